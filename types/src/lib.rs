@@ -1,1 +1,41 @@
-//! types
+//! The vocabulary: every noun of Regent and its one meaning, as plain data.
+//!
+//! Absent on purpose: I/O, clocks (a [`time::Clock`] is handed in), async, wire formats. Everything else in the
+//! workspace speaks in these types, so this crate stays small and compiles in seconds.
+//! Invariant: a value that exists is valid. Text is checked once, in the constructor, and never again inside.
+//!
+//! Reading order: [`ids`], [`epoch`], [`revision`], [`digest`], [`units`], [`time`], then the records
+//! ([`region`], [`model`], [`replica`], [`role`], [`plan`]), then [`reason`], [`principal`] and [`metrics`].
+
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod digest;
+pub mod epoch;
+pub mod ids;
+pub mod metrics;
+pub mod model;
+pub mod plan;
+pub mod principal;
+pub mod reason;
+pub mod region;
+pub mod replica;
+pub mod revision;
+pub mod role;
+pub mod time;
+pub mod units;
+
+pub use digest::{Digest, DigestHasher};
+pub use epoch::{Epoch, FencingToken, Holder};
+pub use ids::{
+    AliasName, ClusterId, InvalidId, ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId, RegionId,
+    RequestId, RoleName, VersionKey,
+};
+pub use principal::Principal;
+pub use reason::Reason;
+pub use revision::Revision;
+pub use time::UnixMillis;
+pub use units::ByteCount;
+
+#[cfg(test)]
+mod tests;

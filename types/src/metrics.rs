@@ -1,0 +1,63 @@
+//! The table of all metric names. Crates observe by typed functions in their own `metrics.rs`, which take the names
+//! from here; dashboards and alerts may use only names that stand here (tested).
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows; its name ends in `_total`.
+    Counter,
+    /// Goes both ways.
+    Gauge,
+    /// Buckets of seconds or bytes.
+    Histogram,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct MetricDef {
+    /// Full name with the prefix `regent_` and the unit as suffix.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: MetricKind,
+    /// Label names; never ids of requests or people.
+    pub labels: &'static [&'static str],
+    /// One sentence for `# HELP`.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $ident:ident = $name:literal $kind:ident $labels:expr, $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $ident: MetricDef =
+                MetricDef { name: $name, kind: MetricKind::$kind, labels: &$labels, help: $help };
+        )*
+        /// Every metric.
+        pub const ALL: &[MetricDef] = &[$($ident,)*];
+    };
+}
+
+metrics! {
+    RAFT_HAS_LEADER = "regent_raft_has_leader" Gauge [], "1 while this coordinator knows a leader.";
+    RAFT_IS_LEADER = "regent_raft_is_leader" Gauge [], "1 while this coordinator leads.";
+    RAFT_TERM = "regent_raft_term" Gauge [], "Raft election number.";
+    RAFT_APPLIED_INDEX = "regent_raft_applied_index" Gauge [], "Revision of the last applied entry.";
+    RAFT_PROPOSALS = "regent_raft_proposals_total" Counter ["outcome"], "Proposals by outcome.";
+    RAFT_PROPOSE_SECONDS = "regent_raft_propose_seconds" Histogram [], "Time from proposal to applied answer.";
+    RAFT_FSYNC_SECONDS = "regent_raft_fsync_seconds" Histogram [], "Time of one flush of the log to disk.";
+    FENCE_EPOCH = "regent_fence_epoch" Gauge ["role"], "Counter of the role's current epoch.";
+    FENCED_REJECTIONS = "regent_fenced_rejections_total" Counter ["door"], "Writes refused for a stale epoch.";
+    LEASE_RENEWALS = "regent_lease_renewals_total" Counter ["outcome"], "Lease renewals answered, by outcome.";
+    SESSIONS = "regent_sessions" Gauge [], "Live agent sessions on this leader.";
+    WATCHERS = "regent_watchers" Gauge [], "Open watch streams on this coordinator.";
+    REGION_HEALTHY = "regent_region_healthy" Gauge ["region"], "1 while the region's committed verdict is HEALTHY.";
+    PLANS = "regent_plans_total" Counter ["kind", "outcome"], "Plans ended, by kind and outcome.";
+    REPLICATION_BYTES = "regent_replication_bytes_total" Counter ["source_region"], "Bytes pulled from a region's store.";
+    REPLICATIONS = "regent_replications_total" Counter ["outcome"], "Copies ended, by outcome.";
+    INFERENCE_REQUESTS = "regent_inference_requests_total" Counter ["model", "outcome"], "Inference requests by outcome.";
+    INFERENCE_SECONDS = "regent_inference_seconds" Histogram ["model"], "Time from admission to answer.";
+    MODELS_LOADED = "regent_models_loaded" Gauge [], "Model versions in memory.";
+    AGENT_FLOOR = "regent_agent_floor_epoch" Gauge ["role"], "Counter of the lowest epoch this agent's door accepts.";
+    LEASE_HELD = "regent_lease_held" Gauge ["role"], "1 while this agent holds the role's lease.";
+    PROBES = "regent_probes_total" Counter ["region", "outcome"], "Shallow probes of other regions, by outcome.";
+}

@@ -1,0 +1,190 @@
+//! Tables and properties of the vocabulary.
+
+use std::{cmp::Ordering, collections::BTreeSet, time::Duration};
+
+use proptest::prelude::*;
+
+use crate::{
+    epoch::Incomparable,
+    metrics::MetricKind,
+    model::ArtifactPath,
+    role::TimingPolicy,
+    units::{format_duration, parse_duration},
+    *,
+};
+
+fn token(cluster: u128, role: &str, epoch: Epoch) -> FencingToken {
+    let holder = Holder {
+        region: "eu".parse().unwrap(),
+        node: "a1".parse().unwrap(),
+        incarnation: NodeIncarnation::from_u128(7),
+    };
+    FencingToken {
+        cluster_id: ClusterId::from_u128(cluster),
+        role: role.parse().unwrap(),
+        epoch,
+        holder,
+    }
+}
+
+#[test]
+fn identifiers_accept_and_refuse_by_their_rule() {
+    for good in ["us-west-2", "a", "0", &"x".repeat(63)] {
+        assert_eq!(good.parse::<RegionId>().unwrap().to_string(), good);
+    }
+    for bad in ["", "-a", "a-", "A", "a_b", "a.b", "ü", "a b", &"x".repeat(64)] {
+        let error = bad.parse::<RegionId>().unwrap_err().to_string();
+        assert!(error.contains(&format!("{bad:?}")), "{error}");
+    }
+    for bad in ["", ".a", "a.", "a..b", "a/b", "fraud scorer"] {
+        assert!(bad.parse::<ModelName>().is_err(), "{bad}");
+    }
+    assert!("fraud.scorer".parse::<ModelName>().is_ok());
+    assert!("primaries/global".parse::<RoleName>().is_ok());
+    assert!("global".parse::<RoleName>().is_err());
+    assert!("fraud.scorer@3".parse::<VersionKey>().is_ok());
+    assert!("fraud.scorer@0".parse::<VersionKey>().is_err());
+}
+
+#[test]
+fn artifact_paths_stay_inside_their_directory() {
+    for good in ["model.safetensors", "1_Pooling/config.json"] {
+        assert!(ArtifactPath::new(good).is_ok());
+    }
+    for bad in [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../b",
+        "a//b",
+        "./a",
+        "a\\b",
+        "a\0b",
+        "a\nb",
+    ] {
+        assert!(ArtifactPath::new(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn tokens_of_other_roles_or_clusters_do_not_compare() {
+    let mine = token(1, "primaries/global", Epoch::new(1, 7));
+    assert_eq!(
+        mine.compare(&token(1, "primaries/global", Epoch::new(1, 8))),
+        Ok(Ordering::Less)
+    );
+    let other_role = mine.compare(&token(1, "primaries/orders", Epoch::new(1, 1)));
+    assert!(matches!(other_role, Err(Incomparable::Role { .. })));
+    let other_cluster = mine.compare(&token(2, "primaries/global", Epoch::new(1, 1)));
+    assert!(matches!(other_cluster, Err(Incomparable::Cluster { .. })));
+}
+
+#[test]
+fn an_epoch_ends_with_its_generation() {
+    assert_eq!(Epoch::new(1, u32::MAX).next(), None);
+    assert_eq!(Epoch::new(1, 6).next(), Some(Epoch::new(1, 7)));
+    assert!(Epoch::new(2, 0) > Epoch::new(1, u32::MAX));
+    assert_eq!(Epoch::new(1, 7).to_string(), "g1.e7");
+}
+
+#[test]
+fn principals_round_trip_through_their_uri() {
+    for text in [
+        "spiffe://regent.local/region/eu/node/a1",
+        "spiffe://regent.local/region/eu/coordinator/c1",
+        "spiffe://regent.local/user/admin",
+    ] {
+        assert_eq!(text.parse::<Principal>().unwrap().to_string(), text);
+    }
+    for bad in [
+        "",
+        "spiffe://other/user/admin",
+        "spiffe://regent.local/user/",
+        "spiffe://regent.local/user/a/b",
+    ] {
+        assert!(bad.parse::<Principal>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn named_timings_are_valid_and_relations_are_checked() {
+    for timing in [
+        TimingPolicy::fast(),
+        TimingPolicy::standard(),
+        TimingPolicy::conservative(),
+    ] {
+        assert_eq!(timing.validate(), Ok(()), "{}", timing.name);
+    }
+    let bad = TimingPolicy {
+        renew_interval: Duration::from_secs(2),
+        ..TimingPolicy::fast()
+    };
+    assert!(bad.validate().unwrap_err().contains("renew_interval"));
+}
+
+#[test]
+fn every_reason_has_one_text_and_metrics_have_unique_names_with_units() {
+    let texts: BTreeSet<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
+    assert_eq!(texts.len(), Reason::ALL.len());
+    for reason in Reason::ALL {
+        assert_eq!(reason.as_str().parse::<Reason>().unwrap(), *reason);
+    }
+    let names: BTreeSet<_> = metrics::ALL.iter().map(|m| m.name).collect();
+    assert_eq!(names.len(), metrics::ALL.len());
+    for metric in metrics::ALL {
+        assert!(metric.name.starts_with("regent_"), "{}", metric.name);
+        assert_eq!(
+            metric.name.ends_with("_total"),
+            metric.kind == MetricKind::Counter,
+            "{}",
+            metric.name
+        );
+    }
+}
+
+#[test]
+fn digests_of_known_bytes() {
+    let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    assert_eq!(Digest::of(b"").to_string(), empty);
+    let mut hasher = DigestHasher::new();
+    hasher.update(b"ab");
+    hasher.update(b"c");
+    assert_eq!(hasher.finish(), Digest::of(b"abc"));
+}
+
+proptest! {
+    #[test]
+    fn epochs_print_and_parse_and_keep_their_order(a: u64, b: u64) {
+        let (a, b) = (Epoch::from_u64(a), Epoch::from_u64(b));
+        prop_assert_eq!(a.to_string().parse::<Epoch>().unwrap(), a);
+        prop_assert_eq!(a.cmp(&b), (a.generation(), a.counter()).cmp(&(b.generation(), b.counter())));
+    }
+
+    #[test]
+    fn digests_and_ids_print_and_parse(bytes: [u8; 32], bits: u128) {
+        let digest = Digest::from_bytes(bytes);
+        prop_assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+        let id = ClusterId::from_u128(bits);
+        prop_assert_eq!(id.to_string().parse::<ClusterId>().unwrap(), id);
+        prop_assert_eq!(ClusterId::from_slice(&id.to_bytes()).unwrap(), id);
+    }
+
+    #[test]
+    fn request_ids_carry_their_time(millis in 0u64..(1 << 48), low: u128) {
+        let id = RequestId::v7_from_parts(millis, low);
+        prop_assert!(id.is_v7());
+        prop_assert_eq!(id.unix_millis(), millis);
+    }
+
+    #[test]
+    fn durations_print_and_parse(millis in 0u64..10_000_000) {
+        let duration = Duration::from_millis(millis);
+        prop_assert_eq!(parse_duration(&format_duration(duration)).unwrap(), duration);
+    }
+
+    #[test]
+    fn no_text_makes_a_parser_panic(text: String) {
+        let _ = (text.parse::<Epoch>(), text.parse::<Digest>(), text.parse::<ByteCount>(), parse_duration(&text));
+        let _ = (text.parse::<Principal>(), text.parse::<VersionKey>(), text.parse::<RequestId>());
+    }
+}
