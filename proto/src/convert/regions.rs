@@ -1,0 +1,205 @@
+//! Regions, nodes and what they are made of.
+
+use types::{
+    UnixMillis,
+    epoch::{Epoch, FencingToken, Holder},
+    region::{Endpoints, FencingDoor, Health, NodeKind, NodeRecord, NodeStatus, RegionRecord, StoreBinding},
+    revision::Revision,
+};
+
+use super::{Parsed, enum_table, required, text};
+use crate::v1 as pb;
+
+enum_table!(health_to_pb, health_from_pb, "health", Health, pb::Health, {
+    Health::Healthy = pb::Health::Healthy,
+    Health::Unhealthy = pb::Health::Unhealthy,
+    Health::Recovering = pb::Health::Recovering,
+});
+enum_table!(node_kind_to_pb, node_kind_from_pb, "kind", NodeKind, pb::NodeKind, {
+    NodeKind::Coordinator = pb::NodeKind::Coordinator,
+    NodeKind::Agent = pb::NodeKind::Agent,
+});
+enum_table!(node_status_to_pb, node_status_from_pb, "status", NodeStatus, pb::NodeStatus, {
+    NodeStatus::Up = pb::NodeStatus::Up,
+    NodeStatus::Down = pb::NodeStatus::Down,
+});
+
+impl From<&Holder> for pb::Holder {
+    fn from(holder: &Holder) -> Self {
+        Self {
+            region: holder.region.to_string(),
+            node: holder.node.to_string(),
+            incarnation: holder.incarnation.to_string(),
+        }
+    }
+}
+
+/// Reads a holder.
+pub fn holder(field: &str, value: Option<pb::Holder>) -> Parsed<Holder> {
+    let value = required(field, value)?;
+    Ok(Holder {
+        region: text("holder.region", &value.region)?,
+        node: text("holder.node", &value.node)?,
+        incarnation: text("holder.incarnation", &value.incarnation)?,
+    })
+}
+
+/// Reads a holder that may be absent.
+pub fn optional_holder(field: &str, value: Option<pb::Holder>) -> Parsed<Option<Holder>> {
+    value.map(|h| holder(field, Some(h))).transpose()
+}
+
+impl From<&FencingToken> for pb::FencingToken {
+    fn from(token: &FencingToken) -> Self {
+        Self {
+            cluster_id: token.cluster_id.to_string(),
+            role: token.role.to_string(),
+            epoch: token.epoch.as_u64(),
+            holder: Some((&token.holder).into()),
+        }
+    }
+}
+
+/// Reads a fencing token that must be there.
+pub fn token(value: Option<pb::FencingToken>) -> Parsed<FencingToken> {
+    let value = required("token", value)?;
+    Ok(FencingToken {
+        cluster_id: text("token.cluster_id", &value.cluster_id)?,
+        role: text("token.role", &value.role)?,
+        epoch: Epoch::from_u64(value.epoch),
+        holder: holder("token.holder", value.holder)?,
+    })
+}
+
+impl From<&StoreBinding> for pb::StoreBinding {
+    fn from(store: &StoreBinding) -> Self {
+        let refusal = match &store.fencing_door {
+            FencingDoor::Qualified => None,
+            FencingDoor::Refused { reason } => Some(reason.clone()),
+        };
+        Self {
+            endpoint: store.endpoint.clone(),
+            bucket: store.bucket.clone(),
+            fencing_qualified: refusal.is_none(),
+            fencing_refusal: refusal.unwrap_or_default(),
+        }
+    }
+}
+
+/// Reads a store binding; endpoint and bucket must say something.
+pub fn store(value: Option<pb::StoreBinding>) -> Parsed<StoreBinding> {
+    let value = required("store", value)?;
+    if value.endpoint.is_empty() || value.endpoint.len() > 500 {
+        return Err(super::invalid(
+            "store.endpoint",
+            format!("{:?} must have 1 to 500 bytes", value.endpoint),
+        ));
+    }
+    if value.bucket.is_empty() || value.bucket.len() > 200 {
+        return Err(super::invalid(
+            "store.bucket",
+            format!("{:?} must have 1 to 200 bytes", value.bucket),
+        ));
+    }
+    let fencing_door = if value.fencing_qualified {
+        FencingDoor::Qualified
+    } else {
+        FencingDoor::Refused {
+            reason: value.fencing_refusal,
+        }
+    };
+    Ok(StoreBinding {
+        endpoint: value.endpoint,
+        bucket: value.bucket,
+        fencing_door,
+    })
+}
+
+impl From<&Endpoints> for pb::Endpoints {
+    fn from(e: &Endpoints) -> Self {
+        Self {
+            api: e.api.clone(),
+            raft: e.raft.clone(),
+            agent: e.agent.clone(),
+            inference: e.inference.clone(),
+        }
+    }
+}
+
+/// Reads endpoints; each at most 300 bytes.
+pub fn endpoints(value: Option<pb::Endpoints>) -> Parsed<Endpoints> {
+    let e = value.unwrap_or_default();
+    for (field, text) in [
+        ("api", &e.api),
+        ("raft", &e.raft),
+        ("agent", &e.agent),
+        ("inference", &e.inference),
+    ] {
+        if text.len() > 300 {
+            return Err(super::invalid(
+                field,
+                format!("endpoint of {} bytes, 300 at most", text.len()),
+            ));
+        }
+    }
+    Ok(Endpoints {
+        api: e.api,
+        raft: e.raft,
+        agent: e.agent,
+        inference: e.inference,
+    })
+}
+
+impl From<&RegionRecord> for pb::Region {
+    fn from(r: &RegionRecord) -> Self {
+        Self {
+            region: r.region.to_string(),
+            health: health_to_pb(r.health),
+            health_evidence: r.health_evidence.clone(),
+            health_changed_at_millis: r.health_changed_at.0,
+            store: r.store.as_ref().map(Into::into),
+            modified_revision: r.modified.0,
+        }
+    }
+}
+
+/// Reads a region.
+pub fn region(r: pb::Region) -> Parsed<RegionRecord> {
+    Ok(RegionRecord {
+        region: text("region", &r.region)?,
+        health: health_from_pb(r.health)?,
+        health_evidence: r.health_evidence,
+        health_changed_at: UnixMillis(r.health_changed_at_millis),
+        store: r.store.map(|s| store(Some(s))).transpose()?,
+        modified: Revision(r.modified_revision),
+    })
+}
+
+impl From<&NodeRecord> for pb::Node {
+    fn from(n: &NodeRecord) -> Self {
+        Self {
+            node: n.node.to_string(),
+            region: n.region.to_string(),
+            kind: node_kind_to_pb(n.kind),
+            incarnation: n.incarnation.to_string(),
+            endpoints: Some((&n.endpoints).into()),
+            status: node_status_to_pb(n.status),
+            changed_at_millis: n.changed_at.0,
+            modified_revision: n.modified.0,
+        }
+    }
+}
+
+/// Reads a node.
+pub fn node(n: pb::Node) -> Parsed<NodeRecord> {
+    Ok(NodeRecord {
+        node: text("node", &n.node)?,
+        region: text("region", &n.region)?,
+        kind: node_kind_from_pb(n.kind)?,
+        incarnation: text("incarnation", &n.incarnation)?,
+        endpoints: endpoints(n.endpoints)?,
+        status: node_status_from_pb(n.status)?,
+        changed_at: UnixMillis(n.changed_at_millis),
+        modified: Revision(n.modified_revision),
+    })
+}
