@@ -1,0 +1,201 @@
+//! Buckets and their objects, as this process knows them. The directory is locked, so memory and disk agree.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use s3s::{S3Result, s3_error};
+
+use crate::{
+    Error,
+    access_log::AccessLog,
+    directory::{Directory, object_file_name, sync_dir},
+    listing::{Page, Query, page},
+    locks::Locks,
+    meta::{META_VERSION, ObjectMeta, now_micros},
+    object_file::read_meta,
+    receive::disk,
+};
+
+/// Everything that requests share.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) directory: Directory,
+    buckets: Mutex<BTreeMap<String, Arc<Bucket>>>,
+    pub(crate) key_locks: Locks,
+    pub(crate) upload_locks: Locks,
+    pub(crate) log: AccessLog,
+}
+
+/// One bucket: a directory and the index of what is in it.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    pub(crate) name: String,
+    pub(crate) created_micros: u64,
+    path: PathBuf,
+    objects: Mutex<BTreeMap<String, Arc<ObjectMeta>>>,
+}
+
+impl Store {
+    /// Locks the directory, reads the metadata of every object, and brings the access log up to them.
+    pub(crate) fn open(root: &Path) -> Result<Self, Error> {
+        let directory = Directory::open(root)?;
+        let buckets = read_buckets(&directory.buckets())?;
+        let log = AccessLog::open(root, &buckets)?;
+        let buckets = Mutex::new(buckets);
+        Ok(Self {
+            directory,
+            buckets,
+            key_locks: Locks::new(),
+            upload_locks: Locks::new(),
+            log,
+        })
+    }
+
+    pub(crate) fn bucket(&self, name: &str) -> S3Result<Arc<Bucket>> {
+        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets
+            .get(name)
+            .cloned()
+            .ok_or_else(|| s3_error!(NoSuchBucket, "there is no bucket {name}"))
+    }
+
+    pub(crate) fn buckets(&self) -> Vec<Arc<Bucket>> {
+        self.buckets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// Makes a bucket durably; `false` when it was there already.
+    pub(crate) fn create_bucket(&self, name: &str) -> io::Result<bool> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.contains_key(name) {
+            return Ok(false);
+        }
+        let path = self.directory.buckets().join(name);
+        fs::create_dir(&path)?;
+        sync_dir(&self.directory.buckets())?;
+        let bucket = Bucket {
+            name: name.to_owned(),
+            created_micros: now_micros(),
+            path,
+            objects: Mutex::default(),
+        };
+        buckets.insert(name.to_owned(), Arc::new(bucket));
+        Ok(true)
+    }
+
+    /// Removes an empty bucket. The system refuses when an object lands in it meanwhile.
+    pub(crate) fn delete_bucket(&self, name: &str) -> S3Result<()> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets.get(name).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        match fs::remove_dir(&bucket.path) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => return Err(s3_error!(BucketNotEmpty)),
+            other => other.map_err(disk)?,
+        }
+        buckets.remove(name);
+        sync_dir(&self.directory.buckets()).map_err(disk)
+    }
+}
+
+impl Bucket {
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<ObjectMeta>> {
+        self.objects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .cloned()
+    }
+
+    /// The object, or S3's word for a missing one.
+    pub(crate) fn find(&self, key: &str) -> S3Result<Arc<ObjectMeta>> {
+        self.get(key)
+            .ok_or_else(|| s3_error!(NoSuchKey, "there is no object {key}"))
+    }
+
+    pub(crate) fn path_of(&self, key: &str) -> PathBuf {
+        self.path.join(object_file_name(key))
+    }
+
+    pub(crate) fn page(&self, query: &Query<'_>) -> Page {
+        page(
+            &self.objects.lock().unwrap_or_else(PoisonError::into_inner),
+            query,
+        )
+    }
+
+    /// What the index holds from now on. Only under the key's lock, after the directory was changed.
+    pub(crate) fn record(&self, key: &str, meta: Option<Arc<ObjectMeta>>) {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        match meta {
+            Some(meta) => objects.insert(key.to_owned(), meta),
+            None => objects.remove(key),
+        };
+    }
+
+    /// Every object; for bringing the access log up at start.
+    pub(crate) fn all(&self) -> Vec<Arc<ObjectMeta>> {
+        self.objects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// Removes an object's file durably.
+    pub(crate) fn remove_file(&self, key: &str) -> io::Result<()> {
+        fs::remove_file(self.path_of(key))?;
+        sync_dir(&self.path)
+    }
+}
+
+pub(crate) type Buckets = BTreeMap<String, Arc<Bucket>>;
+
+fn read_buckets(root: &Path) -> Result<Buckets, Error> {
+    let mut buckets = Buckets::new();
+    for entry in fs::read_dir(root).map_err(Error::directory(root))? {
+        let path = entry.map_err(Error::directory(root))?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        buckets.insert(
+            name.to_owned(),
+            Arc::new(read_bucket(name.to_owned(), path.clone())?),
+        );
+    }
+    Ok(buckets)
+}
+
+fn read_bucket(name: String, path: PathBuf) -> Result<Bucket, Error> {
+    let created = fs::metadata(&path).and_then(|m| m.created().or_else(|_| m.modified()));
+    let created = created
+        .map_err(Error::directory(&path))?
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut objects = BTreeMap::new();
+    for entry in fs::read_dir(&path).map_err(Error::directory(&path))? {
+        let file = entry.map_err(Error::directory(&path))?.path();
+        let meta: ObjectMeta = read_meta(&file).map_err(Error::damaged(&file))?;
+        if meta.version != META_VERSION {
+            return Err(Error::damaged(&file)(io::Error::other(format!(
+                "metadata version {}",
+                meta.version
+            ))));
+        }
+        objects.insert(meta.key.clone(), Arc::new(meta));
+    }
+    let created_micros = u64::try_from(created.as_micros()).unwrap_or(u64::MAX);
+    Ok(Bucket {
+        name,
+        created_micros,
+        path,
+        objects: Mutex::new(objects),
+    })
+}
