@@ -1,1 +1,20 @@
-//! policy
+//! Every decision, pure: (view of state, observations, settings, now) -> choice and reasons.
+//!
+//! Absent on purpose: clocks, I/O, logging, randomness. Coordinator, agent, `state::apply`, the CLI's previews and the
+//! tests call the same functions, so that none of them decides by a copy of the rule.
+//! Invariant: equal arguments give equal answers, and every answer says why.
+//!
+//! Reading order: [`fence`] (who may write), [`readiness`] (who can serve), [`placement`] (where copies belong),
+//! [`health`] (which regions are well), [`failover`] (what to do about it).
+
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::float_arithmetic,
+    clippy::wildcard_enum_match_arm,
+    clippy::match_wildcard_for_single_variants
+)]
+
+pub mod fence;
+pub mod placement;
+pub mod readiness;

@@ -1,1 +1,34 @@
-//! state
+//! The replicated state machine: every rule of Regent, as one pure function over one value.
+//!
+//! The promises of [`ControlState::apply`]:
+//! - total: every entry, also a nonsensical one, yields an outcome; a refusal is a successful apply;
+//! - deterministic: no clock, no randomness, no I/O, no floats; time and ids arrive inside the entry;
+//! - a refusal leaves no trace but its answer in the request table, and state time;
+//! - bounded: finished plans and answered requests are forgotten by rule, texts are cut.
+//!
+//! Absent on purpose: any runtime, logging, openraft's types. Decisions are in `policy`; this crate applies them.
+//!
+//! Reading order: [`command`], [`reply`], [`rejection`], [`event`], [`state`], `apply/`, [`requests`], [`query`].
+
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::float_arithmetic,
+    clippy::wildcard_enum_match_arm,
+    clippy::match_wildcard_for_single_variants
+)]
+
+mod apply;
+pub mod command;
+pub mod event;
+pub mod query;
+pub mod rejection;
+pub mod reply;
+pub mod requests;
+pub mod state;
+
+pub use command::{Command, Entry, ReplicaReport, StepOutcome};
+pub use event::Event;
+pub use rejection::Rejection;
+pub use reply::{Applied, DoorRecord, Reply};
+pub use state::{ClusterRecord, ControlState};

@@ -1,0 +1,144 @@
+//! The only writer of records: each write stamps the etag and makes the event, so a fold of events equals the state.
+
+use types::{
+    AliasName, ModelName, PlanId, Principal, RegionId, Revision, RoleName, UnixMillis, VersionKey,
+    model::{AliasRecord, ModelRecord, VersionRecord},
+    plan::PlanRecord,
+    region::{NodeRecord, RegionRecord},
+    replica::{ReplicaKey, ReplicaRecord},
+};
+
+use crate::{
+    command::Entry,
+    event::Event,
+    rejection::Rejection,
+    reply::Reply,
+    state::{ClusterRecord, ControlState, RoleState},
+};
+
+/// One entry being applied.
+pub(crate) struct Change<'a> {
+    /// To be read; written by the methods below.
+    pub(crate) state: &'a mut ControlState,
+    entry: &'a Entry,
+    events: Vec<Event>,
+}
+
+impl<'a> Change<'a> {
+    pub(crate) fn new(state: &'a mut ControlState, entry: &'a Entry) -> Self {
+        Self {
+            state,
+            entry,
+            events: Vec::new(),
+        }
+    }
+    pub(crate) fn into_events(self) -> Vec<Event> {
+        self.events
+    }
+    /// The log index of this entry.
+    pub(crate) fn revision(&self) -> Revision {
+        self.state.revision
+    }
+    /// State time.
+    pub(crate) fn now(&self) -> UnixMillis {
+        self.state.time
+    }
+    pub(crate) fn actor(&self) -> &'a Principal {
+        &self.entry.actor
+    }
+    /// The reply of a change that has nothing more to say.
+    pub(crate) fn done(&self) -> Reply {
+        Reply::Done {
+            modified: self.state.revision,
+        }
+    }
+
+    pub(crate) fn put_cluster(&mut self, mut record: ClusterRecord) {
+        record.modified = self.state.revision;
+        self.state.cluster = Some(record.clone());
+        self.events.push(Event::Cluster(record));
+    }
+    pub(crate) fn put_region(&mut self, mut record: RegionRecord) {
+        record.modified = self.state.revision;
+        self.state.regions.insert(record.region.clone(), record.clone());
+        self.events.push(Event::Region(record));
+    }
+    pub(crate) fn put_node(&mut self, mut record: NodeRecord) {
+        record.modified = self.state.revision;
+        self.state.nodes.insert(record.node.clone(), record.clone());
+        self.events.push(Event::Node(record));
+    }
+    pub(crate) fn put_model(&mut self, mut record: ModelRecord) {
+        record.modified = self.state.revision;
+        self.state.models.insert(record.name.clone(), record.clone());
+        self.events.push(Event::Model(record));
+    }
+    pub(crate) fn put_version(&mut self, mut record: VersionRecord) {
+        record.modified = self.state.revision;
+        self.state.versions.insert(record.key.clone(), record.clone());
+        self.events.push(Event::Version(record));
+    }
+    pub(crate) fn put_alias(&mut self, mut record: AliasRecord) {
+        record.modified = self.state.revision;
+        let key = (record.model.clone(), record.alias.clone());
+        self.state.aliases.insert(key, record.clone());
+        self.events.push(Event::Alias(record));
+    }
+    pub(crate) fn delete_alias(&mut self, model: &ModelName, alias: &AliasName) {
+        let (model, alias) = (model.clone(), alias.clone());
+        self.state.aliases.remove(&(model.clone(), alias.clone()));
+        self.events.push(Event::AliasDeleted { model, alias });
+    }
+    pub(crate) fn put_replica(&mut self, mut record: ReplicaRecord) {
+        record.modified = self.state.revision;
+        self.state.replicas.insert(record.key.clone(), record.clone());
+        self.events.push(Event::Replica(record));
+    }
+    pub(crate) fn delete_replica(&mut self, key: &ReplicaKey) {
+        self.state.replicas.remove(key);
+        self.events.push(Event::ReplicaDeleted(key.clone()));
+    }
+    pub(crate) fn put_role(&mut self, mut role: RoleState) {
+        role.record.modified = self.state.revision;
+        self.events.push(Event::Role(Box::new(role.record.clone())));
+        self.state.roles.insert(role.record.role.clone(), role);
+    }
+    pub(crate) fn put_plan(&mut self, mut record: PlanRecord) {
+        record.modified = self.state.revision;
+        self.state.plans.insert(record.plan, record.clone());
+        self.events.push(Event::Plan(Box::new(record)));
+    }
+    pub(crate) fn delete_plan(&mut self, plan: PlanId) {
+        self.state.plans.remove(&plan);
+        self.events.push(Event::PlanDeleted(plan));
+    }
+
+    pub(crate) fn region(&self, region: &RegionId) -> Result<RegionRecord, Rejection> {
+        let record = self.state.regions.get(region).cloned();
+        record.ok_or_else(|| Rejection::RegionNotFound {
+            region: region.clone(),
+        })
+    }
+    pub(crate) fn model(&self, model: &ModelName) -> Result<ModelRecord, Rejection> {
+        let record = self.state.models.get(model).cloned();
+        record.ok_or_else(|| Rejection::ModelNotFound { model: model.clone() })
+    }
+    pub(crate) fn version(&self, version: &VersionKey) -> Result<VersionRecord, Rejection> {
+        let record = self.state.versions.get(version).cloned();
+        record.ok_or_else(|| Rejection::VersionNotFound {
+            version: version.clone(),
+        })
+    }
+    pub(crate) fn role(&self, role: &RoleName) -> Result<RoleState, Rejection> {
+        let record = self.state.roles.get(role).cloned();
+        record.ok_or_else(|| Rejection::RoleNotFound { role: role.clone() })
+    }
+    pub(crate) fn plan(&self, plan: PlanId) -> Result<PlanRecord, Rejection> {
+        let record = self.state.plans.get(&plan).cloned();
+        record.ok_or(Rejection::PlanNotFound { plan })
+    }
+    /// The cluster's record; there is one, since nothing but `InitCluster` is handled before it.
+    pub(crate) fn cluster(&self) -> Result<ClusterRecord, Rejection> {
+        self.state.cluster.clone().ok_or(Rejection::NotBootstrapped)
+    }
+}

@@ -1,0 +1,106 @@
+//! Nodes: their runs and their committed standing. Sessions, which are soft, lead to these.
+
+use types::{
+    NodeId, NodeIncarnation,
+    region::{NodeRecord, NodeStatus},
+};
+
+use super::{Outcome, change::Change, text::at_most};
+use crate::{command::Command, rejection::Rejection, reply::Reply};
+
+/// Nodes that a cluster may have.
+const NODES_MAX: u64 = 10_000;
+
+/// Adds a node or a new run of it. A role that the old run held stays with the old run until a plan moves it (L2).
+pub(super) fn register(change: &mut Change<'_>, command: &Command) -> Outcome {
+    let Command::RegisterNode {
+        node,
+        region,
+        kind,
+        incarnation,
+        endpoints,
+    } = command
+    else {
+        return Err(Rejection::invalid("command", "is no RegisterNode"));
+    };
+    change.region(region)?;
+    let texts = [
+        &endpoints.api,
+        &endpoints.raft,
+        &endpoints.agent,
+        &endpoints.inference,
+    ];
+    for text in texts {
+        at_most("bytes of an endpoint", text.len(), 512)?;
+    }
+    let known = change.state.nodes.get(node).cloned();
+    let new = NodeRecord {
+        node: node.clone(),
+        region: region.clone(),
+        kind: *kind,
+        incarnation: *incarnation,
+        endpoints: endpoints.clone(),
+        status: NodeStatus::Up,
+        changed_at: change.now(),
+        modified: change.revision(),
+    };
+    match known {
+        None => at_most("count of nodes", change.state.nodes.len() + 1, NODES_MAX)?,
+        Some(known) => {
+            check_same_node(&known, &new)?;
+            if is_same_run(&known, &new) {
+                return Ok(Reply::Done {
+                    modified: known.modified,
+                });
+            }
+        }
+    }
+    change.put_node(new);
+    Ok(change.done())
+}
+
+/// A node's name is unique in the cluster; it never moves to another region or becomes something else.
+fn check_same_node(known: &NodeRecord, new: &NodeRecord) -> Result<(), Rejection> {
+    if known.region == new.region && known.kind == new.kind {
+        return Ok(());
+    }
+    Err(Rejection::IllegalTransition {
+        what: format!("node {}", known.node),
+        from: format!("{:?} of {}", known.kind, known.region),
+        to: format!("{:?} of {}", new.kind, new.region),
+    })
+}
+
+/// Whether nothing would change.
+fn is_same_run(known: &NodeRecord, new: &NodeRecord) -> bool {
+    known.incarnation == new.incarnation && known.endpoints == new.endpoints && known.status == new.status
+}
+
+pub(super) fn set_status(
+    change: &mut Change<'_>,
+    node: &NodeId,
+    incarnation: NodeIncarnation,
+    status: NodeStatus,
+) -> Outcome {
+    let known = change.state.nodes.get(node).cloned();
+    let record = known.ok_or_else(|| Rejection::NodeNotFound { node: node.clone() })?;
+    if record.incarnation != incarnation {
+        let (node, current) = (node.clone(), record.incarnation);
+        return Err(Rejection::StaleIncarnation {
+            node,
+            shown: incarnation,
+            current,
+        });
+    }
+    if record.status == status {
+        return Ok(Reply::Done {
+            modified: record.modified,
+        });
+    }
+    change.put_node(NodeRecord {
+        status,
+        changed_at: change.now(),
+        ..record
+    });
+    Ok(change.done())
+}

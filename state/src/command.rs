@@ -1,0 +1,327 @@
+//! All that can be asked of the state machine.
+//!
+//! Absent on purpose: wire formats ([`crate::codec`]) and checks (`crate::apply`). A command is what somebody wants,
+//! and may be nonsense.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use types::{
+    AliasName, ByteCount, ClusterId, Epoch, FencingToken, Holder, ModelName, ModelVersion, NodeId,
+    NodeIncarnation, PlanId, Principal, Reason, RegionId, RequestId, Revision, RoleName, UnixMillis,
+    VersionKey,
+    model::{Artifact, Placement},
+    plan::{DoorClaim, PlanKind, StepKind},
+    region::{Endpoints, Health, NodeKind, NodeStatus, StoreBinding},
+    replica::ReplicaKey,
+    role::{FailoverMode, TimingPolicy},
+};
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The leader's wall clock when it proposed; state time follows it and never goes back.
+    pub proposed_at: UnixMillis,
+    /// The caller's name for this request (I9).
+    pub request_id: RequestId,
+    /// Who acts, as the certificate proved it.
+    pub actor: Principal,
+    /// What they want.
+    pub command: Command,
+}
+
+/// What somebody wants. Closed: `apply` matches it without a wildcard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The first entry of a cluster: names it and creates the role `primaries/global`.
+    InitCluster {
+        /// The cluster's name, for ever.
+        cluster_id: ClusterId,
+        /// Generation of its epochs, from 1; grows by restore only (L19).
+        generation: u32,
+        /// Cluster-wide timings, and the default of new roles.
+        timing: TimingPolicy,
+    },
+    /// Changes the cluster-wide timings; roles keep theirs.
+    SetTiming {
+        /// The new timings.
+        timing: TimingPolicy,
+    },
+    /// Switches on rules that all binaries of the cluster know; only up.
+    SetFeatureLevel {
+        /// The new level.
+        level: u32,
+    },
+    /// Adds a region.
+    RegisterRegion {
+        /// Its name.
+        region: RegionId,
+    },
+    /// Names a region's object store and what the probe said of it (L16).
+    AttachStore {
+        /// The region.
+        region: RegionId,
+        /// How to reach it.
+        store: StoreBinding,
+    },
+    /// Moves a region's committed verdict.
+    SetRegionHealth {
+        /// The region.
+        region: RegionId,
+        /// What the proposer believed the verdict to be; a compare-and-set.
+        from: Health,
+        /// The new verdict.
+        to: Health,
+        /// The observations that led to it.
+        evidence: String,
+    },
+    /// Adds a node, or a new run of a known one; its standing is Up from here.
+    RegisterNode {
+        /// The machine; its name is unique in the cluster.
+        node: NodeId,
+        /// Its region, for ever.
+        region: RegionId,
+        /// What it runs.
+        kind: NodeKind,
+        /// This run.
+        incarnation: NodeIncarnation,
+        /// Where it can be called.
+        endpoints: Endpoints,
+    },
+    /// Moves a node's committed standing.
+    SetNodeStatus {
+        /// The machine.
+        node: NodeId,
+        /// The run that was observed; another one is not touched.
+        incarnation: NodeIncarnation,
+        /// The new standing.
+        status: NodeStatus,
+    },
+    /// Adds a model.
+    CreateModel {
+        /// Its name.
+        name: ModelName,
+        /// For people.
+        description: String,
+        /// Free pairs.
+        tags: BTreeMap<String, String>,
+        /// Where copies must be.
+        placement: Placement,
+    },
+    /// Changes a model's tags; under a role if a token is given (the registry's fencing door).
+    SetModelTags {
+        /// The model.
+        model: ModelName,
+        /// Pairs to set.
+        set: BTreeMap<String, String>,
+        /// Keys to remove; one that is not there is no error.
+        remove: BTreeSet<String>,
+        /// The model's revision that the caller saw; none: unconditional.
+        etag: Option<Revision>,
+        /// The right to write under a role.
+        token: Option<FencingToken>,
+    },
+    /// Announces a version; the registry gives the number. Creates the model if there is none.
+    CreateVersion {
+        /// The model.
+        model: ModelName,
+        /// The region whose store the bytes go to.
+        source_region: RegionId,
+        /// Its files.
+        artifacts: Vec<Artifact>,
+        /// Which loader reads it.
+        framework: String,
+        /// Free pairs.
+        metadata: BTreeMap<String, String>,
+    },
+    /// The bytes are in the source region's store; its agent verifies them next.
+    CompleteUpload {
+        /// The version.
+        version: VersionKey,
+    },
+    /// Gives up a version that never became ready.
+    AbortVersion {
+        /// The version.
+        version: VersionKey,
+        /// Why.
+        reason: String,
+    },
+    /// Still served, no longer recommended.
+    DeprecateVersion {
+        /// The version.
+        version: VersionKey,
+        /// Why.
+        reason: String,
+    },
+    /// Ends a version; no alias may point at it.
+    DeleteVersion {
+        /// The version.
+        version: VersionKey,
+        /// Why.
+        reason: String,
+    },
+    /// Points an alias at a version.
+    SetAlias {
+        /// The model.
+        model: ModelName,
+        /// The alias.
+        alias: AliasName,
+        /// The version; READY or DEPRECATED.
+        version: ModelVersion,
+        /// Why, for people.
+        reason: String,
+        /// The alias's revision that the caller saw; none: unconditional.
+        etag: Option<Revision>,
+    },
+    /// Removes an alias.
+    DeleteAlias {
+        /// The model.
+        model: ModelName,
+        /// The alias.
+        alias: AliasName,
+        /// The alias's revision that the caller saw; none: unconditional.
+        etag: Option<Revision>,
+    },
+    /// An agent of the copy's region says how far the copy is.
+    ReportReplica {
+        /// Which copy.
+        key: ReplicaKey,
+        /// How far.
+        report: ReplicaReport,
+    },
+    /// Adds a primary role; it begins empty.
+    CreateRole {
+        /// Its name.
+        role: RoleName,
+        /// Regions that may hold it, most wanted first; none: all, in the order in which they joined.
+        candidates: Vec<RegionId>,
+        /// Whether failovers run by themselves.
+        mode: FailoverMode,
+        /// Its timings; none: the cluster's.
+        timing: Option<TimingPolicy>,
+    },
+    /// Changes whether failovers run by themselves.
+    SetRoleMode {
+        /// The role.
+        role: RoleName,
+        /// The new mode.
+        mode: FailoverMode,
+    },
+    /// Changes a role's timings; a shorter TTL counts only once the old one is over (L8).
+    SetRoleTiming {
+        /// The role.
+        role: RoleName,
+        /// The new timings.
+        timing: TimingPolicy,
+    },
+    /// Changes who may hold a role.
+    SetRoleCandidates {
+        /// The role.
+        role: RoleName,
+        /// Most wanted first; none: all regions, in the order in which they joined.
+        candidates: Vec<RegionId>,
+    },
+    /// Begins to move a role; the plan's number is the entry's revision.
+    StartPlan {
+        /// The role.
+        role: RoleName,
+        /// Why it moves.
+        kind: PlanKind,
+        /// Who shall hold it.
+        target: Holder,
+        /// What led to it, with the observations.
+        trigger: String,
+        /// The role's epoch that the proposer saw; a compare-and-set.
+        expected_epoch: Epoch,
+    },
+    /// Begins an attempt of the step that is due.
+    StartStep {
+        /// The plan.
+        plan: PlanId,
+        /// The step.
+        step: StepKind,
+        /// One more than the attempts before it.
+        attempt: u32,
+    },
+    /// Ends an attempt; `FENCE` and `PROMOTE` end by their own commands.
+    FinishStep {
+        /// The plan.
+        plan: PlanId,
+        /// The step.
+        step: StepKind,
+        /// The attempt that ended.
+        attempt: u32,
+        /// How.
+        outcome: StepOutcome,
+    },
+    /// Takes the role from its holder and reserves the next epoch for the plan's target.
+    Fence {
+        /// The plan.
+        plan: PlanId,
+        /// The attempt of its `FENCE` step.
+        attempt: u32,
+    },
+    /// Gives the role to the plan's target, after one more check of it.
+    Promote {
+        /// The plan.
+        plan: PlanId,
+        /// The attempt of its `PROMOTE` step.
+        attempt: u32,
+    },
+    /// Gives a plan up; what it fenced stays fenced.
+    FailPlan {
+        /// The plan.
+        plan: PlanId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How far a copy is, by an agent of its region. `attempt` is the number that `Started` was answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplicaReport {
+    /// A new attempt begins; the reply carries its number.
+    Started {
+        /// The region that the bytes come from; none for the region of the upload.
+        source: Option<RegionId>,
+    },
+    /// Bytes moved so far.
+    Progress {
+        /// The attempt.
+        attempt: u32,
+        /// Bytes in this attempt.
+        bytes_done: ByteCount,
+    },
+    /// Everything was re-read from the region's own store, and every digest matched.
+    Verified {
+        /// The attempt.
+        attempt: u32,
+        /// Bytes re-read; the version's total size.
+        bytes: ByteCount,
+    },
+    /// The attempt failed, or a verified copy was found damaged.
+    Failed {
+        /// The attempt.
+        attempt: u32,
+        /// What kind of failure; `DigestMismatch` in the source region ends a version that is being verified.
+        reason: Reason,
+        /// What happened, for people.
+        error: String,
+    },
+}
+
+/// How an attempt of a step ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// It took effect.
+    Done {
+        /// What was seen or done.
+        detail: String,
+        /// Doors that a claim reached, and those it did not.
+        doors: Vec<DoorClaim>,
+    },
+    /// It did not; another attempt may follow.
+    Failed {
+        /// What went wrong.
+        detail: String,
+    },
+}

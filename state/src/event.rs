@@ -1,0 +1,48 @@
+//! All that watchers can see.
+//!
+//! Every event carries the whole record after the change, so that a fold is an upsert, or a delete by key.
+
+use types::{
+    AliasName, ModelName, PlanId,
+    model::{AliasRecord, ModelRecord, VersionRecord},
+    plan::PlanRecord,
+    region::{NodeRecord, RegionRecord},
+    replica::{ReplicaKey, ReplicaRecord},
+    role::RoleRecord,
+};
+
+use crate::state::ClusterRecord;
+
+/// One change. Closed: adapters match it without a wildcard. All events of one entry share its revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The cluster was named, or its settings changed.
+    Cluster(ClusterRecord),
+    /// A region is new or changed.
+    Region(RegionRecord),
+    /// A node is new or changed.
+    Node(NodeRecord),
+    /// A model is new or changed.
+    Model(ModelRecord),
+    /// A version is new or changed; DELETED ones stay as records.
+    Version(VersionRecord),
+    /// An alias is new or moved.
+    Alias(AliasRecord),
+    /// An alias is gone.
+    AliasDeleted {
+        /// The model.
+        model: ModelName,
+        /// The alias.
+        alias: AliasName,
+    },
+    /// A replication record is new or changed.
+    Replica(ReplicaRecord),
+    /// A replication record is gone, with its version.
+    ReplicaDeleted(ReplicaKey),
+    /// A role is new or changed.
+    Role(Box<RoleRecord>),
+    /// A plan is new or changed.
+    Plan(Box<PlanRecord>),
+    /// An old plan is forgotten.
+    PlanDeleted(PlanId),
+}

@@ -1,0 +1,221 @@
+//! Reads, and pages of reads.
+//!
+//! Absent on purpose: any decision about freshness; the caller knows which revision it must have applied first.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Included, Unbounded},
+    time::Duration,
+};
+
+use policy::{
+    placement,
+    readiness::{Coverage, ServedVersion},
+};
+use types::{
+    AliasName, ModelName, ModelVersion, NodeId, PlanId, RegionId, Revision, RoleName, UnixMillis, VersionKey,
+    model::{AliasRecord, ModelRecord, VersionRecord},
+    plan::{PlanRecord, PlanState},
+    region::{Health, NodeRecord, RegionRecord},
+    replica::{ReplicaKey, ReplicaRecord, ReplicaState},
+    role::RoleRecord,
+};
+
+use crate::state::{ClusterRecord, ControlState};
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<'a, K, R> {
+    /// The records, in key order.
+    pub items: Vec<&'a R>,
+    /// The key to go on after; none at the end.
+    pub next: Option<K>,
+}
+
+fn page<'a, K: Ord + Clone + 'a, R: 'a>(
+    records: impl Iterator<Item = (&'a K, &'a R)>,
+    limit: usize,
+) -> Page<'a, K, R> {
+    let mut records = records.peekable();
+    let (mut items, mut last) = (Vec::new(), None);
+    while items.len() < limit
+        && let Some((key, record)) = records.next()
+    {
+        items.push(record);
+        last = Some(key);
+    }
+    let next = records.peek().and(last).cloned();
+    Page { items, next }
+}
+
+fn after<K: Ord + Clone, R>(
+    map: &BTreeMap<K, R>,
+    key: Option<K>,
+) -> std::collections::btree_map::Range<'_, K, R> {
+    map.range((key.map_or(Unbounded, Excluded), Unbounded))
+}
+
+impl ControlState {
+    /// State time.
+    pub fn time(&self) -> UnixMillis {
+        self.time
+    }
+    /// Revision of the last applied entry.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+    /// The cluster; none before the first entry.
+    pub fn cluster(&self) -> Option<&ClusterRecord> {
+        self.cluster.as_ref()
+    }
+
+    /// One region.
+    pub fn region(&self, region: &RegionId) -> Option<&RegionRecord> {
+        self.regions.get(region)
+    }
+    /// All regions, in the order in which they joined.
+    pub fn regions(&self) -> impl Iterator<Item = &RegionRecord> {
+        self.join_order.iter().filter_map(|r| self.regions.get(r))
+    }
+    /// One node.
+    pub fn node(&self, node: &NodeId) -> Option<&NodeRecord> {
+        self.nodes.get(node)
+    }
+    /// All nodes, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.nodes.values()
+    }
+
+    /// One model.
+    pub fn model(&self, model: &ModelName) -> Option<&ModelRecord> {
+        self.models.get(model)
+    }
+    /// Models by name, after one of them.
+    pub fn models(&self, start: Option<ModelName>, limit: usize) -> Page<'_, ModelName, ModelRecord> {
+        page(after(&self.models, start), limit)
+    }
+    /// One version.
+    pub fn version(&self, version: &VersionKey) -> Option<&VersionRecord> {
+        self.versions.get(version)
+    }
+    /// Versions of a model by number, also deleted ones, after one of them.
+    pub fn versions(
+        &self,
+        model: &ModelName,
+        start: Option<ModelVersion>,
+        limit: usize,
+    ) -> Page<'_, VersionKey, VersionRecord> {
+        let key = |version| VersionKey {
+            model: model.clone(),
+            version,
+        };
+        let first = start.map_or_else(|| Included(key(ModelVersion(0))), |v| Excluded(key(v)));
+        let all = self
+            .versions
+            .range((first, Included(key(ModelVersion(u64::MAX)))));
+        page(all, limit)
+    }
+    /// Every version of every model.
+    pub fn all_versions(&self) -> impl Iterator<Item = &VersionRecord> {
+        self.versions.values()
+    }
+    /// One alias.
+    pub fn alias(&self, model: &ModelName, alias: &AliasName) -> Option<&AliasRecord> {
+        self.aliases.get(&(model.clone(), alias.clone()))
+    }
+    /// The aliases of a model, by name.
+    pub fn aliases<'a>(&'a self, model: &'a ModelName) -> impl Iterator<Item = &'a AliasRecord> {
+        self.aliases.values().filter(move |a| &a.model == model)
+    }
+    /// Every alias of every model.
+    pub fn all_aliases(&self) -> impl Iterator<Item = &AliasRecord> {
+        self.aliases.values()
+    }
+
+    /// One replication record.
+    pub fn replica(&self, key: &ReplicaKey) -> Option<&ReplicaRecord> {
+        self.replicas.get(key)
+    }
+    /// All replication records, by version, then region, after one of them.
+    pub fn replicas(&self, start: Option<ReplicaKey>, limit: usize) -> Page<'_, ReplicaKey, ReplicaRecord> {
+        page(after(&self.replicas, start), limit)
+    }
+    /// The replication records of a version.
+    pub fn replicas_of<'a>(&'a self, version: &'a VersionKey) -> impl Iterator<Item = &'a ReplicaRecord> {
+        self.replicas.values().filter(move |r| &r.key.version == version)
+    }
+    /// The replication records of a region.
+    pub fn replicas_in<'a>(&'a self, region: &'a RegionId) -> impl Iterator<Item = &'a ReplicaRecord> {
+        self.replicas.values().filter(move |r| &r.key.region == region)
+    }
+
+    /// One role.
+    pub fn role(&self, role: &RoleName) -> Option<&RoleRecord> {
+        self.roles.get(role).map(|r| &r.record)
+    }
+    /// All roles, by name.
+    pub fn roles(&self) -> impl Iterator<Item = &RoleRecord> {
+        self.roles.values().map(|r| &r.record)
+    }
+    /// Who may hold a role, most wanted first: its list, or all regions in the order in which they joined.
+    pub fn candidates<'a>(&'a self, role: &'a RoleRecord) -> &'a [RegionId] {
+        if role.candidates.is_empty() {
+            &self.join_order
+        } else {
+            &role.candidates
+        }
+    }
+    /// The largest TTL that may be outstanding under a role now, by state time (L8).
+    pub fn outstanding_ttl(&self, role: &RoleName) -> Option<Duration> {
+        let role = self.roles.get(role)?;
+        Some(role.outstanding_ttl(self.time))
+    }
+
+    /// One plan.
+    pub fn plan(&self, plan: PlanId) -> Option<&PlanRecord> {
+        self.plans.get(&plan)
+    }
+    /// All plans that are remembered, oldest first, after one of them.
+    pub fn plans(&self, start: Option<PlanId>, limit: usize) -> Page<'_, PlanId, PlanRecord> {
+        page(after(&self.plans, start), limit)
+    }
+    /// The plan that moves a role now.
+    pub fn running_plan(&self, role: &RoleName) -> Option<&PlanRecord> {
+        let newest_first = self.plans.values().rev();
+        newest_first
+            .filter(|p| &p.role == role)
+            .find(|p| p.state == PlanState::Running)
+    }
+
+    /// Which served versions a region must have copies of, and has (I8).
+    pub fn coverage(&self, region: &RegionId) -> Coverage {
+        let mut served: Vec<VersionKey> = self
+            .aliases
+            .values()
+            .map(|a| VersionKey {
+                model: a.model.clone(),
+                version: a.version,
+            })
+            .collect();
+        served.sort();
+        served.dedup();
+        Coverage::of(served.iter().map(|version| self.served_version(version, region)))
+    }
+
+    fn served_version(&self, version: &VersionKey, region: &RegionId) -> ServedVersion {
+        let verified = |r: &&ReplicaRecord| r.state == ReplicaState::Verified;
+        let reachable = |r: &RegionId| self.regions.get(r).is_some_and(|r| r.health != Health::Unhealthy);
+        let placement = self.models.get(&version.model).map(|m| &m.placement);
+        ServedVersion {
+            placed: placement.is_some_and(|p| placement::wants(p, region)),
+            verified_here: self
+                .replicas_of(version)
+                .filter(verified)
+                .any(|r| &r.key.region == region),
+            verified_elsewhere: self
+                .replicas_of(version)
+                .filter(verified)
+                .any(|r| &r.key.region != region && reachable(&r.key.region)),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! All refusals by rule, each with its operands.
+//!
+//! A refusal is a successful apply: every replica comes to the same one. It travels as a [`Refusal`]; nobody reads its text.
+
+use policy::fence::Refused;
+use types::{
+    AliasName, ClusterId, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Principal, Reason, RegionId,
+    RequestId, Revision, RoleName, UnixMillis, VersionKey,
+    model::VersionState,
+    plan::{PlanState, StepKind},
+    reason::Refusal,
+    replica::ReplicaKey,
+    role::FailoverMode,
+    units::format_duration,
+};
+
+/// Why an entry changed nothing. Closed: matched without a wildcard.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the sentence beside each variant says what its operands are"
+)]
+pub enum Rejection {
+    #[error("the cluster is not bootstrapped")]
+    NotBootstrapped,
+    #[error("the cluster is bootstrapped already, as {cluster_id}")]
+    AlreadyBootstrapped { cluster_id: ClusterId },
+    #[error("no model {model}")]
+    ModelNotFound { model: ModelName },
+    #[error("no version {version}")]
+    VersionNotFound { version: VersionKey },
+    #[error("no alias {alias} of {model}")]
+    AliasNotFound { model: ModelName, alias: AliasName },
+    #[error("no region {region}")]
+    RegionNotFound { region: RegionId },
+    #[error("no node {node}")]
+    NodeNotFound { node: NodeId },
+    #[error("no role {role}")]
+    RoleNotFound { role: RoleName },
+    #[error("no plan {plan}")]
+    PlanNotFound { plan: PlanId },
+    #[error("no replication record for {key}")]
+    ReplicaNotFound { key: ReplicaKey },
+    #[error("{what} {name} exists already")]
+    AlreadyExists { what: String, name: String },
+    /// The registry's door refused the token.
+    #[error(transparent)]
+    Door(Box<Refused>),
+    #[error("the token of {holder} was shown by {actor}")]
+    WrongSender { holder: Holder, actor: Principal },
+    #[error("request id {request_id} was used before, for another request or by another caller")]
+    RequestReused { request_id: RequestId },
+    #[error(
+        "request id {request_id} is older than what is remembered ({floor}): its clock is {} behind",
+        format_duration(.state_time.since(UnixMillis(.request_id.unix_millis())))
+    )]
+    RequestTooOld {
+        request_id: RequestId,
+        floor: RequestId,
+        state_time: UnixMillis,
+    },
+    #[error(
+        "request id {request_id} was made at {}, more than 60 s ahead of state time {state_time}",
+        UnixMillis(.request_id.unix_millis())
+    )]
+    RequestFromFuture {
+        request_id: RequestId,
+        state_time: UnixMillis,
+    },
+    #[error("{version} is {state}, and must be {needs}")]
+    VersionState {
+        version: VersionKey,
+        state: VersionState,
+        needs: String,
+    },
+    #[error("alias {alias} points at {version}: move or delete it first")]
+    VersionInUse { version: VersionKey, alias: AliasName },
+    #[error("{what} is {from}, and cannot become {to}")]
+    IllegalTransition { what: String, from: String, to: String },
+    #[error("node {node} runs as {current}, not as {shown}")]
+    StaleIncarnation {
+        node: NodeId,
+        shown: NodeIncarnation,
+        current: NodeIncarnation,
+    },
+    #[error("plan {plan} moves {role} already")]
+    PlanRunning { role: RoleName, plan: PlanId },
+    #[error("plan {plan} has ended: {state}")]
+    PlanEnded { plan: PlanId, state: PlanState },
+    #[error("step {due} of plan {plan} is due, not {shown}")]
+    StepOutOfOrder {
+        plan: PlanId,
+        shown: StepKind,
+        due: StepKind,
+    },
+    #[error("step {step} of plan {plan} is not running")]
+    StepNotRunning { plan: PlanId, step: StepKind },
+    #[error("attempt {shown} of {what} is not the one that may act: {current} is")]
+    StaleAttempt { what: String, shown: u32, current: u32 },
+    #[error("{target} is not verified able to serve: {}", .unmet.join("; "))]
+    TargetNotQualified { target: Holder, unmet: Vec<String> },
+    #[error("failovers of {role} are {mode}")]
+    FailoverPaused { role: RoleName, mode: FailoverMode },
+    #[error("feature level {shown} is not above {current}")]
+    FeatureLevel { shown: u32, current: u32 },
+    #[error("{what} is at {}, not at {shown}", etag(.current))]
+    EtagMismatch {
+        what: String,
+        shown: Revision,
+        current: Option<Revision>,
+    },
+    #[error("{field}: {problem}")]
+    InvalidArgument { field: String, problem: String },
+    #[error("{actor} may not do this: it takes {needs}")]
+    PermissionDenied { actor: Principal, needs: String },
+    #[error("{what} may be {limit} at most, not {shown}")]
+    LimitExceeded { what: String, shown: u64, limit: u64 },
+}
+
+fn etag(current: &Option<Revision>) -> String {
+    current.map_or_else(|| "no revision".to_owned(), |r| r.to_string())
+}
+
+impl From<Box<Refused>> for Rejection {
+    fn from(refused: Box<Refused>) -> Self {
+        Self::Door(refused)
+    }
+}
+
+impl Rejection {
+    /// An argument that can never be right.
+    pub(crate) fn invalid(field: &str, problem: impl Into<String>) -> Self {
+        Self::InvalidArgument {
+            field: field.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    /// The machine-readable reason.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NotBootstrapped | Self::AlreadyBootstrapped { .. } => Reason::ClusterState,
+            Self::ModelNotFound { .. } => Reason::ModelNotFound,
+            Self::VersionNotFound { .. } => Reason::VersionNotFound,
+            Self::AliasNotFound { .. } => Reason::AliasNotFound,
+            Self::RegionNotFound { .. } => Reason::RegionNotFound,
+            Self::NodeNotFound { .. } => Reason::NodeNotFound,
+            Self::RoleNotFound { .. } => Reason::RoleNotFound,
+            Self::PlanNotFound { .. } => Reason::PlanNotFound,
+            Self::ReplicaNotFound { .. } => Reason::ReplicaNotFound,
+            Self::AlreadyExists { .. } => Reason::AlreadyExists,
+            Self::Door(refused) => refused.reason(),
+            Self::WrongSender { .. } => Reason::WrongHolder,
+            Self::RequestReused { .. } => Reason::RequestReused,
+            Self::RequestTooOld { .. } => Reason::RequestTooOld,
+            Self::RequestFromFuture { .. } => Reason::RequestFromFuture,
+            Self::VersionState { .. } | Self::VersionInUse { .. } => Reason::VersionState,
+            Self::IllegalTransition { .. } | Self::StaleIncarnation { .. } => Reason::IllegalTransition,
+            Self::PlanRunning { .. } => Reason::PlanRunning,
+            Self::PlanEnded { .. } | Self::StepOutOfOrder { .. } | Self::StepNotRunning { .. } => {
+                Reason::StepOutOfOrder
+            }
+            Self::StaleAttempt { .. } => Reason::StaleAttempt,
+            Self::TargetNotQualified { .. } => Reason::TargetNotQualified,
+            Self::FailoverPaused { .. } => Reason::FailoverPaused,
+            Self::FeatureLevel { .. } => Reason::FeatureLevel,
+            Self::EtagMismatch { .. } => Reason::EtagMismatch,
+            Self::InvalidArgument { .. } => Reason::InvalidArgument,
+            Self::PermissionDenied { .. } => Reason::PermissionDenied,
+            Self::LimitExceeded { .. } => Reason::LimitExceeded,
+        }
+    }
+
+    /// As it travels, with its operands by name.
+    pub fn to_refusal(&self) -> Refusal {
+        let refusal = Refusal::new(self.reason(), self.to_string());
+        match self {
+            Self::NotBootstrapped => refusal,
+            Self::AlreadyBootstrapped { cluster_id } => refusal.with("cluster_id", cluster_id),
+            Self::ModelNotFound { model } => refusal.with("model", model),
+            Self::VersionNotFound { version } => refusal.with("version", version),
+            Self::AliasNotFound { model, alias } => refusal.with("model", model).with("alias", alias),
+            Self::RegionNotFound { region } => refusal.with("region", region),
+            Self::NodeNotFound { node } => refusal.with("node", node),
+            Self::RoleNotFound { role } => refusal.with("role", role),
+            Self::PlanNotFound { plan } => refusal.with("plan", plan),
+            Self::ReplicaNotFound { key } => {
+                refusal.with("version", &key.version).with("region", &key.region)
+            }
+            Self::AlreadyExists { what, name } => refusal.with("what", what).with("name", name),
+            Self::Door(refused) => refused.to_refusal(),
+            Self::WrongSender { holder, actor } => refusal.with("holder", holder).with("actor", actor),
+            Self::RequestReused { request_id } => refusal.with("request_id", request_id),
+            Self::RequestTooOld {
+                request_id,
+                floor,
+                state_time,
+            } => refusal
+                .with("request_id", request_id)
+                .with("floor", floor)
+                .with("state_time_ms", state_time.0)
+                .with("behind_ms", state_time.0.saturating_sub(request_id.unix_millis())),
+            Self::RequestFromFuture {
+                request_id,
+                state_time,
+            } => refusal
+                .with("request_time_ms", request_id.unix_millis())
+                .with("state_time_ms", state_time.0),
+            Self::VersionState {
+                version,
+                state,
+                needs,
+            } => refusal
+                .with("version", version)
+                .with("state", state)
+                .with("needs", needs),
+            Self::VersionInUse { version, alias } => refusal.with("version", version).with("alias", alias),
+            Self::IllegalTransition { what, from, to } => {
+                refusal.with("what", what).with("current", from).with("shown", to)
+            }
+            Self::StaleIncarnation { node, shown, current } => refusal
+                .with("node", node)
+                .with("shown", shown)
+                .with("current", current),
+            Self::PlanRunning { role, plan } => refusal.with("role", role).with("plan", plan),
+            Self::PlanEnded { plan, state } => refusal.with("plan", plan).with("state", state),
+            Self::StepOutOfOrder { plan, shown, due } => refusal
+                .with("plan", plan)
+                .with("shown", shown)
+                .with("current", due),
+            Self::StepNotRunning { plan, step } => refusal.with("plan", plan).with("step", step),
+            Self::StaleAttempt { what, shown, current } => refusal
+                .with("what", what)
+                .with("shown", shown)
+                .with("current", current),
+            Self::TargetNotQualified { target, unmet } => {
+                refusal.with("target", target).with("unmet", unmet.join("; "))
+            }
+            Self::FailoverPaused { role, mode } => refusal.with("role", role).with("mode", mode),
+            Self::FeatureLevel { shown, current } => refusal.with("shown", shown).with("current", current),
+            Self::EtagMismatch { what, shown, current } => refusal
+                .with("what", what)
+                .with("shown", shown.0)
+                .with("current", current.unwrap_or_default().0),
+            Self::InvalidArgument { field, problem } => refusal.with("field", field).with("problem", problem),
+            Self::PermissionDenied { actor, needs } => refusal.with("actor", actor).with("needs", needs),
+            Self::LimitExceeded { what, shown, limit } => refusal
+                .with("what", what)
+                .with("shown", shown)
+                .with("limit", limit),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The state, and the one way to change it.
+//!
+//! Absent on purpose: rules; each family of commands has its file under `apply/`.
+//! Invariant: fields change only in `apply`, and only together with the events that say so.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use types::{
+    AliasName, ClusterId, Epoch, ModelName, NodeId, PlanId, RegionId, Revision, RoleName, UnixMillis,
+    VersionKey,
+    model::{AliasRecord, ModelRecord, VersionRecord},
+    plan::PlanRecord,
+    region::{NodeRecord, RegionRecord},
+    replica::{ReplicaKey, ReplicaRecord},
+    role::{RoleRecord, TimingPolicy},
+};
+
+use crate::{
+    apply,
+    command::Entry,
+    rejection::Rejection,
+    reply::Applied,
+    requests::{RequestTable, Seen},
+};
+
+/// The cluster itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterRecord {
+    /// Its name, for ever.
+    pub cluster_id: ClusterId,
+    /// Generation of its epochs.
+    pub generation: u32,
+    /// Heartbeats and probes of the whole cluster; the default of new roles.
+    pub timing: TimingPolicy,
+    /// Which rules are switched on.
+    pub feature_level: u32,
+    /// State time of the first entry.
+    pub created_at: UnixMillis,
+    /// Revision of the last change; its etag.
+    pub modified: Revision,
+}
+
+/// A role and what only the epoch rules need to know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RoleState {
+    pub(crate) record: RoleRecord,
+    /// The highest epoch that was ever issued or reserved; a plan that fails after its fence burns the reserved one.
+    pub(crate) highest_epoch: Epoch,
+    /// TTLs of former timings that may still be outstanding.
+    pub(crate) former_ttls: Vec<FormerTtl>,
+}
+
+/// A TTL that was granted before a change of timing (L8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FormerTtl {
+    pub(crate) ttl: Duration,
+    /// State time from which no lease of it can be outstanding.
+    pub(crate) until: UnixMillis,
+}
+
+/// Everything that the log has said so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlState {
+    pub(crate) time: UnixMillis,
+    pub(crate) revision: Revision,
+    pub(crate) cluster: Option<ClusterRecord>,
+    pub(crate) regions: BTreeMap<RegionId, RegionRecord>,
+    /// Every region once, in the order in which they were registered.
+    pub(crate) join_order: Vec<RegionId>,
+    pub(crate) nodes: BTreeMap<NodeId, NodeRecord>,
+    pub(crate) models: BTreeMap<ModelName, ModelRecord>,
+    pub(crate) versions: BTreeMap<VersionKey, VersionRecord>,
+    pub(crate) aliases: BTreeMap<(ModelName, AliasName), AliasRecord>,
+    pub(crate) replicas: BTreeMap<ReplicaKey, ReplicaRecord>,
+    pub(crate) roles: BTreeMap<RoleName, RoleState>,
+    pub(crate) plans: BTreeMap<PlanId, PlanRecord>,
+    pub(crate) requests: RequestTable,
+    /// Finished plans that are kept per role.
+    pub(crate) finished_plans_kept: u64,
+}
+
+/// How many finished plans are kept per role.
+pub const FINISHED_PLANS_KEPT: u64 = 1_000;
+
+impl Default for ControlState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ControlState {
+    /// Before the first entry.
+    pub fn new() -> Self {
+        Self::with_limits(RequestTable::new(), FINISHED_PLANS_KEPT)
+    }
+
+    /// With other bounds on what is remembered, for tests that must reach them. The bounds are part of the state and
+    /// of its snapshots, so that all replicas forget alike.
+    pub fn with_limits(requests: RequestTable, finished_plans_kept: u64) -> Self {
+        Self {
+            time: UnixMillis::default(),
+            revision: Revision::default(),
+            cluster: None,
+            regions: BTreeMap::new(),
+            join_order: Vec::new(),
+            nodes: BTreeMap::new(),
+            models: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            plans: BTreeMap::new(),
+            requests,
+            finished_plans_kept,
+        }
+    }
+
+    /// Applies one entry at its log index. Total and deterministic; see the crate's promises.
+    pub fn apply(&mut self, revision: Revision, entry: &Entry) -> Applied {
+        if revision <= self.revision {
+            let problem = format!("{revision} is not after {}", self.revision);
+            return refused(Rejection::invalid("revision", problem));
+        }
+        self.revision = revision;
+        self.time = self.time.max(entry.proposed_at);
+        match self.requests.look_up(entry, self.time) {
+            Err(rejection) => refused(rejection),
+            Ok(Seen::Before(outcome)) => Applied {
+                outcome,
+                events: Vec::new(),
+                door: None,
+            },
+            Ok(Seen::Never(digest)) => {
+                let applied = apply::dispatch(self, entry);
+                self.requests
+                    .remember(entry.request_id, digest, &applied.outcome, self.time);
+                applied
+            }
+        }
+    }
+}
+
+fn refused(rejection: Rejection) -> Applied {
+    Applied {
+        outcome: Err(rejection),
+        events: Vec::new(),
+        door: None,
+    }
+}
+
+impl RoleState {
+    /// The largest TTL that a lease may have been granted for and not yet have outlived (L8).
+    pub(crate) fn outstanding_ttl(&self, now: UnixMillis) -> Duration {
+        let former = self.former_ttls.iter().filter(|f| f.until > now).map(|f| f.ttl);
+        former.fold(self.record.timing.lease_ttl, Duration::max)
+    }
+}
