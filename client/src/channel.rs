@@ -1,0 +1,178 @@
+//! Connections to the coordinators: made when first needed, kept, shared; and who is believed to lead.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use types::reason::{Reason, Refusal};
+
+/// The files of a process's identity; the key is never shown or logged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// PEM of the CA that signs every process of the cluster.
+    pub ca_file: PathBuf,
+    /// PEM of the own certificate.
+    pub cert_file: PathBuf,
+    /// PEM of the own private key, mode 0600.
+    pub key_file: PathBuf,
+}
+
+impl TlsFiles {
+    /// Reads the three files; the error names the one that cannot be read.
+    pub fn load(&self) -> Result<ClientTlsConfig, Refusal> {
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|e| {
+                let message = format!(
+                    "cannot read {}: {e}; check tls.*_file in the config",
+                    path.display()
+                );
+                Refusal::new(Reason::InvalidArgument, message).with("file", path.display())
+            })
+        };
+        let identity = Identity::from_pem(read(&self.cert_file)?, read(&self.key_file)?);
+        Ok(ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(read(&self.ca_file)?))
+            .identity(identity))
+    }
+}
+
+/// What a [`crate::Client`] needs to know.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// API endpoints of coordinators, `https://host:port`, the nearest first. Others are learnt from leader hints.
+    pub endpoints: Vec<String>,
+    /// The caller's identity.
+    pub tls: TlsFiles,
+    /// Time for one call with all its retries. Default 10 s.
+    pub deadline: Duration,
+    /// Time for one attempt at one coordinator before the next is asked. Default 2 s.
+    pub attempt_timeout: Duration,
+}
+
+impl ClientConfig {
+    /// With the default times.
+    pub fn new(endpoints: Vec<String>, tls: TlsFiles) -> Self {
+        Self {
+            endpoints,
+            tls,
+            deadline: Duration::from_secs(10),
+            attempt_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A channel to `endpoint` that connects when first used. Errors name the endpoint.
+pub fn lazy_channel(endpoint: &str, tls: &ClientTlsConfig) -> Result<Channel, Refusal> {
+    let invalid = |e: &dyn std::fmt::Display| {
+        let message = format!("endpoint {endpoint:?} cannot be used: {e}; write https://host:port");
+        Refusal::new(Reason::InvalidArgument, message).with("endpoint", endpoint)
+    };
+    if !endpoint.starts_with("https://") {
+        return Err(invalid(&"it does not start with https://"));
+    }
+    let endpoint = Endpoint::from_shared(endpoint.to_owned()).map_err(|e| invalid(&e))?;
+    let channel = endpoint
+        .tls_config(tls.clone())
+        .map_err(|e| invalid(&e))?
+        .connect_timeout(Duration::from_secs(1))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(3))
+        .connect_lazy();
+    Ok(channel)
+}
+
+/// Every known coordinator, and the one that is believed to lead.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    tls: ClientTlsConfig,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    endpoints: Vec<String>,
+    leader: Option<String>,
+    open: BTreeMap<String, Channel>,
+}
+
+impl Channels {
+    pub(crate) fn new(config: &ClientConfig) -> Result<Self, Refusal> {
+        if config.endpoints.is_empty() {
+            let message = "no coordinator endpoint is configured; give at least one https://host:port";
+            return Err(Refusal::new(Reason::InvalidArgument, message));
+        }
+        let tls = config.tls.load()?;
+        let mut open = BTreeMap::new();
+        for endpoint in &config.endpoints {
+            open.insert(endpoint.clone(), lazy_channel(endpoint, &tls)?);
+        }
+        let inner = Inner {
+            endpoints: config.endpoints.clone(),
+            leader: None,
+            open,
+        };
+        Ok(Self {
+            tls,
+            inner: Mutex::new(inner),
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // A poisoned lock only means that another thread panicked; the maps are whole after each statement.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The endpoint for the `turn`-th attempt: the believed leader first (if the call wants it), then each in order.
+    pub(crate) fn pick(&self, turn: usize, want_leader: bool) -> Result<(String, Channel), Refusal> {
+        let mut inner = self.lock();
+        let leader = inner.leader.clone().filter(|_| want_leader);
+        let skip = usize::from(leader.is_some());
+        let endpoint = match leader {
+            Some(leader) if turn == 0 => leader,
+            _ => inner.endpoints[(turn - skip.min(turn)) % inner.endpoints.len()].clone(),
+        };
+        let channel = match inner.open.get(&endpoint) {
+            Some(channel) => channel.clone(),
+            None => {
+                let channel = lazy_channel(&endpoint, &self.tls)?;
+                inner.open.insert(endpoint.clone(), channel.clone());
+                channel
+            }
+        };
+        Ok((endpoint, channel))
+    }
+
+    pub(crate) fn set_leader(&self, endpoint: &str) {
+        let mut inner = self.lock();
+        if inner.leader.as_deref() != Some(endpoint) && endpoint.starts_with("https://") {
+            inner.leader = Some(endpoint.to_owned());
+            // Learnt coordinators are kept, so that a client configured with one endpoint survives its loss.
+            if !inner.endpoints.iter().any(|e| e == endpoint) && inner.endpoints.len() < 64 {
+                inner.endpoints.push(endpoint.to_owned());
+            }
+        }
+    }
+
+    pub(crate) fn forget_leader(&self, endpoint: &str) {
+        let mut inner = self.lock();
+        if inner.leader.as_deref() == Some(endpoint) {
+            inner.leader = None;
+        }
+    }
+
+    pub(crate) fn leader(&self) -> Option<String> {
+        self.lock().leader.clone()
+    }
+
+    /// How many coordinators are known.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().endpoints.len()
+    }
+}

@@ -1,0 +1,244 @@
+//! The cluster's state as it changes: a list, then every event after it, across reconnects (I7).
+//!
+//! Invariant: what [`StateWatch::next`] gives out is either a whole state ([`Change::Reset`]) or the events of the
+//! next revision that has any, in order, each exactly once.
+
+use std::{collections::VecDeque, time::Duration};
+
+use proto::{
+    convert::{
+        status,
+        watch::{Resource, resource},
+    },
+    v1::{self as pb, watch_service_client::WatchServiceClient},
+};
+use tokio::time::{sleep, timeout};
+use tonic::Streaming;
+use types::{
+    ClusterId, Revision,
+    reason::{Reason, Refusal},
+};
+
+use crate::{
+    calls::{Client, Header},
+    retry,
+};
+
+/// One event of a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What happened: `role_promoted`, `replica_changed`, …
+    pub kind: String,
+    /// The resource after the change; for a deletion, as it was last.
+    pub resource: Resource,
+    /// Whether the resource is gone.
+    pub deleted: bool,
+}
+
+/// What a watch gives out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Everything at one revision: drop what was known and start from this. First of all, and after a gap.
+    Reset {
+        /// The cluster; another one than before means that it was restored.
+        cluster_id: ClusterId,
+        /// The revision of the list.
+        revision: Revision,
+        /// Every resource.
+        resources: Vec<Resource>,
+    },
+    /// All events of one revision.
+    Events {
+        /// Their revision.
+        revision: Revision,
+        /// In order; never empty.
+        events: Vec<Event>,
+    },
+    /// Nothing happened up to this revision.
+    Bookmark {
+        /// The revision that the state is now known at.
+        revision: Revision,
+    },
+}
+
+/// A watch that resumes where it was, at another coordinator if need be.
+#[derive(Debug)]
+pub struct StateWatch {
+    client: Client,
+    /// Silence after which another coordinator is asked; bookmarks come about every second.
+    patience: Duration,
+    position: Option<(ClusterId, Revision)>,
+    stream: Option<Streaming<pb::WatchResponse>>,
+    ready: VecDeque<Change>,
+    turn: usize,
+    failures: u32,
+}
+
+impl StateWatch {
+    /// Starts with a list. `patience` is the silence after which another coordinator is asked.
+    pub fn new(client: Client, patience: Duration) -> Self {
+        Self {
+            client,
+            patience,
+            position: None,
+            stream: None,
+            ready: VecDeque::new(),
+            turn: 0,
+            failures: 0,
+        }
+    }
+
+    /// Starts after a known position, without a list.
+    pub fn resume(client: Client, patience: Duration, cluster_id: ClusterId, after: Revision) -> Self {
+        Self {
+            position: Some((cluster_id, after)),
+            ..Self::new(client, patience)
+        }
+    }
+
+    /// The next change; waits as long as it takes, through reconnects. Safe to drop between calls and while waiting.
+    pub async fn next(&mut self) -> Change {
+        loop {
+            if let Some(change) = self.ready.pop_front() {
+                return change;
+            }
+            if let Err(refusal) = self.advance().await {
+                self.stream = None;
+                if matches!(
+                    refusal.reason,
+                    Reason::Compacted | Reason::WrongCluster | Reason::FutureRevision
+                ) {
+                    tracing::info!(reason = %refusal.reason, "watch must list again: {refusal}");
+                    self.position = None;
+                    continue;
+                }
+                tracing::debug!(reason = %refusal.reason, "watch interrupted: {refusal}");
+                self.turn += 1;
+                self.failures = (self.failures + 1).min(6);
+                sleep(retry::jittered(
+                    retry::WAIT_MIN
+                        .saturating_mul(1 << self.failures)
+                        .min(retry::WAIT_MAX),
+                ))
+                .await;
+            }
+        }
+    }
+
+    /// One step: list if there is no position, connect if there is no stream, else read one message.
+    async fn advance(&mut self) -> Result<(), Refusal> {
+        match (self.position, self.stream.is_some()) {
+            (None, _) => self.list().await,
+            (Some(position), false) => self.connect(position).await,
+            (Some(position), true) => self.read(position).await,
+        }
+    }
+
+    fn silent(&self) -> Refusal {
+        Refusal::new(
+            Reason::Unreachable,
+            format!("no message within {:?}", self.patience),
+        )
+    }
+
+    async fn list(&mut self) -> Result<(), Refusal> {
+        let (_, channel) = self.client.channels().pick(self.turn, false)?;
+        let mut service = WatchServiceClient::new(channel).max_decoding_message_size(16 << 20);
+        let mut request = tonic::Request::new(pb::ListRequest { read: None });
+        request.set_timeout(self.patience.saturating_mul(10));
+        let answer = timeout(self.patience, service.list(request))
+            .await
+            .map_err(|_| self.silent())?;
+        let mut chunks = answer.map_err(|s| status::from_status(&s))?.into_inner();
+        let mut resources = Vec::new();
+        loop {
+            let chunk = timeout(self.patience, chunks.message())
+                .await
+                .map_err(|_| self.silent())?;
+            let Some(chunk) = chunk.map_err(|s| status::from_status(&s))? else {
+                return Err(Refusal::new(
+                    Reason::Unreachable,
+                    "a list ended before its last chunk",
+                ));
+            };
+            for item in chunk.resources {
+                resources.push(resource(Some(item))?);
+            }
+            if chunk.last {
+                let header = Header::read(chunk.header)?;
+                self.position = Some((header.cluster_id, header.revision));
+                self.stream = None;
+                self.ready.push_back(Change::Reset {
+                    cluster_id: header.cluster_id,
+                    revision: header.revision,
+                    resources,
+                });
+                return Ok(());
+            }
+        }
+    }
+
+    async fn connect(&mut self, (cluster_id, after): (ClusterId, Revision)) -> Result<(), Refusal> {
+        let (_, channel) = self.client.channels().pick(self.turn, false)?;
+        let request = pb::WatchRequest {
+            cluster_id: cluster_id.to_string(),
+            after_revision: after.0,
+        };
+        let mut service = WatchServiceClient::new(channel).max_decoding_message_size(16 << 20);
+        let answer = timeout(self.patience, service.watch(request))
+            .await
+            .map_err(|_| self.silent())?;
+        self.stream = Some(answer.map_err(|s| status::from_status(&s))?.into_inner());
+        Ok(())
+    }
+
+    async fn read(&mut self, (cluster_id, after): (ClusterId, Revision)) -> Result<(), Refusal> {
+        let silent = self.silent();
+        let Some(stream) = self.stream.as_mut() else {
+            return Ok(());
+        };
+        let message = timeout(self.patience, stream.message())
+            .await
+            .map_err(|_| silent)?;
+        let Some(message) = message.map_err(|s| status::from_status(&s))? else {
+            return Err(Refusal::new(
+                Reason::NotServing,
+                "the coordinator ended the watch",
+            ));
+        };
+        self.failures = 0;
+        let header = Header::read(message.header)?;
+        if header.cluster_id != cluster_id {
+            let text = format!("watch of cluster {cluster_id} answered by {}", header.cluster_id);
+            return Err(Refusal::new(Reason::WrongCluster, text));
+        }
+        let Some(change) = step(after, header.revision, message.events)? else {
+            return Ok(());
+        };
+        self.position = Some((cluster_id, header.revision));
+        self.ready.push_back(change);
+        Ok(())
+    }
+}
+
+/// What a message means for a watch that stands at `after`: nothing, if it was seen already.
+fn step(after: Revision, revision: Revision, events: Vec<pb::Event>) -> Result<Option<Change>, Refusal> {
+    if events.is_empty() {
+        return Ok((revision > after).then_some(Change::Bookmark { revision }));
+    }
+    if revision <= after {
+        let text = format!("events of {revision} came after those of {after}");
+        return Err(Refusal::new(Reason::Compacted, text));
+    }
+    let events = events
+        .into_iter()
+        .map(|e| {
+            Ok(Event {
+                kind: e.kind,
+                resource: resource(e.resource)?,
+                deleted: e.deleted,
+            })
+        })
+        .collect::<Result<_, Refusal>>()?;
+    Ok(Some(Change::Events { revision, events }))
+}
