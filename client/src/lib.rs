@@ -11,6 +11,7 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
+pub mod agents;
 pub mod calls;
 pub mod channel;
 pub mod context;
@@ -20,6 +21,7 @@ pub mod retry;
 pub mod session;
 pub mod watch;
 
+pub use agents::AgentClient;
 pub use calls::Client;
 pub use channel::{ClientConfig, TlsFiles};
 pub use context::Context;

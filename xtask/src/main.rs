@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 mod codegen;
+mod tidy;
 
 #[derive(Parser)]
 #[command(about = "chores of the workspace")]
@@ -24,12 +25,15 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Checks the house rules: dependency edges, banned crates, module docs, metric names.
+    Tidy,
 }
 
 fn main() -> anyhow::Result<()> {
     let root = workspace_root()?;
     match Args::parse().command {
         Command::Codegen { check } => codegen::run(&root, check),
+        Command::Tidy => tidy::run(&root),
     }
 }
 

@@ -1,0 +1,92 @@
+//! How anything talks to a node agent: its status, the token it holds, and privileged calls through its door.
+
+use std::{future::Future, time::Duration};
+
+use proto::{
+    convert::{regions, status},
+    v1::{self as pb, agent_service_client::AgentServiceClient},
+};
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, transport::Channel};
+use types::{
+    Epoch, FencingToken, RoleName, VersionKey,
+    reason::{Reason, Refusal},
+};
+
+use crate::channel::{TlsFiles, lazy_channel};
+
+/// A handle to one agent. It never retries: whether a refused or lost call is sent again is the caller's to decide.
+#[derive(Clone, Debug)]
+pub struct AgentClient {
+    endpoint: String,
+    channel: Channel,
+    deadline: Duration,
+}
+
+impl AgentClient {
+    /// Prepares a channel to `https://host:port`; connects when first used. `deadline` holds for each call.
+    pub fn new(endpoint: &str, tls: &TlsFiles, deadline: Duration) -> Result<Self, Refusal> {
+        let channel = lazy_channel(endpoint, &tls.load()?)?;
+        Ok(Self {
+            endpoint: endpoint.to_owned(),
+            channel,
+            deadline,
+        })
+    }
+
+    async fn call<M, T, F, R>(&self, message: M, send: F) -> Result<T, Refusal>
+    where
+        F: FnOnce(Channel, Request<M>) -> R,
+        R: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut request = Request::new(message);
+        request.set_timeout(self.deadline);
+        match timeout(self.deadline, send(self.channel.clone(), request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(s)) => Err(status::from_status(&s)),
+            Err(_) => {
+                let message = format!("{} did not answer within {:?}", self.endpoint, self.deadline);
+                Err(Refusal::new(Reason::OutcomeUnknown, message).with("endpoint", &self.endpoint))
+            }
+        }
+    }
+
+    /// Who the agent is, what it holds, serves and refuses below.
+    pub async fn status(&self) -> Result<pb::GetAgentStatusResponse, Refusal> {
+        self.call(pb::GetAgentStatusRequest {}, |channel, request| async move {
+            AgentServiceClient::new(channel).get_agent_status(request).await
+        })
+        .await
+    }
+
+    /// The token under which the agent holds `role` now, and what is left of its lease.
+    pub async fn token(&self, role: &RoleName) -> Result<(FencingToken, Duration), Refusal> {
+        let message = pb::GetTokenRequest {
+            role: role.to_string(),
+        };
+        let answer = self
+            .call(message, |channel, request| async move {
+                AgentServiceClient::new(channel).get_token(request).await
+            })
+            .await?;
+        Ok((
+            regions::token(answer.token)?,
+            Duration::from_millis(answer.lease_left_millis),
+        ))
+    }
+
+    /// Makes `version` the one that this agent serves for its model. The answer is the door's floor.
+    pub async fn serve_version(&self, token: &FencingToken, version: &VersionKey) -> Result<Epoch, Refusal> {
+        let message = pb::ServeVersionRequest {
+            token: Some(token.into()),
+            model: version.model.to_string(),
+            version: version.version.0,
+        };
+        let answer = self
+            .call(message, |channel, request| async move {
+                AgentServiceClient::new(channel).serve_version(request).await
+            })
+            .await?;
+        Ok(Epoch::from_u64(answer.floor_epoch))
+    }
+}
