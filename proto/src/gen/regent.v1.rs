@@ -3413,6 +3413,16 @@ pub struct RenewLeaseResponse {
     pub drain_margin_millis: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseLeaseRequest {
+    #[prost(message, optional, tag = "1")]
+    pub token: ::core::option::Option<FencingToken>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseLeaseResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CheckFenceRequest {
     #[prost(message, optional, tag = "1")]
     pub token: ::core::option::Option<FencingToken>,
@@ -3676,6 +3686,24 @@ pub mod primary_service_client {
                 .insert(GrpcMethod::new("regent.v1.PrimaryService", "RenewLease"));
             self.inner.unary(req, path, codec).await
         }
+        /// The holder says that it has stopped acting under this epoch and will not begin again, so that nobody needs to wait
+        /// out its lease (L11). Leader only; writes nothing to the log.
+        pub async fn release_lease(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReleaseLeaseRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReleaseLeaseResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.PrimaryService/ReleaseLease");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.v1.PrimaryService", "ReleaseLease"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Whether a token is current, by a linearizable read; never proposes.
         pub async fn check_fence(
             &mut self,
@@ -3755,6 +3783,12 @@ pub mod primary_service_server {
             &self,
             request: tonic::Request<super::RenewLeaseRequest>,
         ) -> std::result::Result<tonic::Response<super::RenewLeaseResponse>, tonic::Status>;
+        /// The holder says that it has stopped acting under this epoch and will not begin again, so that nobody needs to wait
+        /// out its lease (L11). Leader only; writes nothing to the log.
+        async fn release_lease(
+            &self,
+            request: tonic::Request<super::ReleaseLeaseRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReleaseLeaseResponse>, tonic::Status>;
         /// Whether a token is current, by a linearizable read; never proposes.
         async fn check_fence(
             &self,
@@ -4270,6 +4304,47 @@ pub mod primary_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/regent.v1.PrimaryService/ReleaseLease" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReleaseLeaseSvc<T: PrimaryService>(pub Arc<T>);
+                    impl<T: PrimaryService> tonic::server::UnaryService<super::ReleaseLeaseRequest>
+                        for ReleaseLeaseSvc<T>
+                    {
+                        type Response = super::ReleaseLeaseResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReleaseLeaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PrimaryService>::release_lease(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReleaseLeaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/regent.v1.PrimaryService/CheckFence" => {
                     #[allow(non_camel_case_types)]
                     struct CheckFenceSvc<T: PrimaryService>(pub Arc<T>);
@@ -4399,7 +4474,7 @@ pub struct Event {
     /// What happened, `snake_case`: `role_promoted`, `replica_changed`, …
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
-    /// The resource after the change; for a deletion, as it was last.
+    /// The resource after the change. Of a deleted one only the fields of its key mean anything.
     #[prost(message, optional, tag = "2")]
     pub resource: ::core::option::Option<Resource>,
     #[prost(bool, tag = "3")]
