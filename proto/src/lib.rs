@@ -23,6 +23,20 @@ pub mod v1 {
     include!("gen/regent.v1.rs");
 }
 
+/// Generated from `proto/raft.proto`: package `regent.raft.v1`, between coordinators only.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::or_fun_call,
+    clippy::large_futures,
+    reason = "generated code"
+)]
+pub mod raft_v1 {
+    include!("gen/regent.raft.v1.rs");
+}
+
 /// The descriptor set of every public service, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/descriptor.bin");
 

@@ -55,9 +55,10 @@ fn compile(protos: &Path, files: &[&str]) -> anyhow::Result<prost_types::FileDes
     protox::compile(&files, [protos]).with_context(|| format!("cannot compile {files:?}"))
 }
 
-/// The descriptor set that server reflection serves.
+/// The descriptor set that server reflection serves: what clients may call, so not the traffic between coordinators.
 fn descriptor(protos: &Path) -> anyhow::Result<Vec<u8>> {
-    Ok(compile(protos, WIRE)?.encode_to_vec())
+    let public: Vec<_> = WIRE.iter().copied().filter(|f| *f != "raft.proto").collect();
+    Ok(compile(protos, &public)?.encode_to_vec())
 }
 
 fn generate(protos: &Path, files: &[&str], services: bool) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
