@@ -1,0 +1,69 @@
+//! What one Raft node needs to know before it starts.
+
+use std::{path::PathBuf, time::Duration};
+
+use types::{NodeId, RegionId, role::TimingPolicy};
+
+/// Who this node is, where its disk is, and how fast Raft beats.
+#[derive(Clone, Debug)]
+pub struct RaftConfig {
+    /// This machine.
+    pub node: NodeId,
+    /// Its region.
+    pub region: RegionId,
+    /// Holds log, snapshots, identity and door record; locked while the node runs.
+    pub data_dir: PathBuf,
+    /// Where clients reach this node's API now, `https://host:port`.
+    pub api_endpoint: String,
+    /// Where other coordinators reach this node's Raft port now, `https://host:port`.
+    pub raft_endpoint: String,
+    /// Set on exactly one node of a new cluster: it founds the cluster, with these timings. A data directory that has
+    /// seen a cluster id never bootstraps, whatever this says.
+    pub bootstrap: Option<TimingPolicy>,
+    /// Heartbeats and elections.
+    pub timing: RaftTiming,
+    /// Bounds on log, snapshots and queues.
+    pub limits: RaftLimits,
+}
+
+/// Heartbeats and elections. Across a WAN: heartbeat at least twice the worst round trip between voters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaftTiming {
+    /// Interval of the leader's heartbeats; also the time a peer has to answer one. Default 50 ms: loopback.
+    pub heartbeat: Duration,
+    /// Least time without a leader before a campaign. Default 250 ms; at least three heartbeats.
+    pub election_min: Duration,
+    /// Longest such time, and the leader's lease. Default 400 ms: a failover takes this plus one draw.
+    pub election_max: Duration,
+}
+
+impl Default for RaftTiming {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(50),
+            election_min: Duration::from_millis(250),
+            election_max: Duration::from_millis(400),
+        }
+    }
+}
+
+/// Bounds on log, snapshots and queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaftLimits {
+    /// A snapshot is taken after this many entries. Default 5,000.
+    pub snapshot_after: u64,
+    /// Entries kept behind a snapshot, so that a node that was away a moment needs no snapshot. Default 1,000.
+    pub logs_kept: u64,
+    /// Proposals in flight at once; one more is refused as overloaded. Default 1,024.
+    pub proposals_in_flight: usize,
+}
+
+impl Default for RaftLimits {
+    fn default() -> Self {
+        Self {
+            snapshot_after: 5_000,
+            logs_kept: 1_000,
+            proposals_in_flight: 1_024,
+        }
+    }
+}

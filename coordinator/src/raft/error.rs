@@ -1,0 +1,177 @@
+//! What can fail between a caller and the log, other than a rule.
+//!
+//! Invariant: every variant but [`ProposeError::OutcomeUnknown`] promises that the entry was not and will not be
+//! applied because of this call.
+
+use std::path::PathBuf;
+
+use types::{
+    ClusterId, NodeId,
+    reason::{Reason, Refusal},
+};
+
+/// Who leads, for a caller that should go there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderHint {
+    /// The leader's machine.
+    pub node: NodeId,
+    /// Its id in Raft.
+    pub raft_id: u64,
+    /// Where clients reach it, `https://host:port`.
+    pub api_endpoint: String,
+}
+
+/// Why a proposal or a linearizable read has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Another node leads, or none that is known. Surely not proposed.
+    #[error("this coordinator does not lead{}", hint_text(.leader))]
+    NotLeader {
+        /// Who leads, if that is known.
+        leader: Option<LeaderHint>,
+    },
+    /// No quorum confirmed the leader in time. Surely not proposed.
+    #[error("no quorum of coordinators answers: {detail}")]
+    NoQuorum {
+        /// What was waited for.
+        detail: String,
+    },
+    /// The entry may be applied now, later or never; only the same request id tells.
+    #[error("the outcome of the proposal is unknown: {detail}")]
+    OutcomeUnknown {
+        /// What was seen.
+        detail: String,
+    },
+    /// Too many proposals are in flight. Surely not proposed.
+    #[error("{in_flight} proposals are in flight already")]
+    Overloaded {
+        /// The bound that was hit.
+        in_flight: usize,
+    },
+    /// The node is stopping, or stopped on an error. Surely not proposed.
+    #[error("this coordinator is not serving: {detail}")]
+    NotServing {
+        /// Why.
+        detail: String,
+    },
+}
+
+fn hint_text(leader: &Option<LeaderHint>) -> String {
+    match leader {
+        Some(hint) => format!("; {} at {} does", hint.node, hint.api_endpoint),
+        None => "; no leader is known".to_owned(),
+    }
+}
+
+impl ProposeError {
+    /// The refusal as it travels. Operands: `leader` and `leader_api_endpoint` where known, `retry_after_ms`.
+    pub fn to_refusal(&self) -> Refusal {
+        let message = self.to_string();
+        match self {
+            Self::NotLeader { leader: None } => Refusal::new(Reason::NotLeader, message),
+            Self::NotLeader { leader: Some(hint) } => Refusal::new(Reason::NotLeader, message)
+                .with("leader", &hint.node)
+                .with("leader_api_endpoint", &hint.api_endpoint),
+            Self::NoQuorum { .. } => Refusal::new(Reason::NoQuorum, message),
+            Self::OutcomeUnknown { .. } => Refusal::new(Reason::OutcomeUnknown, message),
+            Self::Overloaded { in_flight } => Refusal::new(Reason::Overloaded, message)
+                .with("in_flight", in_flight)
+                .with("retry_after_ms", 100),
+            Self::NotServing { .. } => Refusal::new(Reason::NotServing, message),
+        }
+    }
+}
+
+/// Why a node does not start. Nothing was changed on disk that a repaired start would trip over.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("data directory {}: {doing}: {source}; make it readable and writable for this user, or name another", path.display())]
+    DataDir {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process holds the data directory.
+    #[error("data directory {} is in use by another process; stop it, or name another directory", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The data directory was written by another node.
+    #[error("data directory {} belongs to node {found}, not to {expected}; name the directory of {expected}", path.display())]
+    OtherNode {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: NodeId,
+        /// Who was started.
+        expected: NodeId,
+    },
+    /// A file holds what no version of this program wrote, or was damaged.
+    #[error("{} is damaged: {problem}; restore the directory, or empty it and join again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A setting makes no sense.
+    #[error("raft settings: {0}")]
+    Config(String),
+    /// Consensus did not start.
+    #[error("raft did not start: {0}")]
+    Raft(String),
+}
+
+/// Why a coordinator was not taken in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// Its disk belongs to another cluster.
+    #[error(
+        "node {node} belongs to cluster {theirs}, this is cluster {ours}; empty its data directory to join"
+    )]
+    OtherCluster {
+        /// Who asked.
+        node: NodeId,
+        /// The cluster of its disk.
+        theirs: ClusterId,
+        /// This cluster.
+        ours: ClusterId,
+    },
+    /// Two names give the same Raft id.
+    #[error("node {node} and member {member} have the same raft id {raft_id}; rename one")]
+    IdCollision {
+        /// Who asked.
+        node: NodeId,
+        /// Who is a member already.
+        member: NodeId,
+        /// The id of both.
+        raft_id: u64,
+    },
+    /// The cluster's first entry is not applied yet.
+    #[error("the cluster is not bootstrapped yet")]
+    NotBootstrapped,
+    /// The change of membership has no answer; asking again is safe.
+    #[error(transparent)]
+    Raft(#[from] ProposeError),
+}
+
+impl JoinError {
+    /// The refusal as it travels.
+    pub fn to_refusal(&self) -> Refusal {
+        match self {
+            Self::OtherCluster { theirs, ours, .. } => Refusal::new(Reason::WrongCluster, self.to_string())
+                .with("shown", theirs)
+                .with("current", ours),
+            Self::IdCollision { member, .. } => {
+                Refusal::new(Reason::AlreadyExists, self.to_string()).with("member", member)
+            }
+            Self::NotBootstrapped => Refusal::new(Reason::ClusterState, self.to_string()),
+            Self::Raft(error) => error.to_refusal(),
+        }
+    }
+}
