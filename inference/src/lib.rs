@@ -21,6 +21,7 @@ mod config;
 pub mod engine;
 pub mod error;
 pub mod fake;
+mod json;
 mod layout;
 mod load;
 pub mod request;
