@@ -28,6 +28,7 @@ pub mod request;
 pub mod sampling;
 pub mod signature;
 pub mod tensor;
+mod tokenizer_file;
 pub mod validate;
 mod weights;
 mod worker;
