@@ -1,1 +1,102 @@
-fn main() {}
+//! `regent`: server, agent, cluster on one machine, demo and the operator's verbs in one binary.
+//!
+//! This file parses, starts the runtime that the subcommand needs, and turns a failure into an exit code. `args` is
+//! what can be typed, `exit` what the numbers mean, `commands` the verbs, `dev` a cluster as processes.
+//! Invariant: stdout holds the answer and nothing else; logs, progress and errors go to stderr.
+
+mod args;
+mod commands;
+mod context;
+#[cfg(feature = "server")]
+mod demo;
+#[cfg(feature = "server")]
+mod dev;
+mod error;
+mod exit;
+mod logging;
+mod output;
+#[cfg(feature = "server")]
+mod serve;
+#[cfg(feature = "server")]
+mod shutdown;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::{
+    args::{Cli, Command, OutputFormat},
+    error::Failure,
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    logging::init(default_filter(&cli.command));
+    let format = cli.shared.output;
+    match with_runtime(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure, format),
+    }
+}
+
+/// clap knows which of its errors are answers (`--help`, `--version`) and which are mistakes.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Where the terminal is gone there is nobody to tell.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::Exit::Usage as u8))
+}
+
+fn report(failure: &Failure, format: OutputFormat) -> ExitCode {
+    output::note(&format!("error: {failure}"));
+    if format == OutputFormat::Json {
+        // The process fails already; that its last words failed too changes nothing.
+        let _ = output::line(&failure.to_json().to_string());
+    }
+    failure.exit.into()
+}
+
+/// Servers log what they do; verbs say only what they were asked, and what went wrong.
+fn default_filter(command: &Command) -> &'static str {
+    match command {
+        #[cfg(feature = "server")]
+        Command::Coordinator(_) | Command::Agent(_) | Command::DevS3(_) | Command::ZombieWriter(_) => "info",
+        _ => "warn",
+    }
+}
+
+fn with_runtime(cli: Cli) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::other(format!("could not start the runtime: {e}")))?;
+    runtime.block_on(Box::pin(dispatch(cli)))
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let Cli { shared, command } = cli;
+    match command {
+        #[cfg(feature = "server")]
+        Command::Demo(args) => Box::pin(demo::run(args, shared)).await,
+        #[cfg(feature = "server")]
+        Command::Dev(args) => Box::pin(dev::run(args, shared)).await,
+        #[cfg(feature = "server")]
+        Command::Coordinator(args) => Box::pin(serve::run(serve::Server::Coordinator, args)).await,
+        #[cfg(feature = "server")]
+        Command::Agent(args) => Box::pin(serve::run(serve::Server::Agent, args)).await,
+        #[cfg(feature = "server")]
+        Command::DevS3(args) => Box::pin(serve::run(serve::Server::DevS3, args)).await,
+        #[cfg(feature = "server")]
+        Command::ZombieWriter(args) => Box::pin(demo::run_zombie_writer(args)).await,
+        Command::Model(command) => Box::pin(commands::model::run(command, shared)).await,
+        Command::Region(command) => Box::pin(commands::region::run(command, shared)).await,
+        Command::Primary(command) => Box::pin(commands::primary::run(command, shared)).await,
+        Command::Switchover(args) => Box::pin(commands::primary::switchover(args, shared)).await,
+        Command::Replication(command) => Box::pin(commands::replication::run(command, shared)).await,
+        Command::Cluster(command) => Box::pin(commands::cluster::run(command, shared)).await,
+        Command::Infer(args) => Box::pin(commands::infer::run(args, shared)).await,
+        Command::Watch(args) => Box::pin(commands::watch::run(args, shared)).await,
+    }
+}

@@ -8,7 +8,6 @@ mod bert;
 mod detokenize;
 mod digits;
 mod llama;
-mod product;
 mod source;
 mod text;
 

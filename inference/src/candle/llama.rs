@@ -5,7 +5,6 @@
 
 use super::detokenize::Detokenizer;
 use super::internal;
-use super::product::product;
 use super::source::{Matrix, WeightSource};
 use super::text::TextCodec;
 use crate::admission::{admit, check_context, check_sampling, check_text};
@@ -168,9 +167,9 @@ impl DecoderLayer {
         let (keys, values) = cache.append(&key, &split(&self.value, kv_heads)?.contiguous()?)?;
         // Query heads that share a key head are stacked as rows, so keys are never copied for them.
         let query = query.reshape((kv_heads, heads / kv_heads * tokens, width))?;
-        let scores = (product(&query, &keys.t()?)? * (1.0 / (width as f64).sqrt()))?;
+        let scores = (query.matmul(&keys.t()?)? * (1.0 / (width as f64).sqrt()))?;
         let scores = softmax_last_dim(&causal(&scores, heads, tokens, position)?)?;
-        let context = product(&scores, &values)?.reshape((heads, tokens, width))?;
+        let context = scores.matmul(&values)?.reshape((heads, tokens, width))?;
         self.output
             .forward(&context.transpose(0, 1)?.reshape((tokens, heads * width))?)
     }
@@ -256,7 +255,7 @@ impl Decoder {
         )?;
         let logits = match &self.head {
             Some(head) => head.forward(&last)?,
-            None => product(&last, &self.embedding.t()?)?,
+            None => last.matmul(&self.embedding.t()?)?,
         };
         logits.flatten_all()?.to_vec1()
     }

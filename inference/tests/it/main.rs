@@ -9,8 +9,6 @@
 
 mod actor;
 #[cfg(feature = "candle")]
-mod damage;
-#[cfg(feature = "candle")]
 mod gguf;
 #[cfg(feature = "candle")]
 mod golden;

@@ -1,0 +1,348 @@
+//! What can be typed: one enum of subcommands, and the flags that all of them share.
+//!
+//! Every shared flag can also come from the environment (`REGENT_…`), and what is set in neither from the context
+//! file: flag, then environment, then file.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use types::{AliasName, ModelName, RegionId, RoleName, VersionKey};
+
+use crate::demo::{DemoArgs, ZombieWriterArgs};
+
+/// Coordinates an ML platform across regions: one registry, verified copies, one primary per role.
+#[derive(Debug, Parser)]
+#[command(name = "regent", version, max_term_width = 100, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) shared: Shared,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every subcommand.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Shared {
+    /// What stands on stdout: a table for people, or one JSON document.
+    #[arg(
+        long,
+        short = 'o',
+        global = true,
+        env = "REGENT_OUTPUT",
+        value_enum,
+        default_value = "table"
+    )]
+    pub(crate) output: OutputFormat,
+    /// How to reach the cluster [default: ./.regent-dev/context.toml, then ~/.config/regent/context.toml].
+    #[arg(long, global = true, env = "REGENT_CONTEXT", value_name = "FILE")]
+    pub(crate) context: Option<PathBuf>,
+    /// A coordinator's API, instead of those of the context; may be given several times.
+    #[arg(
+        long = "endpoint",
+        global = true,
+        env = "REGENT_ENDPOINTS",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub(crate) endpoints: Vec<String>,
+    /// How long one request may take, with its retries.
+    #[arg(long, global = true, env = "REGENT_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    pub(crate) timeout: Duration,
+}
+
+/// What stands on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people.
+    Table,
+    /// For programs: one document; logs stay on stderr.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the whole story on a fresh cluster of this machine, and checks itself.
+    Demo(DemoArgs),
+    /// Runs a cluster of several regions on this machine, as real processes, until ctrl-c.
+    Dev(DevArgs),
+    /// Runs a coordinator.
+    Coordinator(ServerArgs),
+    /// Runs a node agent.
+    Agent(ServerArgs),
+    /// Models, their versions and aliases.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Regions.
+    #[command(subcommand)]
+    Region(RegionCommand),
+    /// Primary roles: who may write, under which epoch.
+    #[command(subcommand)]
+    Primary(PrimaryCommand),
+    /// Moves a primary role to another living region, without a gap in who may write.
+    Switchover(SwitchoverArgs),
+    /// Copies of versions in regions.
+    #[command(subcommand)]
+    Replication(ReplicationCommand),
+    /// The coordinators.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Asks a model for an answer.
+    Infer(InferArgs),
+    /// Prints every change of the registry as it is committed, until ctrl-c.
+    Watch(WatchArgs),
+    /// Runs the S3 endpoint of `dev`.
+    #[command(hide = true)]
+    DevS3(ServerArgs),
+    /// Writes with an old token, blind to its lease; part of the demo.
+    #[command(hide = true)]
+    ZombieWriter(ZombieWriterArgs),
+}
+
+/// A server process.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// Its config (TOML); annotated examples stand in deploy/config.
+    #[arg(long, env = "REGENT_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// End when this process, the parent, ends. `dev` sets it, so that nothing is left when it is killed.
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) die_with: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// How many regions, 1 to 7. An existing data directory keeps its own.
+    #[arg(long, env = "REGENT_DEV_REGIONS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=7))]
+    pub(crate) regions: Option<u8>,
+    /// Where everything is kept between runs.
+    #[arg(
+        long,
+        env = "REGENT_DEV_DIR",
+        value_name = "DIR",
+        default_value = ".regent-dev"
+    )]
+    pub(crate) dir: PathBuf,
+    /// The timing policy of a new cluster: fast, default or conservative.
+    #[arg(long, env = "REGENT_DEV_TIMING", value_name = "NAME", default_value = "fast")]
+    pub(crate) timing: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Uploads a directory as a new version, and waits until it is verified.
+    Push(PushArgs),
+    /// Lists the models.
+    List(ReadArgs),
+    /// Shows one model with its aliases.
+    Get(ModelArgs),
+    /// Lists the versions of a model.
+    Versions(ModelArgs),
+    /// Points an alias at a version, by compare-and-set.
+    Alias(AliasArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The model directory: config.json, model.safetensors or one .gguf, tokenizer.json.
+    pub(crate) dir: PathBuf,
+    /// The model's dotted name, as in fraud.scorer.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: ModelName,
+    /// Point this alias at the new version once it is ready. The first version gets `champion` by itself.
+    #[arg(long, value_name = "ALIAS")]
+    pub(crate) alias: Option<AliasName>,
+    /// Upload to this region's store [default: the region that holds primaries/global].
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<RegionId>,
+    /// A key and value to keep with the version, as KEY=VALUE; may be given several times.
+    #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) metadata: Vec<(String, String)>,
+    /// How many regions must hold verified copies before the command ends: a number, or `all`.
+    #[arg(long, value_name = "N|all", default_value = "1")]
+    pub(crate) wait_copies: WaitCopies,
+    /// How long to wait for verification and copies.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
+    pub(crate) wait_timeout: Duration,
+    /// Say on stderr how long each phase took.
+    #[arg(long)]
+    pub(crate) timing: bool,
+}
+
+/// How many verified copies a push waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitCopies {
+    /// In this many regions.
+    AtLeast(usize),
+    /// In every region of the model's placement.
+    All,
+}
+
+impl std::str::FromStr for WaitCopies {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("all", _) => Ok(Self::All),
+            (_, Ok(n)) if n > 0 => Ok(Self::AtLeast(n)),
+            _ => Err("write a whole number from 1, or all".to_owned()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    /// Answer from the coordinator's own state, without asking the quorum; says how old the answer may be.
+    #[arg(long)]
+    pub(crate) stale: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// The model.
+    pub(crate) model: ModelName,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AliasArgs {
+    /// The version, as in fraud.scorer@3.
+    pub(crate) version: VersionKey,
+    /// The alias.
+    pub(crate) alias: AliasName,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    /// Only if the alias still is as it was at this revision (`model get` shows it).
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) etag: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegionCommand {
+    /// Lists the regions with their health, store and nodes.
+    List(ReadArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PrimaryCommand {
+    /// Lists the roles with holder and epoch.
+    List(ReadArgs),
+    /// Shows one role with its latest plans.
+    Get(RoleArgs),
+    /// Holds automatic failovers of a role for a while.
+    Pause(PauseArgs),
+    /// Lets failovers of a role run by themselves again.
+    Resume(RoleArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// The role.
+    #[arg(default_value = "primaries/global")]
+    pub(crate) role: RoleName,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    /// The role.
+    #[arg(default_value = "primaries/global")]
+    pub(crate) role: RoleName,
+    /// How long; it ends by itself.
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "30m")]
+    pub(crate) duration: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SwitchoverArgs {
+    /// The role, as in primaries/global.
+    pub(crate) role: RoleName,
+    /// The region that shall hold it.
+    #[arg(long, value_name = "REGION")]
+    pub(crate) to: RegionId,
+    /// Only if the role's epoch still is this one, as in g1.e7.
+    #[arg(long, value_name = "EPOCH")]
+    pub(crate) expect_epoch: Option<types::Epoch>,
+    /// Wait until the plan has ended.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait for it.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub(crate) wait_timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReplicationCommand {
+    /// Lists the copies, one row per version and region.
+    Status(ReplicationArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplicationArgs {
+    /// Only this model.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<ModelName>,
+    /// Only this region.
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<RegionId>,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Each coordinator's own view: leader, term, log, quorum.
+    Status,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InferArgs {
+    /// The model.
+    pub(crate) model: ModelName,
+    #[command(flatten)]
+    pub(crate) what: InferInput,
+    /// Ask this region's agent [default: the first healthy one].
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<RegionId>,
+    /// A version instead of the one that serves.
+    #[arg(long = "model-version", value_name = "N")]
+    pub(crate) version: Option<types::ModelVersion>,
+    /// Most tokens to generate, with --prompt.
+    #[arg(long, value_name = "N", default_value = "32")]
+    pub(crate) max_tokens: u32,
+}
+
+/// What the model is asked; exactly one.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct InferInput {
+    /// A JSON file: an Open Inference Protocol v2 request, or an array of numbers for a model with one input; `-` is stdin.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// A text to embed.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) text: Option<String>,
+    /// A text to go on from.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Begin after this revision instead of now.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) after: Option<u64>,
+    /// End after this many changes.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+}
+
+fn duration(text: &str) -> Result<Duration, types::InvalidId> {
+    types::units::parse_duration(text)
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,139 @@
+//! `regent model …`: the registry, read and moved. Pushing has its own folder.
+
+use serde_json::json;
+use types::model::{AliasRecord, ModelRecord, Placement, VersionRecord};
+
+use super::{ago, reader};
+use crate::{
+    args::{AliasArgs, ModelArgs, ModelCommand, ReadArgs, Shared},
+    context,
+    error::Failure,
+    output::{answer, or_dash, table},
+};
+
+/// Runs one.
+pub(crate) async fn run(command: ModelCommand, shared: Shared) -> Result<(), Failure> {
+    match command {
+        ModelCommand::Push(_) => Err(Failure::other("model push is not part of this build")),
+        ModelCommand::List(read) => list(&read, &shared).await,
+        ModelCommand::Get(args) => get(&args, &shared).await,
+        ModelCommand::Versions(args) => versions(&args, &shared).await,
+        ModelCommand::Alias(args) => alias(&args, &shared).await,
+    }
+}
+
+async fn list(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
+    let models = reader(shared, read)?.list_models().await?;
+    answer(shared.output, &json!({ "models": models }), || {
+        model_table(&models)
+    })
+}
+
+async fn get(args: &ModelArgs, shared: &Shared) -> Result<(), Failure> {
+    let (model, aliases) = reader(shared, &args.read)?.get_model(&args.model).await?;
+    answer(
+        shared.output,
+        &json!({ "model": model, "aliases": aliases }),
+        || {
+            let mut text = model_table(std::slice::from_ref(&model));
+            if !aliases.is_empty() {
+                text = format!("{text}\n\n{}", alias_table(&aliases));
+            }
+            text
+        },
+    )
+}
+
+async fn versions(args: &ModelArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = reader(shared, &args.read)?;
+    let versions = client.list_versions(&args.model).await?;
+    if versions.is_empty() {
+        // A model without versions is an empty table; a name that nobody has is an error.
+        client.get_model(&args.model).await?;
+    }
+    answer(shared.output, &json!({ "versions": versions }), || {
+        version_table(&versions)
+    })
+}
+
+async fn alias(args: &AliasArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = context::client(shared)?;
+    let etag = args.etag.map(types::Revision);
+    let alias = client
+        .set_alias(&args.version, &args.alias, &args.reason, etag)
+        .await?;
+    answer(shared.output, &json!({ "alias": alias }), || {
+        alias_table(std::slice::from_ref(&alias))
+    })
+}
+
+fn model_table(models: &[ModelRecord]) -> String {
+    let headings = ["MODEL", "VERSIONS", "PLACEMENT", "CREATED", "DESCRIPTION"];
+    table(
+        headings,
+        models.iter().map(|model| {
+            [
+                model.name.to_string(),
+                model.next_version.0.saturating_sub(1).to_string(),
+                placement(&model.placement),
+                ago(model.created_at),
+                or_dash(model.description.as_str()),
+            ]
+        }),
+    )
+}
+
+fn placement(placement: &Placement) -> String {
+    match placement {
+        Placement::Everywhere => "everywhere".to_owned(),
+        Placement::Regions(regions) => {
+            let names: Vec<&str> = regions.iter().map(types::RegionId::as_str).collect();
+            names.join(", ")
+        }
+    }
+}
+
+fn alias_table(aliases: &[AliasRecord]) -> String {
+    let headings = ["ALIAS", "VERSION", "MOVED", "ETAG", "WHY"];
+    table(
+        headings,
+        aliases.iter().map(|alias| {
+            [
+                alias.alias.to_string(),
+                alias.version.to_string(),
+                ago(alias.moved_at),
+                alias.modified.0.to_string(),
+                or_dash(alias.reason.as_str()),
+            ]
+        }),
+    )
+}
+
+/// Versions as a table; a push ends with one.
+pub(crate) fn version_table(versions: &[VersionRecord]) -> String {
+    let headings = [
+        "VERSION",
+        "STATE",
+        "FRAMEWORK",
+        "FILES",
+        "SIZE",
+        "SOURCE",
+        "CREATED",
+        "WHY",
+    ];
+    table(
+        headings,
+        versions.iter().map(|version| {
+            [
+                version.key.to_string(),
+                version.state.to_string(),
+                version.framework.clone(),
+                version.artifacts.len().to_string(),
+                version.total_size().to_string(),
+                version.source_region.to_string(),
+                ago(version.created_at),
+                or_dash(version.state_reason.as_str()),
+            ]
+        }),
+    )
+}

@@ -1,0 +1,151 @@
+//! `regent primary …` and `regent switchover`: who may write, and moving it.
+
+use std::time::Duration;
+
+use client::Client;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use types::{
+    PlanId, RoleName, UnixMillis,
+    plan::{PlanRecord, PlanState},
+    role::{FailoverMode, RoleRecord},
+    time::{Clock as _, SystemClock},
+};
+
+use super::{ago, reader};
+use crate::{
+    args::{PauseArgs, PrimaryCommand, ReadArgs, RoleArgs, Shared, SwitchoverArgs},
+    context,
+    error::Failure,
+    exit::Exit,
+    output::{answer, or_dash, table},
+};
+
+/// How often a plan is read while its end is awaited.
+const PLAN_POLL: Duration = Duration::from_millis(200);
+/// Plans shown with a role.
+const PLANS: u32 = 5;
+
+/// Runs one.
+pub(crate) async fn run(command: PrimaryCommand, shared: Shared) -> Result<(), Failure> {
+    match command {
+        PrimaryCommand::List(read) => list(&read, &shared).await,
+        PrimaryCommand::Get(args) => get(&args, &shared).await,
+        PrimaryCommand::Pause(args) => pause(&args, &shared).await,
+        PrimaryCommand::Resume(args) => set_mode(&args.role, FailoverMode::Automatic, &shared).await,
+    }
+}
+
+async fn list(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
+    let roles = reader(shared, read)?.list_roles().await?;
+    answer(shared.output, &json!({ "roles": roles }), || role_table(&roles))
+}
+
+async fn get(args: &RoleArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = context::client(shared)?;
+    let (role, header) = client.get_role(&args.role).await?;
+    let plans = client.list_plans(Some(&args.role), PLANS).await?;
+    let document = json!({ "role": role, "plans": plans, "revision": header.revision });
+    answer(shared.output, &document, || {
+        let mut text = role_table(std::slice::from_ref(&role));
+        if !plans.is_empty() {
+            text = format!("{text}\n\n{}", plan_table(&plans));
+        }
+        text
+    })
+}
+
+async fn pause(args: &PauseArgs, shared: &Shared) -> Result<(), Failure> {
+    let until: UnixMillis = SystemClock.now().plus(args.duration);
+    set_mode(&args.role, FailoverMode::Paused { until }, shared).await
+}
+
+async fn set_mode(role: &RoleName, mode: FailoverMode, shared: &Shared) -> Result<(), Failure> {
+    let role = context::client(shared)?.set_role_mode(role, mode).await?;
+    answer(shared.output, &json!({ "role": role }), || {
+        role_table(std::slice::from_ref(&role))
+    })
+}
+
+/// Starts the hand-over, and follows it where `--wait` says so.
+pub(crate) async fn switchover(args: SwitchoverArgs, shared: Shared) -> Result<(), Failure> {
+    let client = context::client(&shared)?;
+    let mut plan = client.switchover(&args.role, &args.to, args.expect_epoch).await?;
+    if args.wait {
+        plan = follow(&client, plan, args.wait_timeout).await?;
+    }
+    answer(shared.output, &json!({ "plan": plan }), || {
+        plan_table(std::slice::from_ref(&plan))
+    })?;
+    match plan.state {
+        PlanState::Failed => Err(Failure::new(
+            Exit::Safety,
+            format!("plan {} failed: {}", plan.plan, plan.reason),
+        )),
+        PlanState::Running | PlanState::Succeeded => Ok(()),
+    }
+}
+
+async fn follow(client: &Client, mut plan: PlanRecord, limit: Duration) -> Result<PlanRecord, Failure> {
+    let deadline = Instant::now() + limit;
+    while plan.state == PlanState::Running {
+        if Instant::now() >= deadline {
+            return Err(still_running(plan.plan, limit));
+        }
+        sleep(PLAN_POLL).await;
+        plan = client.get_plan(plan.plan).await?;
+    }
+    Ok(plan)
+}
+
+fn still_running(plan: PlanId, limit: Duration) -> Failure {
+    let limit = types::units::format_duration(limit);
+    Failure::new(Exit::Unknown, format!("plan {plan} still runs after {limit}"))
+        .remedy("it goes on by itself; `regent primary get` shows how it ended")
+}
+
+fn role_table(roles: &[RoleRecord]) -> String {
+    let headings = ["ROLE", "EPOCH", "HOLDER", "MODE", "TIMING", "CHANGED", "WHY"];
+    table(
+        headings,
+        roles.iter().map(|role| {
+            [
+                role.role.to_string(),
+                role.epoch.to_string(),
+                or_dash(role.holder.as_ref().map(ToString::to_string).unwrap_or_default()),
+                role.mode.to_string(),
+                role.timing.name.clone(),
+                ago(role.changed_at),
+                or_dash(role.reason.as_str()),
+            ]
+        }),
+    )
+}
+
+fn plan_table(plans: &[PlanRecord]) -> String {
+    let headings = ["PLAN", "KIND", "STATE", "FROM", "TARGET", "EPOCH", "STEP", "WHY"];
+    table(
+        headings,
+        plans.iter().map(|plan| {
+            let why = if plan.reason.is_empty() {
+                &plan.trigger
+            } else {
+                &plan.reason
+            };
+            [
+                plan.plan.to_string(),
+                plan.kind.to_string(),
+                plan.state.to_string(),
+                or_dash(plan.from.as_ref().map(ToString::to_string).unwrap_or_default()),
+                plan.target.to_string(),
+                or_dash(plan.target_epoch.map(|e| e.to_string()).unwrap_or_default()),
+                or_dash(
+                    plan.current_step()
+                        .map(|s| s.kind.to_string())
+                        .unwrap_or_default(),
+                ),
+                or_dash(why.as_str()),
+            ]
+        }),
+    )
+}

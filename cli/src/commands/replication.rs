@@ -1,0 +1,87 @@
+//! `regent replication status`.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use types::{
+    ByteCount, VersionKey,
+    replica::{ReplicaRecord, ReplicaState},
+};
+
+use super::{ago, reader};
+use crate::{
+    args::{ReplicationArgs, ReplicationCommand, Shared},
+    error::Failure,
+    output::{answer, or_dash, table},
+};
+
+/// Runs one.
+pub(crate) async fn run(command: ReplicationCommand, shared: Shared) -> Result<(), Failure> {
+    match command {
+        ReplicationCommand::Status(args) => status(&args, &shared).await,
+    }
+}
+
+async fn status(args: &ReplicationArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = reader(shared, &args.read)?;
+    let replicas = client
+        .list_replicas(args.model.as_ref(), args.region.as_ref())
+        .await?;
+    let mut sizes = BTreeMap::new();
+    for key in replicas.iter().map(|r| &r.key.version) {
+        if !sizes.contains_key(key) {
+            let version = client.get_version(key).await?;
+            sizes.insert(key.clone(), version.total_size());
+        }
+    }
+    let summary = summary(&replicas);
+    answer(
+        shared.output,
+        &json!({ "replicas": replicas, "summary": summary }),
+        || {
+            let headings = [
+                "VERSION", "REGION", "STATE", "BYTES", "SOURCE", "ATTEMPTS", "SINCE", "ERROR",
+            ];
+            table(headings, replicas.iter().map(|replica| row(replica, &sizes)))
+        },
+    )
+}
+
+/// How many copies are in which state.
+fn summary(replicas: &[ReplicaRecord]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for replica in replicas {
+        *counts.entry(replica.state.to_string()).or_default() += 1;
+    }
+    counts
+}
+
+fn row(replica: &ReplicaRecord, sizes: &BTreeMap<VersionKey, ByteCount>) -> [String; 8] {
+    let total = sizes.get(&replica.key.version).copied().unwrap_or_default();
+    let since = replica.completed_at.or(replica.started_at);
+    [
+        replica.key.version.to_string(),
+        replica.key.region.to_string(),
+        replica.state.to_string(),
+        bytes(replica, total),
+        or_dash(
+            replica
+                .source
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        ),
+        replica.attempts.to_string(),
+        or_dash(since.map(ago).unwrap_or_default()),
+        or_dash(replica.error.as_str()),
+    ]
+}
+
+fn bytes(replica: &ReplicaRecord, total: ByteCount) -> String {
+    match replica.state {
+        ReplicaState::Verified => total.to_string(),
+        ReplicaState::Pending | ReplicaState::Copying | ReplicaState::Failed => {
+            format!("{} of {total}", replica.bytes_done)
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `regent watch`: every committed change as it comes. With `--output json` one JSON document a line.
+
+use std::time::Duration;
+
+use client::watch::{Change, Event, StateWatch};
+use proto::convert::watch::Resource;
+use serde_json::{Value, json};
+use types::Revision;
+
+use crate::{
+    args::{OutputFormat, Shared, WatchArgs},
+    context,
+    error::Failure,
+    output::line,
+};
+
+/// Silence after which another coordinator is asked.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs until ctrl-c, or until `--count` changes were printed.
+pub(crate) async fn run(args: WatchArgs, shared: Shared) -> Result<(), Failure> {
+    let client = context::client(&shared)?;
+    // Who answers nobody at all would wait for ever below; this fails with a reason.
+    let (_, header) = client.timing().await?;
+    let after = args.after.map_or(header.revision, Revision);
+    let mut watch = StateWatch::resume(client, PATIENCE, header.cluster_id, after);
+    let mut left = args.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        let change = tokio::select! {
+            change = watch.next() => change,
+            stopped = tokio::signal::ctrl_c() => {
+                return stopped.map_err(|e| Failure::other(format!("could not listen for signals: {e}")));
+            }
+        };
+        left -= print(&change, shared.output, left)?;
+    }
+    Ok(())
+}
+
+/// Prints a change; returns how many of its events were printed.
+fn print(change: &Change, format: OutputFormat, most: u64) -> Result<u64, Failure> {
+    match change {
+        Change::Bookmark { .. } => Ok(0),
+        Change::Reset {
+            revision, resources, ..
+        } => {
+            let note = json!({ "revision": revision, "kind": "reset", "resources": resources.len() });
+            let text = format!(
+                "{revision}  reset  {} resources; the history before is not kept",
+                resources.len()
+            );
+            line(&one(format, &note, text)).map(|()| 0)
+        }
+        Change::Events { revision, events } => {
+            let mut printed = 0;
+            for event in events.iter().take(usize::try_from(most).unwrap_or(usize::MAX)) {
+                let document = document(*revision, event)?;
+                let (name, detail) = describe(&event.resource);
+                let gone = if event.deleted { " (deleted)" } else { "" };
+                let text = format!("{revision}  {}  {name}{gone}  {detail}", event.kind);
+                line(&one(format, &document, text))?;
+                printed += 1;
+            }
+            Ok(printed)
+        }
+    }
+}
+
+fn one(format: OutputFormat, document: &Value, text: String) -> String {
+    match format {
+        OutputFormat::Table => text,
+        OutputFormat::Json => document.to_string(),
+    }
+}
+
+fn document(revision: Revision, event: &Event) -> Result<Value, Failure> {
+    let (kind, record) = match &event.resource {
+        Resource::Region(r) => ("region", serde_json::to_value(r)),
+        Resource::Node(r) => ("node", serde_json::to_value(r)),
+        Resource::Model(r) => ("model", serde_json::to_value(r)),
+        Resource::Version(r) => ("version", serde_json::to_value(r)),
+        Resource::Alias(r) => ("alias", serde_json::to_value(r)),
+        Resource::Replica(r) => ("replica", serde_json::to_value(r)),
+        Resource::Role(r) => ("role", serde_json::to_value(r)),
+        Resource::Plan(r) => ("plan", serde_json::to_value(r)),
+        Resource::Timing(r) => ("timing", serde_json::to_value(r)),
+    };
+    let record = record.map_err(|e| Failure::other(format!("could not write {kind} as JSON: {e}")))?;
+    Ok(json!({
+        "revision": revision,
+        "kind": event.kind,
+        "deleted": event.deleted,
+        "resource": kind,
+        "record": record,
+    }))
+}
+
+/// The name of a resource, and what is worth a glance.
+fn describe(resource: &Resource) -> (String, String) {
+    match resource {
+        Resource::Region(r) => (
+            r.region.to_string(),
+            format!("{} {}", r.health, r.health_evidence),
+        ),
+        Resource::Node(r) => (r.node.to_string(), format!("{} in {}", r.status, r.region)),
+        Resource::Model(r) => (r.name.to_string(), r.description.clone()),
+        Resource::Version(r) => (r.key.to_string(), format!("{} {}", r.state, r.state_reason)),
+        Resource::Alias(r) => (format!("{} {}", r.model, r.alias), format!("-> {}", r.version)),
+        Resource::Replica(r) => (r.key.to_string(), format!("{} {}", r.state, r.error)),
+        Resource::Role(r) => (r.role.to_string(), {
+            let holder = r
+                .holder
+                .as_ref()
+                .map_or_else(|| "nobody".to_owned(), ToString::to_string);
+            format!("{} held by {holder}: {}", r.epoch, r.reason)
+        }),
+        Resource::Plan(r) => (
+            r.plan.to_string(),
+            format!("{} {} to {}", r.kind, r.state, r.target),
+        ),
+        Resource::Timing(r) => ("timing".to_owned(), r.name.clone()),
+    }
+}

@@ -1,0 +1,484 @@
+//! A whole cluster on this machine, as processes of this executable: `dev` runs one until ctrl-c, the demo hurts one.
+//!
+//! Absent on purpose: restarting what died (see `supervise`), and any talk to the cluster but the wait until it is
+//! ready. Invariant: at most one run of each process, and none that outlives this value.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chaos::{ChaosError, Part, ProcessName, ProcessRef, Processes, Roster, Run, roster::Entry};
+use client::{Context, context::StoreCredentials};
+use tokio::time::Instant;
+use types::RegionId;
+
+use crate::{
+    dev::{
+        certs::{self, Certs},
+        credentials,
+        files::{self, Access},
+        layout::Layout,
+        listen::{Listen, POLL_INTERVAL},
+        lock::DirLock,
+        spawn::{Launch, Running, Spawner},
+        spec::ClusterSpec,
+        templates::{AgentConfig, ContextConfig, CoordinatorConfig, StoreConfig},
+    },
+    error::Failure,
+};
+
+/// How long a process may take from its start to its `listen.json`.
+const LISTEN_LIMIT: Duration = Duration::from_secs(30);
+/// How long a process may take to drain after SIGTERM before it is killed.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// Lines of a log that stand in an error.
+const LOG_LINES: usize = 12;
+
+/// What may differ between `dev`, the demo and tests.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// The executable whose subcommands are started.
+    pub(crate) exe: PathBuf,
+}
+
+impl Options {
+    /// This executable.
+    pub(crate) fn current() -> Result<Self, Failure> {
+        let exe = std::env::current_exe()
+            .map_err(|e| Failure::other(format!("could not find the own executable: {e}")))?;
+        Ok(Self { exe })
+    }
+}
+
+/// A process of a region, as it stands on disk, and its current run.
+#[derive(Clone, Debug)]
+pub(crate) struct ProcessInfo {
+    /// Which process.
+    pub(crate) name: ProcessName,
+    /// Its run; none while it is down.
+    pub(crate) run: Option<ProcessRef>,
+    /// Its config.
+    pub(crate) config: PathBuf,
+    /// Its data directory.
+    pub(crate) data_dir: PathBuf,
+    /// stdout and stderr of all its runs.
+    pub(crate) log: PathBuf,
+    /// Where it listens; empty before its first start.
+    pub(crate) listen: Listen,
+}
+
+/// The processes of one region.
+#[derive(Clone, Debug)]
+pub(crate) struct RegionProcesses {
+    /// The Raft voter with the API.
+    pub(crate) coordinator: ProcessInfo,
+    /// The node agent.
+    pub(crate) agent: ProcessInfo,
+    /// The object store's endpoint.
+    pub(crate) s3: ProcessInfo,
+}
+
+/// A cluster on this machine. Cheap to clone; the processes end with the last clone.
+#[derive(Clone, Debug)]
+pub(crate) struct DevCluster {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    layout: Layout,
+    spec: ClusterSpec,
+    certs: Certs,
+    store: StoreCredentials,
+    options: Options,
+    running: Mutex<BTreeMap<ProcessName, Running>>,
+    // Fields drop in order: the processes end before the lock is given back.
+    spawner: Spawner,
+    _lock: DirLock,
+}
+
+impl DevCluster {
+    /// A new cluster in `dir`, which must not hold one; nothing runs yet.
+    pub(crate) async fn create(dir: &Path, spec: ClusterSpec, options: Options) -> Result<Self, Failure> {
+        let layout = open_dir(dir)?;
+        let lock = DirLock::take(&layout).await?;
+        if ClusterSpec::read(&layout)?.is_some() {
+            return Err(Failure::other(format!(
+                "{} holds a cluster already",
+                layout.root().display()
+            )));
+        }
+        spec.write(&layout)?;
+        Self::with_lock(layout, spec, options, lock)
+    }
+
+    /// The cluster that `dir` holds, or a new one of `fresh`; nothing runs yet.
+    pub(crate) async fn open(dir: &Path, fresh: ClusterSpec, options: Options) -> Result<Self, Failure> {
+        let layout = open_dir(dir)?;
+        let lock = DirLock::take(&layout).await?;
+        let spec = match ClusterSpec::read(&layout)? {
+            Some(spec) => spec,
+            None => {
+                fresh.write(&layout)?;
+                fresh
+            }
+        };
+        Self::with_lock(layout, spec, options, lock)
+    }
+
+    fn with_lock(
+        layout: Layout,
+        spec: ClusterSpec,
+        options: Options,
+        lock: DirLock,
+    ) -> Result<Self, Failure> {
+        let certs = certs::issue(&layout, &spec.regions)?;
+        let store = credentials::issue(&layout)?;
+        let inner = Inner {
+            layout,
+            spec,
+            certs,
+            store,
+            options,
+            running: Mutex::default(),
+            spawner: Spawner::new()?,
+            _lock: lock,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The regions; the first one bootstrapped the cluster.
+    pub(crate) fn regions(&self) -> &[RegionId] {
+        &self.inner.spec.regions
+    }
+    /// Where its files stand.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.inner.layout
+    }
+    /// Its certificates.
+    pub(crate) fn certs(&self) -> &Certs {
+        &self.inner.certs
+    }
+    /// The key pair of its object stores.
+    pub(crate) fn store_credentials(&self) -> &StoreCredentials {
+        &self.inner.store
+    }
+    /// How the command line and the client library reach it, as far as it has been started.
+    pub(crate) fn context(&self) -> Result<Context, Failure> {
+        Ok(Context {
+            endpoints: self.api_urls()?,
+            tls: self.certs().admin(),
+            store: Some(self.store_credentials().clone()),
+            stores: BTreeMap::new(),
+        })
+    }
+
+    /// Starts every process that does not run, in the order in which they need each other, and waits until each
+    /// listens. On the first start the ports become known here, and the context file is written.
+    pub(crate) async fn start_all(&self) -> Result<(), Failure> {
+        for part in Part::ALL {
+            for region in self.regions() {
+                self.start(&name(region, part)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what does not run of a region.
+    pub(crate) async fn start_region(&self, region: &RegionId) -> Result<(), Failure> {
+        for part in Part::ALL {
+            self.start(&name(region, part)).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts one process and waits until it listens. A process that runs is left alone.
+    pub(crate) async fn start(&self, name: &ProcessName) -> Result<ProcessRef, Failure> {
+        if let Some(run) = self.run_of(name) {
+            return Ok(run);
+        }
+        self.write_config(name)?;
+        let running = self.inner.spawner.start(name, self.launch(name)).await?;
+        self.running().insert(name.clone(), running.clone());
+        self.write_roster()?;
+        self.wait_listening(name, &running).await?;
+        self.write_context()?;
+        Ok(running.process)
+    }
+
+    fn write_context(&self) -> Result<(), Failure> {
+        let text = ContextConfig {
+            endpoints: &self.api_urls()?,
+            tls: &self.certs().admin(),
+            keys: self.store_credentials(),
+        }
+        .render();
+        files::write(&self.layout().context(), text.as_bytes(), Access::Public)
+    }
+
+    /// SIGKILL to every process of a region that runs; returns when all are gone.
+    pub(crate) async fn kill_region(&self, region: &RegionId) -> Result<(), Failure> {
+        let target = chaos::Target::Region {
+            region: region.clone(),
+        };
+        let fault = chaos::Fault::Kill { target };
+        let injector = self.injector();
+        let installed = injector.install(&fault).await?;
+        injector.prove(&installed).await?;
+        Ok(())
+    }
+
+    /// Carries faults out on this cluster's processes.
+    pub(crate) fn injector(&self) -> chaos::Injector<DevCluster> {
+        chaos::Injector::new(self.clone())
+    }
+
+    /// Everything about one region's processes.
+    pub(crate) fn region(&self, region: &RegionId) -> Result<RegionProcesses, Failure> {
+        Ok(RegionProcesses {
+            coordinator: self.process(&name(region, Part::Coordinator))?,
+            agent: self.process(&name(region, Part::Agent))?,
+            s3: self.process(&name(region, Part::Store))?,
+        })
+    }
+
+    /// Everything about one process.
+    pub(crate) fn process(&self, name: &ProcessName) -> Result<ProcessInfo, Failure> {
+        let layout = self.layout();
+        Ok(ProcessInfo {
+            name: name.clone(),
+            run: self.run_of(name),
+            config: layout.config(name),
+            data_dir: layout.data(name),
+            log: layout.log(name),
+            listen: self.listen(name)?,
+        })
+    }
+
+    /// Every process, whether it runs or not.
+    pub(crate) fn names(&self) -> Vec<ProcessName> {
+        let of_region = |region: &RegionId| Part::ALL.map(|part| name(region, part));
+        self.regions().iter().flat_map(of_region).collect()
+    }
+
+    /// Waits until a process that was started has ended; at once if it does not run.
+    pub(crate) async fn ended(&self, name: &ProcessName) -> Option<ExitStatus> {
+        let running = self.running().get(name).cloned();
+        match running {
+            Some(running) => running.ended().await,
+            None => None,
+        }
+    }
+
+    /// The last lines that a process wrote.
+    pub(crate) fn log_tail(&self, name: &ProcessName) -> String {
+        files::tail(&self.layout().log(name), LOG_LINES)
+    }
+
+    /// SIGTERM to all, a bounded wait, SIGKILL to what is left. Agents go first, so that they can say goodbye.
+    pub(crate) async fn stop_all(&self) -> Result<(), Failure> {
+        for part in [Part::Agent, Part::Coordinator, Part::Store] {
+            let runs: Vec<Running> = self.running_of(part);
+            for run in runs.iter().filter(|r| r.process.is_alive()) {
+                // One that was paused would not see SIGTERM. Errors mean that it has just ended.
+                let _ = run.process.terminate().and_then(|()| run.process.resume());
+            }
+            let deadline = Instant::now() + DRAIN_LIMIT;
+            for run in runs {
+                if tokio::time::timeout_at(deadline, run.ended()).await.is_err() {
+                    tracing::warn!(process = %run.process, "did not end within {DRAIN_LIMIT:?} of SIGTERM, and is killed");
+                    let _ = run.process.kill();
+                    run.ended().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn running_of(&self, part: Part) -> Vec<Running> {
+        let running = self.running();
+        running
+            .iter()
+            .filter(|(name, _)| name.part == part)
+            .map(|(_, r)| r.clone())
+            .collect()
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<ProcessName, Running>> {
+        self.inner.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run_of(&self, name: &ProcessName) -> Option<ProcessRef> {
+        let running = self.running();
+        running
+            .get(name)
+            .filter(|r| r.exit_status().is_none())
+            .map(|r| r.process)
+            .filter(ProcessRef::is_alive)
+    }
+
+    fn listen(&self, name: &ProcessName) -> Result<Listen, Failure> {
+        Ok(Listen::read(&self.layout().listen(name))?.unwrap_or_default())
+    }
+
+    /// APIs of the coordinators that have been started once.
+    fn api_urls(&self) -> Result<Vec<String>, Failure> {
+        let mut urls = Vec::new();
+        for region in self.regions() {
+            urls.extend(self.listen(&name(region, Part::Coordinator))?.api_url());
+        }
+        Ok(urls)
+    }
+
+    fn launch(&self, name: &ProcessName) -> Launch {
+        Launch {
+            exe: self.inner.options.exe.clone(),
+            subcommand: match name.part {
+                Part::Coordinator => "coordinator",
+                Part::Agent => "agent",
+                Part::Store => "dev-s3",
+            },
+            config: self.layout().config(name),
+            log: self.layout().log(name),
+        }
+    }
+
+    /// Writes a process's config as it is known now: before the first start of the others their ports are not.
+    fn write_config(&self, name: &ProcessName) -> Result<(), Failure> {
+        files::make_dir(&self.layout().data(name))?;
+        let text = match name.part {
+            Part::Coordinator => self.coordinator_config(name)?,
+            Part::Agent => self.agent_config(name)?,
+            Part::Store => self.store_config(name),
+        };
+        files::write(&self.layout().config(name), text.as_bytes(), Access::Public)
+    }
+
+    fn coordinator_config(&self, name: &ProcessName) -> Result<String, Failure> {
+        let region = &name.region;
+        let own = self.listen(name)?.api_url();
+        let mut join = self.api_urls()?;
+        join.retain(|url| Some(url) != own.as_ref());
+        let bootstrap = self.regions().first() == Some(region);
+        Ok(CoordinatorConfig {
+            node: certs::coordinator_node(region)?,
+            region,
+            data_dir: &self.layout().data(name),
+            tls: &self.certs().coordinator(region),
+            bootstrap,
+            join: if bootstrap { &[] } else { &join },
+            timing: &self.inner.spec.timing,
+        }
+        .render())
+    }
+
+    fn agent_config(&self, name: &ProcessName) -> Result<String, Failure> {
+        let region = &name.region;
+        let store = ProcessName {
+            region: region.clone(),
+            part: Part::Store,
+        };
+        let endpoint = self.listen(&store)?.s3_url();
+        let endpoint = endpoint.ok_or_else(|| Failure::other(format!("{store} has never been started")))?;
+        Ok(AgentConfig {
+            node: certs::agent_node(region)?,
+            region,
+            data_dir: &self.layout().data(name),
+            coordinators: &self.api_urls()?,
+            tls: &self.certs().agent(region),
+            store_endpoint: &endpoint,
+            keys: self.store_credentials(),
+        }
+        .render())
+    }
+
+    fn store_config(&self, name: &ProcessName) -> String {
+        StoreConfig {
+            data_dir: &self.layout().data(name),
+            keys: self.store_credentials(),
+        }
+        .render()
+    }
+
+    fn write_roster(&self) -> Result<(), Failure> {
+        let running = self.running();
+        let entry = |(name, running): (&ProcessName, &Running)| Entry {
+            name: name.clone(),
+            run: running.process,
+        };
+        let roster = Roster {
+            processes: running.iter().map(entry).collect(),
+        };
+        drop(running);
+        let text = serde_json::to_vec_pretty(&roster).map_err(Failure::other)?;
+        files::write(&self.layout().roster(), &text, Access::Public)
+    }
+
+    /// Waits until the process has bound its ports: its `listen.json` is there, and one of them accepts.
+    async fn wait_listening(&self, name: &ProcessName, running: &Running) -> Result<(), Failure> {
+        let listening = async {
+            loop {
+                let address = Listen::read(&self.layout().listen(name))?.and_then(|l| l.main(name.part));
+                match address {
+                    Some(address) if tokio::net::TcpStream::connect(address).await.is_ok() => return Ok(()),
+                    Some(_) | None => tokio::time::sleep(POLL_INTERVAL).await,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            listening = listening => listening,
+            _ = running.ended() => Err(self.start_failed(name, "ended")),
+            () = tokio::time::sleep(LISTEN_LIMIT) => Err(self.start_failed(name, "does not listen")),
+        }
+    }
+
+    fn start_failed(&self, name: &ProcessName, what: &str) -> Failure {
+        let log = self.layout().log(name);
+        Failure::other(format!(
+            "{name} {what} after its start; the end of {}:",
+            log.display()
+        ))
+        .remedy(self.log_tail(name).replace('\n', "\n  "))
+    }
+}
+
+impl Processes for DevCluster {
+    fn running(&self) -> Vec<Run> {
+        let named = self.names().into_iter();
+        named
+            .filter_map(|name| {
+                let process = self.run_of(&name)?;
+                Some(Run { name, process })
+            })
+            .collect()
+    }
+
+    async fn start(&self, name: &ProcessName) -> Result<ProcessRef, ChaosError> {
+        let started = DevCluster::start(self, name).await;
+        started.map_err(|failure| ChaosError::Start {
+            name: name.clone(),
+            why: failure.to_string(),
+        })
+    }
+}
+
+fn name(region: &RegionId, part: Part) -> ProcessName {
+    ProcessName {
+        region: region.clone(),
+        part,
+    }
+}
+
+fn open_dir(dir: &Path) -> Result<Layout, Failure> {
+    let layout = Layout::new(dir).map_err(|e| Failure::file("use the directory", dir, e))?;
+    files::make_dir(layout.root())
+        .map_err(|f| f.remedy("name a directory that you may write to with --dir"))?;
+    Ok(layout)
+}

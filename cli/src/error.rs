@@ -1,0 +1,106 @@
+//! Why a command ended without doing what it was asked: one shape for people, scripts and exit codes.
+
+use std::{fmt, path::Path};
+
+use serde_json::json;
+use types::{InvalidId, reason::Refusal};
+
+use crate::exit::Exit;
+
+/// A failure as it is shown: what went wrong with its values, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// How the process ends.
+    pub(crate) exit: Exit,
+    /// What went wrong; lowercase, no full stop.
+    pub(crate) message: String,
+    /// What to do about it; empty where nothing can be said.
+    pub(crate) remedy: String,
+    /// The refusal that it comes from, for programs.
+    pub(crate) refusal: Option<Box<Refusal>>,
+}
+
+impl Failure {
+    /// A failure with an exit code of its own.
+    pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self {
+            exit,
+            message: message.to_string(),
+            remedy: String::new(),
+            refusal: None,
+        }
+    }
+    /// A failure without one.
+    pub(crate) fn other(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Error, message)
+    }
+    /// A malformed command line, config or input.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+    /// A file that could not be read or written.
+    pub(crate) fn file(verb: &str, path: &Path, why: impl fmt::Display) -> Self {
+        Self::other(format!("could not {verb} {}: {why}", path.display()))
+    }
+    /// Adds what to do about it.
+    #[must_use]
+    pub(crate) fn remedy(mut self, remedy: impl fmt::Display) -> Self {
+        self.remedy = remedy.to_string();
+        self
+    }
+    /// Says first what was being done.
+    #[must_use]
+    pub(crate) fn while_doing(mut self, doing: impl fmt::Display) -> Self {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+    /// The document that `--output json` prints.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let refusal = self.refusal.as_deref();
+        json!({ "error": {
+            "exit_code": self.exit as u8,
+            "reason": refusal.map(|r| r.reason),
+            "message": self.message,
+            "remedy": self.remedy,
+            "operands": refusal.map(|r| &r.operands),
+        }})
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if self.remedy.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "\n  {}", self.remedy)
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let mut failure = Self::new(
+            Exit::of(refusal.reason),
+            format!("{} ({})", refusal.message, refusal.reason),
+        );
+        if let Some(id) = refusal.operand("request_id") {
+            failure.remedy = format!("read the state, or retry with request id {id}");
+        }
+        failure.refusal = Some(Box::new(refusal));
+        failure
+    }
+}
+
+impl From<InvalidId> for Failure {
+    fn from(error: InvalidId) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<chaos::ChaosError> for Failure {
+    fn from(error: chaos::ChaosError) -> Self {
+        let source = std::error::Error::source(&error).map(|s| format!(": {s}"));
+        Self::other(format!("{error}{}", source.unwrap_or_default()))
+    }
+}

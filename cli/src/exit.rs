@@ -1,0 +1,88 @@
+//! Exit codes, and the one place that gives each refusal its own. Scripts rely on them: they never change their meaning.
+
+use std::process::ExitCode;
+
+use types::Reason;
+
+/// How a run of `regent` ended. The numbers are those of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// It failed for a reason that has no number of its own.
+    Error = 1,
+    /// The command line, a config or an input is malformed.
+    Usage = 2,
+    /// The named thing does not exist.
+    NotFound = 3,
+    /// Something is not as the caller believed: an epoch, an etag, a state.
+    Precondition = 4,
+    /// A rule that keeps the platform safe said no.
+    Safety = 5,
+    /// No quorum, no leader, or nobody could be reached; nothing changed.
+    Unavailable = 6,
+    /// The identity may not do this.
+    Denied = 7,
+    /// It ran to its end, and found what it was to look for.
+    Findings = 8,
+    /// It may have happened; the request id to retry with is printed.
+    Unknown = 9,
+}
+
+impl Exit {
+    /// The exit code of a refusal.
+    pub(crate) const fn of(reason: Reason) -> Self {
+        match reason {
+            Reason::ModelNotFound
+            | Reason::VersionNotFound
+            | Reason::AliasNotFound
+            | Reason::RegionNotFound
+            | Reason::NodeNotFound
+            | Reason::RoleNotFound
+            | Reason::PlanNotFound
+            | Reason::ReplicaNotFound
+            | Reason::ModelNotLoaded => Self::NotFound,
+            Reason::AlreadyExists
+            | Reason::StaleEpoch
+            | Reason::WrongHolder
+            | Reason::EpochUnconfirmed
+            | Reason::WrongCluster
+            | Reason::WrongRole
+            | Reason::LeaseLost
+            | Reason::RoleChanging
+            | Reason::RequestReused
+            | Reason::RequestTooOld
+            | Reason::RequestFromFuture
+            | Reason::TimeAhead
+            | Reason::VersionState
+            | Reason::IllegalTransition
+            | Reason::StepOutOfOrder
+            | Reason::StaleAttempt
+            | Reason::FeatureLevel
+            | Reason::ClusterState
+            | Reason::EtagMismatch
+            | Reason::Compacted
+            | Reason::FutureRevision => Self::Precondition,
+            Reason::PlanRunning
+            | Reason::TargetNotQualified
+            | Reason::FailoverPaused
+            | Reason::StoreNotQualified => Self::Safety,
+            Reason::InvalidArgument => Self::Usage,
+            Reason::PermissionDenied => Self::Denied,
+            Reason::Overloaded
+            | Reason::NotLeader
+            | Reason::NoQuorum
+            | Reason::NotServing
+            | Reason::Unreachable => Self::Unavailable,
+            Reason::OutcomeUnknown => Self::Unknown,
+            Reason::DigestMismatch | Reason::ModelInvalid | Reason::LimitExceeded | Reason::Internal => {
+                Self::Error
+            }
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
