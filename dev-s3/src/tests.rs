@@ -2,6 +2,7 @@
 
 mod client;
 mod conditions;
+mod kill;
 mod log;
 mod multipart;
 mod restart;

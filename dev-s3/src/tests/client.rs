@@ -87,6 +87,31 @@ pub(crate) async fn request(
     sending.answer().await
 }
 
+/// A whole request to a server that may be killed meanwhile: `None` when no whole answer came.
+pub(crate) async fn try_request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Answer> {
+    let head = head(
+        address,
+        method,
+        path,
+        headers,
+        body.len(),
+        OffsetDateTime::now_utc(),
+    );
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    stream.write_all(&[head.as_bytes(), body].concat()).await.ok()?;
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw).await.ok()?;
+    raw.windows(4)
+        .any(|window| window == b"\r\n\r\n")
+        .then(|| parse(&raw))
+}
+
 fn head(
     address: SocketAddr,
     method: &str,
