@@ -786,6 +786,13 @@ impl Client {
         })
     }
 
+    /// Says that the holder has stopped acting under this token and will not begin again, so that a hand-over need not
+    /// wait out its lease (L11).
+    pub async fn release_lease(&self, token: &FencingToken) -> Result<(), Refusal> {
+        let message = pb::ReleaseLeaseRequest { token: Some(token.into()) };
+        send!(self, Leader, PrimaryServiceClient::release_lease, message).map(|_| ())
+    }
+
     /// Whether a token is current, by a linearizable read (L18).
     pub async fn check_fence(&self, token: &FencingToken) -> Result<FenceStanding, Refusal> {
         let message = pb::CheckFenceRequest {

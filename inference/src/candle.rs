@@ -8,6 +8,7 @@ mod bert;
 mod detokenize;
 mod digits;
 mod llama;
+mod product;
 mod source;
 mod text;
 

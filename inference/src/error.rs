@@ -99,6 +99,14 @@ pub enum InputError {
     /// The tokenizer has no encoding for the text.
     #[error("text {index} cannot be tokenized: {detail}")]
     Untokenizable { index: usize, detail: String },
+    /// A tensor in JSON that is none.
+    #[error("input {name:?}: {what} is {found}, expected {expected}")]
+    Json {
+        name: String,
+        what: String,
+        found: String,
+        expected: String,
+    },
     /// Text generation asked of another kind of model.
     #[error("the model is of family {family}; only generator models generate text")]
     NotAGenerator { family: Family },

@@ -7,9 +7,9 @@ use crate::error::{LoadError, LoadErrorKind};
 use crate::layout;
 use crate::load::LoadOptions;
 use crate::signature::{Family, Signature};
+use crate::tokenizer_file;
 use crate::weights::{WeightsIndex, gguf, pickle, safetensors};
 use serde::Serialize;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Most files in a model directory.
@@ -193,40 +193,13 @@ fn check_bytes(weights: &WeightsIndex, options: &LoadOptions) -> Result<(), Load
     ))
 }
 
-/// A token id beyond the embedding would be read past its end, so the two files must agree.
+/// Families that read text need a tokenizer that fits the embedding.
 fn check_tokenizer(dir: &Path, config: &ModelConfig) -> Result<(), LoadError> {
-    let vocab_size = match config {
-        ModelConfig::Bert(config) => config.vocab_size,
-        ModelConfig::Llama(config) => config.vocab_size,
-        ModelConfig::Digits(_) => return Ok(()),
-    };
-    let file = dir.join("tokenizer.json");
-    let value = config::read_json(&file)?;
-    let largest = largest_id(&value).ok_or_else(|| {
-        LoadError::malformed(&file, "no vocabulary under model.vocab: not a tokenizer.json")
-    })?;
-    if (largest as u128) < vocab_size as u128 {
-        return Ok(());
+    match config {
+        ModelConfig::Bert(config) => tokenizer_file::check(dir, config.vocab_size),
+        ModelConfig::Llama(config) => tokenizer_file::check(dir, config.vocab_size),
+        ModelConfig::Digits(_) => Ok(()),
     }
-    let problem = format!("token id {largest} is beyond vocab_size {vocab_size} of config.json");
-    let remedy = "use the tokenizer.json and the config.json of the same model";
-    Err(LoadError::new(&file, LoadErrorKind::Malformed, problem, remedy))
-}
-
-fn largest_id(tokenizer: &Value) -> Option<u64> {
-    let vocab = match tokenizer.get("model")?.get("vocab")? {
-        Value::Object(vocab) => vocab.values().filter_map(Value::as_u64).max(),
-        // Unigram: a list, the position is the id.
-        Value::Array(pieces) => (pieces.len() as u64).checked_sub(1),
-        _ => None,
-    }?;
-    let added = tokenizer.get("added_tokens").and_then(Value::as_array);
-    let added = added
-        .into_iter()
-        .flatten()
-        .filter_map(|token| token.get("id")?.as_u64())
-        .max();
-    Some(vocab.max(added.unwrap_or(0)))
 }
 
 fn list_files(dir: &Path) -> Result<Vec<ModelFile>, LoadError> {

@@ -13,11 +13,11 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "embedder"
 SEED, STEPS, BATCH, TEMPERATURE = 11, 900, 96, 0.06
-HIDDEN, LAYERS, HEADS, FFN, MAX_TOKENS, VOCAB = 128, 2, 4, 256, 128, 900
+HIDDEN, LAYERS, HEADS, FFN, MAX_TOKENS = 128, 2, 4, 256, 128
 
 # Verb forms: base, gerund, past participle.
 ACTIONS = {
@@ -83,17 +83,28 @@ def phrase(meaning, frames, rng):
     return text + rng.choice(["", "", ".", "?"])
 
 
-def build_tokenizer(texts):
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+def vocabulary():
+    """Special tokens, every printable ASCII character at the start of a word and inside one, then the words of the data.
+
+    Written down instead of learned: the library's trainer breaks ties differently in each run. With the characters in,
+    any plain text has an encoding.
+    """
+    characters = [chr(c) for c in range(33, 127) if not chr(c).isupper()]
+    parts = [form for forms in ACTIONS.values() for form in forms] + [tuple(OBJECTS[o]) for o in OBJECTS] + [tuple(FRAMES + HELD_OUT_FRAMES + FILLERS)]
+    text = " ".join(" ".join(part) for part in parts)
+    for sign in "{b} {g} {p} {o} : -".split():
+        text = text.replace(sign, " ")
+    words = sorted({word for word in text.split() if len(word) > 1})
+    return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + characters + ["##" + c for c in characters] + words
+
+
+def build_tokenizer():
+    vocab = {token: i for i, token in enumerate(vocabulary())}
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=VOCAB, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], show_progress=False,
-        # Every printable ASCII character is in, so that any plain text has an encoding.
-        initial_alphabet=[chr(c) for c in range(33, 127) if not chr(c).isupper()],
-    )
-    tokenizer.train_from_iterator(texts, trainer)
     cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", cls), ("[SEP]", sep)])
@@ -211,7 +222,7 @@ def main():
     shuffled = rng.sample(meanings, len(meanings))
     cut = len(meanings) // 5
     held, seen = shuffled[:cut], shuffled[cut:]
-    tokenizer = build_tokenizer([phrase(rng.choice(seen), FRAMES, rng) for _ in range(20000)])
+    tokenizer = build_tokenizer()
     net = Encoder(tokenizer.get_vocab_size())
     train(net, tokenizer, seen, rng)
 

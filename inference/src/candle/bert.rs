@@ -4,6 +4,7 @@
 //! more than one of their size together.
 
 use super::internal;
+use super::product::product;
 use super::source::WeightSource;
 use super::text::TextCodec;
 use crate::admission::admit;
@@ -81,7 +82,7 @@ impl Dense {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)
+        product(x, &self.weight.t()?)?.broadcast_add(&self.bias)
     }
 }
 
@@ -132,8 +133,8 @@ impl EncoderLayer {
             .permute((1, 2, 0, 3))?
             .contiguous()?;
         let (query, key, value) = (all.get(0)?, all.get(1)?, all.get(2)?);
-        let scores = (query.matmul(&key.t()?)? * (1.0 / (width as f64).sqrt()))?;
-        let context = softmax_last_dim(&scores)?.matmul(&value)?;
+        let scores = (product(&query, &key.t()?)? * (1.0 / (width as f64).sqrt()))?;
+        let context = product(&softmax_last_dim(&scores)?, &value)?;
         self.attention_output
             .forward(&context.transpose(0, 1)?.reshape((tokens, hidden))?)
     }

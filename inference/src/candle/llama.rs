@@ -5,6 +5,7 @@
 
 use super::detokenize::Detokenizer;
 use super::internal;
+use super::product::product;
 use super::source::{Matrix, WeightSource};
 use super::text::TextCodec;
 use crate::admission::{admit, check_context, check_sampling, check_text};
@@ -167,9 +168,9 @@ impl DecoderLayer {
         let (keys, values) = cache.append(&key, &split(&self.value, kv_heads)?.contiguous()?)?;
         // Query heads that share a key head are stacked as rows, so keys are never copied for them.
         let query = query.reshape((kv_heads, heads / kv_heads * tokens, width))?;
-        let scores = (query.matmul(&keys.t()?)? * (1.0 / (width as f64).sqrt()))?;
+        let scores = (product(&query, &keys.t()?)? * (1.0 / (width as f64).sqrt()))?;
         let scores = softmax_last_dim(&causal(&scores, heads, tokens, position)?)?;
-        let context = scores.matmul(&values)?.reshape((heads, tokens, width))?;
+        let context = product(&scores, &values)?.reshape((heads, tokens, width))?;
         self.output
             .forward(&context.transpose(0, 1)?.reshape((tokens, heads * width))?)
     }
@@ -255,7 +256,7 @@ impl Decoder {
         )?;
         let logits = match &self.head {
             Some(head) => head.forward(&last)?,
-            None => last.matmul(&self.embedding.t()?)?,
+            None => product(&last, &self.embedding.t()?)?,
         };
         logits.flatten_all()?.to_vec1()
     }

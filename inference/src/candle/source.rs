@@ -1,5 +1,6 @@
 //! Reads checked weights, one tensor at a time, so that loading holds one copy and one tensor more.
 
+use super::product::product;
 use crate::error::{LoadError, LoadErrorKind};
 use crate::weights::{Stored, StoredType, WeightsIndex};
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor, ggml_file::qtensor_from_ggml};
@@ -24,7 +25,7 @@ impl Matrix {
     /// `x` `[rows, input]` to `[rows, output]`.
     pub(super) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         match self {
-            Self::Dense(weight) => x.matmul(&weight.t()?),
+            Self::Dense(weight) => product(x, &weight.t()?),
             Self::Quantised(weight) => candle_core::Module::forward(weight, x),
         }
     }

@@ -9,6 +9,8 @@
 
 mod actor;
 #[cfg(feature = "candle")]
+mod damage;
+#[cfg(feature = "candle")]
 mod gguf;
 #[cfg(feature = "candle")]
 mod golden;

@@ -1,0 +1,153 @@
+//! The loop of the door, over stores that answer badly.
+
+use std::sync::Arc;
+
+use types::{Digest, Epoch, RoleName};
+
+use super::token;
+use crate::{
+    ArtifactStore, Fault, FaultyStore, Gate, MemStore, Operation, keys,
+    pointer::{PointerChange, PointerError, Refusal, claim_pointer, read_pointer, write_pointer},
+};
+
+fn faulty() -> Arc<FaultyStore> {
+    Arc::new(FaultyStore::new(Arc::new(MemStore::new("mem"))))
+}
+
+fn target(text: &str) -> PointerChange {
+    PointerChange::Target(Digest::of(text.as_bytes()))
+}
+
+async fn sequence(store: &dyn ArtifactStore) -> u64 {
+    read_pointer(store, &RoleName::global())
+        .await
+        .unwrap()
+        .unwrap()
+        .body
+        .sequence
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_resolved_by_the_nonce() {
+    let store = faulty();
+    store.plan(Operation::Put, Fault::UnknownAfterWrite);
+    let written = write_pointer(&*store, &token(1, "a"), &target("x"))
+        .await
+        .unwrap();
+    assert_eq!((written.body.sequence, sequence(&*store).await), (1, 1));
+    store.plan(Operation::Put, Fault::UnknownBeforeWrite);
+    let written = write_pointer(&*store, &token(1, "a"), &target("y"))
+        .await
+        .unwrap();
+    assert_eq!((written.body.sequence, sequence(&*store).await), (2, 2));
+}
+
+#[tokio::test]
+async fn doubt_that_cannot_be_resolved_is_said() {
+    let store = faulty();
+    write_pointer(&*store, &token(1, "a"), &target("x"))
+        .await
+        .unwrap();
+    // The first read is for the decision, the second for the nonce.
+    let gate = Gate::new();
+    store.plan(Operation::Get, Fault::Wait(Arc::clone(&gate)));
+    store.plan(Operation::Get, Fault::Fail);
+    store.plan(Operation::Put, Fault::UnknownAfterWrite);
+    gate.release();
+    let error = write_pointer(&*store, &token(1, "a"), &target("y"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, PointerError::Unknown(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_conflict_is_retried_and_a_failure_is_not() {
+    let store = faulty();
+    store.plan(Operation::Put, Fault::Conflict);
+    write_pointer(&*store, &token(1, "a"), &target("x"))
+        .await
+        .unwrap();
+    store.plan(Operation::Put, Fault::Fail);
+    let error = write_pointer(&*store, &token(1, "a"), &target("y"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, PointerError::Store(_)), "{error:?}");
+    assert_eq!(sequence(&*store).await, 1);
+}
+
+#[tokio::test]
+async fn a_writer_paused_between_read_and_write_is_stopped_by_the_claim() {
+    let store = faulty();
+    write_pointer(&*store, &token(1, "old"), &target("x"))
+        .await
+        .unwrap();
+    let gate = Gate::new();
+    store.plan(Operation::Put, Fault::Wait(Arc::clone(&gate)));
+    let paused = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { write_pointer(&*store, &token(1, "old"), &target("stale")).await }
+    });
+    gate.arrived().await;
+    let claim = claim_pointer(&*store, &token(2, "new")).await.unwrap();
+    assert_eq!(claim.previous, Some(Epoch::new(1, 1)));
+    gate.release();
+    let error = paused.await.unwrap().unwrap_err();
+    let PointerError::Refused(Refusal::StaleEpoch {
+        shown,
+        current,
+        holder,
+        ..
+    }) = error
+    else {
+        panic!("{error:?}")
+    };
+    assert_eq!((shown, current), (Epoch::new(1, 1), Epoch::new(1, 2)));
+    assert_eq!(holder.node.as_str(), "new");
+    let stands = read_pointer(&*store, &RoleName::global())
+        .await
+        .unwrap()
+        .unwrap()
+        .body;
+    assert_eq!(stands.target, Some(Digest::of(b"x")));
+}
+
+#[tokio::test]
+async fn a_claim_writes_once_and_creates_where_nothing_is() {
+    let store = faulty();
+    assert_eq!(
+        claim_pointer(&*store, &token(1, "a")).await.unwrap().previous,
+        None
+    );
+    let again = claim_pointer(&*store, &token(1, "a")).await.unwrap();
+    assert_eq!((again.previous, again.body.sequence), (Some(Epoch::new(1, 1)), 1));
+    let error = claim_pointer(&*store, &token(1, "b")).await.unwrap_err();
+    assert!(
+        matches!(error, PointerError::Refused(Refusal::OtherHolder { .. })),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn racing_writers_of_one_holder_all_get_through() {
+    let store = faulty();
+    let writes = (0..8).map(|n| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { write_pointer(&*store, &token(1, "a"), &target(&n.to_string())).await })
+    });
+    for write in writes.collect::<Vec<_>>() {
+        write.await.unwrap().unwrap();
+    }
+    assert_eq!(sequence(&*store).await, 8);
+}
+
+#[tokio::test]
+async fn a_foreign_body_is_not_overwritten() {
+    let store = faulty();
+    let key = keys::pointer(&RoleName::global());
+    for body in ["no json", r#"{"version": 9}"#] {
+        store.put(&key, body.into()).await.unwrap();
+        let error = claim_pointer(&*store, &token(1, "a")).await.unwrap_err();
+        assert!(matches!(error, PointerError::BadBody { .. }), "{error:?}");
+        assert_eq!(store.get_range(&key, 0..body.len() as u64).await.unwrap(), body);
+    }
+}
