@@ -7,6 +7,7 @@
 mod bert;
 mod detokenize;
 mod digits;
+mod generate;
 mod llama;
 mod product;
 mod source;
@@ -27,7 +28,9 @@ pub(crate) fn load(dir: &Path, checked: Checked) -> Result<Arc<dyn Engine>, Load
     Ok(match checked.config {
         ModelConfig::Bert(config) => Arc::new(bert::Embedder::load(dir, &config, signature, &mut source)?),
         ModelConfig::Digits(config) => Arc::new(digits::Digits::load(&config, signature, &mut source)?),
-        ModelConfig::Llama(config) => Arc::new(llama::Generator::load(dir, &config, signature, &mut source)?),
+        ModelConfig::Llama(config) => {
+            Arc::new(generate::Generator::load(dir, &config, signature, &mut source)?)
+        }
     })
 }
 

@@ -1,41 +1,23 @@
-//! Text generation: Llama decoder with grouped query heads, rotary positions and a key-value cache.
+//! Llama decoder with grouped query heads, rotary positions and a key-value cache.
 //!
 //! Weights come from safetensors in the layout of Hugging Face, or from GGUF in that of llama.cpp. The two differ in how
 //! the halves of a rotary pair lie in a head: apart in the first, side by side in the second.
 
-use super::detokenize::Detokenizer;
-use super::internal;
 use super::product::product;
 use super::source::{Matrix, WeightSource};
-use super::text::TextCodec;
-use crate::admission::{admit, check_context, check_sampling, check_text};
 use crate::config::LlamaConfig;
-use crate::engine::{Engine, TokenSink};
-use crate::error::{InferError, InputError, LoadError};
+use crate::error::LoadError;
 use crate::layout::LayerWeight;
-use crate::request::{FinishReason, GenerateRequest, Generated, InferRequest, Output, TokenEvent, Usage};
-use crate::sampling::{SeededRng, next_token};
-use crate::signature::Signature;
-use crate::tensor::Tensor as Plain;
 use crate::weights::Format;
 use candle_core::{Device, Result, Tensor};
 use candle_nn::kv_cache::KvCache;
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::{rope, rope_i};
-use std::ops::ControlFlow;
-use std::path::Path;
 
 type Loaded<T> = std::result::Result<T, LoadError>;
 
-/// A prompt to its continuation.
-pub(super) struct Generator {
-    signature: Signature,
-    codec: TextCodec,
-    decoder: Decoder,
-    eos: Vec<u32>,
-}
-
-struct Decoder {
+/// Embedding, layers, head.
+pub(super) struct Decoder {
     embedding: Tensor,
     layers: Vec<DecoderLayer>,
     norm: Tensor,
@@ -74,7 +56,7 @@ struct DecoderLayer {
 }
 
 /// Keys and values of one generation.
-struct Session {
+pub(super) struct Session {
     caches: Vec<KvCache>,
     position: usize,
 }
@@ -200,7 +182,7 @@ fn causal(scores: &Tensor, heads: usize, tokens: usize, position: usize) -> Resu
 }
 
 impl Decoder {
-    fn load(config: &LlamaConfig, positions: usize, source: &mut WeightSource) -> Loaded<Self> {
+    pub(super) fn load(config: &LlamaConfig, positions: usize, source: &mut WeightSource) -> Loaded<Self> {
         let (gguf, file) = (source.index().format == Format::Gguf, source.index().file.clone());
         let name = |hugging_face: &'static str, other: &'static str| if gguf { other } else { hugging_face };
         let embedding = source.dense(name("model.embed_tokens.weight", "token_embd.weight"))?;
@@ -232,7 +214,7 @@ impl Decoder {
     }
 
     /// Room for `tokens` tokens.
-    fn session(&self, tokens: usize) -> Session {
+    pub(super) fn session(&self, tokens: usize) -> Session {
         // Axis 1 of [kv_heads, tokens, width] grows.
         Session {
             caches: self.layers.iter().map(|_| KvCache::new(1, tokens)).collect(),
@@ -241,7 +223,7 @@ impl Decoder {
     }
 
     /// Reads `ids` and gives the logits `[vocabulary]` after the last.
-    fn forward(&self, ids: &[u32], session: &mut Session) -> Result<Vec<f32>> {
+    pub(super) fn forward(&self, ids: &[u32], session: &mut Session) -> Result<Vec<f32>> {
         let mut x = self
             .embedding
             .embedding(&Tensor::from_slice(ids, ids.len(), &Device::Cpu)?)?;
@@ -259,151 +241,5 @@ impl Decoder {
             None => product(&last, &self.embedding.t()?)?,
         };
         logits.flatten_all()?.to_vec1()
-    }
-}
-
-impl Generator {
-    pub(super) fn load(
-        dir: &Path,
-        config: &LlamaConfig,
-        signature: Signature,
-        source: &mut WeightSource,
-    ) -> Loaded<Self> {
-        let codec = TextCodec::load(dir, config.vocab_size)?;
-        let positions = signature
-            .limits
-            .max_tokens
-            .unwrap_or(config.max_position_embeddings);
-        Ok(Self {
-            signature,
-            codec,
-            decoder: Decoder::load(config, positions, source)?,
-            eos: config.eos_ids(),
-        })
-    }
-
-    /// Ids of an admissible prompt.
-    fn tokenize(&self, request: &GenerateRequest) -> std::result::Result<Vec<u32>, InputError> {
-        let limits = &self.signature.limits;
-        check_sampling(limits, &request.sampling)?;
-        check_text(limits, 0, &request.prompt)?;
-        let ids = self.codec.encode(limits, 0, &request.prompt)?;
-        check_context(limits, ids.len(), request.sampling.max_tokens)?;
-        Ok(ids)
-    }
-
-    fn as_generation(&self, request: &InferRequest) -> std::result::Result<GenerateRequest, InputError> {
-        admit(&self.signature, request)?;
-        let texts = request
-            .inputs
-            .first()
-            .and_then(Plain::as_texts)
-            .unwrap_or_default();
-        let prompt = texts.first().cloned().unwrap_or_default();
-        Ok(GenerateRequest {
-            prompt,
-            sampling: request.sampling,
-        })
-    }
-}
-
-/// What has been generated so far.
-struct Progress {
-    text: String,
-    ids: Vec<u32>,
-    detokenizer: Detokenizer,
-}
-
-impl Progress {
-    fn push(&mut self, codec: &TextCodec, id: u32) -> std::result::Result<TokenEvent, InferError> {
-        let text = self
-            .detokenizer
-            .push(codec, id)
-            .map_err(|what| InferError::Internal { what })?;
-        self.text.push_str(&text);
-        self.ids.push(id);
-        Ok(TokenEvent {
-            index: self.ids.len() - 1,
-            id,
-            text,
-        })
-    }
-
-    fn finish(
-        mut self,
-        codec: &TextCodec,
-        input_tokens: usize,
-        finish: FinishReason,
-    ) -> std::result::Result<Generated, InferError> {
-        let rest = self
-            .detokenizer
-            .finish(codec)
-            .map_err(|what| InferError::Internal { what })?;
-        self.text.push_str(&rest);
-        let usage = Usage {
-            input_tokens,
-            output_tokens: self.ids.len(),
-        };
-        Ok(Generated {
-            text: self.text,
-            ids: self.ids,
-            finish,
-            usage,
-        })
-    }
-}
-
-impl Engine for Generator {
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn admit(&self, request: &InferRequest) -> std::result::Result<(), InputError> {
-        self.tokenize(&self.as_generation(request)?).map(|_| ())
-    }
-
-    fn infer(&self, request: &InferRequest) -> std::result::Result<Output, InferError> {
-        let request = self.as_generation(request)?;
-        self.generate(&request, &mut |_| ControlFlow::Continue(()))
-            .map(Generated::into_output)
-    }
-
-    fn admit_generate(&self, request: &GenerateRequest) -> std::result::Result<(), InputError> {
-        self.tokenize(request).map(|_| ())
-    }
-
-    fn generate(
-        &self,
-        request: &GenerateRequest,
-        sink: &mut TokenSink<'_>,
-    ) -> std::result::Result<Generated, InferError> {
-        let prompt = self.tokenize(request)?;
-        let mut session = self.decoder.session(prompt.len() + request.sampling.max_tokens);
-        let mut rng = SeededRng::new(request.sampling.seed);
-        let detokenizer = Detokenizer::new(&prompt);
-        let mut progress = Progress {
-            text: String::new(),
-            ids: Vec::new(),
-            detokenizer,
-        };
-        let mut next = prompt.clone();
-        let finish = loop {
-            let logits = self.decoder.forward(&next, &mut session).map_err(internal)?;
-            let id =
-                next_token(&logits, &request.sampling, &mut rng).ok_or_else(|| InferError::Internal {
-                    what: "the logits are not finite".to_owned(),
-                })?;
-            if self.eos.contains(&id) {
-                break FinishReason::Stop;
-            }
-            if sink(progress.push(&self.codec, id)?).is_break() {
-                break FinishReason::Cancelled;
-            }
-            if progress.ids.len() == request.sampling.max_tokens {
-                break FinishReason::Length;
-            }
-            next = vec![id];
-        };
-        progress.finish(&self.codec, prompt.len(), finish)
     }
 }

@@ -307,6 +307,14 @@ fn settings_that_would_give_other_answers_are_refused() {
         "config.json",
         &["relative_key"],
     );
+    let parameters = json!({ "rope_type": "yarn" });
+    check(
+        "tinylm",
+        config("rope_parameters", parameters),
+        kind,
+        "config.json",
+        &["\"yarn\""],
+    );
     let split = |dir: &Path| {
         remove("model.safetensors")(dir);
         write("model.safetensors.index.json", b"{}")(dir);
