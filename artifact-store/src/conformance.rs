@@ -19,6 +19,7 @@ pub(crate) enum Known {
     /// Nothing: what AWS promises holds.
     AsAws,
     /// Complete ignores If-Match, and of racing Completes more than one wins. AWS honours it and lets one win.
+    #[cfg(feature = "s3")]
     CompleteIsNotGuarded,
 }
 
