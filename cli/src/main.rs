@@ -15,7 +15,6 @@ mod error;
 mod exit;
 mod logging;
 mod output;
-mod push;
 #[cfg(feature = "server")]
 mod serve;
 #[cfg(feature = "server")]

@@ -1,6 +1,3 @@
 //! coordinator
 
-pub mod door_log;
-pub mod propose;
 pub mod raft;
-pub mod read;

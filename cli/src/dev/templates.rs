@@ -58,10 +58,9 @@ join = {join}
 timing = {timing}
 
 # Raft among the coordinators. These suit one machine or one city; across a WAN take the heartbeat from the round trip.
-[raft]
-heartbeat_millis = 50
-election_min_millis = 250
-election_max_millis = 400
+raft_heartbeat_millis = 50
+raft_election_min_millis = 250
+raft_election_max_millis = 400
 
 {tls}"#
         )
