@@ -15,6 +15,7 @@ mod error;
 mod exit;
 mod logging;
 mod output;
+mod push;
 #[cfg(feature = "server")]
 mod serve;
 #[cfg(feature = "server")]

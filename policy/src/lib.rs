@@ -15,6 +15,8 @@
     clippy::match_wildcard_for_single_variants
 )]
 
+pub mod failover;
 pub mod fence;
+pub mod health;
 pub mod placement;
 pub mod readiness;

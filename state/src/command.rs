@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use types::{
     AliasName, ByteCount, ClusterId, Epoch, FencingToken, Holder, ModelName, ModelVersion, NodeId,
-    NodeIncarnation, PlanId, Principal, Reason, RegionId, RequestId, Revision, RoleName, UnixMillis,
-    VersionKey,
+    NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision, RoleName, UnixMillis, VersionKey,
     model::{Artifact, Placement},
     plan::{DoorClaim, PlanKind, StepKind},
     region::{Endpoints, Health, NodeKind, NodeStatus, StoreBinding},
@@ -302,8 +301,9 @@ pub enum ReplicaReport {
     Failed {
         /// The attempt.
         attempt: u32,
-        /// What kind of failure; `DigestMismatch` in the source region ends a version that is being verified.
-        reason: Reason,
+        /// The bytes have another SHA-256 than the manifest says; in the source region this ends a version that is
+        /// being verified.
+        digest_mismatch: bool,
         /// What happened, for people.
         error: String,
     },

@@ -8,7 +8,8 @@
 //!
 //! Absent on purpose: any runtime, logging, openraft's types. Decisions are in `policy`; this crate applies them.
 //!
-//! Reading order: [`command`], [`reply`], [`rejection`], [`event`], [`state`], `apply/`, [`requests`], [`query`].
+//! Reading order: [`command`], [`reply`], [`rejection`], [`event`], [`state`], `apply/`, [`requests`], [`query`],
+//! [`invariants`], [`codec`], [`dump`].
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -19,8 +20,17 @@
 )]
 
 mod apply;
+pub mod codec;
 pub mod command;
+pub mod dump;
 pub mod event;
+#[expect(
+    unreachable_pub,
+    reason = "generated from proto/log.proto, which has the comments"
+)]
+#[path = "gen/regent.log.v1.rs"]
+mod r#gen;
+pub mod invariants;
 pub mod query;
 pub mod rejection;
 pub mod reply;

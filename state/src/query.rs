@@ -9,14 +9,16 @@ use std::{
 };
 
 use policy::{
+    failover::{AgentView, FailoverView, NodeStanding, TargetView},
     placement,
     readiness::{Coverage, ServedVersion},
 };
 use types::{
-    AliasName, ModelName, ModelVersion, NodeId, PlanId, RegionId, Revision, RoleName, UnixMillis, VersionKey,
+    AliasName, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, Revision, RoleName, UnixMillis,
+    VersionKey,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::{PlanRecord, PlanState},
-    region::{Health, NodeRecord, RegionRecord},
+    region::{Health, NodeKind, NodeRecord, RegionRecord},
     replica::{ReplicaKey, ReplicaRecord, ReplicaState},
     role::RoleRecord,
 };
@@ -218,4 +220,82 @@ impl ControlState {
                 .any(|r| &r.key.region != region && reachable(&r.key.region)),
         }
     }
+
+    /// What the registry says of somebody who might take a role; [`policy::failover::qualified`] judges it.
+    pub fn target_view(&self, role: &RoleRecord, target: &Holder) -> TargetView {
+        let standing = |n: &NodeRecord| NodeStanding {
+            region: n.region.clone(),
+            kind: n.kind,
+            incarnation: n.incarnation,
+            status: n.status,
+        };
+        TargetView {
+            target: target.clone(),
+            is_candidate: self.candidates(role).contains(&target.region),
+            health: self.regions.get(&target.region).map(|r| r.health),
+            node: self.nodes.get(&target.node).map(standing),
+            coverage: self.coverage(&target.region),
+        }
+    }
+
+    /// The committed half of what [`policy::failover::decide`] looks at; the driver adds what it saw and its leases.
+    pub fn failover_view(
+        &self,
+        role: &RoleName,
+        seen: impl Fn(&NodeRecord) -> Seen,
+        lease: LeaseView,
+    ) -> Option<FailoverView> {
+        let role = self.role(role)?;
+        let agents = self
+            .nodes
+            .values()
+            .filter(|n| n.kind == NodeKind::Agent)
+            .map(|n| {
+                let target = Holder {
+                    region: n.region.clone(),
+                    node: n.node.clone(),
+                    incarnation: n.incarnation,
+                };
+                let Seen { silent_for, heard } = seen(n);
+                AgentView {
+                    node: n.node.clone(),
+                    as_target: self.target_view(role, &target),
+                    silent_for,
+                    heard,
+                }
+            });
+        let failed = self
+            .plans
+            .values()
+            .filter(|p| p.role == role.role && p.state == PlanState::Failed);
+        Some(FailoverView {
+            role: role.clone(),
+            plan: self.running_plan(&role.role).cloned(),
+            candidates: self.candidates(role).to_vec(),
+            agents: agents.collect(),
+            failed: failed
+                .filter_map(|p| Some((p.target.clone(), p.finished_at?)))
+                .collect(),
+            lease_lapsed: lease.lapsed,
+            released: lease.released,
+        })
+    }
+}
+
+/// What the leader saw of an agent's current run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Time since it was last heard, counted from the election at the earliest.
+    pub silent_for: Duration,
+    /// It was heard since the election.
+    pub heard: bool,
+}
+
+/// What the leader knows of a role's leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseView {
+    /// None can be outstanding, by the leader's monotonic deadline, also counting earlier leaders' grants (L8).
+    pub lapsed: bool,
+    /// The holder said that it has stopped acting (L11).
+    pub released: bool,
 }

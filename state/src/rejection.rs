@@ -44,8 +44,8 @@ pub enum Rejection {
     #[error("{what} {name} exists already")]
     AlreadyExists { what: String, name: String },
     /// The registry's door refused the token.
-    #[error(transparent)]
-    Door(Box<Refused>),
+    #[error("{refused}")]
+    Door { refused: Box<Refused> },
     #[error("the token of {holder} was shown by {actor}")]
     WrongSender { holder: Holder, actor: Principal },
     #[error("request id {request_id} was used before, for another request or by another caller")]
@@ -123,7 +123,7 @@ fn etag(current: &Option<Revision>) -> String {
 
 impl From<Box<Refused>> for Rejection {
     fn from(refused: Box<Refused>) -> Self {
-        Self::Door(refused)
+        Self::Door { refused }
     }
 }
 
@@ -149,7 +149,7 @@ impl Rejection {
             Self::PlanNotFound { .. } => Reason::PlanNotFound,
             Self::ReplicaNotFound { .. } => Reason::ReplicaNotFound,
             Self::AlreadyExists { .. } => Reason::AlreadyExists,
-            Self::Door(refused) => refused.reason(),
+            Self::Door { refused } => refused.reason(),
             Self::WrongSender { .. } => Reason::WrongHolder,
             Self::RequestReused { .. } => Reason::RequestReused,
             Self::RequestTooOld { .. } => Reason::RequestTooOld,
@@ -188,7 +188,7 @@ impl Rejection {
                 refusal.with("version", &key.version).with("region", &key.region)
             }
             Self::AlreadyExists { what, name } => refusal.with("what", what).with("name", name),
-            Self::Door(refused) => refused.to_refusal(),
+            Self::Door { refused } => refused.to_refusal(),
             Self::WrongSender { holder, actor } => refusal.with("holder", holder).with("actor", actor),
             Self::RequestReused { request_id } => refusal.with("request_id", request_id),
             Self::RequestTooOld {

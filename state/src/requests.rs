@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use types::{Digest, RequestId, UnixMillis};
 
-use crate::{command::Entry, rejection::Rejection, reply::Reply};
+use crate::{codec, command::Entry, rejection::Rejection, reply::Reply};
 
 /// How far ahead of state time a request id may be, so that no fast clock can raise the floor over honest ones.
 pub const REQUEST_AHEAD_MAX: Duration = Duration::from_secs(60);
@@ -73,7 +73,7 @@ impl RequestTable {
                 format!("{request_id} is no UUIDv7"),
             ));
         }
-        let digest = request_digest(entry);
+        let digest = codec::request_digest(entry);
         match self.answered.get(&request_id) {
             Some(known) if known.digest == digest => Ok(Seen::Before(known.outcome.clone())),
             Some(_) => Err(Rejection::RequestReused { request_id }),
@@ -122,9 +122,4 @@ impl RequestTable {
             self.answered.pop_first();
         }
     }
-}
-
-/// What must not change under a request id: who asks, and for what.
-fn request_digest(entry: &Entry) -> Digest {
-    Digest::of(format!("{:?} {:?}", entry.actor, entry.command).as_bytes())
 }

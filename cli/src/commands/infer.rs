@@ -25,11 +25,8 @@ const SHOWN: usize = 8;
 pub(crate) async fn run(args: InferArgs, shared: Shared) -> Result<(), Failure> {
     let client = context::client(&shared)?;
     let (region, base) = endpoint(&client, args.region.as_ref()).await?;
-    let (path, body) = request(&args)?;
-    let url = format!("{base}{path}");
-    let document = post(&url, &body, &shared)
-        .await
-        .map_err(|f| f.while_doing(format!("{} in {region}", args.model)))?;
+    let asked = Box::pin(ask(&args, &base, &shared)).await;
+    let document = asked.map_err(|f| f.while_doing(format!("{} in {region}", args.model)))?;
     answer(shared.output, &document, || human(&args, &document))
 }
 
@@ -66,7 +63,37 @@ async fn endpoint(client: &Client, wanted: Option<&RegionId>) -> Result<(RegionI
         })
 }
 
-fn request(args: &InferArgs) -> Result<(String, Value), Failure> {
+async fn ask(args: &InferArgs, base: &str, shared: &Shared) -> Result<Value, Failure> {
+    let unreachable = |e: reqwest::Error| Failure::new(Exit::Unavailable, chain(&e));
+    let http = reqwest::Client::builder()
+        .timeout(shared.timeout)
+        .build()
+        .map_err(unreachable)?;
+    let (path, body) = match &args.what.input {
+        Some(file) => {
+            let path = model_path(args);
+            let body = match read_json(file)? {
+                Value::Array(data) => {
+                    let model = read(http.get(format!("{base}{path}"))).await?;
+                    one_input(&model, data, file)?
+                }
+                request => request,
+            };
+            (format!("{path}/infer"), body)
+        }
+        None => text_request(args)?,
+    };
+    read(http.post(format!("{base}{path}")).json(&body)).await
+}
+
+fn model_path(args: &InferArgs) -> String {
+    match args.version {
+        Some(version) => format!("/v2/models/{}/versions/{version}", args.model),
+        None => format!("/v2/models/{}", args.model),
+    }
+}
+
+fn text_request(args: &InferArgs) -> Result<(String, Value), Failure> {
     let model = match args.version {
         Some(version) => format!("{}@{version}", args.model),
         None => args.model.to_string(),
@@ -82,32 +109,30 @@ fn request(args: &InferArgs) -> Result<(String, Value), Failure> {
             json!({ "model": model, "prompt": prompt, "max_tokens": args.max_tokens, "temperature": 0 });
         return Ok(("/v1/completions".to_owned(), body));
     }
-    let Some(file) = &args.what.input else {
-        return Err(Failure::usage("one of --input, --text and --prompt is needed"));
-    };
-    let path = match args.version {
-        Some(version) => format!("/v2/models/{}/versions/{version}/infer", args.model),
-        None => format!("/v2/models/{}/infer", args.model),
-    };
-    Ok((path, open_inference(read_json(file)?, file)?))
+    Err(Failure::usage("one of --input, --text and --prompt is needed"))
 }
 
-/// A request as it is, or an array of numbers as the one input of a batch of one.
-fn open_inference(value: Value, file: &Path) -> Result<Value, Failure> {
-    match value {
-        Value::Object(_) => Ok(value),
-        Value::Array(data) if data.iter().all(Value::is_number) => Ok(json!({ "inputs": [{
-            "name": "input",
-            "shape": [1, data.len()],
-            "datatype": "FP32",
-            "data": data,
-        }]})),
-        _ => Err(Failure::usage(format!(
-            "{}: neither a request nor an array of numbers",
-            file.display()
-        ))
-        .remedy("write {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}, or [0.0, 1.0, …]")),
+/// An array of numbers as a batch of one, for a model with one input; the model says name, type and shape.
+fn one_input(model: &Value, data: Vec<Value>, file: &Path) -> Result<Value, Failure> {
+    let inputs = model
+        .get("inputs")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let [input] = inputs else {
+        let message = format!(
+            "{} is an array, and the model has {} inputs",
+            file.display(),
+            inputs.len()
+        );
+        return Err(Failure::usage(message)
+            .remedy("write a request: {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}"));
+    };
+    let mut tensor = json!({ "shape": [1, data.len()], "data": data });
+    for key in ["name", "datatype"] {
+        tensor[key] = input.get(key).cloned().unwrap_or_default();
     }
+    Ok(json!({ "inputs": [tensor] }))
 }
 
 fn read_json(file: &Path) -> Result<Value, Failure> {
@@ -121,13 +146,10 @@ fn read_json(file: &Path) -> Result<Value, Failure> {
     serde_json::from_str(&text).map_err(|e| Failure::usage(format!("{}: no JSON: {e}", file.display())))
 }
 
-async fn post(url: &str, body: &Value, shared: &Shared) -> Result<Value, Failure> {
+/// Sends, and reads the answer; an error keeps the agent's own words.
+async fn read(request: reqwest::RequestBuilder) -> Result<Value, Failure> {
     let unreachable = |e: reqwest::Error| Failure::new(Exit::Unavailable, chain(&e));
-    let http = reqwest::Client::builder()
-        .timeout(shared.timeout)
-        .build()
-        .map_err(unreachable)?;
-    let response = http.post(url).json(body).send().await.map_err(unreachable)?;
+    let response = request.send().await.map_err(unreachable)?;
     let status = response.status();
     let text = response.text().await.map_err(unreachable)?;
     let document: Value = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text));
@@ -138,18 +160,23 @@ async fn post(url: &str, body: &Value, shared: &Shared) -> Result<Value, Failure
     }
 }
 
-/// An HTTP error as a failure; the agent's own words are kept.
+/// An HTTP error as a failure: by its reason where it is one of ours, else by its status.
 fn refused(status: reqwest::StatusCode, document: &Value) -> Failure {
     let error = document.get("error").unwrap_or(document);
     let message = error.get("message").unwrap_or(error);
     let message = message
         .as_str()
         .map_or_else(|| message.to_string(), str::to_owned);
+    let reason = error
+        .get("reason")
+        .and_then(Value::as_str)
+        .and_then(|r| r.parse::<Reason>().ok());
+    if let Some(reason) = reason {
+        return Refusal::new(reason, message).into();
+    }
     let exit = match status.as_u16() {
         400 | 413 | 415 | 422 => Exit::Usage,
-        401 | 403 => Exit::Denied,
         404 => Exit::NotFound,
-        409 | 412 => Exit::Precondition,
         429 | 502..=504 => Exit::Unavailable,
         _ => Exit::Error,
     };

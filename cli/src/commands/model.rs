@@ -9,12 +9,13 @@ use crate::{
     context,
     error::Failure,
     output::{answer, or_dash, table},
+    push,
 };
 
 /// Runs one.
 pub(crate) async fn run(command: ModelCommand, shared: Shared) -> Result<(), Failure> {
     match command {
-        ModelCommand::Push(_) => Err(Failure::other("model push is not part of this build")),
+        ModelCommand::Push(args) => push::run(args, shared).await,
         ModelCommand::List(read) => list(&read, &shared).await,
         ModelCommand::Get(args) => get(&args, &shared).await,
         ModelCommand::Versions(args) => versions(&args, &shared).await,

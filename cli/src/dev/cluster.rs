@@ -24,6 +24,7 @@ use crate::{
         layout::Layout,
         listen::{Listen, POLL_INTERVAL},
         lock::DirLock,
+        ready,
         spawn::{Launch, Running, Spawner},
         spec::ClusterSpec,
         templates::{AgentConfig, ContextConfig, CoordinatorConfig, StoreConfig},
@@ -188,6 +189,12 @@ impl DevCluster {
             }
         }
         Ok(())
+    }
+
+    /// Waits until every region is registered and healthy and somebody holds `primaries/global`.
+    pub(crate) async fn wait_ready(&self, limit: Duration) -> Result<(), Failure> {
+        let client = client::Client::new(self.context()?.client_config())?;
+        ready::wait_ready(&client, self.regions(), limit).await
     }
 
     /// Starts what does not run of a region.

@@ -3,16 +3,21 @@
 //! Reading order: [`cluster`] (what the demo uses too), `supervise` (what died starts again), then the files it all
 //! rests on: `layout`, `spec`, `certs`, `credentials`, `templates`, `listen`, `lock`, `spawn`.
 
+mod banner;
 pub(crate) mod certs;
 pub(crate) mod cluster;
 mod credentials;
-mod files;
+pub(crate) mod files;
 pub(crate) mod layout;
 pub(crate) mod listen;
 mod lock;
+mod ready;
 mod run;
 pub(crate) mod spawn;
 pub(crate) mod spec;
+mod supervise;
 pub(crate) mod templates;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use run::run;

@@ -58,9 +58,10 @@ join = {join}
 timing = {timing}
 
 # Raft among the coordinators. These suit one machine or one city; across a WAN take the heartbeat from the round trip.
-raft_heartbeat_millis = 50
-raft_election_min_millis = 250
-raft_election_max_millis = 400
+[raft]
+heartbeat_millis = 50
+election_min_millis = 250
+election_max_millis = 400
 
 {tls}"#
         )

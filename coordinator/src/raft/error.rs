@@ -42,6 +42,14 @@ pub enum ProposeError {
         /// What was seen.
         detail: String,
     },
+    /// The encoded command is larger than an entry may be. Surely not proposed.
+    #[error("the command takes {bytes} bytes, {max} is the limit of one entry")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
     /// Too many proposals are in flight. Surely not proposed.
     #[error("{in_flight} proposals are in flight already")]
     Overloaded {
@@ -74,6 +82,9 @@ impl ProposeError {
                 .with("leader_api_endpoint", &hint.api_endpoint),
             Self::NoQuorum { .. } => Refusal::new(Reason::NoQuorum, message),
             Self::OutcomeUnknown { .. } => Refusal::new(Reason::OutcomeUnknown, message),
+            Self::TooLarge { bytes, max } => Refusal::new(Reason::LimitExceeded, message)
+                .with("shown", bytes)
+                .with("limit", max),
             Self::Overloaded { in_flight } => Refusal::new(Reason::Overloaded, message)
                 .with("in_flight", in_flight)
                 .with("retry_after_ms", 100),
@@ -152,6 +163,14 @@ pub enum JoinError {
         /// The id of both.
         raft_id: u64,
     },
+    /// A voter whose disk has seen no cluster: what it voted and stored is lost, so it must not vote again under its id.
+    #[error(
+        "node {node} is a voter of this cluster, but its disk has seen none; start it under a new node name"
+    )]
+    LostDisk {
+        /// Who asked.
+        node: NodeId,
+    },
     /// The cluster's first entry is not applied yet.
     #[error("the cluster is not bootstrapped yet")]
     NotBootstrapped,
@@ -170,7 +189,9 @@ impl JoinError {
             Self::IdCollision { member, .. } => {
                 Refusal::new(Reason::AlreadyExists, self.to_string()).with("member", member)
             }
-            Self::NotBootstrapped => Refusal::new(Reason::ClusterState, self.to_string()),
+            Self::LostDisk { .. } | Self::NotBootstrapped => {
+                Refusal::new(Reason::ClusterState, self.to_string())
+            }
             Self::Raft(error) => error.to_refusal(),
         }
     }

@@ -9,25 +9,53 @@
 //! `state_machine`, `network`, `service`, `membership`.
 
 pub mod config;
+mod convert;
+mod disk;
 pub mod error;
+mod files;
+mod identity;
+mod log_store;
+mod membership;
+pub(crate) mod network;
 pub mod publish;
+mod service;
+mod snapshot;
+mod state_machine;
 pub mod types;
 pub mod view;
 
-use std::sync::Arc;
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use ::types::{ClusterId, NodeId, Principal, RequestId, Revision, reason::Refusal};
+use ::types::{ClusterId, Principal, Revision, reason::Refusal};
+use openraft::{Config, SnapshotPolicy, async_runtime::WatchReceiver as _};
 use proto::raft_v1::raft_service_server::RaftServiceServer;
-use state::{Command, ControlState};
-use tokio::{sync::watch, time::Instant};
+use state::ControlState;
+use tokio::{
+    sync::{Mutex as AsyncMutex, Semaphore, oneshot, watch},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::{Channel, Endpoint};
+use tracing::{error, info};
 
 pub use self::{
     config::{RaftConfig, RaftLimits, RaftTiming},
     error::{JoinError, LeaderHint, ProposeError, StartError},
     publish::{Published, Subscription},
+    service::RaftRpc,
     types::{Peer, Proposed, raft_id},
     view::{Leadership, Member, RaftRole, RaftStatus},
+};
+use self::{
+    identity::Identity,
+    log_store::LogStore,
+    network::{Connections, Factory, MESSAGE_BYTES_MAX},
+    state_machine::{StateMachine, Store},
+    types::{Membership, TypeConfig},
 };
 
 /// Connects to another coordinator's Raft port. `endpoint` has its address, timeouts and keep-alive set; the dialler
@@ -59,121 +87,275 @@ pub struct JoinRequest {
     pub cluster_id: Option<ClusterId>,
 }
 
+type Raft = openraft::Raft<TypeConfig, StateMachine>;
+
 /// A running Raft node. A cheap handle: clones share the node.
 #[derive(Clone)]
-pub struct RaftNode {}
+pub struct RaftNode {
+    inner: Arc<Inner>,
+}
 
-/// The gRPC side that other coordinators call.
-pub struct RaftRpc {}
+struct Inner {
+    config: RaftConfig,
+    own_id: u64,
+    own_peer: Peer,
+    raft: Raft,
+    store: Arc<Store>,
+    identity: Arc<Identity>,
+    connections: Arc<Connections>,
+    leadership: watch::Sender<Leadership>,
+    /// Why Raft stopped, once it did.
+    stopped: watch::Sender<Option<String>>,
+    in_flight: Semaphore,
+    membership_changes: AsyncMutex<()>,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+    log_closed: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// How long a stop waits for openraft's own tasks to let go of the log.
+const LOG_CLOSES_WITHIN: Duration = Duration::from_secs(5);
 
 impl RaftNode {
     /// Locks the data directory, loads snapshot and log, applies what is known to be committed, and starts to follow,
     /// campaign or wait to be taken in. Founds the cluster where `config.bootstrap` says so and the disk has seen none;
     /// that waits for no other node. Returns before anyone leads.
-    pub async fn start(_config: RaftConfig, _dial: Arc<dyn Dial>) -> Result<Self, StartError> {
-        unimplemented!("follows with the log store")
+    pub async fn start(config: RaftConfig, dial: Arc<dyn Dial>) -> Result<Self, StartError> {
+        let raft_config = openraft_config(&config)?;
+        let identity = Arc::new(Identity::open(&config.data_dir, &config.node)?);
+        let store = Store::open(identity.clone())?;
+        let (log, log_closed) = open_log(&identity)?;
+        let fresh = log.is_pristine() && identity.cluster_id().is_none();
+        let own_id = raft_id(&config.node);
+        let connections = Connections::new(own_id, identity.clone(), dial, config.timing);
+        let machine = StateMachine(store.clone());
+        let raft = Raft::new(own_id, raft_config, Factory(connections.clone()), log, machine)
+            .await
+            .map_err(|e| StartError::Raft(e.to_string()))?;
+        let own_peer = Peer {
+            node: config.node.clone(),
+            region: config.region.clone(),
+            raft_endpoint: config.raft_endpoint.clone(),
+            api_endpoint: config.api_endpoint.clone(),
+        };
+        let node = Self {
+            inner: Arc::new(Inner {
+                in_flight: Semaphore::new(config.limits.proposals_in_flight),
+                config,
+                own_id,
+                own_peer,
+                raft,
+                store,
+                identity,
+                connections,
+                leadership: watch::Sender::default(),
+                stopped: watch::Sender::default(),
+                membership_changes: AsyncMutex::default(),
+                stopping: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+                log_closed: Mutex::new(Some(log_closed)),
+            }),
+        };
+        node.begin(fresh).await?;
+        Ok(node)
+    }
+
+    async fn begin(&self, fresh: bool) -> Result<(), StartError> {
+        self.spawn(Self::watch_raft);
+        if let Some(timing) = self.config().bootstrap.clone()
+            && self.cluster_id().is_none()
+        {
+            if fresh {
+                self.initialize().await.map_err(StartError::Raft)?;
+            }
+            self.spawn(|node| async move { node.found_cluster(timing).await });
+        }
+        info!(node = %self.config().node, raft_id = self.own_id(), applied = %self.applied(), "raft started");
+        Ok(())
+    }
+
+    /// A task that ends with the node.
+    fn spawn<F>(&self, task: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let task = self
+            .inner
+            .stopping
+            .clone()
+            .run_until_cancelled_owned(task(self.clone()));
+        self.inner.tasks.spawn(task);
     }
 
     /// The service for the Raft port; every call is authenticated first.
-    pub fn service(&self, _authenticate: Authenticate) -> RaftServiceServer<RaftRpc> {
-        unimplemented!("follows with the network")
-    }
-
-    /// Puts a command into the log and waits until it is applied here. Time is stamped here. Leader only.
-    ///
-    /// A rejection by rule is `Ok` with `outcome: Err(..)`. Every error but `OutcomeUnknown` is sure: nothing was
-    /// proposed. After the deadline the answer is `OutcomeUnknown`, and the entry may still be applied.
-    pub async fn propose(
-        &self,
-        _actor: Principal,
-        _request_id: RequestId,
-        _command: Command,
-        _deadline: Instant,
-    ) -> Result<Proposed, ProposeError> {
-        unimplemented!("follows with the log store")
-    }
-
-    /// After `Ok`, [`Self::read`] sees everything that was acknowledged anywhere before this call. From any node: a
-    /// follower asks the leader by one call. The revision is the applied one, at least that of the read.
-    pub async fn linearize(&self, _deadline: Instant) -> Result<Revision, ProposeError> {
-        unimplemented!("follows with the log store")
-    }
-
-    /// Leader only: a quorum acknowledged this leadership in a round that began after this call, and everything
-    /// committed before it is applied here (L7). Never a lease read.
-    pub async fn confirm_leadership(&self, _deadline: Instant) -> Result<Revision, ProposeError> {
-        unimplemented!("follows with the log store")
+    pub fn service(&self, authenticate: Authenticate) -> RaftServiceServer<RaftRpc> {
+        let rpc = RaftRpc {
+            node: self.clone(),
+            authenticate,
+        };
+        RaftServiceServer::new(rpc)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Reads the state as applied here, however old. `f` must be short: apply waits for it.
-    pub fn read<T>(&self, _f: impl FnOnce(&ControlState) -> T) -> T {
-        unimplemented!("follows with the log store")
+    pub fn read<T>(&self, f: impl FnOnce(&ControlState) -> T) -> T {
+        f(&self.inner.store.applied().state)
     }
 
     /// As [`Self::read`], with the revision that the state stands at: that of the last applied entry, blank entries
     /// included (so it may be above `ControlState::revision`). Watch from it to miss nothing.
-    pub fn read_at<T>(&self, _f: impl FnOnce(&ControlState) -> T) -> (Revision, T) {
-        unimplemented!("follows with the log store")
+    pub fn read_at<T>(&self, f: impl FnOnce(&ControlState) -> T) -> (Revision, T) {
+        let applied = self.inner.store.applied();
+        (applied.revision(), f(&applied.state))
+    }
+
+    /// The revision applied last.
+    pub fn applied(&self) -> Revision {
+        self.inner.store.applied().revision()
     }
 
     /// Who leads, as it changes. Each new leadership of this node has a new `since`.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        unimplemented!("follows with the log store")
+        self.inner.leadership.subscribe()
     }
 
     /// The applied stream: every revision once, in order. The first subscriber also gets the backlog since start.
     /// A subscriber that does not read holds apply back.
     pub fn subscribe(&self) -> Subscription {
-        unimplemented!("follows with the log store")
+        self.inner.store.publisher.subscribe()
     }
 
     /// The cluster that this disk belongs to; `None` before the first entry reached it.
     pub fn cluster_id(&self) -> Option<ClusterId> {
-        unimplemented!("follows with the log store")
+        self.inner.identity.cluster_id()
     }
 
-    /// This node, as the members know it in this run.
+    /// This node, as it is reached in this run.
     pub fn own_peer(&self) -> &Peer {
-        unimplemented!("follows with the log store")
+        &self.inner.own_peer
     }
 
-    /// All members, voters and learners, in the order of their names.
-    pub fn members(&self) -> Vec<Member> {
-        unimplemented!("follows with the log store")
-    }
-
-    /// This node's own view; needs no quorum.
-    pub fn status(&self) -> RaftStatus {
-        unimplemented!("follows with the log store")
-    }
-
-    /// Takes a coordinator in: as a learner, then as a voter once it has caught up. Leader only. Idempotent: a member
-    /// that asks again only has its endpoints brought up to date. The answer lists the members.
-    pub async fn add_member(
-        &self,
-        _request: JoinRequest,
-        _deadline: Instant,
-    ) -> Result<Vec<Member>, JoinError> {
-        unimplemented!("follows with the log store")
-    }
-
-    /// Hands leadership to `to`, or to the most caught-up other voter, and waits until another node leads. Leader only;
-    /// call it before a planned stop.
-    pub async fn transfer_leadership(
-        &self,
-        _to: Option<NodeId>,
-        _deadline: Instant,
-    ) -> Result<LeaderHint, ProposeError> {
-        unimplemented!("follows with the log store")
-    }
-
-    /// Completes when Raft stopped by itself (a failed disk, a broken invariant), with the cause: the process must end.
+    /// Completes when Raft stopped, with the cause: a failed disk, a broken invariant, or [`Self::shutdown`]. The
+    /// process must end then.
     pub async fn stopped(&self) -> String {
-        unimplemented!("follows with the log store")
+        let mut stopped = self.inner.stopped.subscribe();
+        let cause = stopped.wait_for(Option::is_some).await;
+        let cause = cause.ok().and_then(|cause| cause.clone());
+        cause.unwrap_or_else(|| "raft stopped".to_owned())
     }
 
-    /// Stops: no more votes, appends or applies; every task has ended and the directory is unlocked when it returns.
+    /// Stops: no more votes, appends or applies. Every task of this node has ended, its files are closed and the
+    /// directory is unlocked when it returns; other handles then read the last state and are refused the rest.
     pub async fn shutdown(self) {
-        unimplemented!("follows with the log store")
+        self.inner.stopping.cancel();
+        if let Err(error) = self.inner.raft.shutdown().await {
+            error!(%error, "raft did not stop cleanly");
+        }
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        self.inner.stopped.send_if_modified(|cause| {
+            let first = cause.is_none();
+            cause.get_or_insert_with(|| "shut down".to_owned());
+            first
+        });
+        let closed = self
+            .inner
+            .log_closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(closed) = closed
+            && timeout(LOG_CLOSES_WITHIN, closed).await.is_err()
+        {
+            error!("the log is still open after raft stopped");
+        }
+        self.inner.identity.unlock();
     }
+
+    pub(crate) fn config(&self) -> &RaftConfig {
+        &self.inner.config
+    }
+    pub(crate) fn own_id(&self) -> u64 {
+        self.inner.own_id
+    }
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.inner.store
+    }
+    pub(crate) fn connections(&self) -> &Arc<Connections> {
+        &self.inner.connections
+    }
+    pub(crate) fn in_flight(&self) -> &Semaphore {
+        &self.inner.in_flight
+    }
+    pub(crate) fn membership_changes(&self) -> &AsyncMutex<()> {
+        &self.inner.membership_changes
+    }
+    pub(crate) fn leadership_sender(&self) -> &watch::Sender<Leadership> {
+        &self.inner.leadership
+    }
+    pub(crate) fn stopped_sender(&self) -> &watch::Sender<Option<String>> {
+        &self.inner.stopped
+    }
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.inner.stopping
+    }
+
+    /// The membership as Raft uses it: the newest in the log, committed or not.
+    pub(crate) fn membership(&self) -> Membership {
+        let now = self.inner.raft.metrics().borrow_watched().clone();
+        now.membership_config.membership().clone()
+    }
+
+    /// An error once the node stops or has stopped, before anything is proposed.
+    pub(crate) fn check_serving(&self) -> Result<(), ProposeError> {
+        let cause = self.inner.stopped.borrow().clone();
+        let stopping = self.inner.stopping.is_cancelled().then(|| "stopping".to_owned());
+        match cause.or(stopping) {
+            Some(detail) => Err(ProposeError::NotServing { detail }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn open_log(identity: &Identity) -> Result<(LogStore, oneshot::Receiver<()>), StartError> {
+    let path = identity.dir().join("log");
+    let opened = std::fs::create_dir_all(&path).and_then(|()| LogStore::open(&path));
+    opened.map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => StartError::Damaged {
+            path,
+            problem: source.to_string(),
+        },
+        _ => StartError::DataDir {
+            path,
+            doing: "cannot open the log",
+            source,
+        },
+    })
+}
+
+fn openraft_config(config: &RaftConfig) -> Result<Arc<Config>, StartError> {
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let (timing, limits) = (config.timing, config.limits);
+    let config = Config {
+        cluster_name: "regent".to_owned(),
+        heartbeat_interval: millis(timing.heartbeat),
+        election_timeout_min: millis(timing.election_min),
+        election_timeout_max: millis(timing.election_max),
+        // Without these a node that was cut off disrupts a healthy leader, and a leader that reaches one bridge only
+        // keeps everybody else from electing another (openraft#2080).
+        enable_pre_vote: Some(true),
+        quorum_loss_probe_interval: Some(millis(timing.election_max).saturating_mul(3)),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(limits.snapshot_after),
+        max_in_snapshot_log_to_keep: limits.logs_kept,
+        replication_lag_threshold: limits.snapshot_after.saturating_mul(2),
+        // With 1 MiB an entry this stays within one message.
+        max_payload_entries: 64,
+        ..Config::default()
+    };
+    let config = config.validate().map_err(|e| StartError::Config(e.to_string()))?;
+    Ok(Arc::new(config))
 }

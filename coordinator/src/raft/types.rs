@@ -58,6 +58,19 @@ pub struct Peer {
     pub api_endpoint: String,
 }
 
+// openraft's log suite makes nodes of no name.
+#[cfg(test)]
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            node: NodeId::new("unnamed").expect("a valid node id"),
+            region: RegionId::new("nowhere").expect("a valid region id"),
+            raft_endpoint: String::new(),
+            api_endpoint: String::new(),
+        }
+    }
+}
+
 openraft::declare_raft_types!(
     /// Regent's Raft: one leader per term, so a term names at most one leader.
     pub TypeConfig:
@@ -85,9 +98,9 @@ pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 /// A node's id in Raft: the first eight bytes of SHA-256 of its name, big end first, top bit cleared. Two names that
 /// collide are refused at join.
 pub fn raft_id(node: &NodeId) -> u64 {
-    let hex = Digest::of(node.as_str().as_bytes()).hex();
-    let id = u64::from_str_radix(&hex[..16], 16).expect("a digest's hex text is hex digits");
-    id & (u64::MAX >> 1)
+    let digest = Digest::of(node.as_str().as_bytes());
+    let [a, b, c, d, e, f, g, h, ..] = *digest.as_bytes();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h]) & (u64::MAX >> 1)
 }
 
 /// Builds a log id.

@@ -1,9 +1,14 @@
 //! What one node sees of the cluster: who leads, who the members are, how far everyone is.
 
+use openraft::{Instant as _, RaftMetrics, ServerState, async_runtime::WatchReceiver as _};
 use tokio::time::Instant;
 use types::{NodeId, Revision};
 
-use super::{error::LeaderHint, types::Peer};
+use super::{
+    RaftNode,
+    error::LeaderHint,
+    types::{LogId, Peer, TypeConfig, term_of},
+};
 
 /// Who leads, as this node sees it. Soft: only a ReadIndex round proves it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,4 +95,157 @@ pub struct RaftStatus {
     pub has_quorum: bool,
     /// Why Raft stopped, if it did.
     pub stopped: Option<String>,
+}
+
+type Metrics = RaftMetrics<TypeConfig>;
+
+impl RaftNode {
+    /// All members, voters and learners, in the order of their names.
+    pub fn members(&self) -> Vec<Member> {
+        let metrics = self.raft().metrics();
+        let now = metrics.borrow_watched();
+        members(&now)
+    }
+
+    /// This node's own view; needs no quorum.
+    pub fn status(&self) -> RaftStatus {
+        let metrics = self.raft().metrics();
+        let now = metrics.borrow_watched();
+        let revision = |id: &Option<LogId>| Revision(id.as_ref().map_or(0, LogId::index));
+        RaftStatus {
+            node: self.own_peer().node.clone(),
+            raft_id: self.own_id(),
+            role: role(&now),
+            term: now.current_term,
+            leader: hint(&now),
+            members: members(&now),
+            last_log: Revision(now.last_log_index.unwrap_or(0)),
+            applied: revision(&now.last_applied),
+            snapshot: revision(&now.snapshot),
+            has_quorum: self.has_quorum(&now),
+            stopped: now.running_state.as_ref().err().map(ToString::to_string),
+        }
+    }
+
+    fn has_quorum(&self, now: &Metrics) -> bool {
+        if now.state != ServerState::Leader {
+            return now.running_state.is_ok() && now.current_leader.is_some();
+        }
+        let alone = now.membership_config.voter_ids().count() == 1;
+        let lease = self.config().timing.election_max;
+        alone || now.last_quorum_acked.is_some_and(|at| at.elapsed() < lease)
+    }
+
+    /// Follows Raft's metrics: who leads, where the members are, whether Raft still runs.
+    pub(crate) async fn watch_raft(self) {
+        let mut metrics = self.raft().metrics();
+        let mut known = None;
+        loop {
+            let now = metrics.borrow_watched().clone();
+            if known.as_ref() != Some(now.membership_config.log_id()) {
+                self.connections().learn(now.membership_config.membership());
+                known = Some(*now.membership_config.log_id());
+            }
+            let became_leader = self.note_leadership(&now);
+            if became_leader {
+                self.spawn(|node| async move { node.announce_own_endpoints().await });
+            }
+            if let Err(fatal) = &now.running_state {
+                return self.note_stopped(fatal.to_string());
+            }
+            if metrics.changed().await.is_err() {
+                return self.note_stopped("raft ended".to_owned());
+            }
+        }
+    }
+
+    /// Publishes who leads; true when this node's own leadership began just now.
+    fn note_leadership(&self, now: &Metrics) -> bool {
+        let mut began = false;
+        self.leadership_sender().send_if_modified(|before| {
+            let next = next_leadership(before, now);
+            began = next.since.is_some() && before.since != next.since;
+            let changed = *before != next;
+            *before = next;
+            changed
+        });
+        began
+    }
+
+    fn note_stopped(&self, cause: String) {
+        tracing::error!(cause, "raft stopped");
+        self.leadership_sender().send_modify(|leadership| {
+            *leadership = Leadership {
+                term: leadership.term,
+                ..Leadership::default()
+            };
+        });
+        self.stopped_sender().send_replace(Some(cause));
+    }
+}
+
+/// The leadership that `now` shows, after `before`.
+fn next_leadership(before: &Leadership, now: &Metrics) -> Leadership {
+    let is_leader =
+        now.running_state.is_ok() && now.state == ServerState::Leader && now.current_leader == Some(now.id);
+    let term = now.current_term;
+    let own_term_applied = now.last_applied.as_ref().is_some_and(|id| term_of(id) == term);
+    let since = match before.since {
+        _ if !is_leader || !own_term_applied => None,
+        Some(since) if before.term == term => Some(since),
+        Some(_) | None => Some(Instant::now()),
+    };
+    Leadership {
+        leader: hint(now),
+        is_leader,
+        term,
+        since,
+    }
+}
+
+fn hint(now: &Metrics) -> Option<LeaderHint> {
+    let raft_id = now.current_leader.filter(|_| now.running_state.is_ok())?;
+    let peer = now.membership_config.get_node(&raft_id)?;
+    Some(LeaderHint {
+        node: peer.node.clone(),
+        raft_id,
+        api_endpoint: peer.api_endpoint.clone(),
+    })
+}
+
+fn role(now: &Metrics) -> RaftRole {
+    if now.running_state.is_err() {
+        return RaftRole::Stopped;
+    }
+    match now.state {
+        ServerState::Learner => RaftRole::Learner,
+        ServerState::Follower => RaftRole::Follower,
+        ServerState::Candidate => RaftRole::Candidate,
+        ServerState::Leader => RaftRole::Leader,
+        ServerState::Shutdown => RaftRole::Stopped,
+    }
+}
+
+fn members(now: &Metrics) -> Vec<Member> {
+    let voters: Vec<u64> = now.membership_config.voter_ids().collect();
+    let member = |(id, peer): (&u64, &Peer)| {
+        let matched = now
+            .replication
+            .as_ref()
+            .and_then(|r| r.get(id))
+            .cloned()
+            .flatten();
+        let heard = now.heartbeat.as_ref().and_then(|h| h.get(id)).cloned().flatten();
+        Member {
+            raft_id: *id,
+            peer: peer.clone(),
+            voter: voters.contains(id),
+            leader: now.current_leader == Some(*id),
+            matched: matched.map(|m| Revision(m.index())),
+            silent_millis: heard.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        }
+    };
+    let mut all: Vec<_> = now.membership_config.nodes().map(member).collect();
+    all.sort_by(|a, b| a.peer.node.cmp(&b.peer.node));
+    all
 }

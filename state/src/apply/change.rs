@@ -1,11 +1,15 @@
 //! The only writer of records: each write stamps the etag and makes the event, so a fold of events equals the state.
 
+use std::collections::BTreeSet;
+
+use policy::{failover, placement};
 use types::{
-    AliasName, ModelName, PlanId, Principal, RegionId, Revision, RoleName, UnixMillis, VersionKey,
+    AliasName, Holder, ModelName, PlanId, Principal, RegionId, Revision, RoleName, UnixMillis, VersionKey,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
     region::{NodeRecord, RegionRecord},
     replica::{ReplicaKey, ReplicaRecord},
+    role::RoleRecord,
 };
 
 use crate::{
@@ -100,6 +104,7 @@ impl<'a> Change<'a> {
     }
     pub(crate) fn put_role(&mut self, mut role: RoleState) {
         role.record.modified = self.state.revision;
+        role.record.outstanding_ttl = role.outstanding_ttl(self.state.time);
         self.events.push(Event::Role(Box::new(role.record.clone())));
         self.state.roles.insert(role.record.role.clone(), role);
     }
@@ -140,5 +145,38 @@ impl<'a> Change<'a> {
     /// The cluster's record; there is one, since nothing but `InitCluster` is handled before it.
     pub(crate) fn cluster(&self) -> Result<ClusterRecord, Rejection> {
         self.state.cluster.clone().ok_or(Rejection::NotBootstrapped)
+    }
+
+    /// The regions that a model's placement wants copies in, in the order in which they joined.
+    pub(crate) fn placed_regions(&self, model: &ModelName) -> Vec<RegionId> {
+        match self.state.models.get(model) {
+            Some(record) => placement::regions_for(&record.placement, &self.state.join_order)
+                .cloned()
+                .collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// That a list names regions that exist, each once.
+    pub(crate) fn check_region_list(&self, field: &str, regions: &[RegionId]) -> Result<(), Rejection> {
+        let mut seen = BTreeSet::new();
+        for region in regions {
+            self.region(region)?;
+            if !seen.insert(region) {
+                return Err(Rejection::invalid(field, format!("{region} is named twice")));
+            }
+        }
+        Ok(())
+    }
+
+    /// That a target is known able to serve (I8).
+    pub(crate) fn check_qualified(&self, role: &RoleRecord, target: &Holder) -> Result<(), Rejection> {
+        failover::qualified(&self.state.target_view(role, target)).map_err(|unmet| {
+            let unmet = unmet.iter().map(ToString::to_string).collect();
+            Rejection::TargetNotQualified {
+                target: target.clone(),
+                unmet,
+            }
+        })
     }
 }

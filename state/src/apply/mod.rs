@@ -3,11 +3,18 @@
 //! Each handler is check, then change, then reply; nothing is checked after the first change, so a refusal leaves no
 //! trace. Records are written through [`change::Change`] only, which makes the event of each write.
 
+mod aliases;
 mod change;
 mod cluster;
+mod door;
+mod models;
 mod nodes;
+mod plans;
+mod primary;
 mod regions;
+mod replicas;
 mod text;
+mod versions;
 
 use crate::{
     command::{Command, Entry},
@@ -21,13 +28,15 @@ type Outcome = Result<Reply, Rejection>;
 
 /// Applies a command whose request id is new.
 pub(crate) fn dispatch(state: &mut ControlState, entry: &Entry) -> Applied {
+    let door = door::look(state, entry);
     let mut change = Change::new(state, entry);
     let outcome = handle(&mut change, &entry.command);
     let events = change.into_events();
+    let door = door.map(|record| door::decided(record, &outcome));
     Applied {
         outcome,
         events,
-        door: None,
+        door,
     }
 }
 
@@ -58,25 +67,67 @@ fn handle(change: &mut Change<'_>, command: &Command) -> Outcome {
             incarnation,
             status,
         } => nodes::set_status(change, node, *incarnation, *status),
-        Command::CreateModel { .. }
-        | Command::SetModelTags { .. }
-        | Command::CreateVersion { .. }
-        | Command::CompleteUpload { .. }
-        | Command::AbortVersion { .. }
-        | Command::DeprecateVersion { .. }
-        | Command::DeleteVersion { .. }
-        | Command::SetAlias { .. }
-        | Command::DeleteAlias { .. }
-        | Command::ReportReplica { .. }
-        | Command::CreateRole { .. }
-        | Command::SetRoleMode { .. }
-        | Command::SetRoleTiming { .. }
-        | Command::SetRoleCandidates { .. }
-        | Command::StartPlan { .. }
-        | Command::StartStep { .. }
-        | Command::FinishStep { .. }
-        | Command::Fence { .. }
-        | Command::Promote { .. }
-        | Command::FailPlan { .. } => Err(Rejection::invalid("command", "its family has no rules yet")),
+        Command::CreateModel {
+            name,
+            description,
+            tags,
+            placement,
+        } => models::create(change, name, description, tags, placement),
+        Command::SetModelTags {
+            model,
+            set,
+            remove,
+            etag,
+            token,
+        } => models::set_tags(
+            change,
+            model,
+            &models::TagEdit { set, remove },
+            *etag,
+            token.as_ref(),
+        ),
+        Command::CreateVersion { .. } => versions::create(change, command),
+        Command::CompleteUpload { version } => versions::complete_upload(change, version),
+        Command::AbortVersion { version, reason } => versions::abort(change, version, reason),
+        Command::DeprecateVersion { version, reason } => versions::deprecate(change, version, reason),
+        Command::DeleteVersion { version, reason } => versions::delete(change, version, reason),
+        Command::SetAlias {
+            model,
+            alias,
+            version,
+            reason,
+            etag,
+        } => aliases::set(
+            change,
+            &aliases::Move {
+                model,
+                alias,
+                version: *version,
+                reason,
+            },
+            *etag,
+        ),
+        Command::DeleteAlias { model, alias, etag } => aliases::delete(change, model, alias, *etag),
+        Command::ReportReplica { key, report } => replicas::report(change, key, report),
+        Command::CreateRole {
+            role,
+            candidates,
+            mode,
+            timing,
+        } => primary::create(change, role, candidates, *mode, timing.as_ref()),
+        Command::SetRoleMode { role, mode } => primary::set_mode(change, role, *mode),
+        Command::SetRoleTiming { role, timing } => primary::set_timing(change, role, timing),
+        Command::SetRoleCandidates { role, candidates } => primary::set_candidates(change, role, candidates),
+        Command::StartPlan { .. } => plans::start(change, command),
+        Command::StartStep { plan, step, attempt } => plans::start_step(change, *plan, *step, *attempt),
+        Command::FinishStep {
+            plan,
+            step,
+            attempt,
+            outcome,
+        } => plans::finish_step(change, *plan, *step, *attempt, outcome),
+        Command::Fence { plan, attempt } => primary::fence(change, *plan, *attempt),
+        Command::Promote { plan, attempt } => primary::promote(change, *plan, *attempt),
+        Command::FailPlan { plan, reason } => plans::fail(change, *plan, reason),
     }
 }

@@ -1,13 +1,16 @@
 //! Regions: joining, their stores, their committed verdicts.
 
+use policy::placement;
 use types::{
     RegionId,
+    model::ModelRecord,
     region::{FencingDoor, Health, RegionRecord, StoreBinding},
 };
 
 use super::{
     Outcome,
     change::Change,
+    replicas::pending,
     text::{at_most, note},
 };
 use crate::rejection::Rejection;
@@ -31,7 +34,25 @@ pub(super) fn register(change: &mut Change<'_>, region: &RegionId) -> Outcome {
         modified: change.revision(),
     });
     change.state.join_order.push(region.clone());
+    want_copies(change, region);
     Ok(change.done())
+}
+
+/// Copies of what is served already belong into a new region too, where the placement says so.
+fn want_copies(change: &mut Change<'_>, region: &RegionId) {
+    let wanted = |model| {
+        let model: Option<&ModelRecord> = change.state.models.get(model);
+        model.is_some_and(|m| placement::wants(&m.placement, region))
+    };
+    let versions = change.state.versions.values().filter(|v| v.is_replicated());
+    let versions: Vec<_> = versions
+        .filter(|v| wanted(&v.key.model))
+        .map(|v| v.key.clone())
+        .collect();
+    for version in versions {
+        let replica = pending(change, &version, region);
+        change.put_replica(replica);
+    }
 }
 
 pub(super) fn attach_store(change: &mut Change<'_>, region: &RegionId, store: &StoreBinding) -> Outcome {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use types::Revision;
+
 use crate::rejection::Rejection;
 
 /// Pairs that a record may have.
@@ -39,4 +41,20 @@ pub(crate) fn check_pairs(what: &str, pairs: &BTreeMap<String, String>) -> Resul
         at_most(&format!("bytes of {what} {key}"), value.len(), VALUE_BYTES_MAX)?;
     }
     Ok(())
+}
+
+/// That the caller saw the present record, if it said what it saw.
+pub(crate) fn check_etag(
+    what: &str,
+    shown: Option<Revision>,
+    current: Option<Revision>,
+) -> Result<(), Rejection> {
+    match shown {
+        Some(shown) if Some(shown) != current => Err(Rejection::EtagMismatch {
+            what: what.to_owned(),
+            shown,
+            current,
+        }),
+        Some(_) | None => Ok(()),
+    }
 }

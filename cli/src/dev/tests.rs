@@ -1,0 +1,272 @@
+//! What `dev` writes is what the processes read, and what stands in `deploy/config`.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use client::{Context, TlsFiles, context::StoreCredentials};
+use types::RegionId;
+
+use crate::{
+    dev::{
+        certs,
+        files::{self, Access},
+        layout::Layout,
+        listen::Listen,
+        lock::DirLock,
+        spec::ClusterSpec,
+        supervise::back_off,
+        templates::{AgentConfig, ContextConfig, CoordinatorConfig, StoreConfig},
+    },
+    serve::DevS3Config,
+};
+
+fn region() -> RegionId {
+    "eu-west-1".parse().unwrap()
+}
+
+fn example_tls(name: &str) -> TlsFiles {
+    TlsFiles {
+        ca_file: "/etc/regent/ca.pem".into(),
+        cert_file: format!("/etc/regent/{name}.pem").into(),
+        key_file: format!("/etc/regent/{name}.key").into(),
+    }
+}
+
+fn example_keys() -> StoreCredentials {
+    StoreCredentials {
+        access_key_file: "/etc/regent/store/access-key".into(),
+        secret_key_file: "/etc/regent/store/secret-key".into(),
+    }
+}
+
+fn coordinator_example() -> String {
+    CoordinatorConfig {
+        node: "eu-west-1-c1".parse().unwrap(),
+        region: &region(),
+        data_dir: Path::new("/var/lib/regent/coordinator"),
+        tls: &example_tls("coordinator"),
+        bootstrap: false,
+        join: &["https://us-west-2.example.com:7460".to_owned()],
+        timing: "default",
+    }
+    .render()
+}
+
+fn agent_example() -> String {
+    AgentConfig {
+        node: "eu-west-1-a1".parse().unwrap(),
+        region: &region(),
+        data_dir: Path::new("/var/lib/regent/agent"),
+        coordinators: &[
+            "https://eu-west-1.example.com:7460".to_owned(),
+            "https://us-west-2.example.com:7460".to_owned(),
+        ],
+        tls: &example_tls("agent"),
+        store_endpoint: "https://s3.eu-west-1.amazonaws.com",
+        keys: &example_keys(),
+    }
+    .render()
+}
+
+fn store_example() -> String {
+    StoreConfig {
+        data_dir: Path::new("/var/lib/regent/s3"),
+        keys: &example_keys(),
+    }
+    .render()
+}
+
+fn context_example() -> String {
+    ContextConfig {
+        endpoints: &["https://eu-west-1.example.com:7460".to_owned()],
+        tls: &example_tls("admin"),
+        keys: &example_keys(),
+    }
+    .render()
+}
+
+/// The file in `deploy/config` is this text; `REGENT_UPDATE=1` writes it anew, to be reviewed as a diff.
+fn check_example(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy/config")
+        .join(name);
+    if std::env::var_os("REGENT_UPDATE").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let stands = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        stands == text,
+        "deploy/config/{name} is not what `dev` writes; run the test with REGENT_UPDATE=1"
+    );
+}
+
+#[test]
+fn examples_are_what_dev_writes() {
+    check_example("coordinator.toml", &coordinator_example());
+    check_example("agent.toml", &agent_example());
+    check_example("dev-s3.toml", &store_example());
+    check_example("context.toml", &context_example());
+}
+
+#[test]
+fn a_store_reads_the_example() {
+    DevS3Config::parse(&store_example(), Path::new("dev-s3.toml")).unwrap();
+}
+
+#[test]
+fn an_unknown_key_is_named() {
+    let text = format!("{}\nburket = 1\n", store_example());
+    let failure = DevS3Config::parse(&text, Path::new("dev-s3.toml")).unwrap_err();
+    assert!(
+        failure.message.contains("burket") && failure.message.contains("dev-s3.toml"),
+        "{failure}"
+    );
+    assert_eq!(failure.exit as u8, 2);
+}
+
+#[test]
+fn the_command_line_reads_the_example() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("context.toml");
+    fs::write(&path, context_example()).unwrap();
+    let context = Context::load(&path).unwrap();
+    assert_eq!(context.tls, example_tls("admin"));
+    assert_eq!(context.store, Some(example_keys()));
+}
+
+#[test]
+fn paths_with_odd_characters_are_quoted() {
+    let text = StoreConfig {
+        data_dir: Path::new("/tmp/a \"b\" \\ c"),
+        keys: &example_keys(),
+    }
+    .render();
+    assert_eq!(
+        toml::from_str::<toml::Table>(&text).unwrap()["data_dir"].as_str(),
+        Some("/tmp/a \"b\" \\ c")
+    );
+}
+
+fn layout() -> (tempfile::TempDir, Layout) {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path()).unwrap();
+    (dir, layout)
+}
+
+#[test]
+fn certificates_are_made_once_and_keys_are_secret() {
+    let (_dir, layout) = layout();
+    let certs = certs::issue(&layout, &[region()]).unwrap();
+    let read_all = || {
+        let of = |files: TlsFiles| [files.ca_file, files.cert_file, files.key_file];
+        let all = [
+            certs.admin(),
+            certs.coordinator(&region()),
+            certs.agent(&region()),
+        ];
+        all.into_iter()
+            .flat_map(of)
+            .map(|path| fs::read(path).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let first = read_all();
+    // A region that is added later gets its certificate from the same CA; nothing that is there changes.
+    certs::issue(&layout, &[region(), "sa-east-1".parse().unwrap()]).unwrap();
+    assert_eq!(read_all(), first);
+    let modes = fs::read_dir(layout.certs()).unwrap().map(|e| e.unwrap().path());
+    for path in modes.filter(|path: &PathBuf| path.extension().is_some_and(|e| e == "key")) {
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[tokio::test]
+async fn two_clusters_never_share_a_directory() {
+    let (_dir, layout) = layout();
+    let held = DirLock::take(&layout).await.unwrap();
+    let refused = DirLock::take(&layout).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("in use by another regent"),
+        "{refused}"
+    );
+    drop(held);
+    DirLock::take(&layout).await.unwrap();
+}
+
+#[test]
+fn a_spec_is_kept_and_a_damaged_one_named() {
+    let (_dir, layout) = layout();
+    assert_eq!(ClusterSpec::read(&layout).unwrap(), None);
+    let spec = ClusterSpec::new(3, "fast").unwrap();
+    spec.write(&layout).unwrap();
+    assert_eq!(ClusterSpec::read(&layout).unwrap(), Some(spec));
+    files::write(
+        &layout.spec(),
+        b"regions = [\"Mars!\"]\ntiming = \"fast\"\n",
+        Access::Public,
+    )
+    .unwrap();
+    let failure = ClusterSpec::read(&layout).unwrap_err();
+    assert!(
+        failure.message.contains("Mars!") && failure.message.contains("cluster.toml"),
+        "{failure}"
+    );
+    assert!(
+        ClusterSpec::new(3, "slow")
+            .unwrap_err()
+            .to_string()
+            .contains("slow")
+    );
+    assert!(ClusterSpec::new(8, "fast").is_err());
+}
+
+#[test]
+fn a_damaged_listen_file_is_named_with_the_remedy() {
+    let (dir, _layout) = layout();
+    let path = dir.path().join("listen.json");
+    assert_eq!(Listen::read(&path).unwrap(), None);
+    fs::write(&path, "{\"api\": \"127.0.0.1:99999\"}").unwrap();
+    let failure = Listen::read(&path).unwrap_err().to_string();
+    assert!(
+        failure.contains("listen.json") && failure.contains("delete the file"),
+        "{failure}"
+    );
+    fs::write(
+        &path,
+        "{\"api\": \"127.0.0.1:7460\", \"raft\": \"127.0.0.1:7461\"}",
+    )
+    .unwrap();
+    let listen = Listen::read(&path).unwrap().unwrap();
+    assert_eq!(listen.api_url().unwrap(), "https://127.0.0.1:7460");
+}
+
+#[test]
+fn waits_before_restarts_double_up_to_a_bound_and_start_anew_after_a_good_run() {
+    let second = Duration::from_secs(1);
+    let mut wait = Duration::ZERO;
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        wait = back_off(wait, second);
+        waits.push(wait.as_millis());
+    }
+    assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+    assert_eq!(back_off(wait, second * 60).as_millis(), 500);
+}
+
+#[test]
+fn the_tail_of_a_log_is_its_last_lines() {
+    let (dir, _layout) = layout();
+    let path = dir.path().join("log");
+    assert_eq!(files::tail(&path, 3), "");
+    let lines: Vec<String> = (0..10_000).map(|n| format!("line {n}")).collect();
+    fs::write(&path, lines.join("\n")).unwrap();
+    assert_eq!(files::tail(&path, 2), "line 9998\nline 9999");
+}

@@ -1,0 +1,189 @@
+//! `regent model push`: a directory becomes a version, whole or not at all.
+//!
+//! Order: look at the directory and hash it (nothing registered yet) → announce the version → upload what the store
+//! lacks → say that it is complete → wait until an agent has verified it, and until enough regions have. What fails
+//! after the announcement takes it back. A push of the same files again goes on where the last one stopped, or finds
+//! that there is nothing to do.
+
+mod progress;
+mod scan;
+mod store;
+mod sums;
+mod wait;
+
+use std::{collections::BTreeMap, time::Instant};
+
+use client::{Client, Context};
+use serde_json::json;
+use types::{
+    RegionId, RoleName, VersionKey,
+    model::{Artifact, VersionRecord, VersionState},
+};
+
+use self::{progress::Bar, scan::Scanned};
+use crate::{
+    args::{PushArgs, Shared},
+    commands::model::version_table,
+    context,
+    error::Failure,
+    exit::Exit,
+    output::{answer, note},
+};
+
+/// Pushes.
+pub(crate) async fn run(args: PushArgs, shared: Shared) -> Result<(), Failure> {
+    let clock = Phases::new(args.timing);
+    let context = context::load(&shared)?;
+    let client = context::connect(&context, &shared)?;
+    let scanned = clock.phase("checked and hashed", scan::scan(&args.dir)).await?;
+    let region = match &args.region {
+        Some(region) => region.clone(),
+        None => primary_region(&client).await?,
+    };
+    let (version, announced) = announce(&client, &args, &region, &scanned).await?;
+    let outcome = tokio::select! {
+        outcome = Box::pin(publish(&client, &context, &args, version.clone(), &scanned, &clock)) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(Failure::other("stopped by ctrl-c")),
+    };
+    match outcome {
+        Ok(version) => finish(&client, &args, &shared, version, announced).await,
+        Err(failure) => Err(take_back(&client, &version.key, failure).await),
+    }
+}
+
+/// The region that may write now: its store is where models come from.
+async fn primary_region(client: &Client) -> Result<RegionId, Failure> {
+    let (role, _) = client.get_role(&RoleName::global()).await?;
+    role.holder.map(|holder| holder.region).ok_or_else(|| {
+        Failure::new(
+            Exit::Unavailable,
+            format!("nobody holds {} at {}", role.role, role.epoch),
+        )
+        .remedy("wait for the failover to end, or name the region to upload to with --region")
+    })
+}
+
+/// A version for these files: the one that an earlier push left or finished, else a new one. Says whether it is new.
+async fn announce(
+    client: &Client,
+    args: &PushArgs,
+    region: &RegionId,
+    scanned: &Scanned,
+) -> Result<(VersionRecord, bool), Failure> {
+    let artifacts: Vec<Artifact> = scanned.files.iter().map(|f| f.artifact.clone()).collect();
+    let known = client.list_versions(&args.name).await;
+    let known = match known {
+        Err(refusal) if refusal.reason == types::Reason::ModelNotFound => Vec::new(),
+        other => other?,
+    };
+    let same = |v: &&VersionRecord| v.state != VersionState::Deleted && v.artifacts == artifacts;
+    if let Some(version) = known.iter().rev().find(same) {
+        note(&format!(
+            "{} has these files already ({})",
+            version.key, version.state
+        ));
+        return Ok((version.clone(), false));
+    }
+    let metadata: BTreeMap<String, String> = args.metadata.iter().cloned().collect();
+    let version = client
+        .create_version(&args.name, region, &artifacts, &scanned.framework, metadata)
+        .await?;
+    Ok((version, true))
+}
+
+/// From PENDING_UPLOAD to verified copies; each part is left out where it was done before.
+async fn publish(
+    client: &Client,
+    context: &Context,
+    args: &PushArgs,
+    mut version: VersionRecord,
+    scanned: &Scanned,
+    clock: &Phases,
+) -> Result<VersionRecord, Failure> {
+    if version.state == VersionState::PendingUpload {
+        let target = store::open(client, context, &version.source_region).await?;
+        let bar = Bar::bytes(scanned.total());
+        let upload = store::upload(target.as_ref(), &scanned.files, &bar);
+        clock.phase("uploaded", upload).await?;
+        version = client.complete_upload(&version.key).await?;
+    }
+    let waited = wait::until_ready(client, &version.key, args.wait_timeout);
+    let version = clock.phase("verified", waited).await?;
+    let copies = wait::until_copied(client, &version.key, args.wait_copies, args.wait_timeout);
+    clock.phase("copied", copies).await?;
+    Ok(version)
+}
+
+/// Gives up a version that never became ready, so that nothing half-registered stays. One that is READY is whole: what
+/// failed then was only the wait.
+async fn take_back(client: &Client, key: &VersionKey, failure: Failure) -> Failure {
+    match client.get_version(key).await {
+        Ok(version)
+            if !matches!(
+                version.state,
+                VersionState::PendingUpload | VersionState::Verifying
+            ) =>
+        {
+            failure
+        }
+        Ok(_) | Err(_) => match client.abort_version(key, &failure.message).await {
+            Ok(_) => {
+                note(&format!("{key} was given up; nothing of it is registered"));
+                failure
+            }
+            Err(refusal) => {
+                note(&format!("{key} could not be given up: {refusal}"));
+                failure.remedy(format!("push the same directory again: it goes on with {key}"))
+            }
+        },
+    }
+}
+
+async fn finish(
+    client: &Client,
+    args: &PushArgs,
+    shared: &Shared,
+    version: VersionRecord,
+    created: bool,
+) -> Result<(), Failure> {
+    let alias = match &args.alias {
+        Some(alias) => Some(
+            client
+                .set_alias(&version.key, alias, "set by model push", None)
+                .await?,
+        ),
+        None => None,
+    };
+    let replicas = client.list_replicas(Some(&version.key.model), None).await?;
+    let replicas: Vec<_> = replicas
+        .into_iter()
+        .filter(|r| r.key.version == version.key)
+        .collect();
+    let document = json!({ "version": version, "created": created, "replicas": replicas, "alias": alias });
+    answer(shared.output, &document, || {
+        version_table(std::slice::from_ref(&version))
+    })
+}
+
+/// How long each phase took, on stderr where `--timing` asks for it.
+struct Phases {
+    shown: bool,
+}
+
+impl Phases {
+    fn new(shown: bool) -> Self {
+        Self { shown }
+    }
+    async fn phase<T>(
+        &self,
+        what: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let began = Instant::now();
+        let done = Box::pin(work).await?;
+        if self.shown {
+            note(&format!("{what} in {:.2} s", began.elapsed().as_secs_f64()));
+        }
+        Ok(done)
+    }
+}

@@ -1,0 +1,99 @@
+//! After the upload: until an agent has verified the bytes, and until enough regions hold verified copies.
+
+use std::time::Duration;
+
+use client::Client;
+use tokio::time::{Instant, sleep};
+use types::{
+    Reason, VersionKey,
+    model::{Placement, VersionRecord, VersionState},
+    reason::Refusal,
+    replica::{ReplicaRecord, ReplicaState},
+    units::format_duration,
+};
+
+use crate::{args::WaitCopies, error::Failure, exit::Exit};
+
+/// How often the registry is asked.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Until the version is READY. One that was refused ends with the agent's reason.
+pub(super) async fn until_ready(
+    client: &Client,
+    key: &VersionKey,
+    limit: Duration,
+) -> Result<VersionRecord, Failure> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let version = client.get_version(key).await?;
+        match version.state {
+            VersionState::Ready | VersionState::Deprecated => return Ok(version),
+            VersionState::Deleted => return Err(refused(&version)),
+            VersionState::PendingUpload | VersionState::Verifying => {}
+        }
+        if Instant::now() >= deadline {
+            let state = version.state;
+            return Err(
+                late(format!("{key} is still {state} after {}", format_duration(limit)))
+                    .remedy("check that an agent of its source region is up (`regent region list`)"),
+            );
+        }
+        sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// The store's bytes were not what was announced.
+fn refused(version: &VersionRecord) -> Failure {
+    let message = format!("{} was refused: {}", version.key, version.state_reason);
+    Refusal::new(Reason::DigestMismatch, message).into()
+}
+
+/// Until so many regions hold a verified copy.
+pub(super) async fn until_copied(
+    client: &Client,
+    key: &VersionKey,
+    wanted: WaitCopies,
+    limit: Duration,
+) -> Result<(), Failure> {
+    let needed = match wanted {
+        WaitCopies::AtLeast(n) => n,
+        WaitCopies::All => placed_regions(client, key).await?,
+    };
+    let deadline = Instant::now() + limit;
+    loop {
+        let replicas = client.list_replicas(Some(&key.model), None).await?;
+        let of_version: Vec<&ReplicaRecord> = replicas.iter().filter(|r| &r.key.version == key).collect();
+        let verified = of_version
+            .iter()
+            .filter(|r| r.state == ReplicaState::Verified)
+            .count();
+        if verified >= needed {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let missing = of_version.iter().filter(|r| r.state != ReplicaState::Verified);
+            let missing: Vec<String> = missing
+                .map(|r| format!("{} {} {}", r.key.region, r.state, r.error))
+                .collect();
+            return Err(late(format!(
+                "{key} has verified copies in {verified} of {needed} regions after {}: {}",
+                format_duration(limit),
+                missing.join(", ")
+            ))
+            .remedy("the version is registered and copying goes on: `regent replication status` shows how far it is"));
+        }
+        sleep(POLL_INTERVAL).await;
+    }
+}
+
+async fn placed_regions(client: &Client, key: &VersionKey) -> Result<usize, Failure> {
+    let (model, _) = client.get_model(&key.model).await?;
+    Ok(match model.placement {
+        Placement::Regions(regions) => regions.len(),
+        Placement::Everywhere => client.list_regions().await?.len(),
+    })
+}
+
+fn late(message: String) -> Failure {
+    Failure::new(Exit::Unavailable, message)
+}

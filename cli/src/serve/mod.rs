@@ -1,0 +1,60 @@
+//! The server subcommands: `coordinator`, `agent`, `dev-s3`. Read the config, run the library until a signal.
+
+mod dev_s3;
+
+#[cfg(test)]
+pub(crate) use dev_s3::DevS3Config;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{args::ServerArgs, error::Failure, exit::Exit, shutdown};
+
+/// Which server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Server {
+    Coordinator,
+    Agent,
+    DevS3,
+}
+
+/// Runs it until ctrl-c, SIGTERM, or the parent's end where one is named.
+pub(crate) async fn run(server: Server, args: ServerArgs) -> Result<(), Failure> {
+    if let Some(parent) = args.die_with {
+        shutdown::die_with(parent)?;
+    }
+    let stop = shutdown::on_signal()?;
+    match server {
+        Server::Coordinator => coordinator(&args, stop).await,
+        Server::Agent => agent(&args, stop).await,
+        Server::DevS3 => dev_s3::run(&args.config, stop).await,
+    }
+}
+
+async fn coordinator(_args: &ServerArgs, _stop: CancellationToken) -> Result<(), Failure> {
+    Err(Failure::other("coordinator is not part of this build"))
+}
+
+async fn agent(_args: &ServerArgs, _stop: CancellationToken) -> Result<(), Failure> {
+    Err(Failure::other("agent is not part of this build"))
+}
+
+/// An error with its causes, which libraries never repeat in their own text.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// A server that could not start or go on.
+fn failed(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Error, chain(error))
+}
+
+/// A config that cannot be used.
+fn bad_config(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Usage, chain(error))
+}

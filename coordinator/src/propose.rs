@@ -1,0 +1,106 @@
+//! Hop 4 of every change: stamp time and actor, put the entry into the log, say what became of it.
+//!
+//! Invariant: `client_write` is called here alone; and an error other than `OutcomeUnknown` means that no entry of this
+//! call is or will be in the log.
+
+use bytes::Bytes;
+use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
+use state::{Command, Entry, codec};
+use tokio::time::{Instant, timeout_at};
+use types::{
+    Principal, RequestId,
+    time::{Clock as _, SystemClock},
+};
+
+use crate::raft::{
+    LeaderHint, ProposeError, RaftNode,
+    types::{Answer, EntryBytes, Proposed, TypeConfig},
+};
+
+/// An encoded entry may take this many bytes; Raft sends up to 64 of them in one message.
+pub const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+impl RaftNode {
+    /// Puts a command into the log and waits until it is applied here. Time is stamped here. Leader only.
+    ///
+    /// A rejection by rule is `Ok` with `outcome: Err(..)`. Every error but `OutcomeUnknown` is sure: nothing was
+    /// proposed. After the deadline the answer is `OutcomeUnknown`, and the entry may still be applied.
+    pub async fn propose(
+        &self,
+        actor: Principal,
+        request_id: RequestId,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Proposed, ProposeError> {
+        self.check_serving()?;
+        if deadline <= Instant::now() {
+            let detail = "the deadline passed before the command was proposed".to_owned();
+            return Err(ProposeError::NotServing { detail });
+        }
+        let bound = self.config().limits.proposals_in_flight;
+        let overloaded = |_| ProposeError::Overloaded { in_flight: bound };
+        let _permit = self.in_flight().try_acquire().map_err(overloaded)?;
+        let entry = Entry {
+            proposed_at: SystemClock.now(),
+            request_id,
+            actor,
+            command,
+        };
+        let bytes = encode(&entry)?;
+        match timeout_at(deadline, self.raft().client_write(bytes)).await {
+            Ok(Ok(written)) => answered(written.data),
+            Ok(Err(error)) => Err(self.classify_write(error)),
+            Err(_) => Err(ProposeError::OutcomeUnknown {
+                detail: "no answer before the deadline".to_owned(),
+            }),
+        }
+    }
+
+    fn classify_write(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> ProposeError {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => self.forwarded(&forward),
+            // The entry was in this node's log once; another leader may have it too.
+            RaftError::APIError(other) => ProposeError::OutcomeUnknown {
+                detail: other.to_string(),
+            },
+            RaftError::Fatal(fatal) => ProposeError::OutcomeUnknown {
+                detail: fatal.to_string(),
+            },
+        }
+    }
+
+    /// What Raft says instead of taking a call: somebody else leads, or this leader lost its quorum.
+    pub(crate) fn forwarded(&self, forward: &ForwardToLeader<TypeConfig>) -> ProposeError {
+        if forward.reason == ForwardReason::LeaseExpired {
+            let detail = "this leader's lease ran out".to_owned();
+            return ProposeError::NoQuorum { detail };
+        }
+        let hint = |(id, peer): (&u64, &crate::raft::Peer)| LeaderHint {
+            node: peer.node.clone(),
+            raft_id: *id,
+            api_endpoint: peer.api_endpoint.clone(),
+        };
+        let leader = forward.leader_id.as_ref().zip(forward.leader_node.as_ref());
+        ProposeError::NotLeader {
+            leader: leader.map(hint),
+        }
+    }
+}
+
+fn encode(entry: &Entry) -> Result<EntryBytes, ProposeError> {
+    let bytes = codec::encode_entry(entry);
+    if bytes.len() > ENTRY_BYTES_MAX {
+        let (bytes, max) = (bytes.len(), ENTRY_BYTES_MAX);
+        return Err(ProposeError::TooLarge { bytes, max });
+    }
+    Ok(EntryBytes(Bytes::from(bytes)))
+}
+
+fn answered(answer: Answer) -> Result<Proposed, ProposeError> {
+    match answer {
+        Answer::Applied(proposed) => Ok(proposed),
+        Answer::Nothing => Err(ProposeError::OutcomeUnknown {
+            detail: "another entry took the place of the command".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,151 @@
+//! Whose data directory this is: the lock, and `node.json`.
+//!
+//! Invariant: a directory serves one process at a time, one node for ever, and one cluster once it has seen it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use types::{ClusterId, NodeId};
+
+use super::{error::StartError, files, types::raft_id};
+
+/// The only layout so far; a directory with another is refused.
+const FORMAT: u32 = 1;
+
+/// `node.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct NodeFile {
+    format: u32,
+    node: NodeId,
+    raft_id: u64,
+    cluster_id: Option<ClusterId>,
+    /// Starts of this directory, this one included.
+    boots: u64,
+}
+
+/// A locked data directory of a known node.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    dir: PathBuf,
+    file: Mutex<NodeFile>,
+    /// Unlocked when closed, also by the kernel when the process dies.
+    lock: Mutex<Option<File>>,
+}
+
+impl Identity {
+    /// Creates or opens `dir`, locks it, checks that it is `node`'s, and counts this start.
+    pub(crate) fn open(dir: &Path, node: &NodeId) -> Result<Self, StartError> {
+        fs::create_dir_all(dir).map_err(data_dir(dir, "cannot create it"))?;
+        let lock = lock(dir)?;
+        let path = dir.join("node.json");
+        let mut file = match fs::read(&path) {
+            Ok(bytes) => parse(&path, &bytes)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => NodeFile {
+                format: FORMAT,
+                node: node.clone(),
+                raft_id: raft_id(node),
+                cluster_id: None,
+                boots: 0,
+            },
+            Err(e) => return Err(data_dir(&path, "cannot read it")(e)),
+        };
+        check_owner(dir, node, &file)?;
+        file.boots += 1;
+        write(&path, &file).map_err(data_dir(&path, "cannot write it"))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            file: Mutex::new(file),
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+
+    pub(crate) fn cluster_id(&self) -> Option<ClusterId> {
+        self.file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .cluster_id
+    }
+
+    /// Remembers the cluster for ever; an error if the directory has seen another.
+    pub(crate) fn learn_cluster(&self, cluster_id: ClusterId) -> io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        match file.cluster_id {
+            Some(known) if known == cluster_id => Ok(()),
+            Some(known) => Err(io::Error::other(format!(
+                "the log names cluster {cluster_id}, but data directory {} belongs to cluster {known}",
+                self.dir.display()
+            ))),
+            None => {
+                file.cluster_id = Some(cluster_id);
+                write(&self.dir.join("node.json"), &file)
+            }
+        }
+    }
+
+    /// Lets another process, or another start in this one, have the directory. Nothing is written after this.
+    pub(crate) fn unlock(&self) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+fn data_dir(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::DataDir {
+        path: path.to_owned(),
+        doing,
+        source,
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, StartError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(data_dir(&path, "cannot open it"))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::Locked { path: dir.to_owned() }),
+        Err(e) => Err(data_dir(&path, "cannot lock it")(e.into())),
+    }
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<NodeFile, StartError> {
+    let damaged = |problem: String| StartError::Damaged {
+        path: path.to_owned(),
+        problem,
+    };
+    let file: NodeFile = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
+    if file.format != FORMAT {
+        return Err(damaged(format!("format {} where {FORMAT} is known", file.format)));
+    }
+    Ok(file)
+}
+
+fn check_owner(dir: &Path, node: &NodeId, file: &NodeFile) -> Result<(), StartError> {
+    if &file.node == node {
+        return Ok(());
+    }
+    Err(StartError::OtherNode {
+        path: dir.to_owned(),
+        found: file.node.clone(),
+        expected: node.clone(),
+    })
+}
+
+fn write(path: &Path, file: &NodeFile) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(file).map_err(io::Error::other)?;
+    bytes.push(b'\n');
+    files::replace(path, &bytes)
+}

@@ -1,0 +1,260 @@
+//! Founding a cluster and taking coordinators in, one typed step at a time.
+//!
+//! Invariant: every step may be repeated; whoever asks again goes on where the last attempt ended. One change of
+//! membership runs at a time, and each goes through joint consensus.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::{
+    ChangeMembers,
+    async_runtime::WatchReceiver as _,
+    errors::{ChangeMembershipError, ClientWriteError, RaftError},
+};
+use state::Command;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{error, info, warn};
+use types::{ClusterId, Principal, RequestId, role::TimingPolicy};
+use uuid::Uuid;
+
+use super::{
+    JoinRequest, RaftNode,
+    error::{JoinError, LeaderHint, ProposeError},
+    types::{Membership, Peer, raft_id},
+    view::Member,
+};
+
+/// A learner this close behind the leader becomes a voter.
+const CAUGHT_UP_WITHIN: u64 = 64;
+
+/// What a coordinator that joins needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JoinStep {
+    /// Nobody knows it: it becomes a learner.
+    AddLearner,
+    /// It moved: the others learn where it is.
+    UpdateEndpoints,
+    /// It listens: once it has caught up it becomes a voter.
+    Promote,
+    /// It votes, and everybody knows where it is.
+    Done,
+}
+
+/// What `peer` needs next, under `membership`. An id that belongs to another name is a collision.
+pub(crate) fn next_step(membership: &Membership, peer: &Peer) -> Result<JoinStep, JoinError> {
+    let id = raft_id(&peer.node);
+    let Some(known) = membership.get_node(&id) else {
+        return Ok(JoinStep::AddLearner);
+    };
+    if known.node != peer.node {
+        return Err(JoinError::IdCollision {
+            node: peer.node.clone(),
+            member: known.node.clone(),
+            raft_id: id,
+        });
+    }
+    let voter = membership.voter_ids().any(|v| v == id);
+    Ok(match (known == peer, voter) {
+        (false, _) => JoinStep::UpdateEndpoints,
+        (true, false) => JoinStep::Promote,
+        (true, true) => JoinStep::Done,
+    })
+}
+
+impl RaftNode {
+    /// Takes a coordinator in: as a learner, then as a voter once it has caught up. Leader only. Idempotent: a member
+    /// that asks again only has its endpoints brought up to date. The answer lists the members.
+    pub async fn add_member(
+        &self,
+        request: JoinRequest,
+        deadline: Instant,
+    ) -> Result<Vec<Member>, JoinError> {
+        self.confirm_leadership(deadline).await?;
+        self.check_cluster(&request)?;
+        let changing = timeout_at(deadline, self.membership_changes().lock());
+        let _changing = changing
+            .await
+            .map_err(|_| out_of_time("another change of membership"))?;
+        loop {
+            let step = next_step(&self.membership(), &request.peer)?;
+            if step == JoinStep::Done {
+                return Ok(self.members());
+            }
+            info!(node = %request.peer.node, ?step, "taking a coordinator in");
+            let done = timeout_at(deadline, self.take_step(step, &request.peer));
+            done.await.map_err(|_| out_of_time("a change of membership"))??;
+        }
+    }
+
+    fn check_cluster(&self, request: &JoinRequest) -> Result<(), JoinError> {
+        let ours = self.cluster_id().ok_or(JoinError::NotBootstrapped)?;
+        let node = request.peer.node.clone();
+        let id = raft_id(&node);
+        match request.cluster_id {
+            Some(theirs) if theirs != ours => Err(JoinError::OtherCluster { node, theirs, ours }),
+            None if self.membership().voter_ids().any(|v| v == id) => Err(JoinError::LostDisk { node }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn take_step(&self, step: JoinStep, peer: &Peer) -> Result<(), JoinError> {
+        let id = raft_id(&peer.node);
+        let one = || BTreeMap::from([(id, peer.clone())]);
+        match step {
+            JoinStep::AddLearner => self.change(ChangeMembers::AddNodes(one())).await,
+            JoinStep::UpdateEndpoints => self.change(ChangeMembers::SetNodes(one())).await,
+            JoinStep::Promote => {
+                self.caught_up(id).await?;
+                self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id])))
+                    .await
+            }
+            JoinStep::Done => Ok(()),
+        }
+    }
+
+    /// Waits until the learner stores nearly all that the leader does.
+    async fn caught_up(&self, id: u64) -> Result<(), ProposeError> {
+        let mut metrics = self.raft().metrics();
+        loop {
+            let (leads, near) = {
+                let now = metrics.borrow_watched();
+                let matched = now
+                    .replication
+                    .as_ref()
+                    .and_then(|r| r.get(&id).cloned().flatten());
+                let behind = now
+                    .last_log_index
+                    .unwrap_or(0)
+                    .saturating_sub(matched.map_or(0, |m| m.index()));
+                (
+                    now.replication.is_some(),
+                    matched.is_some() && behind <= CAUGHT_UP_WITHIN,
+                )
+            };
+            if near {
+                return Ok(());
+            }
+            if !leads {
+                return Err(ProposeError::NotLeader { leader: None });
+            }
+            metrics.changed().await.map_err(|_| stopped())?;
+        }
+    }
+
+    /// One change through the log; a change that is still under way is waited for and then `next_step` decides anew.
+    async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<(), JoinError> {
+        match self.raft().change_membership(change, true).await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                ChangeMembershipError::InProgress(_),
+            ))) => {
+                let mut metrics = self.raft().metrics();
+                Ok(metrics.changed().await.map_err(|_| stopped())?)
+            }
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                Err(self.forwarded(&forward).into())
+            }
+            Err(other) => Err(JoinError::Raft(ProposeError::OutcomeUnknown {
+                detail: other.to_string(),
+            })),
+        }
+    }
+
+    /// A leader that was started with other endpoints tells the others.
+    pub(crate) async fn announce_own_endpoints(&self) {
+        let own = self.own_peer();
+        if next_step(&self.membership(), own) != Ok(JoinStep::UpdateEndpoints) {
+            return;
+        }
+        let _changing = self.membership_changes().lock().await;
+        if let Err(error) = self.take_step(JoinStep::UpdateEndpoints, own).await {
+            warn!(%error, "own endpoints are not announced yet");
+        }
+    }
+
+    /// The most caught-up other voter hands over best; then `to` must be a voter.
+    fn transfer_target(&self, to: Option<&types::NodeId>) -> Option<Member> {
+        let mut voters: Vec<_> = self.members().into_iter().filter(|m| m.voter).collect();
+        voters.retain(|m| m.raft_id != self.own_id() && to.is_none_or(|node| *node == m.peer.node));
+        voters.into_iter().max_by_key(|m| m.matched)
+    }
+
+    /// Hands leadership to `to`, or to the most caught-up other voter, and waits until another node leads. Leader only;
+    /// call it before a planned stop.
+    pub async fn transfer_leadership(
+        &self,
+        to: Option<types::NodeId>,
+        deadline: Instant,
+    ) -> Result<LeaderHint, ProposeError> {
+        let mut leadership = self.leadership();
+        if !leadership.borrow().is_leader {
+            let leader = leadership.borrow().leader.clone();
+            return Err(ProposeError::NotLeader { leader });
+        }
+        let Some(target) = self.transfer_target(to.as_ref()) else {
+            let detail = "there is no other voter to hand over to".to_owned();
+            return Err(ProposeError::NoQuorum { detail });
+        };
+        let handed = self.raft().trigger().transfer_leader(target.raft_id).await;
+        handed.map_err(|_| stopped())?;
+        let own = self.own_id();
+        let other = leadership.wait_for(|l| l.leader.as_ref().is_some_and(|hint| hint.raft_id != own));
+        match timeout_at(deadline, other).await {
+            Ok(Ok(now)) => now.leader.clone().ok_or(ProposeError::NotLeader { leader: None }),
+            Ok(Err(_)) => Err(stopped()),
+            Err(_) => Err(ProposeError::OutcomeUnknown {
+                detail: format!("{} has not taken over yet", target.peer.node),
+            }),
+        }
+    }
+
+    /// Makes this node the only voter of a new log; the rest is [`Self::found_cluster`]'s.
+    pub(crate) async fn initialize(&self) -> Result<(), String> {
+        let only = BTreeMap::from([(self.own_id(), self.own_peer().clone())]);
+        self.raft().initialize(only).await.map_err(|e| e.to_string())
+    }
+
+    /// Proposes the cluster's first entry as soon as this node leads, unless it is there already: an earlier start may
+    /// have come this far and died. Ends when the cluster has its name, or the node stops.
+    pub(crate) async fn found_cluster(&self, timing: TimingPolicy) {
+        let mut leadership = self.leadership();
+        while self.cluster_id().is_none() {
+            if leadership.wait_for(|l| l.since.is_some()).await.is_err() {
+                return;
+            }
+            let command = Command::InitCluster {
+                cluster_id: ClusterId::from_u128(Uuid::now_v7().as_u128()),
+                generation: 1,
+                timing: timing.clone(),
+            };
+            let actor = Principal::Coordinator {
+                region: self.own_peer().region.clone(),
+                node: self.own_peer().node.clone(),
+            };
+            let request_id = RequestId::from_u128(Uuid::now_v7().as_u128());
+            let deadline = Instant::now() + self.config().timing.election_max * 10;
+            match self.propose(actor, request_id, command, deadline).await {
+                Ok(proposed) => match proposed.outcome {
+                    Ok(_) => info!(revision = %proposed.revision, "cluster founded"),
+                    Err(rejection) => {
+                        error!(rejection = %rejection.to_refusal(), "the cluster's first entry was refused");
+                        return;
+                    }
+                },
+                Err(error) => warn!(%error, "the cluster is not founded yet"),
+            }
+            sleep(self.config().timing.heartbeat).await;
+        }
+    }
+}
+
+fn stopped() -> ProposeError {
+    ProposeError::NotServing {
+        detail: "raft stopped".to_owned(),
+    }
+}
+
+fn out_of_time(what: &str) -> ProposeError {
+    ProposeError::OutcomeUnknown {
+        detail: format!("{what} did not end before the deadline; asking again goes on with it"),
+    }
+}

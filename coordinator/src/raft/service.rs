@@ -1,0 +1,293 @@
+//! The answering side: `regent.raft.v1`, for coordinators only.
+//!
+//! Invariant: nothing reaches Raft before the caller's certificate was read, is a coordinator's, and names the node that
+//! the message says it comes from; and before the message proved to be meant for this node and this cluster.
+
+use std::{pin::Pin, time::Duration};
+
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use openraft::{ReadPolicy, Snapshot, raft as rpc};
+use proto::{
+    convert::status::to_status,
+    raft_v1::{self as pb, raft_service_server::RaftService},
+};
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, Streaming};
+use types::{
+    NodeId, Principal,
+    reason::{Reason, Refusal},
+};
+
+use super::{
+    Authenticate, RaftNode,
+    convert::{self, Malformed},
+    snapshot::{Incoming, SnapshotFile},
+    types::raft_id,
+};
+
+/// A part of a snapshot must follow the one before within this time.
+const SNAPSHOT_PART_TIMEOUT: Duration = Duration::from_secs(10);
+/// A snapshot larger than this is refused before a byte of it is written.
+const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
+/// A stream's first message, which names the sender, must come within this time.
+const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The gRPC side that other coordinators call. Get it from [`super::RaftNode::service`].
+#[derive(Clone)]
+pub struct RaftRpc {
+    pub(crate) node: RaftNode,
+    pub(crate) authenticate: Authenticate,
+}
+
+impl RaftRpc {
+    /// The coordinator that the certificate names.
+    fn caller(&self, extensions: &http::Extensions) -> Result<NodeId, Status> {
+        match (self.authenticate)(extensions).map_err(|refusal| to_status(&refusal))? {
+            Principal::Coordinator { node, .. } => Ok(node),
+            other @ (Principal::Agent { .. } | Principal::User { .. }) => Err(denied(format!(
+                "{other} is no coordinator; only coordinators speak Raft"
+            ))),
+        }
+    }
+
+    fn check_route(&self, caller: &NodeId, route: Option<&pb::Route>) -> Result<(), Status> {
+        let route = route.ok_or_else(|| malformed(&Malformed("route is missing".to_owned())))?;
+        if route.from != raft_id(caller) {
+            let text = format!(
+                "the certificate of {caller} does not send as raft id {}",
+                route.from
+            );
+            return Err(denied(text));
+        }
+        if route.to != self.node.own_id() {
+            let text = format!(
+                "this is raft node {}, the message is for {}",
+                self.node.own_id(),
+                route.to
+            );
+            return Err(to_status(&Refusal::new(Reason::ClusterState, text)));
+        }
+        match self.node.cluster_id() {
+            Some(own) if !route.cluster_id.is_empty() && route.cluster_id != own.to_bytes() => {
+                let text = format!("this node belongs to cluster {own}, the message comes from another");
+                Err(to_status(
+                    &Refusal::new(Reason::WrongCluster, text).with("current", own),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The message, if its caller may send it.
+    fn admit<T>(
+        &self,
+        request: Request<T>,
+        route: impl FnOnce(&T) -> Option<&pb::Route>,
+    ) -> Result<T, Status> {
+        let caller = self.caller(request.extensions())?;
+        let message = request.into_inner();
+        self.check_route(&caller, route(&message))?;
+        Ok(message)
+    }
+
+    async fn receive(
+        &self,
+        caller: &NodeId,
+        parts: &mut Streaming<pb::SnapshotPart>,
+    ) -> Result<(super::types::Vote, SnapshotFile), Status> {
+        use pb::snapshot_part::Part;
+        let Some(Part::Header(header)) = next_part(parts).await? else {
+            return Err(malformed(&Malformed("a snapshot without a header".to_owned())));
+        };
+        self.check_route(caller, header.route.as_ref())?;
+        if header.size_bytes > SNAPSHOT_BYTES_MAX {
+            let text = format!(
+                "a snapshot of {} bytes; {SNAPSHOT_BYTES_MAX} is the limit",
+                header.size_bytes
+            );
+            return Err(to_status(&Refusal::new(Reason::LimitExceeded, text)));
+        }
+        let mut incoming = self
+            .node
+            .store()
+            .snapshots()
+            .receive()
+            .map_err(|e| io_status(&e))?;
+        let mut rest = header.size_bytes;
+        while let Some(part) = next_part(parts).await? {
+            let Part::Chunk(chunk) = part else {
+                return Err(malformed(&Malformed("two headers".to_owned())));
+            };
+            rest = rest
+                .checked_sub(chunk.len() as u64)
+                .ok_or_else(|| malformed(&Malformed("more bytes than the header said".to_owned())))?;
+            incoming = write_chunk(incoming, chunk).await?;
+        }
+        let file = finish(incoming).await?;
+        let digest = file.digest().map_err(|e| io_status(&e))?;
+        if rest > 0 || digest[..] != header.sha256[..] {
+            return Err(malformed(&Malformed(
+                "the snapshot was cut or changed on its way".to_owned(),
+            )));
+        }
+        Ok((convert::vote_in(header.vote).map_err(|e| malformed(&e))?, file))
+    }
+}
+
+async fn next_part(
+    parts: &mut Streaming<pb::SnapshotPart>,
+) -> Result<Option<pb::snapshot_part::Part>, Status> {
+    let part = timeout(SNAPSHOT_PART_TIMEOUT, parts.message()).await;
+    let part = part.map_err(|_| Status::deadline_exceeded("the snapshot stopped coming"))??;
+    Ok(part.and_then(|p| p.part))
+}
+
+async fn write_chunk(mut incoming: Incoming, chunk: Vec<u8>) -> Result<Incoming, Status> {
+    let write = move || incoming.write(&chunk).map(|()| incoming);
+    let written = tokio::task::spawn_blocking(write).await;
+    written.map_err(stopped)?.map_err(|e| io_status(&e))
+}
+
+async fn finish(incoming: Incoming) -> Result<SnapshotFile, Status> {
+    let finished = tokio::task::spawn_blocking(move || incoming.finish()).await;
+    finished.map_err(stopped)?.map_err(|e| io_status(&e))
+}
+
+fn denied(text: String) -> Status {
+    to_status(&Refusal::new(Reason::PermissionDenied, text))
+}
+
+fn malformed(error: &Malformed) -> Status {
+    to_status(&Refusal::new(Reason::InvalidArgument, error.to_string()))
+}
+
+fn io_status(error: &std::io::Error) -> Status {
+    to_status(&Refusal::new(Reason::Internal, error.to_string()))
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    to_status(&Refusal::new(Reason::NotServing, error.to_string()))
+}
+
+#[tonic::async_trait]
+impl RaftService for RaftRpc {
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+        let message = self.admit(request, |m| m.route.as_ref())?;
+        let message = convert::vote_request_in(message).map_err(|e| malformed(&e))?;
+        let response = self.node.raft().vote(message).await.map_err(stopped)?;
+        Ok(Response::new(convert::vote_response_out(&response)))
+    }
+
+    async fn pre_vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteResponse>, Status> {
+        let message = self.admit(request, |m| m.route.as_ref())?;
+        let message = convert::vote_request_in(message).map_err(|e| malformed(&e))?;
+        let response = self.node.raft().pre_vote(message).await.map_err(stopped)?;
+        Ok(Response::new(convert::vote_response_out(&response)))
+    }
+
+    async fn append(
+        &self,
+        request: Request<pb::AppendRequest>,
+    ) -> Result<Response<pb::AppendResponse>, Status> {
+        let message = self.admit(request, |m| m.route.as_ref())?;
+        let message = convert::append_in(message).map_err(|e| malformed(&e))?;
+        let (prev, last) = (message.prev_log_id, message.entries.last().map(|e| e.log_id));
+        let response = self.node.raft().append_entries(message).await.map_err(stopped)?;
+        let result = match response {
+            // openraft's conversion wants to know where the conflict is; without a previous entry there is none.
+            rpc::AppendEntriesResponse::Conflict if prev.is_none() => {
+                return Err(stopped("a conflict before the first entry"));
+            }
+            other => other.into_stream_result(prev, last.or(prev)),
+        };
+        Ok(Response::new(convert::stream_result_out(result)))
+    }
+
+    type StreamAppendStream = Pin<Box<dyn Stream<Item = Result<pb::AppendResponse, Status>> + Send>>;
+
+    async fn stream_append(
+        &self,
+        request: Request<Streaming<pb::AppendRequest>>,
+    ) -> Result<Response<Self::StreamAppendStream>, Status> {
+        let caller = self.caller(request.extensions())?;
+        let mut requests = request.into_inner();
+        let this = self.clone();
+        // The headers go back at once; who sends is checked on the first message, before Raft sees it.
+        let responses = stream::once(async move {
+            let first = timeout(FIRST_MESSAGE_TIMEOUT, requests.message()).await;
+            let first = first.map_err(|_| Status::deadline_exceeded("the stream sent nothing"))??;
+            let Some(first) = first else {
+                return Ok(stream::empty().boxed());
+            };
+            this.check_route(&caller, first.route.as_ref())?;
+            let rest = requests
+                .take_while(|r| std::future::ready(r.is_ok()))
+                .filter_map(async |r| r.ok());
+            // A message that makes no sense ends the stream; the leader starts another.
+            let decoded = stream::iter([first])
+                .chain(rest)
+                .map(convert::append_in)
+                .take_while(|r| std::future::ready(r.is_ok()))
+                .filter_map(async |r| r.ok());
+            let answers = this.node.raft().stream_append(decoded).map(|result| {
+                let result = result.map_err(stopped)?;
+                Ok(convert::stream_result_out(result))
+            });
+            Ok::<_, Status>(answers.boxed())
+        })
+        .try_flatten()
+        .take_until(self.node.stopping().clone().cancelled_owned());
+        Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<pb::SnapshotPart>>,
+    ) -> Result<Response<pb::SnapshotResponse>, Status> {
+        let caller = self.caller(request.extensions())?;
+        let mut parts = request.into_inner();
+        let (vote, file) = self.receive(&caller, &mut parts).await?;
+        let reader = tokio::task::spawn_blocking(move || file.load().map(|loaded| (loaded.meta, file)));
+        let (meta, snapshot) = reader.await.map_err(stopped)?.map_err(|e| io_status(&e))?;
+        let installed = self
+            .node
+            .raft()
+            .install_full_snapshot(vote, Snapshot { meta, snapshot })
+            .await;
+        let response = installed.map_err(stopped)?;
+        let vote = Some(convert::vote_out(&response.vote));
+        Ok(Response::new(pb::SnapshotResponse { vote }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferLeaderRequest>,
+    ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
+        let message = self.admit(request, |m| m.route.as_ref())?;
+        let from = convert::vote_in(message.from_leader).map_err(|e| malformed(&e))?;
+        let last = message.last_log_id.map(convert::log_id_in);
+        let transfer = rpc::TransferLeaderRequest::new(from, message.to, last);
+        let accepted = self
+            .node
+            .raft()
+            .handle_transfer_leader(transfer)
+            .await
+            .map_err(stopped)?;
+        let refused = accepted.err().map(|e| e.to_string()).unwrap_or_default();
+        Ok(Response::new(pb::TransferLeaderResponse { refused }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<pb::ReadIndexRequest>,
+    ) -> Result<Response<pb::ReadIndexResponse>, Status> {
+        self.admit(request, |m| m.route.as_ref())?;
+        let read = self.node.raft().get_read_linearizer(ReadPolicy::ReadIndex).await;
+        let linearizer = read.map_err(|e| to_status(&self.node.classify_read(&e).to_refusal()))?;
+        let index = linearizer.read_log_id().index();
+        Ok(Response::new(pb::ReadIndexResponse { index }))
+    }
+}

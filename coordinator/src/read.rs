@@ -1,0 +1,140 @@
+//! Linearizable reads: a ReadIndex round, then wait until this node has applied that far.
+//!
+//! Absent on purpose: lease reads. They trust clock rates, and what is decided on them cannot be taken back (L7).
+//! Invariant: the round that confirms a read began after the read was asked for.
+
+use std::time::Duration;
+
+use openraft::{
+    ReadPolicy,
+    errors::{LinearizableReadError, RaftError},
+};
+use proto::{convert::status::from_status, raft_v1 as pb};
+use tokio::time::{Instant, sleep, timeout_at};
+use types::{Revision, reason::Reason};
+
+use crate::raft::{
+    ProposeError, RaftNode,
+    network::{CallError, Lane},
+    types::TypeConfig,
+};
+
+/// Pause between two attempts of a read while nobody leads.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+impl RaftNode {
+    /// After `Ok`, [`Self::read`] sees everything that was acknowledged anywhere before this call. From any node: a
+    /// follower asks the leader by one call. The revision is the applied one, at least that of the read.
+    ///
+    /// An election in between is waited for, no longer than three times the longest election timeout.
+    pub async fn linearize(&self, deadline: Instant) -> Result<Revision, ProposeError> {
+        let patience = Instant::now() + self.config().timing.election_max * 3;
+        loop {
+            let error = match self.read_index(deadline).await {
+                Ok(index) => return self.wait_applied(Revision(index), deadline).await,
+                Err(error) => error,
+            };
+            let may_pass = matches!(
+                error,
+                ProposeError::NotLeader { .. } | ProposeError::NoQuorum { .. }
+            );
+            if !may_pass || Instant::now() + RETRY_PAUSE >= patience.min(deadline) {
+                return Err(error);
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Leader only: a quorum acknowledged this leadership in a round that began after this call, and everything
+    /// committed before it is applied here (L7). Never a lease read.
+    pub async fn confirm_leadership(&self, deadline: Instant) -> Result<Revision, ProposeError> {
+        let index = self.own_read_index(deadline).await?;
+        self.wait_applied(Revision(index), deadline).await
+    }
+
+    /// Waits until `revision` is applied here.
+    pub async fn wait_applied(
+        &self,
+        revision: Revision,
+        deadline: Instant,
+    ) -> Result<Revision, ProposeError> {
+        let mut progress = self.store().progress();
+        let reached = timeout_at(deadline, progress.wait_for(|at| *at >= revision)).await;
+        match reached {
+            Ok(Ok(at)) => Ok(*at),
+            Ok(Err(_)) | Err(_) => Err(ProposeError::NotServing {
+                detail: format!("this coordinator has not applied {revision} yet"),
+            }),
+        }
+    }
+
+    async fn read_index(&self, deadline: Instant) -> Result<u64, ProposeError> {
+        match self.own_read_index(deadline).await {
+            Err(ProposeError::NotLeader { leader: Some(leader) }) if leader.raft_id != self.own_id() => {
+                self.ask_leader(leader.raft_id, deadline).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn own_read_index(&self, deadline: Instant) -> Result<u64, ProposeError> {
+        self.check_serving()?;
+        let round = self.raft().get_read_linearizer(ReadPolicy::ReadIndex);
+        match timeout_at(deadline, round).await {
+            Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
+            Ok(Err(error)) => Err(self.classify_read(&error)),
+            Err(_) => Err(ProposeError::NoQuorum {
+                detail: "no round was confirmed before the deadline".to_owned(),
+            }),
+        }
+    }
+
+    async fn ask_leader(&self, leader: u64, deadline: Instant) -> Result<u64, ProposeError> {
+        let connections = self.connections();
+        let request = pb::ReadIndexRequest {
+            route: Some(connections.route(leader)),
+        };
+        // The leader itself waits one lease for its quorum; what takes longer is lost.
+        let ttl = deadline
+            .saturating_duration_since(Instant::now())
+            .min(self.config().timing.election_max * 3);
+        let send = async |mut client: proto::raft_v1::raft_service_client::RaftServiceClient<_>| {
+            client.read_index(request).await
+        };
+        match connections.call(leader, Lane::Read, ttl, send).await {
+            Ok(response) => Ok(response.index),
+            Err(error) => Err(no_answer(&error)),
+        }
+    }
+
+    /// What a failed round means. A read has no effect, so every error is sure.
+    pub(crate) fn classify_read(
+        &self,
+        error: &RaftError<TypeConfig, LinearizableReadError<TypeConfig>>,
+    ) -> ProposeError {
+        match error {
+            RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => self.forwarded(forward),
+            RaftError::APIError(LinearizableReadError::QuorumNotEnough(missing)) => ProposeError::NoQuorum {
+                detail: missing.to_string(),
+            },
+            RaftError::Fatal(fatal) => ProposeError::NotServing {
+                detail: fatal.to_string(),
+            },
+        }
+    }
+}
+
+fn no_answer(error: &CallError) -> ProposeError {
+    let detail = match error {
+        CallError::Unreachable(text) => text.clone(),
+        CallError::TimedOut => "the leader did not answer".to_owned(),
+        CallError::Status(status) => {
+            let refusal = from_status(status);
+            if refusal.reason == Reason::NotLeader {
+                return ProposeError::NotLeader { leader: None };
+            }
+            refusal.message
+        }
+    };
+    ProposeError::NoQuorum { detail }
+}

@@ -1,0 +1,96 @@
+//! The registry's own fencing door (L12): what it sees, what it says, and its record of both.
+
+use policy::fence::{self, Refused};
+use types::{Epoch, FencingToken, Principal};
+
+use super::{Outcome, change::Change};
+use crate::{
+    command::{Command, Entry},
+    rejection::Rejection,
+    reply::DoorRecord,
+    state::ControlState,
+};
+
+/// The token that a command shows, if it shows one. Exhaustive, so that a new guarded command is not forgotten.
+fn token(command: &Command) -> Option<&FencingToken> {
+    match command {
+        Command::SetModelTags { token, .. } => token.as_ref(),
+        Command::InitCluster { .. }
+        | Command::SetTiming { .. }
+        | Command::SetFeatureLevel { .. }
+        | Command::RegisterRegion { .. }
+        | Command::AttachStore { .. }
+        | Command::SetRegionHealth { .. }
+        | Command::RegisterNode { .. }
+        | Command::SetNodeStatus { .. }
+        | Command::CreateModel { .. }
+        | Command::CreateVersion { .. }
+        | Command::CompleteUpload { .. }
+        | Command::AbortVersion { .. }
+        | Command::DeprecateVersion { .. }
+        | Command::DeleteVersion { .. }
+        | Command::SetAlias { .. }
+        | Command::DeleteAlias { .. }
+        | Command::ReportReplica { .. }
+        | Command::CreateRole { .. }
+        | Command::SetRoleMode { .. }
+        | Command::SetRoleTiming { .. }
+        | Command::SetRoleCandidates { .. }
+        | Command::StartPlan { .. }
+        | Command::StartStep { .. }
+        | Command::FinishStep { .. }
+        | Command::Fence { .. }
+        | Command::Promote { .. }
+        | Command::FailPlan { .. } => None,
+    }
+}
+
+/// What the door sees before the command is handled.
+pub(super) fn look(state: &ControlState, entry: &Entry) -> Option<DoorRecord> {
+    let token = token(&entry.command)?;
+    let role = state.role(&token.role);
+    Some(DoorRecord {
+        role: token.role.clone(),
+        shown: token.epoch,
+        shown_holder: token.holder.clone(),
+        current: role.map_or(Epoch::ZERO, |r| r.epoch),
+        holder: role.and_then(|r| r.holder.clone()),
+        accepted: false,
+        reason: None,
+    })
+}
+
+/// The record with what became of the command.
+pub(super) fn decided(record: DoorRecord, outcome: &Outcome) -> DoorRecord {
+    let reason = outcome.as_ref().err().map(Rejection::reason);
+    DoorRecord {
+        accepted: outcome.is_ok(),
+        reason,
+        ..record
+    }
+}
+
+/// That the token is exactly the committed cluster, role, epoch and holder, and that its holder itself shows it.
+pub(super) fn check(change: &Change<'_>, token: &FencingToken) -> Result<(), Rejection> {
+    let cluster = change.cluster()?.cluster_id;
+    if token.cluster_id != cluster {
+        let refused = Refused::WrongCluster {
+            shown: token.cluster_id,
+            current: cluster,
+        };
+        return Err(Box::new(refused).into());
+    }
+    let role = change.role(&token.role)?;
+    fence::at_registry(&role.record, cluster, token)?;
+    match change.actor() {
+        Principal::Agent { region, node } if *region == token.holder.region && *node == token.holder.node => {
+            Ok(())
+        }
+        actor @ (Principal::Agent { .. } | Principal::Coordinator { .. } | Principal::User { .. }) => {
+            Err(Rejection::WrongSender {
+                holder: token.holder.clone(),
+                actor: actor.clone(),
+            })
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Records and the values inside them.
+
+use types::{
+    FencingToken, Holder, VersionKey,
+    model::{AliasRecord, Artifact, ModelRecord, Placement, VersionRecord, VersionState},
+    plan::{DoorClaim, PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
+    region::{Endpoints, FencingDoor, Health, NodeKind, NodeRecord, NodeStatus, RegionRecord, StoreBinding},
+    replica::{ReplicaKey, ReplicaRecord, ReplicaState},
+    role::{FailoverMode, Reservation, RoleRecord, TimingPolicy},
+};
+
+use super::wire::{Malformed, Wire, field, required, wire_enum, wire_kind, wire_oneof, wire_struct};
+use crate::{
+    r#gen as pb,
+    state::{ClusterRecord, FormerTtl, RoleState},
+};
+
+wire_enum! {
+    Health => pb::Health { Healthy, Unhealthy, Recovering }
+    NodeKind => pb::NodeKind { Coordinator, Agent }
+    NodeStatus => pb::NodeStatus { Up, Down }
+    VersionState => pb::VersionState { PendingUpload, Verifying, Ready, Deprecated, Deleted }
+    ReplicaState => pb::ReplicaState { Pending, Copying, Verified, Failed }
+    PlanKind => pb::PlanKind { Assign, Failover, Switchover }
+    StepKind => pb::StepKind { Detect, VerifyTarget, Fence, Claim, WaitLease, Promote }
+    StepState => pb::StepState { Waiting, Running, Done, Failed }
+    PlanState => pb::PlanState { Running, Succeeded, Failed }
+}
+
+wire_struct! {
+    Holder => pb::Holder { region, node, incarnation }
+    FencingToken => pb::FencingToken { cluster_id, role, epoch, holder }
+    TimingPolicy => pb::TimingPolicy {
+        name, heartbeat_interval, probe_interval, probe_failures, promotion_absence, lease_ttl, renew_interval,
+        drain_margin,
+    }
+    StoreBinding => pb::StoreBinding { endpoint, bucket, fencing_door }
+    RegionRecord => pb::Region { region, health, health_evidence, health_changed_at, store, modified }
+    Endpoints => pb::Endpoints { api, raft, agent, inference }
+    NodeRecord => pb::Node { node, region, kind, incarnation, endpoints, status, changed_at, modified }
+    ModelRecord => pb::Model {
+        name, description, tags, placement, next_version, created_at, created_by, modified,
+    }
+    VersionKey => pb::VersionKey { model, version }
+    Artifact => pb::Artifact { path, size, digest, media_type }
+    VersionRecord => pb::Version {
+        key, state, state_reason, source_region, artifacts, framework, metadata, created_at, created_by, modified,
+    }
+    AliasRecord => pb::Alias { model, alias, version, reason, moved_at, moved_by, modified }
+    ReplicaKey => pb::ReplicaKey { version, region }
+    ReplicaRecord => pb::Replica {
+        key, state, source, bytes_done, attempts, error, started_at, completed_at, modified,
+    }
+    Reservation => pb::Reservation { plan, target, epoch }
+    RoleRecord => pb::Role {
+        role, epoch, holder, reservation, candidates, mode, timing, outstanding_ttl, changed_at, reason, modified,
+    }
+    StepRecord => pb::Step { kind, state, attempt, detail, started_at, finished_at }
+    DoorClaim => pb::DoorClaim { door, claimed, error }
+    PlanRecord => pb::Plan {
+        plan, role, kind, trigger, from, from_epoch, target, target_epoch, steps, state, reason, doors, created_at,
+        created_by, finished_at, modified,
+    }
+    ClusterRecord => pb::Cluster { cluster_id, generation, timing, feature_level, created_at, modified }
+    RoleState => pb::RoleState { record, highest_epoch, former_ttls }
+    FormerTtl => pb::FormerTtl { ttl, until }
+}
+
+wire_oneof!(FailoverMode => pb::failover_mode::Kind {
+    Automatic => pb::ModeAutomatic {},
+    Manual => pb::ModeManual {},
+    Paused => pb::ModePaused { until },
+});
+wire_oneof!(FencingDoor => pb::fencing_door::Kind {
+    Qualified => pb::DoorQualified {},
+    Refused => pb::DoorUnfit { reason },
+});
+wire_kind!(FailoverMode => pb::FailoverMode, FencingDoor => pb::FencingDoor);
+
+impl Wire<pb::Placement> for Placement {
+    fn to_pb(&self) -> pb::Placement {
+        match self {
+            Self::Everywhere => pb::Placement {
+                everywhere: true,
+                regions: Vec::new(),
+            },
+            Self::Regions(regions) => pb::Placement {
+                everywhere: false,
+                regions: regions.to_pb(),
+            },
+        }
+    }
+    fn from_pb(pb: pb::Placement) -> Result<Self, Malformed> {
+        if pb.everywhere {
+            Ok(Self::Everywhere)
+        } else {
+            field("regions", pb.regions).map(Self::Regions)
+        }
+    }
+}
+required!(Placement => pb::Placement);

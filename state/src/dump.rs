@@ -1,0 +1,201 @@
+//! A stable text of the state, one record a line: for tests that are reviewed as a diff, and for `debug dump`.
+
+use std::fmt::Write as _;
+
+use types::{
+    Holder,
+    plan::PlanRecord,
+    region::{FencingDoor, RegionRecord},
+    units::format_duration,
+};
+
+use crate::state::{ControlState, RoleState};
+
+/// Everything, also what changes with every entry: time, revision, answered requests.
+pub fn dump(state: &ControlState) -> String {
+    let requests = &state.requests;
+    let floor = requests
+        .floor
+        .map_or_else(|| "none".to_owned(), |f| f.to_string());
+    format!(
+        "time {} revision {}\nrequests {} floor {floor}\n{}",
+        state.time,
+        state.revision,
+        requests.answered.len(),
+        dump_records(state)
+    )
+}
+
+/// The records alone; a refusal changes none of them.
+pub fn dump_records(state: &ControlState) -> String {
+    let mut out = String::new();
+    // Writing into a String cannot fail.
+    let _ = write_records(state, &mut out);
+    out
+}
+
+fn write_records(s: &ControlState, out: &mut String) -> std::fmt::Result {
+    if let Some(c) = &s.cluster {
+        let (id, timing) = (c.cluster_id, &c.timing.name);
+        writeln!(
+            out,
+            "cluster {id} generation {} level {} timing {timing} {}",
+            c.generation, c.feature_level, c.modified
+        )?;
+    }
+    for region in s.regions() {
+        write_region(region, out)?;
+    }
+    for n in s.nodes.values() {
+        let holder = Holder {
+            region: n.region.clone(),
+            node: n.node.clone(),
+            incarnation: n.incarnation,
+        };
+        let (kind, endpoints) = (n.kind, &n.endpoints);
+        writeln!(
+            out,
+            "node {holder} {kind:?} {} since {} {endpoints:?} {}",
+            n.status, n.changed_at, n.modified
+        )?;
+    }
+    for m in s.models.values() {
+        let (tags, placement) = (&m.tags, &m.placement);
+        writeln!(
+            out,
+            "model {} next {} tags {tags:?} {placement:?} {:?} {}",
+            m.name, m.next_version, m.description, m.modified
+        )?;
+    }
+    for v in s.versions.values() {
+        let (files, size) = (v.artifacts.len(), v.total_size());
+        write!(
+            out,
+            "version {} {} from {} {files} files {size} {} {:?}",
+            v.key, v.state, v.source_region, v.framework, v.metadata
+        )?;
+        writeln!(out, " {:?} {}", v.state_reason, v.modified)?;
+    }
+    for a in s.aliases.values() {
+        writeln!(
+            out,
+            "alias {} {} -> {} {:?} by {} {}",
+            a.model, a.alias, a.version, a.reason, a.moved_by, a.modified
+        )?;
+    }
+    for r in s.replicas.values() {
+        let source = r.source.as_ref().map_or("itself", |s| s.as_str());
+        write!(
+            out,
+            "replica {} {} from {source} {} attempts {}",
+            r.key, r.state, r.bytes_done, r.attempts
+        )?;
+        writeln!(
+            out,
+            " started {:?} completed {:?} {:?} {}",
+            r.started_at, r.completed_at, r.error, r.modified
+        )?;
+    }
+    for role in s.roles.values() {
+        write_role(role, out)?;
+    }
+    for plan in s.plans.values() {
+        write_plan(plan, out)?;
+    }
+    Ok(())
+}
+
+fn write_region(r: &RegionRecord, out: &mut String) -> std::fmt::Result {
+    write!(
+        out,
+        "region {} {} since {} {:?}",
+        r.region, r.health, r.health_changed_at, r.health_evidence
+    )?;
+    match &r.store {
+        None => write!(out, " no store")?,
+        Some(store) => {
+            let door = match &store.fencing_door {
+                FencingDoor::Qualified => "door",
+                FencingDoor::Refused { .. } => "no door",
+            };
+            write!(out, " store {}/{} {door}", store.endpoint, store.bucket)?;
+        }
+    }
+    writeln!(out, " {}", r.modified)
+}
+
+fn name(holder: &Option<Holder>) -> String {
+    holder
+        .as_ref()
+        .map_or_else(|| "nobody".to_owned(), ToString::to_string)
+}
+
+fn write_role(role: &RoleState, out: &mut String) -> std::fmt::Result {
+    let r = &role.record;
+    write!(
+        out,
+        "role {} {} held by {} highest {}",
+        r.role,
+        r.epoch,
+        name(&r.holder),
+        role.highest_epoch
+    )?;
+    if let Some(reserved) = &r.reservation {
+        write!(
+            out,
+            " reserved {} for {} by {}",
+            reserved.epoch, reserved.target, reserved.plan
+        )?;
+    }
+    let ttl = format_duration(r.outstanding_ttl);
+    write!(
+        out,
+        " candidates {:?} {} timing {} ttl {ttl}",
+        r.candidates, r.mode, r.timing.name
+    )?;
+    for former in &role.former_ttls {
+        write!(
+            out,
+            " formerly {} until {}",
+            format_duration(former.ttl),
+            former.until
+        )?;
+    }
+    writeln!(out, " since {} {:?} {}", r.changed_at, r.reason, r.modified)
+}
+
+fn write_plan(p: &PlanRecord, out: &mut String) -> std::fmt::Result {
+    let target_epoch = p
+        .target_epoch
+        .map_or_else(|| "no epoch yet".to_owned(), |e| e.to_string());
+    write!(
+        out,
+        "plan {} {} {} {} from {} at {}",
+        p.plan,
+        p.role,
+        p.kind,
+        p.state,
+        name(&p.from),
+        p.from_epoch
+    )?;
+    writeln!(
+        out,
+        " to {} at {target_epoch} {:?} {:?} {}",
+        p.target, p.trigger, p.reason, p.modified
+    )?;
+    for step in &p.steps {
+        writeln!(
+            out,
+            "  step {} {} attempt {} {:?}",
+            step.kind, step.state, step.attempt, step.detail
+        )?;
+    }
+    for door in &p.doors {
+        writeln!(
+            out,
+            "  door {} claimed {} {:?}",
+            door.door, door.claimed, door.error
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,362 @@
+//! What must be true of every state, and of every step from one to the next; one function each, named as a sentence.
+//!
+//! They run after every apply in tests, and when a snapshot is read. A broken one stops the replica: diverging is worse.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use types::{
+    ModelVersion, VersionKey,
+    model::VersionState,
+    plan::{PlanState, StepKind, StepState},
+    replica::ReplicaState,
+};
+
+use crate::state::ControlState;
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{invariant}: {detail}")]
+pub struct Broken {
+    /// The invariant's name, a sentence with underscores.
+    pub invariant: &'static str,
+    /// Where it does not hold.
+    pub detail: String,
+}
+
+type Check = fn(&ControlState) -> Result<(), String>;
+type StepCheck = fn(&ControlState, &ControlState) -> Result<(), String>;
+
+macro_rules! named {
+    ($($name:ident),* $(,)?) => { [$((stringify!($name), $name as _)),*] };
+}
+
+impl ControlState {
+    /// That this state is possible.
+    pub fn check_invariants(&self) -> Result<(), Broken> {
+        let checks: [(&'static str, Check); 13] = named![
+            records_stand_under_their_own_keys,
+            nothing_was_modified_after_the_last_revision,
+            every_region_joined_once,
+            every_node_is_in_a_region,
+            every_version_has_a_model_and_a_number_that_was_given_out,
+            every_alias_points_at_a_version_that_is_served,
+            every_replica_belongs_to_a_version_and_a_region,
+            a_ready_version_is_verified_somewhere_or_was,
+            a_role_has_a_holder_only_under_an_issued_epoch,
+            a_reservation_belongs_to_a_running_plan_and_is_the_highest_epoch,
+            a_role_has_one_running_plan_at_most,
+            steps_run_in_order_and_one_at_a_time,
+            remembered_requests_stand_above_the_floor,
+        ];
+        first_broken(checks.iter().map(|(name, check)| (*name, check(self))))
+    }
+}
+
+/// That `after` may follow `before`.
+pub fn check_transition(before: &ControlState, after: &ControlState) -> Result<(), Broken> {
+    let checks: [(&'static str, StepCheck); 8] = named![
+        time_and_revision_never_go_back,
+        the_cluster_keeps_its_name,
+        nothing_that_must_stay_is_gone,
+        an_epoch_never_decreases,
+        a_change_of_holder_takes_a_higher_epoch,
+        an_epoch_is_never_issued_twice,
+        a_version_is_immutable_and_goes_one_way,
+        an_attempt_never_decreases,
+    ];
+    first_broken(checks.iter().map(|(name, check)| (*name, check(before, after))))
+}
+
+fn first_broken(results: impl Iterator<Item = (&'static str, Result<(), String>)>) -> Result<(), Broken> {
+    for (invariant, result) in results {
+        result.map_err(|detail| Broken { invariant, detail })?;
+    }
+    Ok(())
+}
+
+fn require(holds: bool, detail: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(detail()) }
+}
+
+fn records_stand_under_their_own_keys(s: &ControlState) -> Result<(), String> {
+    let wrong = s.regions.iter().any(|(k, r)| k != &r.region)
+        || s.nodes.iter().any(|(k, r)| k != &r.node)
+        || s.models.iter().any(|(k, r)| k != &r.name)
+        || s.versions.iter().any(|(k, r)| k != &r.key)
+        || s.aliases
+            .iter()
+            .any(|(k, r)| k != &(r.model.clone(), r.alias.clone()))
+        || s.replicas.iter().any(|(k, r)| k != &r.key)
+        || s.roles.iter().any(|(k, r)| k != &r.record.role)
+        || s.plans.iter().any(|(k, r)| k != &r.plan);
+    require(!wrong, || "a record stands under another key".to_owned())
+}
+
+fn nothing_was_modified_after_the_last_revision(s: &ControlState) -> Result<(), String> {
+    let modified = (s.regions.values().map(|r| r.modified))
+        .chain(s.nodes.values().map(|r| r.modified))
+        .chain(s.models.values().map(|r| r.modified))
+        .chain(s.versions.values().map(|r| r.modified))
+        .chain(s.aliases.values().map(|r| r.modified))
+        .chain(s.replicas.values().map(|r| r.modified))
+        .chain(s.roles.values().map(|r| r.record.modified))
+        .chain(s.plans.values().map(|r| r.modified));
+    let newest = modified.max().unwrap_or_default();
+    require(newest <= s.revision, || format!("{newest} > {}", s.revision))
+}
+
+fn every_region_joined_once(s: &ControlState) -> Result<(), String> {
+    let joined: BTreeSet<_> = s.join_order.iter().collect();
+    let same = joined.len() == s.join_order.len() && joined.into_iter().eq(s.regions.keys());
+    require(same, || format!("joined {:?}", s.join_order))
+}
+
+fn every_node_is_in_a_region(s: &ControlState) -> Result<(), String> {
+    let lost = s.nodes.values().find(|n| !s.regions.contains_key(&n.region));
+    require(lost.is_none(), || format!("{lost:?}"))
+}
+
+fn every_version_has_a_model_and_a_number_that_was_given_out(s: &ControlState) -> Result<(), String> {
+    let given_out = |key: &VersionKey| {
+        let model = s.models.get(&key.model);
+        model.is_some_and(|m| key.version < m.next_version && key.version > ModelVersion(0))
+    };
+    let lost = s.versions.keys().find(|k| !given_out(k));
+    require(lost.is_none(), || format!("{lost:?}"))
+}
+
+fn every_alias_points_at_a_version_that_is_served(s: &ControlState) -> Result<(), String> {
+    for alias in s.aliases.values() {
+        let key = VersionKey {
+            model: alias.model.clone(),
+            version: alias.version,
+        };
+        let served = s.versions.get(&key).is_some_and(|v| v.is_replicated());
+        require(served, || format!("{} points at {key}", alias.alias))?;
+    }
+    Ok(())
+}
+
+fn every_replica_belongs_to_a_version_and_a_region(s: &ControlState) -> Result<(), String> {
+    for key in s.replicas.keys() {
+        let version = s.versions.get(&key.version);
+        let wanted = version.is_some_and(|v| match v.state {
+            VersionState::Verifying => v.source_region == key.region,
+            VersionState::Ready | VersionState::Deprecated => true,
+            VersionState::PendingUpload | VersionState::Deleted => false,
+        });
+        require(wanted && s.regions.contains_key(&key.region), || key.to_string())?;
+    }
+    Ok(())
+}
+
+/// A verified copy may be found damaged later; its record then says when it was complete.
+fn a_ready_version_is_verified_somewhere_or_was(s: &ControlState) -> Result<(), String> {
+    let mut verified = BTreeSet::new();
+    for replica in s.replicas.values() {
+        if replica.state == ReplicaState::Verified {
+            require(replica.completed_at.is_some(), || {
+                format!("{} has no time", replica.key)
+            })?;
+        }
+        if replica.completed_at.is_some() {
+            verified.insert(&replica.key.version);
+        }
+    }
+    let ready = s.versions.values().filter(|v| v.is_replicated()).map(|v| &v.key);
+    let lost = ready.into_iter().find(|k| !verified.contains(k));
+    require(lost.is_none(), || format!("{lost:?}"))
+}
+
+fn a_role_has_a_holder_only_under_an_issued_epoch(s: &ControlState) -> Result<(), String> {
+    for role in s.roles.values() {
+        let r = &role.record;
+        let issued = r.epoch <= role.highest_epoch && (r.holder.is_none() || r.epoch.counter() > 0);
+        require(issued, || {
+            format!("{} at {}, highest {}", r.role, r.epoch, role.highest_epoch)
+        })?;
+        let agent = r
+            .holder
+            .as_ref()
+            .and_then(|h| s.nodes.get(&h.node).map(|n| n.region == h.region));
+        require(agent != Some(false), || {
+            format!("{} is held from a wrong region", r.role)
+        })?;
+    }
+    Ok(())
+}
+
+fn a_reservation_belongs_to_a_running_plan_and_is_the_highest_epoch(s: &ControlState) -> Result<(), String> {
+    for role in s.roles.values() {
+        let Some(reservation) = &role.record.reservation else {
+            continue;
+        };
+        let plan = s.plans.get(&reservation.plan);
+        let running = plan.is_some_and(|p| {
+            p.state == PlanState::Running
+                && p.role == role.record.role
+                && p.target == reservation.target
+                && p.target_epoch == Some(reservation.epoch)
+        });
+        let highest = reservation.epoch == role.highest_epoch && reservation.epoch > role.record.epoch;
+        require(running && highest && role.record.holder.is_none(), || {
+            format!("{reservation:?}")
+        })?;
+    }
+    Ok(())
+}
+
+fn a_role_has_one_running_plan_at_most(s: &ControlState) -> Result<(), String> {
+    let mut running = BTreeMap::new();
+    for plan in s.plans.values().filter(|p| p.state == PlanState::Running) {
+        let other = running.insert(&plan.role, plan.plan);
+        require(other.is_none(), || format!("{} and {other:?}", plan.plan))?;
+        require(s.roles.contains_key(&plan.role), || {
+            format!("{} moves no role", plan.plan)
+        })?;
+    }
+    Ok(())
+}
+
+fn steps_run_in_order_and_one_at_a_time(s: &ControlState) -> Result<(), String> {
+    for plan in s.plans.values() {
+        let kinds = plan.steps.iter().map(|step| step.kind);
+        require(kinds.eq(StepKind::of(plan.kind).iter().copied()), || {
+            format!("steps of {}", plan.plan)
+        })?;
+        let behind = plan
+            .steps
+            .iter()
+            .skip_while(|step| step.state == StepState::Done)
+            .skip(1);
+        let waiting = behind
+            .into_iter()
+            .all(|step| step.state == StepState::Waiting && step.attempt == 0);
+        require(waiting, || format!("a later step of {} has begun", plan.plan))?;
+        let all_done = plan.current_step().is_none();
+        require(all_done == (plan.state == PlanState::Succeeded), || {
+            format!("{} is {}", plan.plan, plan.state)
+        })?;
+        let ended = plan.finished_at.is_some();
+        require(ended == (plan.state != PlanState::Running), || {
+            format!("end of {}", plan.plan)
+        })?;
+    }
+    Ok(())
+}
+
+fn remembered_requests_stand_above_the_floor(s: &ControlState) -> Result<(), String> {
+    let Some((first, _)) = s.requests.answered.first_key_value() else {
+        return Ok(());
+    };
+    require(s.requests.floor.is_none_or(|floor| *first > floor), || {
+        format!("{first}")
+    })
+}
+
+fn time_and_revision_never_go_back(a: &ControlState, b: &ControlState) -> Result<(), String> {
+    let forward = a.time <= b.time && a.revision <= b.revision && a.requests.floor <= b.requests.floor;
+    require(forward, || {
+        format!("{} {} to {} {}", a.time, a.revision, b.time, b.revision)
+    })
+}
+
+fn the_cluster_keeps_its_name(a: &ControlState, b: &ControlState) -> Result<(), String> {
+    let name = |s: &ControlState| s.cluster.as_ref().map(|c| (c.cluster_id, c.generation));
+    require(a.cluster.is_none() || name(a) == name(b), || {
+        format!("{:?} to {:?}", name(a), name(b))
+    })
+}
+
+fn nothing_that_must_stay_is_gone(a: &ControlState, b: &ControlState) -> Result<(), String> {
+    let gone = a.regions.keys().any(|k| !b.regions.contains_key(k))
+        || a.nodes.keys().any(|k| !b.nodes.contains_key(k))
+        || a.models.keys().any(|k| !b.models.contains_key(k))
+        || a.versions.keys().any(|k| !b.versions.contains_key(k))
+        || a.roles.keys().any(|k| !b.roles.contains_key(k));
+    require(!gone, || {
+        "a region, node, model, version or role is gone".to_owned()
+    })?;
+    require(b.join_order.starts_with(&a.join_order), || {
+        "the order of joining changed".to_owned()
+    })
+}
+
+fn an_epoch_never_decreases(a: &ControlState, b: &ControlState) -> Result<(), String> {
+    for (name, before) in &a.roles {
+        let Some(after) = b.roles.get(name) else { continue };
+        let grows = before.record.epoch <= after.record.epoch && before.highest_epoch <= after.highest_epoch;
+        require(grows, || {
+            format!("{name}: {} to {}", before.record.epoch, after.record.epoch)
+        })?;
+    }
+    Ok(())
+}
+
+fn a_change_of_holder_takes_a_higher_epoch(a: &ControlState, b: &ControlState) -> Result<(), String> {
+    for (name, before) in &a.roles {
+        let Some(after) = b.roles.get(name) else { continue };
+        let (before, after) = (&before.record, &after.record);
+        let fenced = before.holder == after.holder || before.epoch < after.epoch;
+        require(fenced, || {
+            format!(
+                "{name} at {}: {:?} to {:?}",
+                after.epoch, before.holder, after.holder
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// A new epoch is above all that were issued or reserved, or the very one that was reserved for its new holder.
+fn an_epoch_is_never_issued_twice(a: &ControlState, b: &ControlState) -> Result<(), String> {
+    for (name, before) in &a.roles {
+        let Some(after) = b.roles.get(name) else { continue };
+        if before.record.epoch == after.record.epoch {
+            continue;
+        }
+        let reserved = before.record.reservation.as_ref();
+        let promised = reserved.is_some_and(|r| {
+            r.epoch == after.record.epoch && Some(&r.target) == after.record.holder.as_ref()
+        });
+        let fresh = after.record.epoch > before.highest_epoch;
+        require(promised || fresh, || format!("{name} at {}", after.record.epoch))?;
+    }
+    Ok(())
+}
+
+fn a_version_is_immutable_and_goes_one_way(a: &ControlState, b: &ControlState) -> Result<(), String> {
+    for (key, before) in &a.versions {
+        let Some(after) = b.versions.get(key) else {
+            continue;
+        };
+        let same = before.artifacts == after.artifacts && before.source_region == after.source_region;
+        require(same && before.state <= after.state, || {
+            format!("{key}: {} to {}", before.state, after.state)
+        })?;
+    }
+    Ok(())
+}
+
+fn an_attempt_never_decreases(a: &ControlState, b: &ControlState) -> Result<(), String> {
+    for (key, before) in &a.replicas {
+        let kept = b
+            .replicas
+            .get(key)
+            .is_none_or(|after| before.attempts <= after.attempts);
+        require(kept, || key.to_string())?;
+    }
+    for (plan, before) in &a.plans {
+        let Some(after) = b.plans.get(plan) else { continue };
+        let kept = before
+            .steps
+            .iter()
+            .zip(&after.steps)
+            .all(|(x, y)| x.attempt <= y.attempt);
+        require(kept, || plan.to_string())?;
+        require(before.state == PlanState::Running || before == after, || {
+            format!("{plan} changed after its end")
+        })?;
+    }
+    Ok(())
+}
