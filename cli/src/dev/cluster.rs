@@ -24,7 +24,7 @@ use crate::{
         layout::Layout,
         listen::{Listen, POLL_INTERVAL},
         lock::DirLock,
-        ready,
+        ready, sockets,
         spawn::{Launch, Running, Spawner},
         spec::ClusterSpec,
         templates::{AgentConfig, ContextConfig, CoordinatorConfig, StoreConfig},
@@ -97,6 +97,7 @@ struct Inner {
     store: StoreCredentials,
     options: Options,
     running: Mutex<BTreeMap<ProcessName, Running>>,
+    starting: tokio::sync::Mutex<()>,
     // Fields drop in order: the processes end before the lock is given back.
     spawner: Spawner,
     _lock: DirLock,
@@ -146,6 +147,7 @@ impl DevCluster {
             store,
             options,
             running: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
             spawner: Spawner::new()?,
             _lock: lock,
         };
@@ -210,13 +212,23 @@ impl DevCluster {
         if let Some(run) = self.run_of(name) {
             return Ok(run);
         }
+        let running = self.spawn(name).await?;
+        self.wait_listening(name, &running).await?;
+        self.write_context()?;
+        Ok(running.process)
+    }
+
+    /// One start at a time, so that two callers never make two runs of one process.
+    async fn spawn(&self, name: &ProcessName) -> Result<Running, Failure> {
+        let _turn = self.inner.starting.lock().await;
+        if let Some(running) = self.running().get(name).filter(|r| r.exit_status().is_none()) {
+            return Ok(running.clone());
+        }
         self.write_config(name)?;
         let running = self.inner.spawner.start(name, self.launch(name)).await?;
         self.running().insert(name.clone(), running.clone());
         self.write_roster()?;
-        self.wait_listening(name, &running).await?;
-        self.write_context()?;
-        Ok(running.process)
+        Ok(running)
     }
 
     fn write_context(&self) -> Result<(), Failure> {
@@ -427,13 +439,14 @@ impl DevCluster {
         files::write(&self.layout().roster(), &text, Access::Public)
     }
 
-    /// Waits until the process has bound its ports: its `listen.json` is there, and one of them accepts.
+    /// Waits until the process listens where its `listen.json` says. That it is this process and no stranger on a kept
+    /// port is read from the kernel.
     async fn wait_listening(&self, name: &ProcessName, running: &Running) -> Result<(), Failure> {
         let listening = async {
             loop {
                 let address = Listen::read(&self.layout().listen(name))?.and_then(|l| l.main(name.part));
                 match address {
-                    Some(address) if tokio::net::TcpStream::connect(address).await.is_ok() => return Ok(()),
+                    Some(address) if sockets::listens(running.process.pid, address.port()) => return Ok(()),
                     Some(_) | None => tokio::time::sleep(POLL_INTERVAL).await,
                 }
             }

@@ -13,6 +13,7 @@ pub(crate) mod listen;
 mod lock;
 mod ready;
 mod run;
+mod sockets;
 pub(crate) mod spawn;
 pub(crate) mod spec;
 mod supervise;

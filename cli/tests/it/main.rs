@@ -2,6 +2,11 @@
 //!
 //! Tests that start processes take turns (`harness::turn`): a cluster per core would only measure the machine.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed; clippy exempts only its #[test] functions"
+)]
+
 mod bad_input;
 mod harness;
 mod orphans;

@@ -37,7 +37,7 @@ fn a_mistake_on_the_command_line_ends_with_2_and_nothing_on_stdout() {
         vec![],
     ] {
         let ran = run(&args);
-        ran.failed_with(2, &["Usage"]);
+        ran.failed_with(2, &["--help"]);
         assert_eq!(ran.stdout, "", "{args:?}");
     }
 }
