@@ -6,8 +6,10 @@
 mod banner;
 pub(crate) mod certs;
 pub(crate) mod cluster;
+mod configs;
 mod credentials;
 pub(crate) mod files;
+pub(crate) mod info;
 pub(crate) mod layout;
 pub(crate) mod listen;
 mod lock;
