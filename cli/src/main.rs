@@ -20,8 +20,6 @@ mod push;
 mod serve;
 #[cfg(feature = "server")]
 mod shutdown;
-#[cfg(test)]
-mod tests;
 
 use std::process::ExitCode;
 

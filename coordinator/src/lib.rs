@@ -1,6 +1,256 @@
-//! coordinator
+//! The coordinator: a Raft node and the API that stands before it.
+//!
+//! Starts with [`Config`], ends with [`run`]. A change comes in at `api`, is put into the log by [`propose`], applied by
+//! crate `state`, and goes out through [`watch_hub`]. Leader-only loops ([`health::monitor`], [`failover::driver`]) look at
+//! state and sessions, ask crate `policy`, and propose what it says.
+//!
+//! Absent on purpose: rules (crates `state` and `policy`), artifact bytes, and effects on anything outside.
+//! Invariants: a method that the table in [`authz`] does not list is refused; a lease is granted only as [`leases`] says.
+//!
+//! Reading order: [`config`], [`server`](crate::run), [`identity`], [`authz`], [`api`], [`sessions`], [`watch_hub`],
+//! [`leases`], [`health`], [`failover`], then [`raft`], [`propose`], [`read`], [`door_log`].
 
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod authz;
+pub mod config;
 pub mod door_log;
+pub mod error;
+mod exposition;
+pub mod failover;
+pub mod health;
+pub mod identity;
+mod join;
+mod lead;
+pub mod leases;
+pub mod listen;
+pub mod metrics;
 pub mod propose;
 pub mod raft;
 pub mod read;
+mod server;
+pub mod sessions;
+pub mod tls;
+pub mod watch_hub;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+use types::{NodeIncarnation, Principal};
+
+use crate::{
+    api::Api,
+    leases::{Leases, Renewals},
+    listen::{ListenFile, Sockets},
+    raft::{Peer, RaftConfig, RaftNode},
+    sessions::Sessions,
+    tls::Tls,
+    watch_hub::WatchHub,
+};
+pub use crate::{config::Config, error::RunError};
+
+/// How long a leader that stops waits for another one.
+const HAND_OVER: Duration = Duration::from_secs(2);
+/// How long open calls may take to end after they were told to.
+const DRAIN: Duration = Duration::from_secs(3);
+/// How often a node confirms how fresh its state is, for the age of stale reads (I2).
+const FRESHNESS: Duration = Duration::from_secs(1);
+
+/// Runs a coordinator until `shutdown`: opens the log, serves, founds or joins the cluster; at the end hands leadership
+/// over, lets open calls end, and closes the log.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    Coordinator::start(config).await?.run(shutdown).await
+}
+
+/// A coordinator whose ports are bound and whose log is open, and that serves nobody yet.
+pub struct Coordinator {
+    config: Config,
+    tls: Tls,
+    raft: RaftNode,
+    sockets: Sockets,
+}
+
+impl std::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coordinator")
+            .field("bound", &self.sockets.bound)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Coordinator {
+    /// Checks config and certificates, binds the ports, opens the log.
+    pub async fn start(config: Config) -> Result<Self, RunError> {
+        config.validate().map_err(RunError::Config)?;
+        let tls = Tls::load(&config.tls)?;
+        check_identity(&config, &tls)?;
+        std::fs::create_dir_all(&config.data_dir).map_err(|source| raft::StartError::DataDir {
+            path: config.data_dir.clone(),
+            doing: "make it",
+            source,
+        })?;
+        let sockets = listen::bind(&config)?;
+        let raft = RaftNode::start(raft_config(&config, &sockets.bound)?, dial(&tls)).await?;
+        Ok(Self {
+            config,
+            tls,
+            raft,
+            sockets,
+        })
+    }
+
+    /// Where it listens.
+    pub fn listens(&self) -> &ListenFile {
+        &self.sockets.bound
+    }
+
+    /// Where clients reach it.
+    pub fn api_endpoint(&self) -> &str {
+        &self.raft.own_peer().api_endpoint
+    }
+
+    /// Serves until `shutdown`, or until something stops by itself.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let stop = CancellationToken::new();
+        let stop_raft = CancellationToken::new();
+        let applied = self.raft.subscribe();
+        let hub = WatchHub::new(applied.after());
+        let (leases, renewals) = Leases::new(self.raft.clone());
+        let sessions = Sessions::default();
+        let api = Api::new(self.raft.clone(), hub.clone(), sessions, leases, stop.clone());
+        let reporter = tonic_health::server::HealthReporter::new();
+
+        let loops = TaskTracker::new();
+        loops.spawn(hub.run(applied, stop_raft.clone()));
+        loops.spawn(server::report_health(
+            Arc::clone(&api),
+            reporter.clone(),
+            stop.clone(),
+        ));
+        loops.spawn(freshness(Arc::clone(&api), stop.clone()));
+        spawn_leader_loops(&loops, &api, renewals, &stop);
+        if let Some(listener) = self.sockets.metrics {
+            loops.spawn(exposition::serve(Arc::clone(&api), listener, stop.clone()));
+        }
+        let mut parts: JoinSet<Result<(), RunError>> = JoinSet::new();
+        let (raft, tls, listener) = (self.raft.clone(), self.tls.clone(), self.sockets.raft);
+        let end = stop_raft.clone();
+        parts.spawn(async move { server::serve_raft(raft, &tls, listener, end).await });
+        let (shared, tls, listener) = (Arc::clone(&api), self.tls.clone(), self.sockets.api);
+        let end = stop.clone();
+        parts.spawn(async move { server::serve_api(shared, &tls, listener, reporter, end).await });
+        let joiner = join::Joiner {
+            api: Arc::clone(&api),
+            tls: self.tls,
+            incarnation: NodeIncarnation::from_u128(uuid::Uuid::now_v7().as_u128()),
+            seeds: self.config.join,
+        };
+        let end = stop.clone();
+        parts.spawn(async move { joiner.run(end).await.map_err(RunError::Join) });
+        info!(endpoint = %self.raft.own_peer().api_endpoint, "coordinator serves");
+
+        let ended = wait(&self.raft, &mut parts, &shutdown).await;
+        hand_over(&self.raft).await;
+        stop.cancel();
+        loops.close();
+        let _ = tokio::time::timeout(DRAIN, async {
+            while parts.len() > 1 && parts.join_next().await.is_some() {}
+        })
+        .await;
+        self.raft.shutdown().await;
+        stop_raft.cancel();
+        if tokio::time::timeout(DRAIN, loops.wait()).await.is_err() {
+            warn!("some loops did not end in time");
+        }
+        // What still runs are connections that did not end when told to; dropping their server closes them.
+        parts.shutdown().await;
+        ended
+    }
+}
+
+/// Waits for `shutdown`; an error says what stopped by itself.
+async fn wait(
+    raft: &RaftNode,
+    parts: &mut JoinSet<Result<(), RunError>>,
+    shutdown: &CancellationToken,
+) -> Result<(), RunError> {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            cause = raft.stopped() => return Err(RunError::Raft(cause)),
+            part = parts.join_next() => match part {
+                // The joiner ends once the cluster knows this run; the servers end only when told to.
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => return Err(error),
+                Some(Err(panicked)) => return Err(RunError::Raft(format!("a part of the server failed: {panicked}"))),
+                None => return Err(RunError::Raft("every server has ended".to_owned())),
+            },
+        }
+    }
+}
+
+fn spawn_leader_loops(loops: &TaskTracker, api: &Arc<Api>, renewals: Renewals, stop: &CancellationToken) {
+    loops.spawn(renewals.run(stop.clone()));
+    loops.spawn(health::monitor::run(Arc::clone(api), stop.clone()));
+    loops.spawn(failover::driver::run(Arc::clone(api), stop.clone()));
+}
+
+/// Another voter leads before this one stops: a hundred times shorter a gap than an election.
+async fn hand_over(raft: &RaftNode) {
+    if raft.leadership().borrow().is_leader
+        && let Err(error) = raft.transfer_leadership(None, Instant::now() + HAND_OVER).await
+    {
+        info!(%error, "leadership was not handed over");
+    }
+}
+
+async fn freshness(api: Arc<Api>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(FRESHNESS) => {}
+        }
+        // An error leaves the age growing, which is what it says.
+        let _ = api.linearize(Instant::now() + FRESHNESS).await;
+    }
+}
+
+fn check_identity(config: &Config, tls: &Tls) -> Result<(), RunError> {
+    let expected = Principal::Coordinator {
+        region: config.region.clone(),
+        node: config.node.clone(),
+    };
+    if tls.principal() == &expected {
+        return Ok(());
+    }
+    Err(RunError::Tls {
+        path: config.tls.cert.clone(),
+        problem: format!("names {}, and this config needs {expected}", tls.principal()),
+    })
+}
+
+fn raft_config(config: &Config, bound: &ListenFile) -> Result<RaftConfig, RunError> {
+    let port = |address: Option<std::net::SocketAddr>| address.map_or(0, |a| a.port());
+    let timing = config.timing().map_err(RunError::Config)?;
+    Ok(RaftConfig {
+        node: config.node.clone(),
+        region: config.region.clone(),
+        data_dir: config.data_dir.clone(),
+        api_endpoint: config.endpoint(port(bound.api)),
+        raft_endpoint: config.endpoint(port(bound.raft)),
+        bootstrap: config.bootstrap.then_some(timing),
+        timing: config.raft_timing().map_err(RunError::Config)?,
+        limits: config.raft_limits(),
+    })
+}
+
+fn dial(tls: &Tls) -> Arc<dyn raft::Dial> {
+    let client = tls.client();
+    Arc::new(move |_: &Peer, endpoint: tonic::transport::Endpoint| {
+        Ok(endpoint.tls_config(client.clone())?.connect_lazy())
+    })
+}

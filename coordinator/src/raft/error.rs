@@ -72,14 +72,14 @@ fn hint_text(leader: &Option<LeaderHint>) -> String {
 }
 
 impl ProposeError {
-    /// The refusal as it travels. Operands: `leader` and `leader_api_endpoint` where known, `retry_after_ms`.
+    /// The refusal as it travels. Operands: `leader` and `leader_api` where known, `retry_after_ms`.
     pub fn to_refusal(&self) -> Refusal {
         let message = self.to_string();
         match self {
             Self::NotLeader { leader: None } => Refusal::new(Reason::NotLeader, message),
             Self::NotLeader { leader: Some(hint) } => Refusal::new(Reason::NotLeader, message)
                 .with("leader", &hint.node)
-                .with("leader_api_endpoint", &hint.api_endpoint),
+                .with("leader_api", &hint.api_endpoint),
             Self::NoQuorum { .. } => Refusal::new(Reason::NoQuorum, message),
             Self::OutcomeUnknown { .. } => Refusal::new(Reason::OutcomeUnknown, message),
             Self::TooLarge { bytes, max } => Refusal::new(Reason::LimitExceeded, message)

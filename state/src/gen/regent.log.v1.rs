@@ -151,10 +151,8 @@ pub struct CreateModel {
     #[prost(string, tag = "2")]
     pub description: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "3")]
-    pub tags: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
+    pub tags:
+        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
     #[prost(message, optional, tag = "4")]
     pub placement: ::core::option::Option<Placement>,
 }
@@ -163,10 +161,8 @@ pub struct SetModelTags {
     #[prost(string, tag = "1")]
     pub model: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "2")]
-    pub set: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
+    pub set:
+        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "3")]
     pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint64, optional, tag = "4")]
@@ -185,10 +181,8 @@ pub struct CreateVersion {
     #[prost(string, tag = "4")]
     pub framework: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "5")]
-    pub metadata: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
+    pub metadata:
+        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CompleteUpload {
@@ -1091,10 +1085,8 @@ pub struct Model {
     #[prost(string, tag = "2")]
     pub description: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "3")]
-    pub tags: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
+    pub tags:
+        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
     #[prost(message, optional, tag = "4")]
     pub placement: ::core::option::Option<Placement>,
     #[prost(uint64, tag = "5")]
@@ -1139,10 +1131,8 @@ pub struct Version {
     #[prost(string, tag = "6")]
     pub framework: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "7")]
-    pub metadata: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
+    pub metadata:
+        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
     #[prost(uint64, tag = "8")]
     pub created_at: u64,
     #[prost(string, tag = "9")]

@@ -1,0 +1,251 @@
+//! `ClusterService`: how the coordinators stand, taking one in, settings that hold everywhere.
+
+use std::sync::Arc;
+
+use proto::{
+    convert::{primaries as conv, text},
+    v1::{self as pb, cluster_service_server::ClusterService},
+};
+use state::{Command, ControlState, Rejection};
+use tonic::{Request, Response, Status};
+use types::{
+    NodeId, NodeIncarnation, Principal, Reason, RegionId,
+    reason::Refusal,
+    region::{Endpoints, NodeKind},
+};
+
+use super::{Api, caller, fresh_request_id, status};
+use crate::{
+    authz::Caller,
+    raft::{JoinRequest, Member, Peer},
+};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Cluster(pub Arc<Api>);
+
+fn member(m: &Member) -> pb::Member {
+    pb::Member {
+        node: m.peer.node.to_string(),
+        region: m.peer.region.to_string(),
+        raft_id: m.raft_id,
+        api_endpoint: m.peer.api_endpoint.clone(),
+        raft_endpoint: m.peer.raft_endpoint.clone(),
+        voter: m.voter,
+        leader: m.leader,
+        matched_index: m.matched.unwrap_or_default().0,
+        silent_millis: m.silent_millis.unwrap_or_default(),
+    }
+}
+
+/// Bytes of this process in memory; 0 where the system does not say.
+pub(crate) fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes: Option<u64> = line.and_then(|l| l.trim().strip_suffix(" kB")?.trim().parse().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+fn settings(state: &ControlState, header: pb::ResponseHeader) -> Result<pb::Settings, Status> {
+    let cluster = state.cluster().ok_or_else(|| {
+        status(Refusal::new(
+            Reason::ClusterState,
+            "the cluster is not bootstrapped",
+        ))
+    })?;
+    Ok(pb::Settings {
+        header: Some(header),
+        timing: Some((&cluster.timing).into()),
+        generation: cluster.generation,
+        feature_level: cluster.feature_level,
+    })
+}
+
+impl Api {
+    /// Enters a coordinator's region and run into the registry, as far as they are not there yet.
+    pub(crate) async fn register_coordinator(
+        &self,
+        caller: &Caller,
+        peer: &Peer,
+        incarnation: NodeIncarnation,
+    ) -> Result<(), Status> {
+        let region = Command::RegisterRegion {
+            region: peer.region.clone(),
+        };
+        let node = Command::RegisterNode {
+            node: peer.node.clone(),
+            region: peer.region.clone(),
+            kind: NodeKind::Coordinator,
+            incarnation,
+            endpoints: Endpoints {
+                api: peer.api_endpoint.clone(),
+                raft: peer.raft_endpoint.clone(),
+                ..Endpoints::default()
+            },
+        };
+        self.register(caller, &peer.region, &peer.node, [region, node])
+            .await
+    }
+
+    /// Proposes a region, if it is new, and a run of a node, if it is not the one that the registry has.
+    pub(crate) async fn register(
+        &self,
+        caller: &Caller,
+        region: &RegionId,
+        node: &NodeId,
+        [region_command, node_command]: [Command; 2],
+    ) -> Result<(), Status> {
+        if self.raft.read(|s| s.region(region).is_none()) {
+            self.propose_own(caller, region_command).await?;
+        }
+        if self.raft.read(|s| !has_run(s, node, &node_command)) {
+            self.propose_own(caller, node_command).await?;
+        }
+        Ok(())
+    }
+
+    /// Proposes for a caller what follows from the call itself. Somebody else's equal success is one too.
+    async fn propose_own(&self, caller: &Caller, command: Command) -> Result<(), Status> {
+        let actor = caller.principal.clone();
+        let proposed = self
+            .raft
+            .propose(actor, fresh_request_id(), command, caller.deadline)
+            .await;
+        match proposed.map_err(|e| self.refuse(&e))?.outcome {
+            Ok(_) | Err(Rejection::AlreadyExists { .. }) => Ok(()),
+            Err(rejection) => Err(status(rejection.to_refusal())),
+        }
+    }
+}
+
+/// Whether the registry has exactly this run, up and with these endpoints: then nothing is proposed.
+fn has_run(state: &ControlState, node: &NodeId, command: &Command) -> bool {
+    let Command::RegisterNode {
+        incarnation,
+        endpoints,
+        kind,
+        region,
+        ..
+    } = command
+    else {
+        return false;
+    };
+    state.node(node).is_some_and(|known| {
+        known.incarnation == *incarnation
+            && &known.endpoints == endpoints
+            && known.kind == *kind
+            && &known.region == region
+            && known.status == types::region::NodeStatus::Up
+    })
+}
+
+fn join_request(principal: &Principal, r: &pb::JoinRequest) -> Result<JoinRequest, Status> {
+    let node = text("node", &r.node).map_err(status)?;
+    let region = text("region", &r.region).map_err(status)?;
+    let claimed = Principal::Coordinator {
+        region: RegionId::clone(&region),
+        node: NodeId::clone(&node),
+    };
+    if &claimed != principal {
+        let why = format!("{principal} asks to be taken in as {claimed}");
+        return Err(status(
+            Refusal::new(Reason::PermissionDenied, why).with("actor", principal),
+        ));
+    }
+    let cluster_id = match r.cluster_id.as_str() {
+        "" => None,
+        id => Some(text("cluster_id", id).map_err(status)?),
+    };
+    Ok(JoinRequest {
+        peer: Peer {
+            node,
+            region,
+            raft_endpoint: r.raft_endpoint.clone(),
+            api_endpoint: r.api_endpoint.clone(),
+        },
+        cluster_id,
+    })
+}
+
+#[tonic::async_trait]
+impl ClusterService for Cluster {
+    async fn get_status(&self, _request: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {
+        let status = self.0.raft.status();
+        let leader = status.leader.as_ref();
+        Ok(Response::new(pb::GetStatusResponse {
+            header: Some(self.0.header(status.applied)),
+            node: status.node.to_string(),
+            region: self.0.raft.own_peer().region.to_string(),
+            term: status.term,
+            raft_state: status.role.as_str().to_owned(),
+            leader_node: leader.map(|l| l.node.to_string()).unwrap_or_default(),
+            leader_api_endpoint: leader.map(|l| l.api_endpoint.clone()).unwrap_or_default(),
+            members: status.members.iter().map(member).collect(),
+            last_log_index: status.last_log.0,
+            applied_index: status.applied.0,
+            snapshot_index: status.snapshot.0,
+            has_quorum: status.has_quorum,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            sessions: u32::try_from(self.0.sessions.open_count()).unwrap_or(u32::MAX),
+            resident_bytes: resident_bytes(),
+        }))
+    }
+
+    async fn join(&self, request: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let join = join_request(&caller.principal, &r)?;
+        let incarnation = text("incarnation", &r.incarnation).map_err(status)?;
+        self.0.require_leader()?;
+        let peer = join.peer.clone();
+        let members = self.0.raft.add_member(join, caller.deadline).await;
+        let members = members.map_err(|e| status(e.to_refusal()))?;
+        self.0.register_coordinator(&caller, &peer, incarnation).await?;
+        Ok(Response::new(pb::JoinResponse {
+            header: Some(self.0.header(self.0.raft.status().applied)),
+            members: members.iter().map(member).collect(),
+        }))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<pb::TransferLeadershipRequest>,
+    ) -> Answer<pb::TransferLeadershipResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let to = match r.to_node.as_str() {
+            "" => None,
+            node => Some(text("to_node", node).map_err(status)?),
+        };
+        let transferred = self.0.raft.transfer_leadership(to, caller.deadline).await;
+        let leader = transferred.map_err(|e| self.0.refuse(&e))?;
+        Ok(Response::new(pb::TransferLeadershipResponse {
+            leader_node: leader.node.to_string(),
+        }))
+    }
+
+    async fn get_settings(&self, request: Request<pb::GetSettingsRequest>) -> Answer<pb::Settings> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let (header, found) = self
+            .0
+            .read(&caller, r.read, |s| settings(s, pb::ResponseHeader::default()))
+            .await?;
+        Ok(Response::new(pb::Settings {
+            header: Some(header),
+            ..found?
+        }))
+    }
+
+    async fn set_timing(&self, request: Request<pb::SetTimingRequest>) -> Answer<pb::Settings> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let command = Command::SetTiming {
+            timing: conv::timing(r.timing).map_err(status)?,
+        };
+        let done = self.0.propose(&caller, &r.request_id, command).await?;
+        Ok(Response::new(self.0.raft.read(|s| settings(s, done.header))?))
+    }
+}

@@ -1,0 +1,388 @@
+//! `PrimaryService`: roles, plans, leases, fences.
+
+use std::sync::Arc;
+
+use policy::fence::{self, Confirmation};
+use proto::{
+    convert::{invalid, primaries as conv, regions, text},
+    v1::{self as pb, primary_service_server::PrimaryService},
+};
+use state::{Command, ControlState, Reply, StepOutcome};
+use tonic::{Request, Response, Status};
+use types::{
+    FencingToken, Holder, PlanId, Principal, Reason, RegionId, RoleName,
+    plan::{PlanKind, PlanRecord},
+    reason::Refusal,
+    region::NodeKind,
+    role::{FailoverMode, RoleRecord},
+};
+
+use super::{Api, Committed, caller, list, not_found, require_agent, status};
+use crate::authz::Caller;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Primaries(pub Arc<Api>);
+
+fn role_of<'a>(state: &'a ControlState, role: &RoleName) -> Result<&'a RoleRecord, Status> {
+    state
+        .role(role)
+        .ok_or_else(|| not_found(Reason::RoleNotFound, "role", role))
+}
+
+fn plan_of(state: &ControlState, plan: PlanId) -> Result<pb::Plan, Status> {
+    let found = state.plan(plan).map(Into::into);
+    found.ok_or_else(|| not_found(Reason::PlanNotFound, "plan", plan))
+}
+
+fn candidates(names: &[String]) -> Result<Vec<RegionId>, Status> {
+    let parsed = names.iter().map(|name| text("candidates", name));
+    parsed.collect::<Result<_, _>>().map_err(status)
+}
+
+/// Remembered plans that match, newest first, before `start`; and the one to go on before.
+fn plan_page(
+    state: &ControlState,
+    role: Option<&RoleName>,
+    start: Option<PlanId>,
+    size: usize,
+) -> (Vec<pb::Plan>, Option<PlanId>) {
+    let all = state.plans(None, usize::MAX).items;
+    let wanted =
+        |p: &&PlanRecord| role.is_none_or(|role| &p.role == role) && start.is_none_or(|start| p.plan < start);
+    let mut matching = all.into_iter().rev().filter(wanted).peekable();
+    let items: Vec<_> = matching.by_ref().take(size).collect();
+    let next = matching.peek().and_then(|_| items.last()).map(|p| p.plan);
+    (items.into_iter().map(Into::into).collect(), next)
+}
+
+/// That the token is the caller's own: its agent's region and node. The run is checked against the committed holder.
+fn own_token(caller: &Caller, token: Option<pb::FencingToken>) -> Result<FencingToken, Status> {
+    let token = regions::token(token).map_err(status)?;
+    let (region, node) = require_agent(&caller.principal)?;
+    if region != &token.holder.region || node != &token.holder.node {
+        let why = format!("the token of {} was shown by {}", token.holder, caller.principal);
+        let refusal = Refusal::new(Reason::PermissionDenied, why)
+            .with("holder", &token.holder)
+            .with("actor", &caller.principal);
+        return Err(status(refusal));
+    }
+    Ok(token)
+}
+
+/// Whom a switchover to `region` would give the role to: its first agent that qualifies, by name.
+fn switchover_target(state: &ControlState, role: &RoleRecord, region: &RegionId) -> Result<Holder, Status> {
+    if state.region(region).is_none() {
+        return Err(not_found(Reason::RegionNotFound, "region", region));
+    }
+    if let Some(holder) = role.holder.as_ref().filter(|h| &h.region == region) {
+        let why = format!("{holder} of {region} holds {} already", role.role);
+        return Err(status(Refusal::new(Reason::TargetNotQualified, why)));
+    }
+    let mut unmet = Vec::new();
+    let agents = state
+        .nodes()
+        .filter(|n| n.kind == NodeKind::Agent && &n.region == region);
+    for node in agents {
+        let agent = Holder {
+            region: node.region.clone(),
+            node: node.node.clone(),
+            incarnation: node.incarnation,
+        };
+        let target = state.target_view(role, &agent);
+        match policy::failover::qualified(&target) {
+            Ok(()) => return Ok(target.target),
+            Err(reasons) => {
+                let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
+                unmet.push(format!("{}: {}", target.target, reasons.join(", ")));
+            }
+        }
+    }
+    if unmet.is_empty() {
+        unmet.push(format!("{region} has no agent"));
+    }
+    let why = format!("{region} cannot take {}: {}", role.role, unmet.join("; "));
+    Err(status(
+        Refusal::new(Reason::TargetNotQualified, why).with("unmet", unmet.join("; ")),
+    ))
+}
+
+impl Primaries {
+    async fn change_role(
+        &self,
+        caller: &Caller,
+        request_id: &str,
+        role: &RoleName,
+        command: Command,
+    ) -> Answer<pb::RoleResponse> {
+        let done = self.0.propose(caller, request_id, command).await?;
+        let record = self.0.raft.read(|s| role_of(s, role).map(Into::into))?;
+        Ok(Response::new(pb::RoleResponse {
+            header: Some(done.header),
+            role: Some(record),
+        }))
+    }
+
+    fn plan_answer(&self, done: Committed, plan: PlanId) -> Answer<pb::PlanResponse> {
+        let plan = self.0.raft.read(|s| plan_of(s, plan))?;
+        Ok(Response::new(pb::PlanResponse {
+            header: Some(done.header),
+            plan: Some(plan),
+        }))
+    }
+
+    /// That a report comes from the plan's target.
+    fn check_reporter(&self, principal: &Principal, plan: PlanId) -> Result<(), Status> {
+        let (region, node) = require_agent(principal)?;
+        self.0.raft.read(|s| {
+            let record = s
+                .plan(plan)
+                .ok_or_else(|| not_found(Reason::PlanNotFound, "plan", plan))?;
+            if &record.target.region == region && &record.target.node == node {
+                return Ok(());
+            }
+            let why = format!(
+                "{principal} is not the target of plan {plan}: {} is",
+                record.target
+            );
+            Err(status(
+                Refusal::new(Reason::PermissionDenied, why).with("actor", principal),
+            ))
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl PrimaryService for Primaries {
+    async fn list_roles(&self, request: Request<pb::ListRolesRequest>) -> Answer<pb::ListRolesResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let (header, roles) = self
+            .0
+            .read(&caller, r.read, |s| s.roles().map(Into::into).collect())
+            .await?;
+        Ok(Response::new(pb::ListRolesResponse {
+            header: Some(header),
+            roles,
+        }))
+    }
+
+    async fn get_role(&self, request: Request<pb::GetRoleRequest>) -> Answer<pb::RoleResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let role = text("role", &r.role).map_err(status)?;
+        let (header, found) = self
+            .0
+            .read(&caller, r.read, |s| role_of(s, &role).map(Into::into))
+            .await?;
+        Ok(Response::new(pb::RoleResponse {
+            header: Some(header),
+            role: Some(found?),
+        }))
+    }
+
+    async fn create_role(&self, request: Request<pb::CreateRoleRequest>) -> Answer<pb::RoleResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let role: RoleName = text("role", &r.role).map_err(status)?;
+        let timing = r.timing.map(|t| conv::timing(Some(t))).transpose();
+        let mode = match r.mode {
+            0 => FailoverMode::Automatic,
+            mode => conv::mode(mode, 0).map_err(status)?,
+        };
+        let command = Command::CreateRole {
+            role: role.clone(),
+            candidates: candidates(&r.candidates)?,
+            mode,
+            timing: timing.map_err(status)?,
+        };
+        self.change_role(&caller, &r.request_id, &role, command).await
+    }
+
+    async fn set_role_mode(&self, request: Request<pb::SetRoleModeRequest>) -> Answer<pb::RoleResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let role: RoleName = text("role", &r.role).map_err(status)?;
+        let command = Command::SetRoleMode {
+            role: role.clone(),
+            mode: conv::mode(r.mode, r.paused_until_millis).map_err(status)?,
+        };
+        self.change_role(&caller, &r.request_id, &role, command).await
+    }
+
+    async fn set_role_timing(&self, request: Request<pb::SetRoleTimingRequest>) -> Answer<pb::RoleResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let role: RoleName = text("role", &r.role).map_err(status)?;
+        let command = Command::SetRoleTiming {
+            role: role.clone(),
+            timing: conv::timing(r.timing).map_err(status)?,
+        };
+        self.change_role(&caller, &r.request_id, &role, command).await
+    }
+
+    async fn set_role_candidates(
+        &self,
+        request: Request<pb::SetRoleCandidatesRequest>,
+    ) -> Answer<pb::RoleResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let role: RoleName = text("role", &r.role).map_err(status)?;
+        let command = Command::SetRoleCandidates {
+            role: role.clone(),
+            candidates: candidates(&r.candidates)?,
+        };
+        self.change_role(&caller, &r.request_id, &role, command).await
+    }
+
+    async fn switchover(&self, request: Request<pb::SwitchoverRequest>) -> Answer<pb::PlanResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let role: RoleName = text("role", &r.role).map_err(status)?;
+        let region: RegionId = text("to_region", &r.to_region).map_err(status)?;
+        self.0.require_leader()?;
+        let (epoch, kind, target) = self.0.raft.read(|s| {
+            let record = role_of(s, &role)?;
+            let kind = if record.holder.is_some() {
+                PlanKind::Switchover
+            } else {
+                PlanKind::Assign
+            };
+            let epoch = match r.expected_epoch {
+                0 => record.epoch,
+                shown => types::Epoch::from_u64(shown),
+            };
+            Ok::<_, Status>((epoch, kind, switchover_target(s, record, &region)?))
+        })?;
+        let command = Command::StartPlan {
+            role,
+            kind,
+            target,
+            trigger: format!("asked for by {}: move to {region}", caller.principal),
+            expected_epoch: epoch,
+        };
+        let done = self.0.propose(&caller, &r.request_id, command).await?;
+        let Reply::Plan { plan } = done.reply else {
+            let message = format!("apply answered with another kind of reply: {:?}", done.reply);
+            return Err(status(Refusal::new(Reason::Internal, message)));
+        };
+        self.plan_answer(done, plan)
+    }
+
+    async fn get_plan(&self, request: Request<pb::GetPlanRequest>) -> Answer<pb::PlanResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let (header, found) = self
+            .0
+            .read(&caller, r.read, |s| plan_of(s, PlanId(r.plan)))
+            .await?;
+        Ok(Response::new(pb::PlanResponse {
+            header: Some(header),
+            plan: Some(found?),
+        }))
+    }
+
+    async fn list_plans(&self, request: Request<pb::ListPlansRequest>) -> Answer<pb::ListPlansResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let role: Option<RoleName> = match r.role.as_str() {
+            "" => None,
+            role => Some(text("role", role).map_err(status)?),
+        };
+        let start = list::position::<PlanId>(&r.page_token)?;
+        let size = list::page_size(r.page_size);
+        let (header, (plans, next)) = self
+            .0
+            .read(&caller, r.read, |s| plan_page(s, role.as_ref(), start, size))
+            .await?;
+        Ok(Response::new(pb::ListPlansResponse {
+            header: Some(header),
+            plans,
+            next_page_token: list::token(next),
+        }))
+    }
+
+    async fn report_step(&self, request: Request<pb::ReportStepRequest>) -> Answer<pb::PlanResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let plan = PlanId(r.plan);
+        let step = conv::step_kind_from_pb(r.step).map_err(status)?;
+        if !step.runs_in_agent() {
+            return Err(status(invalid("step", format!("{step} is not an agent's"))));
+        }
+        // The leader's state is the one that has the plan; a follower answers with the hint instead of "no such plan".
+        self.0.require_leader()?;
+        self.check_reporter(&caller.principal, plan)?;
+        let outcome = if r.done {
+            StepOutcome::Done {
+                detail: r.detail,
+                doors: r.doors.into_iter().map(conv::door_claim).collect(),
+            }
+        } else {
+            StepOutcome::Failed { detail: r.detail }
+        };
+        let command = Command::FinishStep {
+            plan,
+            step,
+            attempt: r.attempt,
+            outcome,
+        };
+        let done = self.0.propose(&caller, &r.request_id, command).await?;
+        self.plan_answer(done, plan)
+    }
+
+    async fn renew_lease(&self, request: Request<pb::RenewLeaseRequest>) -> Answer<pb::RenewLeaseResponse> {
+        let caller = caller(&request)?;
+        let token = own_token(&caller, request.into_inner().token)?;
+        let renewed = self.0.leases.renew(token, caller.received, caller.deadline).await;
+        let (revision, grant) = renewed.map_err(status)?;
+        let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        Ok(Response::new(pb::RenewLeaseResponse {
+            header: Some(self.0.header(revision)),
+            ttl_millis: millis(grant.ttl),
+            renew_interval_millis: millis(grant.renew_interval),
+            drain_margin_millis: millis(grant.drain_margin),
+        }))
+    }
+
+    async fn release_lease(
+        &self,
+        request: Request<pb::ReleaseLeaseRequest>,
+    ) -> Answer<pb::ReleaseLeaseResponse> {
+        let caller = caller(&request)?;
+        let token = own_token(&caller, request.into_inner().token)?;
+        let leases = &self.0.leases;
+        let revision = leases.release(token, caller.deadline).await.map_err(status)?;
+        Ok(Response::new(pb::ReleaseLeaseResponse {
+            header: Some(self.0.header(revision)),
+        }))
+    }
+
+    async fn check_fence(&self, request: Request<pb::CheckFenceRequest>) -> Answer<pb::CheckFenceResponse> {
+        let caller = caller(&request)?;
+        let token = regions::token(request.into_inner().token).map_err(status)?;
+        let (header, found) = self
+            .0
+            .read(&caller, None, |s| {
+                let role = role_of(s, &token.role)?;
+                let cluster_id = s.cluster().map(|c| c.cluster_id).ok_or_else(|| {
+                    status(Refusal::new(
+                        Reason::ClusterState,
+                        "the cluster is not bootstrapped",
+                    ))
+                })?;
+                Ok::<_, Status>((role.clone(), fence::confirm(role, cluster_id, &token)))
+            })
+            .await?;
+        let (role, confirmation) = found?;
+        Ok(Response::new(pb::CheckFenceResponse {
+            header: Some(header),
+            current: matches!(confirmation, Confirmation::Current),
+            reserved: matches!(confirmation, Confirmation::Reserved),
+            current_epoch: role.epoch.as_u64(),
+            current_holder: role.holder.as_ref().map(Into::into),
+        }))
+    }
+}

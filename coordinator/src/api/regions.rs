@@ -1,0 +1,99 @@
+//! `RegionService`: regions, nodes, and the stores that agents attach.
+
+use std::sync::Arc;
+
+use proto::{
+    convert::{regions as conv, text},
+    v1::{self as pb, region_service_server::RegionService},
+};
+use state::Command;
+use tonic::{Request, Response, Status};
+use types::{Reason, RegionId, reason::Refusal};
+
+use super::{Api, caller, not_found, require_agent, status};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Regions(pub Arc<Api>);
+
+#[tonic::async_trait]
+impl RegionService for Regions {
+    async fn list_regions(
+        &self,
+        request: Request<pb::ListRegionsRequest>,
+    ) -> Answer<pb::ListRegionsResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let (header, regions) = self
+            .0
+            .read(&caller, r.read, |s| s.regions().map(Into::into).collect())
+            .await?;
+        Ok(Response::new(pb::ListRegionsResponse {
+            header: Some(header),
+            regions,
+        }))
+    }
+
+    async fn get_region(&self, request: Request<pb::GetRegionRequest>) -> Answer<pb::GetRegionResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let region: RegionId = text("region", &r.region).map_err(status)?;
+        let (header, found) = self
+            .0
+            .read(&caller, r.read, |s| s.region(&region).map(Into::into))
+            .await?;
+        let missing = || not_found(Reason::RegionNotFound, "region", &region);
+        Ok(Response::new(pb::GetRegionResponse {
+            header: Some(header),
+            region: Some(found.ok_or_else(missing)?),
+        }))
+    }
+
+    async fn list_nodes(&self, request: Request<pb::ListNodesRequest>) -> Answer<pb::ListNodesResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let region: Option<RegionId> = match r.region.as_str() {
+            "" => None,
+            region => Some(text("region", region).map_err(status)?),
+        };
+        let (header, nodes) = self
+            .0
+            .read(&caller, r.read, |s| {
+                let wanted = s
+                    .nodes()
+                    .filter(|n| region.as_ref().is_none_or(|r| r == &n.region));
+                wanted.map(Into::into).collect()
+            })
+            .await?;
+        Ok(Response::new(pb::ListNodesResponse {
+            header: Some(header),
+            nodes,
+        }))
+    }
+
+    async fn attach_store(&self, request: Request<pb::AttachStoreRequest>) -> Answer<pb::GetRegionResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let region: RegionId = text("region", &r.region).map_err(status)?;
+        let (own, _) = require_agent(&caller.principal)?;
+        if own != &region {
+            let why = format!(
+                "{} attaches the store of {own}, not of {region}",
+                caller.principal
+            );
+            return Err(status(Refusal::new(Reason::PermissionDenied, why)));
+        }
+        let command = Command::AttachStore {
+            region: region.clone(),
+            store: conv::store(r.store).map_err(status)?,
+        };
+        let done = self.0.propose(&caller, &r.request_id, command).await?;
+        let record = self.0.raft.read(|s| s.region(&region).map(Into::into));
+        Ok(Response::new(pb::GetRegionResponse {
+            header: Some(done.header),
+            region: Some(record.ok_or_else(|| not_found(Reason::RegionNotFound, "region", &region))?),
+        }))
+    }
+}

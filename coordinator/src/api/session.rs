@@ -1,0 +1,217 @@
+//! `SessionService`: an agent's live tie to the leader.
+//!
+//! The stream is a state machine that is polled by its connection: no task, no queue. An agent that does not read its
+//! answers is not read either, and looks silent, which is what it is.
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _, stream};
+use proto::{
+    convert::{invalid, regions, text},
+    v1::{self as pb, session_service_server::SessionService},
+};
+use state::Command;
+use tokio::{sync::watch, time::Instant};
+use tonic::{Request, Response, Status, Streaming};
+use types::{
+    Holder, ModelVersion, NodeIncarnation, Reason, VersionKey,
+    reason::Refusal,
+    region::{Endpoints, NodeKind},
+};
+
+use super::{Api, caller, require_agent, status};
+use crate::{
+    authz::Caller,
+    raft::{Leadership, ProposeError},
+    sessions::{Probe, Report, Session},
+};
+
+/// Versions and probes that a heartbeat may carry; one region has one probe, and no node serves this many models.
+const LOADED_MAX: usize = 10_000;
+const PROBES_MAX: usize = 1_000;
+/// How long a new session's registration may take.
+const HELLO: std::time::Duration = std::time::Duration::from_secs(10);
+/// A stream that says nothing for this long is ended; its node was counted as silent long before.
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Sessions(pub Arc<Api>);
+
+type Answers = stream::BoxStream<'static, Result<pb::SessionResponse, Status>>;
+
+#[tonic::async_trait]
+impl SessionService for Sessions {
+    type SessionStream = Answers;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::SessionRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let caller = caller(&request)?;
+        let since = self.0.require_leader()?;
+        let tie = Tie {
+            api: Arc::clone(&self.0),
+            caller,
+            inbound: request.into_inner(),
+            leadership: self.0.raft.leadership(),
+            since,
+            session: None,
+        };
+        Ok(Response::new(tie.into_stream().boxed()))
+    }
+}
+
+struct Tie {
+    api: Arc<Api>,
+    caller: Caller,
+    inbound: Streaming<pb::SessionRequest>,
+    leadership: watch::Receiver<Leadership>,
+    since: Instant,
+    session: Option<Session>,
+}
+
+impl Tie {
+    /// Answers until the first error, which ends it.
+    fn into_stream(self) -> impl Stream<Item = Result<pb::SessionResponse, Status>> {
+        stream::unfold(Some(self), |tie| async move {
+            let mut tie = tie?;
+            match tie.next().await {
+                Ok(Some(answer)) => Some((Ok(answer), Some(tie))),
+                Ok(None) => None,
+                Err(status) => Some((Err(status), None)),
+            }
+        })
+    }
+
+    async fn next(&mut self) -> Result<Option<pb::SessionResponse>, Status> {
+        let shutdown = self.api.shutdown.clone();
+        let message = tokio::select! {
+            () = shutdown.cancelled() => {
+                return Err(status(Refusal::new(Reason::NotServing, "this coordinator is stopping")));
+            }
+            lost = lost(&mut self.leadership, self.since) => return Err(self.api.refuse(&lost)),
+            message = tokio::time::timeout(SILENCE, self.inbound.message()) => message,
+        };
+        let silent = |_| {
+            status(Refusal::new(
+                Reason::Unreachable,
+                "the session was silent for too long",
+            ))
+        };
+        let Some(message) = message.map_err(silent)?? else {
+            return Ok(None);
+        };
+        let answer = match message.message {
+            Some(pb::session_request::Message::Hello(hello)) => self.hello(hello).await?,
+            Some(pb::session_request::Message::Heartbeat(beat)) => self.heartbeat(beat)?,
+            None => return Err(status(invalid("message", "is missing"))),
+        };
+        Ok(Some(pb::SessionResponse {
+            message: Some(answer),
+        }))
+    }
+
+    async fn hello(&mut self, hello: pb::Hello) -> Result<pb::session_response::Message, Status> {
+        let (region, node) = require_agent(&self.caller.principal)?;
+        if hello.region != region.as_str() || hello.node != node.as_str() {
+            let why = format!(
+                "{} says that it is {}/{}",
+                self.caller.principal, hello.region, hello.node
+            );
+            return Err(status(Refusal::new(Reason::PermissionDenied, why)));
+        }
+        let (region, node) = (region.clone(), node.clone());
+        let incarnation: NodeIncarnation = text("incarnation", &hello.incarnation).map_err(status)?;
+        let endpoints: Endpoints = regions::endpoints(hello.endpoints).map_err(status)?;
+        let commands = [
+            Command::RegisterRegion {
+                region: region.clone(),
+            },
+            Command::RegisterNode {
+                node: node.clone(),
+                region: region.clone(),
+                kind: NodeKind::Agent,
+                incarnation,
+                endpoints,
+            },
+        ];
+        let caller = Caller {
+            deadline: Instant::now() + HELLO,
+            ..self.caller.clone()
+        };
+        // A fresh leader may not have applied yet what its predecessor acknowledged: then nothing new is proposed twice.
+        self.api.linearize(caller.deadline).await?;
+        self.api.register(&caller, &region, &node, commands).await?;
+        let agent = Holder {
+            region,
+            node,
+            incarnation,
+        };
+        self.session = Some(self.api.sessions.open(self.since, agent, Instant::now()));
+        crate::metrics::set_sessions(self.api.sessions.open_count());
+        let (revision, timing) = self.api.raft.read_at(|s| s.cluster().map(|c| (&c.timing).into()));
+        Ok(pb::session_response::Message::Welcome(pb::Welcome {
+            cluster_id: self.api.header(revision).cluster_id,
+            timing,
+            revision: revision.0,
+        }))
+    }
+
+    fn heartbeat(&mut self, beat: pb::Heartbeat) -> Result<pb::session_response::Message, Status> {
+        let session = self.session.as_ref();
+        let session = session.ok_or_else(|| status(invalid("message", "a session begins with a hello")))?;
+        let sequence = beat.sequence;
+        if !session.heard(report(beat)?, Instant::now()) {
+            let why = "another session of this node has taken its place";
+            return Err(status(Refusal::new(Reason::IllegalTransition, why)));
+        }
+        let timing = self.api.raft.read(|s| s.cluster().map(|c| (&c.timing).into()));
+        Ok(pb::session_response::Message::Ack(pb::HeartbeatAck {
+            sequence,
+            timing,
+        }))
+    }
+}
+
+/// Completes once this node no longer leads as it did since `since`.
+async fn lost(leadership: &mut watch::Receiver<Leadership>, since: Instant) -> ProposeError {
+    let ended = leadership.wait_for(|l| l.since != Some(since)).await;
+    ended.map_or_else(
+        |_| ProposeError::NotServing {
+            detail: "it has stopped".to_owned(),
+        },
+        |now| ProposeError::NotLeader {
+            leader: now.leader.clone(),
+        },
+    )
+}
+
+fn report(beat: pb::Heartbeat) -> Result<Report, Status> {
+    if beat.loaded.len() > LOADED_MAX || beat.probes.len() > PROBES_MAX {
+        return Err(status(Refusal::new(
+            Reason::LimitExceeded,
+            "a heartbeat of too many parts",
+        )));
+    }
+    let loaded = beat.loaded.iter().map(|l| {
+        Ok(VersionKey {
+            model: text("loaded.model", &l.model)?,
+            version: ModelVersion(l.version),
+        })
+    });
+    let probes = beat.probes.into_iter().map(|p| {
+        Ok(Probe {
+            region: text("probes.region", &p.region)?,
+            node: text("probes.node", &p.node)?,
+            consecutive_failures: p.consecutive_failures,
+            error: p.error.chars().take(300).collect(),
+        })
+    });
+    Ok(Report {
+        ready: beat.ready,
+        not_ready_reason: beat.not_ready_reason.chars().take(300).collect(),
+        loaded: loaded.collect::<Result<_, Refusal>>().map_err(status)?,
+        probes: probes.collect::<Result<_, Refusal>>().map_err(status)?,
+    })
+}

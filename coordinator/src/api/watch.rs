@@ -1,0 +1,294 @@
+//! `WatchService`: everything at one revision, then every event after it. Works on any coordinator.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt as _, stream};
+use proto::{
+    convert::{text, watch::Resource},
+    v1::{self as pb, watch_service_server::WatchService},
+};
+use state::{ControlState, Event};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tonic::{Request, Response, Status};
+use types::{
+    ClusterId, ModelVersion, Principal, Reason, Revision, RoleName, UnixMillis,
+    epoch::Holder,
+    model::AliasRecord,
+    plan::{PlanKind, PlanRecord, PlanState},
+    reason::Refusal,
+    replica::{ReplicaRecord, ReplicaState},
+    units::ByteCount,
+};
+
+use super::{Api, caller, status};
+use crate::{
+    metrics::Watcher,
+    watch_hub::{Batch, Next},
+};
+
+/// Resources of one chunk of a list.
+const CHUNK: usize = 200;
+/// How often a watch says up to which revision nothing happened, while nothing happens.
+const BOOKMARK: Duration = Duration::from_secs(1);
+/// Streams that are open at once on one coordinator.
+const WATCHERS_MAX: usize = 1_000;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Watches {
+    api: Arc<Api>,
+    open: Arc<Semaphore>,
+}
+
+impl Watches {
+    /// With its bound on open streams.
+    pub fn new(api: Arc<Api>) -> Self {
+        Self {
+            api,
+            open: Arc::new(Semaphore::new(WATCHERS_MAX)),
+        }
+    }
+
+    fn permit(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.open).try_acquire_owned().map_err(|_| {
+            let why = format!("{WATCHERS_MAX} watches are open");
+            status(Refusal::new(Reason::Overloaded, why).with("retry_after_ms", 1_000))
+        })
+    }
+
+    /// That a watch continues a list of this very cluster (I7).
+    fn check_cluster(&self, shown: &str) -> Result<(), Status> {
+        let shown: ClusterId = text("cluster_id", shown).map_err(status)?;
+        match self.api.raft.cluster_id() {
+            Some(own) if own == shown => Ok(()),
+            Some(own) => Err(status(
+                Refusal::new(
+                    Reason::WrongCluster,
+                    format!("a watch of cluster {shown} was asked of cluster {own}"),
+                )
+                .with("shown", shown)
+                .with("current", own),
+            )),
+            None => Err(status(Refusal::new(
+                Reason::NotServing,
+                "this coordinator has joined no cluster yet",
+            ))),
+        }
+    }
+}
+
+type Chunks = stream::BoxStream<'static, Result<pb::ListChunk, Status>>;
+type Responses = stream::BoxStream<'static, Result<pb::WatchResponse, Status>>;
+
+#[tonic::async_trait]
+impl WatchService for Watches {
+    type ListStream = Chunks;
+    type WatchStream = Responses;
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Chunks>, Status> {
+        let caller = caller(&request)?;
+        let permit = self.permit()?;
+        let options = request.into_inner().read;
+        let (header, resources) = self.api.read(&caller, options, everything).await?;
+        Ok(Response::new(chunks(header, resources, permit).boxed()))
+    }
+
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Responses>, Status> {
+        let caller = caller(&request)?;
+        let permit = self.permit()?;
+        let r = request.into_inner();
+        self.check_cluster(&r.cluster_id)?;
+        let after = Revision(r.after_revision);
+        let mut last = self.api.hub.last();
+        if *last.borrow_and_update() < after {
+            // The start was read from another coordinator, which is ahead of this one; or it is nonsense.
+            let newest = self.api.linearize(caller.deadline).await?;
+            if newest >= after {
+                let _ = tokio::time::timeout_at(caller.deadline, last.wait_for(|seen| *seen >= after)).await;
+            }
+        }
+        self.api.hub.next(after).map_err(status)?;
+        let watching = Watching {
+            api: Arc::clone(&self.api),
+            position: after,
+            last,
+            _open: (permit, Watcher::open()),
+        };
+        Ok(Response::new(watching.into_stream().boxed()))
+    }
+}
+
+/// The whole state, cloned in one look; conversion to the wire comes later, chunk by chunk.
+fn everything(state: &ControlState) -> Vec<Resource> {
+    let mut all: Vec<Resource> = Vec::new();
+    all.extend(state.cluster().map(|c| Resource::Timing(c.timing.clone())));
+    all.extend(state.regions().cloned().map(Resource::Region));
+    all.extend(state.nodes().cloned().map(Resource::Node));
+    let models = state.models(None, usize::MAX).items;
+    all.extend(models.into_iter().cloned().map(Resource::Model));
+    all.extend(state.all_versions().cloned().map(Resource::Version));
+    all.extend(state.all_aliases().cloned().map(Resource::Alias));
+    let replicas = state.replicas(None, usize::MAX).items;
+    all.extend(replicas.into_iter().cloned().map(Resource::Replica));
+    all.extend(state.roles().cloned().map(|r| Resource::Role(Box::new(r))));
+    let plans = state.plans(None, usize::MAX).items;
+    all.extend(plans.into_iter().cloned().map(|p| Resource::Plan(Box::new(p))));
+    all
+}
+
+fn chunks(
+    header: pb::ResponseHeader,
+    resources: Vec<Resource>,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<pb::ListChunk, Status>> {
+    let rest = Some((resources.into_iter().peekable(), permit));
+    stream::unfold(rest, move |rest| {
+        let header = header.clone();
+        async move {
+            let (mut rest, permit) = rest?;
+            let chunk = pb::ListChunk {
+                header: Some(header),
+                resources: rest.by_ref().take(CHUNK).map(|r| (&r).into()).collect(),
+                last: rest.peek().is_none(),
+            };
+            let more = (!chunk.last).then_some((rest, permit));
+            Some((Ok(chunk), more))
+        }
+    })
+}
+
+struct Watching {
+    api: Arc<Api>,
+    position: Revision,
+    last: watch::Receiver<Revision>,
+    _open: (OwnedSemaphorePermit, Watcher),
+}
+
+impl Watching {
+    fn into_stream(self) -> impl Stream<Item = Result<pb::WatchResponse, Status>> {
+        stream::unfold(Some(self), |watching| async move {
+            let mut watching = watching?;
+            match watching.next().await {
+                Ok(response) => Some((Ok(response), Some(watching))),
+                Err(status) => Some((Err(status), None)),
+            }
+        })
+    }
+
+    /// The next revision with events; or, every second, the revision up to which there are none.
+    async fn next(&mut self) -> Result<pb::WatchResponse, Status> {
+        let bookmark = tokio::time::Instant::now() + BOOKMARK;
+        loop {
+            self.last.borrow_and_update();
+            match self.api.hub.next(self.position).map_err(status)? {
+                Next::Batch(batch) => {
+                    self.position = batch.revision;
+                    return Ok(self.response(&batch));
+                }
+                Next::UpTo(revision) => self.position = revision,
+            }
+            tokio::select! {
+                () = self.api.shutdown.cancelled() => {
+                    return Err(status(Refusal::new(Reason::NotServing, "this coordinator is stopping")));
+                }
+                () = tokio::time::sleep_until(bookmark) => {
+                    return Ok(pb::WatchResponse {
+                        header: Some(self.api.header(self.position)),
+                        events: Vec::new(),
+                    });
+                }
+                changed = self.last.changed() => if changed.is_err() {
+                    return Err(status(Refusal::new(Reason::NotServing, "this coordinator has stopped")));
+                },
+            }
+        }
+    }
+
+    fn response(&self, batch: &Batch) -> pb::WatchResponse {
+        pb::WatchResponse {
+            header: Some(self.api.header(batch.revision)),
+            events: batch.events.iter().map(|e| event(e, batch.revision)).collect(),
+        }
+    }
+}
+
+/// An event on the wire. A deletion carries a record of which only the key means anything.
+fn event(event: &Event, revision: Revision) -> pb::Event {
+    let (kind, resource, deleted) = match event {
+        Event::Cluster(c) => ("cluster_changed", Resource::Timing(c.timing.clone()), false),
+        Event::Region(r) => ("region_changed", Resource::Region(r.clone()), false),
+        Event::Node(n) => ("node_changed", Resource::Node(n.clone()), false),
+        Event::Model(m) => ("model_changed", Resource::Model(m.clone()), false),
+        Event::Version(v) => ("version_changed", Resource::Version(v.clone()), false),
+        Event::Alias(a) => ("alias_changed", Resource::Alias(a.clone()), false),
+        Event::AliasDeleted { model, alias } => {
+            let gone = AliasRecord {
+                model: model.clone(),
+                alias: alias.clone(),
+                version: ModelVersion(1),
+                reason: String::new(),
+                moved_at: UnixMillis::default(),
+                moved_by: nobody(),
+                modified: revision,
+            };
+            ("alias_deleted", Resource::Alias(gone), true)
+        }
+        Event::Replica(r) => ("replica_changed", Resource::Replica(r.clone()), false),
+        Event::ReplicaDeleted(key) => {
+            let gone = ReplicaRecord {
+                key: key.clone(),
+                state: ReplicaState::Pending,
+                source: None,
+                bytes_done: ByteCount(0),
+                attempts: 0,
+                error: String::new(),
+                started_at: None,
+                completed_at: None,
+                modified: revision,
+            };
+            ("replica_deleted", Resource::Replica(gone), true)
+        }
+        Event::Role(r) => ("role_changed", Resource::Role(r.clone()), false),
+        Event::Plan(p) => ("plan_changed", Resource::Plan(p.clone()), false),
+        Event::PlanDeleted(plan) => {
+            let gone = PlanRecord {
+                plan: *plan,
+                role: RoleName::global(),
+                kind: PlanKind::Assign,
+                trigger: String::new(),
+                from: None,
+                from_epoch: types::Epoch::ZERO,
+                target: no_holder(),
+                target_epoch: None,
+                steps: Vec::new(),
+                state: PlanState::Failed,
+                reason: String::new(),
+                doors: Vec::new(),
+                created_at: UnixMillis::default(),
+                created_by: nobody(),
+                finished_at: None,
+                modified: revision,
+            };
+            ("plan_deleted", Resource::Plan(Box::new(gone)), true)
+        }
+    };
+    pb::Event {
+        kind: kind.to_owned(),
+        resource: Some((&resource).into()),
+        deleted,
+    }
+}
+
+fn nobody() -> Principal {
+    Principal::User {
+        name: "nobody".parse().expect("a valid name"),
+    }
+}
+
+fn no_holder() -> Holder {
+    Holder {
+        region: "none".parse().expect("a valid name"),
+        node: "none".parse().expect("a valid name"),
+        incarnation: types::NodeIncarnation::from_u128(0),
+    }
+}

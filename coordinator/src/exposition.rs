@@ -1,0 +1,91 @@
+//! Metrics and health as plain HTTP, for the machine itself: loopback only (`Config::validate`).
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
+
+use crate::{api::Api, metrics};
+
+/// Connections at once; a scraper has one.
+const CONNECTIONS: usize = 16;
+/// How long a request's head may take.
+const HEAD: Duration = Duration::from_secs(5);
+
+/// Serves `/metrics` and `/health` until `shutdown`.
+pub(crate) async fn serve(api: Arc<Api>, listener: std::net::TcpListener, shutdown: CancellationToken) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return debug!(%error, "metrics are not served"),
+    };
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let tasks = TaskTracker::new();
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            break;
+        };
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else { continue };
+        let (api, shutdown) = (Arc::clone(&api), shutdown.clone());
+        tasks.spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = answer(&api, &request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                ended = connection => if let Err(error) = ended {
+                    debug!(%error, "a metrics connection ended");
+                },
+            }
+            drop(permit);
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+fn answer(api: &Api, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let (status, kind, body) = match request.uri().path() {
+        "/metrics" => {
+            refresh(api);
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            (StatusCode::OK, kind, metrics::exposition())
+        }
+        "/health" if api.raft.leadership().borrow().leader.is_some() => {
+            (StatusCode::OK, "text/plain", "ok\n".to_owned())
+        }
+        "/health" => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain",
+            "no leader is known\n".to_owned(),
+        ),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "/metrics or /health\n".to_owned(),
+        ),
+    };
+    let response = Response::builder().status(status).header(CONTENT_TYPE, kind);
+    response.body(Full::new(Bytes::from(body))).unwrap_or_default()
+}
+
+fn refresh(api: &Api) {
+    let status = api.raft.status();
+    let leads = api.raft.leadership().borrow().is_leader;
+    metrics::set_raft(status.leader.is_some(), leads, status.term, status.applied.0);
+    metrics::set_sessions(api.sessions.open_count());
+}

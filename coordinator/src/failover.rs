@@ -1,0 +1,3 @@
+//! Failovers, assignments and switchovers: the leader's loop around [`policy::failover`].
+
+pub mod driver;

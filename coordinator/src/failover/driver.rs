@@ -1,0 +1,197 @@
+//! The leader's loop over roles: builds the view, asks [`policy::failover::decide`], proposes what it says.
+//!
+//! Absent on purpose: decisions, and any memory of them: the next look, by this leader or by another one, goes on from
+//! the committed plan.
+//! Invariant: what changes a role's epoch goes through [`crate::leases::Leases::change`] (L6); a hand-over in one entry
+//! only while no lease of its role can be believed in.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use policy::failover::{Decision, FailoverView, decide};
+use state::{
+    Command, StepOutcome,
+    query::{LeaseView, Seen},
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+use types::{
+    RoleName,
+    plan::{PlanKind, StepKind},
+    region::NodeRecord,
+    time::{Clock as _, SystemClock},
+};
+
+use crate::{
+    api::{Api, fresh_request_id},
+    lead::{PROPOSAL, Term, settle},
+    leases::RoleChange,
+};
+
+/// Why nothing is done about a role, as it was logged last.
+type Whys = BTreeMap<RoleName, String>;
+
+/// Looks at every role, does what is due, and sleeps until something changes; until `shutdown`.
+pub async fn run(api: Arc<Api>, shutdown: CancellationToken) {
+    while let Some(mut term) = Term::begin(&api, &shutdown).await {
+        let mut whys = Whys::new();
+        loop {
+            let tick = look(&term, &mut whys).await;
+            if !term.next(Instant::now() + tick).await {
+                break;
+            }
+        }
+    }
+}
+
+/// One look; the time until a silence or a lease could mean something new.
+async fn look(term: &Term, whys: &mut Whys) -> Duration {
+    let roles: Vec<RoleName> = term
+        .api
+        .raft
+        .read(|s| s.roles().map(|r| r.role.clone()).collect());
+    let mut tick = Duration::from_millis(500);
+    for role in roles {
+        let Some(view) = view(term, &role) else { continue };
+        tick = tick.min(view.role.timing.heartbeat_interval / 3);
+        if view.plan.is_none() {
+            term.api.leases.resume(&role);
+        }
+        let decision = decide(&view, SystemClock.now());
+        act(term, &view, decision, whys).await;
+    }
+    tick.max(Duration::from_millis(25))
+}
+
+fn view(term: &Term, role: &RoleName) -> Option<FailoverView> {
+    let now = Instant::now();
+    let leases = &term.api.leases;
+    let epoch = term.api.raft.read(|s| s.role(role).map(|r| r.epoch))?;
+    let lease = LeaseView {
+        lapsed: leases.free_at(role).is_some_and(|at| now >= at),
+        released: leases.was_released(role, epoch),
+    };
+    let since_election = now.saturating_duration_since(term.since);
+    let seen = |node: &NodeRecord| {
+        let session = term.api.sessions.get(&node.node);
+        let heard = session.filter(|s| s.incarnation == node.incarnation);
+        let silence = heard
+            .as_ref()
+            .map(|s| now.saturating_duration_since(s.last_heard));
+        Seen {
+            silent_for: silence.unwrap_or(since_election).min(since_election),
+            heard: heard.is_some(),
+        }
+    };
+    let mut view = term.api.raft.read(|s| s.failover_view(role, seen, lease))?;
+    if lease.released && view.plan.is_none() {
+        absent_by_its_own_word(&mut view);
+    }
+    Some(view)
+}
+
+/// A holder that released its lease outside of a switchover, or in one that failed since, does not come back under this
+/// epoch: it is as good as gone, and the role should not wait for its silence.
+fn absent_by_its_own_word(view: &mut FailoverView) {
+    let limit = view.role.timing.promotion_absence;
+    let holder = view.role.holder.as_ref().map(|h| h.node.clone());
+    let agent = view.agents.iter_mut().find(|a| Some(&a.node) == holder.as_ref());
+    if let Some(agent) = agent {
+        agent.silent_for = agent.silent_for.max(limit);
+    }
+}
+
+async fn act(term: &Term, view: &FailoverView, decision: Decision, whys: &mut Whys) {
+    let role = &view.role.role;
+    if let Decision::Nothing { why } = decision {
+        if whys.get(role) != Some(&why) {
+            // Silences are part of it, so it changes with each look while one lasts.
+            debug!(%role, %why, "nothing to do");
+            whys.insert(role.clone(), why);
+        }
+        return;
+    }
+    whys.remove(role);
+    match decision {
+        Decision::Nothing { .. } | Decision::AwaitAgent { .. } | Decision::AwaitLease { .. } => {}
+        Decision::StartPlan {
+            kind,
+            target,
+            trigger,
+        } => {
+            info!(%role, %kind, %target, %trigger, "starting a plan");
+            let command = Command::StartPlan {
+                role: role.clone(),
+                kind,
+                target,
+                trigger,
+                expected_epoch: view.role.epoch,
+            };
+            term.propose(command).await;
+        }
+        Decision::StartStep { plan, step, attempt } => {
+            info!(%role, %plan, %step, attempt, "step");
+            term.propose(Command::StartStep { plan, step, attempt }).await;
+        }
+        Decision::RetryStep {
+            plan,
+            step,
+            attempt,
+            why,
+        } => {
+            info!(%role, %plan, %step, attempt, %why, "step again");
+            term.propose(Command::StartStep { plan, step, attempt }).await;
+        }
+        Decision::Fence { plan, attempt } => {
+            info!(%role, %plan, epoch = %view.role.epoch, "fencing");
+            change(term, view, false, Command::Fence { plan, attempt }).await;
+        }
+        Decision::Promote { plan, attempt } => {
+            info!(%role, %plan, epoch = %view.role.epoch, "promoting");
+            // After a fence the lease was waited out as a committed step; a switchover has a holder until this entry.
+            let switchover = view.plan.as_ref().is_some_and(|p| p.kind == PlanKind::Switchover);
+            change(term, view, switchover, Command::Promote { plan, attempt }).await;
+        }
+        Decision::AskRelease { plan, holder } => {
+            debug!(%role, %plan, %holder, "the holder is asked to stop");
+            term.api.leases.hold(role, view.role.epoch);
+        }
+        Decision::LeaseWaited { plan, attempt } => {
+            info!(%role, %plan, "leases are over");
+            let outcome = StepOutcome::Done {
+                detail: "no lease under an earlier epoch can be outstanding".to_owned(),
+                doors: Vec::new(),
+            };
+            let command = Command::FinishStep {
+                plan,
+                step: StepKind::WaitLease,
+                attempt,
+                outcome,
+            };
+            term.propose(command).await;
+        }
+        Decision::FailPlan { plan, reason } => {
+            info!(%role, %plan, %reason, "giving a plan up");
+            term.propose(Command::FailPlan { plan, reason }).await;
+        }
+    }
+}
+
+async fn change(term: &Term, view: &FailoverView, needs_free: bool, command: Command) {
+    let what = format!("{command:?}");
+    let change = RoleChange {
+        role: view.role.role.clone(),
+        epoch: view.role.epoch,
+        needs_free,
+        command,
+    };
+    let (actor, deadline) = (term.api.own_principal(), Instant::now() + PROPOSAL);
+    let changed = term
+        .api
+        .leases
+        .change(change, actor, fresh_request_id(), deadline)
+        .await;
+    if let Some(result) = changed {
+        settle(&what, result);
+    }
+}

@@ -1,0 +1,205 @@
+//! The leader's loop over regions and nodes: what sessions and probes say, through [`policy::health`], becomes
+//! transitions with their evidence.
+//!
+//! Absent on purpose: verdicts. Nothing is proposed while nothing changes.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use policy::health::{Probe, RegionView, Transition, detection_window, session_window, verdicts};
+use state::{Command, ControlState};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use types::{
+    NodeId, RegionId,
+    region::{NodeKind, NodeRecord, NodeStatus},
+    role::TimingPolicy,
+};
+
+use crate::{api::Api, lead::Term, raft::Member, sessions::Seen};
+
+/// Looks, proposes what is due, and sleeps until something changes; until `shutdown`.
+pub async fn run(api: Arc<Api>, shutdown: CancellationToken) {
+    while let Some(mut term) = Term::begin(&api, &shutdown).await {
+        api.sessions.lead(Some(term.since));
+        loop {
+            let tick = look(&term).await;
+            if !term.next(Instant::now() + tick).await {
+                break;
+            }
+        }
+        api.sessions.lead(None);
+    }
+}
+
+/// One look; the time until a silence could mean something new.
+async fn look(term: &Term) -> Duration {
+    let Some(timing) = term.api.raft.read(|s| s.cluster().map(|c| c.timing.clone())) else {
+        return Duration::from_millis(100);
+    };
+    let look = Look::take(term, timing);
+    for change in look.node_changes() {
+        term.propose(change).await;
+    }
+    for transition in look.transitions() {
+        let Transition {
+            region,
+            from,
+            to,
+            evidence,
+        } = transition;
+        info!(%region, %from, %to, %evidence, "region health");
+        let command = Command::SetRegionHealth {
+            region,
+            from,
+            to,
+            evidence,
+        };
+        term.propose(command).await;
+    }
+    crate::metrics::set_sessions(term.api.sessions.open_count());
+    (look.timing.heartbeat_interval / 2).clamp(Duration::from_millis(50), Duration::from_secs(1))
+}
+
+/// Everything that the leader sees at one moment.
+struct Look {
+    timing: TimingPolicy,
+    since: Instant,
+    now: Instant,
+    /// Agents that were heard, in the run that the registry knows.
+    seen: BTreeMap<NodeId, Seen>,
+    members: Vec<Member>,
+    own: NodeId,
+    nodes: Vec<NodeRecord>,
+    regions: Vec<RegionView>,
+}
+
+impl Look {
+    fn take(term: &Term, timing: TimingPolicy) -> Self {
+        let api = &term.api;
+        let now = Instant::now();
+        let nodes: Vec<NodeRecord> = api.raft.read(|s| s.nodes().cloned().collect());
+        let runs: BTreeMap<_, _> = nodes.iter().map(|n| (&n.node, n.incarnation)).collect();
+        let all = api.sessions.all().into_iter();
+        let seen: BTreeMap<NodeId, Seen> = all
+            .filter(|s| runs.get(&s.node) == Some(&s.incarnation))
+            .map(|s| (s.node.clone(), s))
+            .collect();
+        let window = session_window(&timing);
+        let regions = api.raft.read(|s| region_views(s, &seen, now, window));
+        Self {
+            since: term.since,
+            now,
+            members: api.raft.members(),
+            own: api.raft.own_peer().node.clone(),
+            nodes,
+            regions,
+            seen,
+            timing,
+        }
+    }
+
+    fn transitions(&self) -> Vec<Transition> {
+        let since_election = self.now.saturating_duration_since(self.since);
+        verdicts(&self.regions, &self.probes(), since_election, &self.timing)
+    }
+
+    /// What each region says of each other one. A region with two agents has one voice, the one that reaches more: a
+    /// vantage that can still reach any agent does not condemn.
+    fn probes(&self) -> Vec<Probe> {
+        let mut voices: BTreeMap<(RegionId, RegionId), Probe> = BTreeMap::new();
+        for seen in self.seen.values() {
+            let age = self.now.saturating_duration_since(seen.last_heard);
+            for probe in seen.report.iter().flat_map(|r| &r.probes) {
+                let voice = Probe {
+                    from: seen.region.clone(),
+                    to: probe.region.clone(),
+                    failures: probe.consecutive_failures,
+                    age,
+                };
+                voices
+                    .entry((voice.from.clone(), voice.to.clone()))
+                    .and_modify(|v| {
+                        v.failures = v.failures.min(voice.failures);
+                        v.age = v.age.min(voice.age);
+                    })
+                    .or_insert(voice);
+            }
+        }
+        voices.into_values().collect()
+    }
+
+    /// Nodes whose standing differs from what was heard of them. Silence counts from the election at the earliest.
+    fn node_changes(&self) -> Vec<Command> {
+        let due = |node: &NodeRecord| {
+            let silence = self.silence(node)?;
+            let status = match node.status {
+                NodeStatus::Up if silence >= detection_window(&self.timing) => NodeStatus::Down,
+                NodeStatus::Down if silence < session_window(&self.timing) && self.was_heard(node) => {
+                    NodeStatus::Up
+                }
+                NodeStatus::Up | NodeStatus::Down => return None,
+            };
+            info!(node = %node.node, %status, ?silence, "node standing");
+            Some(Command::SetNodeStatus {
+                node: node.node.clone(),
+                incarnation: node.incarnation,
+                status,
+            })
+        };
+        self.nodes.iter().filter_map(due).collect()
+    }
+
+    fn silence(&self, node: &NodeRecord) -> Option<Duration> {
+        let since_election = self.now.saturating_duration_since(self.since);
+        match node.kind {
+            NodeKind::Agent => {
+                let heard = self
+                    .seen
+                    .get(&node.node)
+                    .map(|s| self.now.saturating_duration_since(s.last_heard));
+                Some(heard.unwrap_or(since_election).min(since_election))
+            }
+            NodeKind::Coordinator if node.node == self.own => Some(Duration::ZERO),
+            NodeKind::Coordinator => {
+                let member = self.members.iter().find(|m| m.peer.node == node.node)?;
+                let heard = member.silent_millis.map(Duration::from_millis);
+                Some(heard.unwrap_or(since_election).min(since_election))
+            }
+        }
+    }
+
+    fn was_heard(&self, node: &NodeRecord) -> bool {
+        match node.kind {
+            NodeKind::Agent => self.seen.get(&node.node).is_some_and(|s| s.open),
+            NodeKind::Coordinator => {
+                node.node == self.own
+                    || self
+                        .members
+                        .iter()
+                        .any(|m| m.peer.node == node.node && m.silent_millis.is_some())
+            }
+        }
+    }
+}
+
+fn region_views(
+    state: &ControlState,
+    seen: &BTreeMap<NodeId, Seen>,
+    now: Instant,
+    window: Duration,
+) -> Vec<RegionView> {
+    let view = |region: &types::region::RegionRecord| {
+        let agents = || seen.values().filter(|s| s.region == region.region);
+        let silence = |s: &Seen| now.saturating_duration_since(s.last_heard);
+        let ready = |s: &Seen| s.open && silence(s) <= window && s.report.as_ref().is_some_and(|r| r.ready);
+        RegionView {
+            region: region.region.clone(),
+            health: region.health,
+            silent_for: agents().map(silence).min(),
+            ready: agents().any(ready),
+            coverage: state.coverage(&region.region),
+        }
+    };
+    state.regions().map(view).collect()
+}

@@ -1,0 +1,151 @@
+//! How a coordinator becomes, and stays, known to its cluster: it asks the leader to be taken in, at each start.
+//!
+//! The leader takes a stranger in, brings a member's endpoints up to date, and enters region and run into the registry;
+//! so the same call serves the first start and every later one.
+
+use std::{sync::Arc, time::Duration};
+
+use proto::{
+    convert::status::from_status,
+    v1::{self as pb, cluster_service_client::ClusterServiceClient},
+};
+use rand::Rng as _;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tracing::{debug, info};
+use types::{NodeIncarnation, Reason, reason::Refusal};
+
+use crate::{api::Api, authz::Caller, raft::JoinRequest, tls::Tls};
+
+/// How long one answer may take; being taken in waits until the log has been copied.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Waits between attempts: from, to.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// What is needed to ask.
+pub(crate) struct Joiner {
+    pub(crate) api: Arc<Api>,
+    pub(crate) tls: Tls,
+    pub(crate) incarnation: NodeIncarnation,
+    /// Endpoints from the config.
+    pub(crate) seeds: Vec<String>,
+}
+
+impl Joiner {
+    /// Asks until this run is known to the cluster, or `shutdown`. An error cannot be helped by asking again.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Refusal> {
+        let mut pause = PAUSE.0;
+        let mut turn = 0;
+        let mut hint = None;
+        loop {
+            let asked = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                asked = self.ask(turn, hint.take()) => asked,
+            };
+            match asked {
+                Ok(()) => {
+                    info!("known to the cluster");
+                    return Ok(());
+                }
+                Err(refusal) if is_final(&refusal) => return Err(refusal),
+                Err(refusal) => {
+                    debug!(%refusal, "not taken in yet");
+                    hint = refusal.operand("leader_api").map(str::to_owned);
+                    turn += 1;
+                }
+            }
+            let wait = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+            pause = (pause * 2).min(PAUSE.1);
+            let mut leadership = self.api.raft.leadership();
+            leadership.mark_unchanged();
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
+                // An election is news: ask the new leader at once.
+                _ = leadership.changed() => {}
+            }
+        }
+    }
+
+    async fn ask(&self, turn: usize, hint: Option<String>) -> Result<(), Refusal> {
+        let leadership = self.api.raft.leadership().borrow().clone();
+        if leadership.since.is_some() {
+            return self.enter_own().await;
+        }
+        let known = leadership.leader.map(|l| l.api_endpoint);
+        let seed = || self.seeds.get(turn % self.seeds.len().max(1)).cloned();
+        match hint.or(known).or_else(seed) {
+            Some(endpoint) => self.ask_at(&endpoint).await,
+            None => Err(Refusal::new(
+                Reason::Unreachable,
+                "no leader is known, and none to ask for one",
+            )),
+        }
+    }
+
+    /// This coordinator leads: it enters itself.
+    async fn enter_own(&self) -> Result<(), Refusal> {
+        let deadline = Instant::now() + PATIENCE;
+        let peer = self.api.raft.own_peer().clone();
+        let request = JoinRequest {
+            peer: peer.clone(),
+            cluster_id: self.api.raft.cluster_id(),
+        };
+        self.api
+            .raft
+            .add_member(request, deadline)
+            .await
+            .map_err(|e| e.to_refusal())?;
+        let caller = Caller {
+            principal: self.api.own_principal(),
+            received: Instant::now(),
+            deadline,
+        };
+        let entered = self
+            .api
+            .register_coordinator(&caller, &peer, self.incarnation)
+            .await;
+        entered.map_err(|status| from_status(&status))
+    }
+
+    async fn ask_at(&self, endpoint: &str) -> Result<(), Refusal> {
+        let unreachable =
+            |e: tonic::transport::Error| Refusal::new(Reason::Unreachable, format!("{endpoint}: {e}"));
+        let channel = Endpoint::from_shared(endpoint.to_owned())
+            .map_err(unreachable)?
+            .connect_timeout(CONNECT)
+            .timeout(PATIENCE)
+            .tls_config(self.tls.client())
+            .map_err(unreachable)?
+            .connect()
+            .await
+            .map_err(unreachable)?;
+        let peer = self.api.raft.own_peer();
+        let request = pb::JoinRequest {
+            node: peer.node.to_string(),
+            region: peer.region.to_string(),
+            api_endpoint: peer.api_endpoint.clone(),
+            raft_endpoint: peer.raft_endpoint.clone(),
+            incarnation: self.incarnation.to_string(),
+            cluster_id: self
+                .api
+                .raft
+                .cluster_id()
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
+        };
+        let answer = ClusterServiceClient::new(channel).join(request).await;
+        answer.map(|_| ()).map_err(|status| from_status(&status))
+    }
+}
+
+/// Whether asking again cannot help: another cluster, a name that is taken, a certificate that names somebody else.
+fn is_final(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.reason,
+        Reason::WrongCluster | Reason::AlreadyExists | Reason::InvalidArgument | Reason::IllegalTransition
+    ) || (refusal.reason == Reason::PermissionDenied && refusal.operand("grpc_code").is_none())
+}

@@ -1,0 +1,116 @@
+//! What the leader's loops share: they run while this node leads, and sleep on events in between.
+//!
+//! Absent on purpose: decisions. A loop says what to do each time it is woken, and until when it may sleep.
+
+use std::{sync::Arc, time::Duration};
+
+use state::{Command, Rejection, Reply};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use types::Revision;
+
+use crate::{
+    api::{Api, fresh_request_id},
+    raft::{Leadership, ProposeError, Proposed},
+};
+
+/// Shortest time between two looks, so that a burst of writes does not make a loop look at each of them.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long what a leader proposes by itself may take.
+pub(crate) const PROPOSAL: Duration = Duration::from_secs(5);
+
+/// One leadership of this node, and what wakes its loops.
+pub(crate) struct Term {
+    pub(crate) api: Arc<Api>,
+    /// When it began.
+    pub(crate) since: Instant,
+    leadership: watch::Receiver<Leadership>,
+    revision: watch::Receiver<Revision>,
+    sessions: watch::Receiver<u64>,
+    releases: watch::Receiver<u64>,
+    shutdown: CancellationToken,
+}
+
+impl Term {
+    /// Waits until this node leads; none at shutdown.
+    pub(crate) async fn begin(api: &Arc<Api>, shutdown: &CancellationToken) -> Option<Self> {
+        let mut leadership = api.raft.leadership();
+        let since = tokio::select! {
+            () = shutdown.cancelled() => return None,
+            leads = leadership.wait_for(|l| l.since.is_some()) => leads.ok()?.since?,
+        };
+        Some(Self {
+            api: Arc::clone(api),
+            since,
+            leadership,
+            revision: api.hub.last(),
+            sessions: api.sessions.changes(),
+            releases: api.leases.releases(),
+            shutdown: shutdown.clone(),
+        })
+    }
+
+    /// Waits for something to look at, at most until `wake`. False once this leadership is over.
+    pub(crate) async fn next(&mut self, wake: Instant) -> bool {
+        let since = self.since;
+        let over = self.leadership.wait_for(|l| l.since != Some(since));
+        let stir = async {
+            tokio::time::sleep(PAUSE).await;
+            tokio::select! {
+                _ = self.revision.changed() => {}
+                _ = self.sessions.changed() => {}
+                _ = self.releases.changed() => {}
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        };
+        tokio::select! {
+            () = self.shutdown.cancelled() => false,
+            _ = over => false,
+            () = stir => true,
+        }
+    }
+
+    /// Proposes for this coordinator, and says in the log what became of it. None: nothing was applied.
+    pub(crate) async fn propose(&self, command: Command) -> Option<Reply> {
+        let what = describe(&command);
+        let actor = self.api.own_principal();
+        let deadline = Instant::now() + PROPOSAL;
+        let result = self
+            .api
+            .raft
+            .propose(actor, fresh_request_id(), command, deadline)
+            .await;
+        settle(&what, result)
+    }
+}
+
+/// The reply of what a leader proposed by itself; a refusal or an error is logged, and the next look decides anew.
+pub(crate) fn settle(what: &str, result: Result<Proposed, ProposeError>) -> Option<Reply> {
+    match result {
+        Ok(Proposed {
+            outcome: Ok(reply), ..
+        }) => Some(reply),
+        Ok(Proposed {
+            outcome: Err(rejection),
+            ..
+        }) => {
+            refused(what, &rejection);
+            None
+        }
+        Err(error) => {
+            debug!(what, %error, "not proposed");
+            None
+        }
+    }
+}
+
+/// A rule said no: the state has moved on between the look and the entry.
+fn refused(what: &str, rejection: &Rejection) {
+    warn!(what, %rejection, "refused by rule");
+}
+
+fn describe(command: &Command) -> String {
+    let text = format!("{command:?}");
+    text.chars().take(160).collect()
+}

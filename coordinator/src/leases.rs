@@ -1,0 +1,280 @@
+//! Leases on the leader: renewals in batches behind one ReadIndex round, changes of roles in order with them.
+//!
+//! Absent on purpose: the reckoning itself, which is pure ([`table`]), and anything written to the log for a renewal.
+//! Invariant: the table's lock is the one order of renewals and changes of a role (L6): a change marks its epoch before
+//! it is proposed, and a renewal looks at the mark and at the applied state under the same lock as it extends.
+
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use policy::fence;
+use state::{Command, ControlState};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use types::{
+    Epoch, FencingToken, Principal, Reason, RequestId, Revision, RoleName, reason::Refusal, role::RoleRecord,
+};
+
+pub use table::{ChangeOutcome, Grant, LeaseTable, RoleView};
+
+use crate::raft::{ProposeError, Proposed, RaftNode};
+
+/// Renewals that wait for the next round; each holder has one role to renew a few times a second, so more than this
+/// means that rounds have stopped.
+const QUEUE: usize = 1_024;
+/// Renewals that share one round.
+const BATCH: usize = 256;
+/// A round that takes longer than this has lost its quorum for as long as a renewal is of use.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// The right to renew leases and to change roles on this coordinator. A cheap handle.
+#[derive(Clone)]
+pub struct Leases {
+    raft: RaftNode,
+    table: Arc<Mutex<LeaseTable>>,
+    queue: mpsc::Sender<Renewal>,
+    released: watch::Sender<u64>,
+}
+
+/// A change of who holds a role.
+#[derive(Clone, Debug)]
+pub struct RoleChange {
+    /// The role.
+    pub role: RoleName,
+    /// Its epoch, which the change ends.
+    pub epoch: Epoch,
+    /// Whether its present holder's lease must be over first: a hand-over in one entry, not a fence.
+    pub needs_free: bool,
+    /// `Fence` or `Promote`.
+    pub command: Command,
+}
+
+struct Renewal {
+    token: FencingToken,
+    received: Instant,
+    answer: oneshot::Sender<Result<(Revision, Grant), Refusal>>,
+}
+
+/// The loop that answers renewals; [`Renewals::run`] is owned by the coordinator's `run`.
+pub struct Renewals {
+    leases: Leases,
+    queue: mpsc::Receiver<Renewal>,
+}
+
+impl Leases {
+    /// The handle, and the loop behind it.
+    pub fn new(raft: RaftNode) -> (Self, Renewals) {
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let leases = Self {
+            raft,
+            table: Arc::default(),
+            queue,
+            released: watch::Sender::new(0),
+        };
+        let renewals = Renewals {
+            leases: leases.clone(),
+            queue: receiver,
+        };
+        (leases, renewals)
+    }
+
+    /// Renews the lease of a token that was received at `received` from its holder (L7).
+    pub async fn renew(
+        &self,
+        token: FencingToken,
+        received: Instant,
+        deadline: Instant,
+    ) -> Result<(Revision, Grant), Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let renewal = Renewal {
+            token,
+            received,
+            answer,
+        };
+        if self.queue.try_send(renewal).is_err() {
+            return Err(
+                Refusal::new(Reason::Overloaded, "too many renewals wait").with("retry_after_ms", 100)
+            );
+        }
+        match tokio::time::timeout_at(deadline, answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Refusal::new(Reason::NotServing, "this coordinator is stopping")),
+            Err(_) => Err(Refusal::new(
+                Reason::OutcomeUnknown,
+                "the renewal was not answered in time",
+            )),
+        }
+    }
+
+    /// Proposes a command that changes who holds a role, in order with the renewals of its epoch (L6). A caller that
+    /// stops waiting leaves the change unknown, which counts as changed. `None`: not proposed, because the change needs
+    /// the role to be free of leases, and it is not.
+    pub async fn change(
+        &self,
+        change: RoleChange,
+        actor: Principal,
+        request_id: RequestId,
+        deadline: Instant,
+    ) -> Option<Result<Proposed, ProposeError>> {
+        if !self.begin(&change) {
+            return None;
+        }
+        let result = self
+            .raft
+            .propose(actor, request_id, change.command, deadline)
+            .await;
+        let outcome = match &result {
+            Err(ProposeError::OutcomeUnknown { .. }) => ChangeOutcome::Unknown,
+            Ok(_)
+            | Err(
+                ProposeError::NotLeader { .. }
+                | ProposeError::NoQuorum { .. }
+                | ProposeError::Overloaded { .. }
+                | ProposeError::TooLarge { .. }
+                | ProposeError::NotServing { .. },
+            ) => ChangeOutcome::Known,
+        };
+        self.table().end_change(&change.role, outcome);
+        Some(result)
+    }
+
+    /// Marks the change, and then looks whether the role is free: no renewal can come between.
+    fn begin(&self, change: &RoleChange) -> bool {
+        let mut table = self.table();
+        table.begin_change(&change.role, change.epoch);
+        if !change.needs_free {
+            return true;
+        }
+        let free_at = self
+            .raft
+            .read(|state| table.free_at(&view(state, state.role(&change.role)?)?));
+        let free = free_at.is_some_and(|at| Instant::now() >= at);
+        if !free {
+            table.end_change(&change.role, ChangeOutcome::Known);
+        }
+        free
+    }
+
+    /// Refuses renewals of an epoch until [`Self::resume`] or another leadership (L11).
+    pub fn hold(&self, role: &RoleName, epoch: Epoch) {
+        self.table().hold(role, epoch);
+    }
+
+    /// Ends [`Self::hold`].
+    pub fn resume(&self, role: &RoleName) {
+        self.table().resume(role);
+    }
+
+    /// Grows whenever a holder released its lease.
+    pub fn releases(&self) -> watch::Receiver<u64> {
+        self.released.subscribe()
+    }
+
+    /// The holder has stopped acting under its epoch, for ever. The caller has checked that the token is the sender's;
+    /// here it must be the role's committed one, or older: of a later one nobody could have stopped.
+    pub async fn release(&self, token: FencingToken, deadline: Instant) -> Result<Revision, Refusal> {
+        let confirmed = self.raft.confirm_leadership(deadline).await;
+        let revision = confirmed.map_err(|e| e.to_refusal())?;
+        let mut table = self.table();
+        self.raft.read(|state| {
+            let role = state.role(&token.role);
+            let unknown = || Refusal::new(Reason::RoleNotFound, format!("no role {}", token.role));
+            let role = role.ok_or_else(unknown)?;
+            let cluster_id = state.cluster().map(|c| c.cluster_id).ok_or_else(unknown)?;
+            match fence::at_registry(role, cluster_id, &token) {
+                Ok(()) => {
+                    table.release(&token, Instant::now());
+                    Ok(())
+                }
+                // It is over already: whoever followed had to wait for it, so there is nothing left to release.
+                Err(refused) if refused.reason() == Reason::StaleEpoch => Ok(()),
+                Err(refused) => Err(refused.to_refusal()),
+            }
+        })?;
+        drop(table);
+        self.released.send_modify(|n| *n += 1);
+        Ok(revision)
+    }
+
+    /// Whether the holder of this epoch said that it has stopped.
+    pub fn was_released(&self, role: &RoleName, epoch: Epoch) -> bool {
+        self.table().was_released(role, epoch)
+    }
+
+    /// The time from which no grant that was made so far can be believed in; none while this node does not lead.
+    pub fn free_at(&self, role: &RoleName) -> Option<Instant> {
+        let table = self.table();
+        self.raft
+            .read(|state| table.free_at(&view(state, state.role(role)?)?))
+    }
+
+    /// Whether the holder of this epoch was granted a lease by this leadership.
+    pub fn was_granted(&self, role: &RoleName, epoch: Epoch) -> bool {
+        self.table().was_granted(role, epoch)
+    }
+
+    /// The table, brought up to this node's leadership. Lock order: table, then state.
+    fn table(&self) -> MutexGuard<'_, LeaseTable> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.lead(self.raft.leadership().borrow().since);
+        table
+    }
+
+    fn decide(&self, renewal: &Renewal) -> Result<(Revision, Grant), Refusal> {
+        let mut table = self.table();
+        let (revision, decided) = self.raft.read_at(|state| {
+            let token = &renewal.token;
+            let unknown = || {
+                Refusal::new(Reason::RoleNotFound, format!("no role {}", token.role))
+                    .with("role", &token.role)
+            };
+            let role = state.role(&token.role).ok_or_else(unknown)?;
+            let view = view(state, role).ok_or_else(unknown)?;
+            table.renew(&view, token, renewal.received, Instant::now())
+        });
+        decided.map(|grant| (revision, grant))
+    }
+}
+
+/// What the lease table needs to know of a role.
+fn view<'a>(state: &ControlState, role: &'a RoleRecord) -> Option<RoleView<'a>> {
+    let holder_run = role.holder.as_ref().and_then(|h| Some((h, state.node(&h.node)?)));
+    Some(RoleView {
+        role,
+        outstanding_ttl: state.outstanding_ttl(&role.role)?,
+        cluster_id: state.cluster()?.cluster_id,
+        holder_replaced: holder_run.is_some_and(|(h, node)| node.incarnation != h.incarnation),
+    })
+}
+
+impl Renewals {
+    /// Answers renewals until `shutdown`: one ReadIndex round for all that were waiting when it began.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                received = self.queue.recv_many(&mut batch, BATCH) => if received == 0 { return },
+            }
+            let confirmed = self.leases.raft.confirm_leadership(Instant::now() + ROUND).await;
+            for renewal in batch.drain(..) {
+                let result = match &confirmed {
+                    Ok(_) => self.leases.decide(&renewal),
+                    Err(error) => Err(error.to_refusal()),
+                };
+                crate::metrics::observe_renewal(&result);
+                // An error says that the caller has gone; the lease then stands a while for nobody.
+                let _ = renewal.answer.send(result);
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Who may believe that they hold a role, and until when: the leader's reckoning (design.md L4, L6–L9, L11), pure.
+//!
+//! Absent on purpose: clocks and I/O; every call brings `now`, and the caller brings the committed role. Wall clocks
+//! appear nowhere.
+//! Invariants, whatever the order of calls:
+//! - a grant was extended here before its answer can leave ([`LeaseTable::renew`] does both in one step);
+//! - no grant is made under one epoch while a grant under another epoch of the role may still be believed in;
+//! - [`LeaseTable::free_at`] never names a time at which some holder may still believe in a grant under an older epoch.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use policy::fence;
+use tokio::time::Instant;
+use types::{
+    ClusterId, Epoch, FencingToken, Reason, RoleName,
+    reason::Refusal,
+    role::{DRIFT_DIVISOR, RoleRecord},
+};
+
+/// A TTL as the leader counts it: longer by the drift, so that no holder's slow clock outlasts it.
+pub fn leader_ttl(ttl: Duration) -> Duration {
+    ttl + ttl / DRIFT_DIVISOR
+}
+
+/// What the committed state says that a decision needs, read in one look.
+#[derive(Clone, Debug)]
+pub struct RoleView<'a> {
+    /// The role.
+    pub role: &'a RoleRecord,
+    /// The largest TTL that may be outstanding under it.
+    pub outstanding_ttl: Duration,
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// The run of the holder's node that the registry knows is not the holder's: it was restarted.
+    pub holder_replaced: bool,
+}
+
+/// A renewal that was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// To count from the holder's send time, less its drift.
+    pub ttl: Duration,
+    /// How often to renew.
+    pub renew_interval: Duration,
+    /// How long before the end work must stop.
+    pub drain_margin: Duration,
+}
+
+/// How a proposed change of a role ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeOutcome {
+    /// It was applied, refused by rule, or surely never proposed: the applied state tells.
+    Known,
+    /// It may be applied later; renewals of the epoch stay refused until a later change has a known outcome.
+    Unknown,
+}
+
+/// What was granted last under a role, by this leadership.
+#[derive(Clone, Debug)]
+struct Lease {
+    epoch: Epoch,
+    until: Instant,
+    /// The holder said that it has stopped, for ever.
+    released: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct RoleLeases {
+    last: Option<Lease>,
+    /// Changes of this epoch are proposed and not yet known to be over.
+    changing: Option<Epoch>,
+    /// The holder of this epoch is asked to stop.
+    held: Option<Epoch>,
+}
+
+/// The leases of one leadership.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseTable {
+    since: Option<Instant>,
+    roles: BTreeMap<RoleName, RoleLeases>,
+}
+
+impl LeaseTable {
+    /// Follows the node's own leadership: another `since`, or none, forgets everything (L8).
+    pub fn lead(&mut self, since: Option<Instant>) {
+        if self.since != since {
+            self.since = since;
+            self.roles.clear();
+        }
+    }
+
+    /// A change of (role, epoch) is about to be proposed: renewals of that epoch are refused from here (L6).
+    pub fn begin_change(&mut self, role: &RoleName, epoch: Epoch) {
+        self.roles.entry(role.clone()).or_default().changing = Some(epoch);
+    }
+
+    /// The change ended. An unknown outcome counts as changed.
+    pub fn end_change(&mut self, role: &RoleName, outcome: ChangeOutcome) {
+        if let (Some(leases), ChangeOutcome::Known) = (self.roles.get_mut(role), outcome) {
+            leases.changing = None;
+        }
+    }
+
+    /// The holder of this epoch is asked to stop: it gets no renewal until [`Self::resume`].
+    pub fn hold(&mut self, role: &RoleName, epoch: Epoch) {
+        self.roles.entry(role.clone()).or_default().held = Some(epoch);
+    }
+
+    /// Nobody is asked to stop any more.
+    pub fn resume(&mut self, role: &RoleName) {
+        if let Some(leases) = self.roles.get_mut(role) {
+            leases.held = None;
+        }
+    }
+
+    /// Decides a renewal and extends the leader's own deadline in the same step (L7). The caller has confirmed its
+    /// leadership by a round that began after `received`, and `view` is the applied state after that round.
+    pub fn renew(
+        &mut self,
+        view: &RoleView<'_>,
+        token: &FencingToken,
+        received: Instant,
+        now: Instant,
+    ) -> Result<Grant, Refusal> {
+        let Some(since) = self.since else {
+            return Err(Refusal::new(Reason::NotLeader, "this coordinator does not lead"));
+        };
+        fence::at_registry(view.role, view.cluster_id, token).map_err(|refused| refused.to_refusal())?;
+        if view.holder_replaced {
+            let message = format!(
+                "{} was restarted; {} waits for a new holder",
+                token.holder.node, token.role
+            );
+            return Err(Refusal::new(Reason::LeaseLost, message));
+        }
+        self.check_free(view, token, since, now)?;
+        let leases = self.roles.entry(token.role.clone()).or_default();
+        let timing = &view.role.timing;
+        let own = received + leader_ttl(timing.lease_ttl);
+        let until = match &leases.last {
+            Some(lease) if lease.epoch == token.epoch => lease.until.max(own),
+            _ => own,
+        };
+        leases.last = Some(Lease {
+            epoch: token.epoch,
+            until,
+            released: false,
+        });
+        Ok(Grant {
+            ttl: timing.lease_ttl,
+            renew_interval: timing.renew_interval,
+            drain_margin: timing.drain_margin,
+        })
+    }
+
+    fn check_free(
+        &self,
+        view: &RoleView<'_>,
+        token: &FencingToken,
+        since: Instant,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let leases = self.roles.get(&token.role);
+        if leases.and_then(|l| l.changing) == Some(token.epoch) {
+            return Err(changing(
+                token,
+                "a change of it is proposed",
+                view.role.timing.renew_interval,
+            ));
+        }
+        if leases.and_then(|l| l.held) == Some(token.epoch) {
+            let why = "its holder is asked to stop and to release it";
+            return Err(changing(token, why, view.role.timing.renew_interval));
+        }
+        match leases.and_then(|l| l.last.as_ref()) {
+            Some(last) if last.epoch == token.epoch && last.released => Err(Refusal::new(
+                Reason::LeaseLost,
+                format!("{} was released under {}", token.role, token.epoch),
+            )),
+            Some(last) if last.epoch == token.epoch => Ok(()),
+            // A promotion waits for this before it is proposed; asked again here, where the grant is made.
+            Some(_) => wait_for(token, self.free_at_since(view, since), now),
+            None => Ok(()),
+        }
+    }
+
+    /// The holder says that it has stopped acting under this epoch, for ever (L11). The caller has checked that the
+    /// token is the sender's own and that the epoch was committed for it; so whoever came before it is over already.
+    pub fn release(&mut self, token: &FencingToken, now: Instant) {
+        let leases = self.roles.entry(token.role.clone()).or_default();
+        let newer = leases.last.as_ref().is_some_and(|last| last.epoch > token.epoch);
+        if !newer {
+            leases.last = Some(Lease {
+                epoch: token.epoch,
+                until: now,
+                released: true,
+            });
+        }
+    }
+
+    /// Whether the holder of this epoch said that it has stopped.
+    pub fn was_released(&self, role: &RoleName, epoch: Epoch) -> bool {
+        let last = self.roles.get(role).and_then(|l| l.last.as_ref());
+        last.is_some_and(|last| last.epoch == epoch && last.released)
+    }
+
+    /// The time from which nobody can believe in a grant that was made so far; none while this node does not lead. A
+    /// holder that may still renew moves it; mark a change first.
+    pub fn free_at(&self, view: &RoleView<'_>) -> Option<Instant> {
+        self.since.map(|since| self.free_at_since(view, since))
+    }
+
+    fn free_at_since(&self, view: &RoleView<'_>, since: Instant) -> Instant {
+        // Grants by former leaders: the largest TTL that may be outstanding, from this election on (L8).
+        let inherited = since + leader_ttl(view.outstanding_ttl);
+        match self.roles.get(&view.role.role).and_then(|l| l.last.as_ref()) {
+            Some(last) if last.released => last.until,
+            Some(last) => last.until.max(inherited),
+            None => inherited,
+        }
+    }
+
+    /// Whether the role's current holder was granted a lease by this leadership.
+    pub fn was_granted(&self, role: &RoleName, epoch: Epoch) -> bool {
+        let last = self.roles.get(role).and_then(|l| l.last.as_ref());
+        last.is_some_and(|last| last.epoch == epoch && !last.released)
+    }
+}
+
+fn changing(token: &FencingToken, why: &str, retry_after: Duration) -> Refusal {
+    Refusal::new(
+        Reason::RoleChanging,
+        format!("{} {}: {why}", token.role, token.epoch),
+    )
+    .with("role", &token.role)
+    .with("shown", token.epoch)
+    .with("retry_after_ms", retry_after.as_millis())
+}
+
+/// Refused until `free_at`: a predecessor may still believe that it holds the role (I6).
+fn wait_for(token: &FencingToken, free_at: Instant, now: Instant) -> Result<(), Refusal> {
+    if now >= free_at {
+        return Ok(());
+    }
+    Err(changing(
+        token,
+        "its last holder has not released it yet",
+        free_at - now,
+    ))
+}

@@ -1,0 +1,405 @@
+//! The lease table by tables and by random interleavings.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use proptest::prelude::*;
+use tokio::time::Instant;
+use types::{
+    ClusterId, Epoch, FencingToken, Holder, NodeIncarnation, Reason, Revision, RoleName, UnixMillis,
+    role::{FailoverMode, RoleRecord, TimingPolicy},
+};
+
+use super::table::{ChangeOutcome, LeaseTable, RoleView, leader_ttl};
+
+const TTL: Duration = Duration::from_secs(2);
+
+fn holder(n: u128) -> Holder {
+    Holder {
+        region: format!("r{n}").parse().unwrap(),
+        node: format!("a{n}").parse().unwrap(),
+        incarnation: NodeIncarnation::from_u128(n),
+    }
+}
+
+fn role(epoch: u32, holder: Option<Holder>) -> RoleRecord {
+    RoleRecord {
+        role: RoleName::global(),
+        epoch: Epoch::new(1, epoch),
+        holder,
+        reservation: None,
+        candidates: Vec::new(),
+        mode: FailoverMode::Automatic,
+        timing: TimingPolicy::fast(),
+        outstanding_ttl: TTL,
+        changed_at: UnixMillis::default(),
+        reason: String::new(),
+        modified: Revision(1),
+    }
+}
+
+fn view(role: &RoleRecord) -> RoleView<'_> {
+    RoleView {
+        role,
+        outstanding_ttl: TTL,
+        cluster_id: ClusterId::from_u128(1),
+        holder_replaced: false,
+    }
+}
+
+fn token(epoch: u32, holder: Holder) -> FencingToken {
+    FencingToken {
+        cluster_id: ClusterId::from_u128(1),
+        role: RoleName::global(),
+        epoch: Epoch::new(1, epoch),
+        holder,
+    }
+}
+
+fn leading(since: Instant) -> LeaseTable {
+    let mut table = LeaseTable::default();
+    table.lead(Some(since));
+    table
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[test]
+fn a_renewal_extends_from_its_receipt_and_never_shortens() {
+    let start = Instant::now();
+    let mut table = leading(start);
+    let role = role(2, Some(holder(1)));
+    let late = start + ms(5_000);
+    table
+        .renew(&view(&role), &token(2, holder(1)), late, late + ms(10))
+        .unwrap();
+    assert_eq!(table.free_at(&view(&role)), Some(late + leader_ttl(TTL)));
+    // An older receipt that was decided later takes nothing back.
+    table
+        .renew(&view(&role), &token(2, holder(1)), late - ms(900), late + ms(20))
+        .unwrap();
+    assert_eq!(table.free_at(&view(&role)), Some(late + leader_ttl(TTL)));
+}
+
+#[test]
+fn a_new_leader_waits_the_outstanding_ttl_from_its_election() {
+    let start = Instant::now();
+    let mut table = leading(start);
+    let role = role(2, None);
+    let mut long = view(&role);
+    long.outstanding_ttl = ms(15_000);
+    assert_eq!(table.free_at(&long), Some(start + ms(16_500)));
+    table.lead(Some(start + ms(100)));
+    assert_eq!(table.free_at(&long), Some(start + ms(16_600)));
+    table.lead(None);
+    assert_eq!(table.free_at(&long), None);
+}
+
+/// Who asks under which epoch, in a state of epoch 2 held by 1, and what the answer is.
+#[test]
+fn only_the_committed_holder_under_the_committed_epoch_renews() {
+    let start = Instant::now();
+    let committed = role(2, Some(holder(1)));
+    let fenced = role(3, None);
+    let mut other_cluster = token(2, holder(1));
+    other_cluster.cluster_id = ClusterId::from_u128(9);
+    let cases = [
+        (&committed, token(1, holder(1)), Reason::StaleEpoch),
+        (&committed, token(2, holder(2)), Reason::WrongHolder),
+        (&committed, token(3, holder(1)), Reason::EpochUnconfirmed),
+        (&committed, other_cluster, Reason::WrongCluster),
+        (&fenced, token(2, holder(1)), Reason::StaleEpoch),
+        (&fenced, token(3, holder(1)), Reason::WrongHolder),
+    ];
+    for (role, token, reason) in cases {
+        let mut table = leading(start);
+        let refused = table.renew(&view(role), &token, start, start).unwrap_err();
+        assert_eq!(refused.reason, reason, "{token}");
+        assert!(!table.was_granted(&role.role, token.epoch));
+    }
+}
+
+#[test]
+fn a_follower_grants_nothing() {
+    let start = Instant::now();
+    let role = role(2, Some(holder(1)));
+    let refused = LeaseTable::default().renew(&view(&role), &token(2, holder(1)), start, start);
+    assert_eq!(refused.unwrap_err().reason, Reason::NotLeader);
+}
+
+#[test]
+fn a_restarted_node_renews_nothing_of_its_former_run() {
+    let start = Instant::now();
+    let role = role(2, Some(holder(1)));
+    let mut replaced = view(&role);
+    replaced.holder_replaced = true;
+    let refused = leading(start).renew(&replaced, &token(2, holder(1)), start, start);
+    assert_eq!(refused.unwrap_err().reason, Reason::LeaseLost);
+}
+
+#[test]
+fn renewals_are_refused_while_a_change_is_proposed_and_after_an_unknown_outcome() {
+    let start = Instant::now();
+    let mut table = leading(start);
+    let role = role(2, Some(holder(1)));
+    let renew = |table: &mut LeaseTable| table.renew(&view(&role), &token(2, holder(1)), start, start);
+    renew(&mut table).unwrap();
+    table.begin_change(&role.role, role.epoch);
+    assert_eq!(renew(&mut table).unwrap_err().reason, Reason::RoleChanging);
+    table.end_change(&role.role, ChangeOutcome::Unknown);
+    assert_eq!(renew(&mut table).unwrap_err().reason, Reason::RoleChanging);
+    // A later change with a known outcome says what became of the former one: the log has one order.
+    table.begin_change(&role.role, role.epoch);
+    table.end_change(&role.role, ChangeOutcome::Known);
+    renew(&mut table).unwrap();
+}
+
+#[test]
+fn after_a_switchover_the_new_holder_waits_for_the_release_or_the_lapse() {
+    let start = Instant::now();
+    let old = role(2, Some(holder(1)));
+    let new = role(3, Some(holder(2)));
+    let at = start + ms(10_000);
+    for release in [false, true] {
+        let mut table = leading(start);
+        table.renew(&view(&old), &token(2, holder(1)), at, at).unwrap();
+        let refused = table
+            .renew(&view(&new), &token(3, holder(2)), at, at + ms(1))
+            .unwrap_err();
+        assert_eq!(refused.reason, Reason::RoleChanging);
+        assert!(refused.operand("retry_after_ms").is_some());
+        let then = if release {
+            table.release(&token(2, holder(1)), at + ms(5));
+            at + ms(6)
+        } else {
+            at + leader_ttl(TTL)
+        };
+        table
+            .renew(&view(&new), &token(3, holder(2)), then, then)
+            .unwrap();
+        // A release that arrives late for an older epoch changes nothing.
+        table.release(&token(2, holder(1)), then);
+        assert!(table.was_granted(&new.role, new.epoch));
+    }
+}
+
+#[test]
+fn a_holder_goes_on_at_once_under_a_new_leader() {
+    let start = Instant::now();
+    let role = role(3, Some(holder(2)));
+    leading(start)
+        .renew(&view(&role), &token(3, holder(2)), start, start)
+        .unwrap();
+}
+
+#[test]
+fn who_released_an_epoch_does_not_get_it_again() {
+    let start = Instant::now();
+    let mut table = leading(start);
+    let role = role(2, Some(holder(1)));
+    table
+        .renew(&view(&role), &token(2, holder(1)), start, start)
+        .unwrap();
+    table.release(&token(2, holder(1)), start + ms(1));
+    assert_eq!(table.free_at(&view(&role)), Some(start + ms(1)));
+    let refused = table.renew(&view(&role), &token(2, holder(1)), start + ms(2), start + ms(2));
+    assert_eq!(refused.unwrap_err().reason, Reason::LeaseLost);
+}
+
+/// One step of a random history.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Time passes.
+    Pass(u64),
+    /// Some node sends a renewal of what it believes its epoch is.
+    Send(u128),
+    /// The leader takes in the n-th renewal that is under way, and later decides it.
+    Receive(usize),
+    Decide(usize),
+    /// The n-th answer reaches its holder.
+    Answer(usize),
+    /// A fence is proposed; applied or lost without a trace; its outcome known or not.
+    Fence {
+        applied: bool,
+        known: bool,
+    },
+    /// A promotion of an empty role, or a switchover; each only if nobody can believe any more.
+    Promote(u128),
+    Switch(u128),
+    /// A node stops under every epoch that it was given, and says so.
+    Release(u128),
+    /// Another leader is elected.
+    Elect,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (1u64..700).prop_map(Step::Pass),
+        1 => (1500u64..2600).prop_map(Step::Pass),
+        4 => (1u128..4).prop_map(Step::Send),
+        4 => (0usize..4).prop_map(Step::Receive),
+        4 => (0usize..4).prop_map(Step::Decide),
+        4 => (0usize..4).prop_map(Step::Answer),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(applied, known)| Step::Fence { applied, known }),
+        2 => (1u128..4).prop_map(Step::Promote),
+        1 => (1u128..4).prop_map(Step::Switch),
+        1 => (1u128..4).prop_map(Step::Release),
+        1 => Just(Step::Elect),
+    ]
+}
+
+/// What the simulated world is like: one leader's table at a time, one committed role, holders with slow clocks.
+struct World {
+    now: Instant,
+    table: LeaseTable,
+    role: RoleRecord,
+    /// Sent, not received.
+    sent: Vec<(FencingToken, Instant)>,
+    /// Received by this leader, not decided.
+    received: Vec<(FencingToken, Instant, Instant)>,
+    /// Granted, the answer on its way.
+    answers: Vec<(FencingToken, Instant)>,
+    /// Until when a node believes in an epoch, by the leader's clock.
+    beliefs: BTreeMap<(u128, u32), Instant>,
+    released: Vec<(u128, u32)>,
+    /// Who was given which epoch.
+    held: BTreeMap<u32, u128>,
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Instant::now() + Duration::from_secs(1000);
+        Self {
+            now,
+            table: leading(now),
+            role: role(2, Some(holder(1))),
+            sent: Vec::new(),
+            received: Vec::new(),
+            answers: Vec::new(),
+            beliefs: BTreeMap::new(),
+            released: Vec::new(),
+            held: BTreeMap::from([(2, 1)]),
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        self.table
+            .free_at(&view(&self.role))
+            .is_some_and(|at| self.now >= at)
+    }
+
+    fn change(&mut self, known: bool) {
+        self.table.begin_change(&self.role.role, self.role.epoch);
+        let outcome = if known {
+            ChangeOutcome::Known
+        } else {
+            ChangeOutcome::Unknown
+        };
+        self.table.end_change(&self.role.role.clone(), outcome);
+    }
+
+    fn give(&mut self, node: u128) {
+        self.role = role(self.role.epoch.counter() + 1, Some(holder(node)));
+        self.held.insert(self.role.epoch.counter(), node);
+    }
+
+    fn run(&mut self, step: &Step) {
+        match *step {
+            Step::Pass(millis) => self.now += ms(millis),
+            Step::Send(node) if self.role.holder == Some(holder(node)) => {
+                let epoch = self.role.epoch.counter();
+                self.sent.push((token(epoch, holder(node)), self.now));
+            }
+            Step::Receive(n) if n < self.sent.len() => {
+                let (token, sent) = self.sent.remove(n);
+                self.received.push((token, sent, self.now));
+            }
+            Step::Decide(n) if n < self.received.len() => {
+                let (token, sent, received) = self.received.remove(n);
+                let role = self.role.clone();
+                if self.table.renew(&view(&role), &token, received, self.now).is_ok() {
+                    self.answers.push((token, sent));
+                }
+            }
+            Step::Answer(n) if n < self.answers.len() => {
+                let (token, sent) = self.answers.remove(n);
+                let key = (token.holder.incarnation.as_u128(), token.epoch.counter());
+                if !self.released.contains(&key) {
+                    // TTL less a tenth on a clock that runs a tenth slow is at most the TTL by the leader's clock.
+                    let until = self.beliefs.entry(key).or_insert(sent);
+                    *until = (*until).max(sent + TTL);
+                }
+            }
+            Step::Fence { applied, known } => {
+                self.change(known);
+                if applied && self.role.holder.is_some() {
+                    self.role = role(self.role.epoch.counter() + 1, None);
+                }
+            }
+            Step::Promote(node) if self.role.holder.is_none() && self.is_free() => {
+                self.change(true);
+                self.give(node);
+            }
+            Step::Switch(node) if self.role.holder.is_some() => {
+                self.table.begin_change(&self.role.role, self.role.epoch);
+                if self.is_free() {
+                    self.give(node);
+                }
+                self.table
+                    .end_change(&self.role.role.clone(), ChangeOutcome::Known);
+            }
+            Step::Release(node) => {
+                // Also of epochs under which it never got an answer.
+                let old: Vec<_> = (2..=self.role.epoch.counter())
+                    .filter(|e| self.held.get(e) == Some(&node))
+                    .collect();
+                for epoch in old {
+                    let key = (node, epoch);
+                    self.beliefs.remove(&key);
+                    self.released.push(key);
+                    self.table.release(&token(epoch, holder(node)), self.now);
+                }
+            }
+            Step::Elect => {
+                self.table = leading(self.now);
+                // The former leader's round cannot be confirmed any more; its calls end unanswered.
+                self.received.clear();
+            }
+            _ => {}
+        }
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        let believing: Vec<_> = self
+            .beliefs
+            .iter()
+            .filter(|(_, until)| self.now < **until)
+            .collect();
+        let epochs: Vec<_> = believing.iter().map(|((_, epoch), _)| *epoch).collect();
+        prop_assert!(
+            epochs.iter().all(|e| Some(e) == epochs.first()),
+            "two holders: {believing:?}"
+        );
+        if self.role.holder.is_none() {
+            prop_assert!(
+                !self.is_free() || believing.is_empty(),
+                "free, and believed in: {believing:?}"
+            );
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_two_holders_ever_believe_at_once(steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.run(step);
+            world.check()?;
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Listeners, TLS, services, and how they end.
+//!
+//! Invariant: every service of the API port is behind [`AuthLayer`]; the Raft port authenticates by itself.
+
+use std::{sync::Arc, time::Duration};
+
+use proto::v1::{
+    cluster_service_server::ClusterServiceServer, primary_service_server::PrimaryServiceServer,
+    region_service_server::RegionServiceServer, registry_service_server::RegistryServiceServer,
+    session_service_server::SessionServiceServer, watch_service_server::WatchServiceServer,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    api::{
+        Api, cluster::Cluster, primaries::Primaries, regions::Regions, registry::Registry, session::Sessions,
+        watch::Watches,
+    },
+    authz::AuthLayer,
+    error::RunError,
+    identity,
+    tls::Tls,
+};
+
+/// Calls that are worked on at once. Each holds little; the log bounds proposals by itself.
+const IN_FLIGHT: usize = 2_048;
+/// Streams of one connection; an agent has a handful.
+const STREAMS: u32 = 1_024;
+/// Bytes of one request. A version of 10,000 files fits.
+const REQUEST_BYTES: usize = 4 << 20;
+/// A connection that does not answer a ping for this long is dead, and its session with it.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+fn builder(tls: &Tls) -> Result<Server, RunError> {
+    let fail = |source| RunError::Serve {
+        purpose: "tls",
+        source,
+    };
+    Ok(Server::builder()
+        .tls_config(tls.server())
+        .map_err(fail)?
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .tcp_nodelay(true))
+}
+
+fn incoming(listener: std::net::TcpListener) -> std::io::Result<TcpIncoming> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    Ok(TcpIncoming::from(listener).with_nodelay(Some(true)))
+}
+
+fn not_taken(address: std::net::SocketAddr, purpose: &'static str) -> impl Fn(std::io::Error) -> RunError {
+    move |source| RunError::Listen {
+        address,
+        purpose,
+        source,
+        remedy: String::new(),
+    }
+}
+
+/// Serves the API until `shutdown`; then open calls end first.
+pub(crate) async fn serve_api(
+    api: Arc<Api>,
+    tls: &Tls,
+    listener: std::net::TcpListener,
+    health: HealthReporter,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let address = listener
+        .local_addr()
+        .map_err(not_taken(([0, 0, 0, 0], 0).into(), "api"))?;
+    let incoming = incoming(listener).map_err(not_taken(address, "api"))?;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|e| RunError::Config(format!("the built-in descriptors are damaged: {e}")))?;
+    let size = REQUEST_BYTES;
+    builder(tls)?
+        .layer(AuthLayer::new(IN_FLIGHT))
+        .add_service(ClusterServiceServer::new(Cluster(Arc::clone(&api))).max_decoding_message_size(size))
+        .add_service(RegistryServiceServer::new(Registry(Arc::clone(&api))).max_decoding_message_size(size))
+        .add_service(RegionServiceServer::new(Regions(Arc::clone(&api))).max_decoding_message_size(size))
+        .add_service(PrimaryServiceServer::new(Primaries(Arc::clone(&api))).max_decoding_message_size(size))
+        .add_service(SessionServiceServer::new(Sessions(Arc::clone(&api))).max_decoding_message_size(size))
+        .add_service(WatchServiceServer::new(Watches::new(api)).max_decoding_message_size(size))
+        .add_service(tonic_health::pb::health_server::HealthServer::new(
+            tonic_health::server::HealthService::from_health_reporter(health),
+        ))
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
+        .await
+        .map_err(|source| RunError::Serve {
+            purpose: "api",
+            source,
+        })
+}
+
+/// Serves Raft to the other coordinators until `shutdown`.
+pub(crate) async fn serve_raft(
+    raft: crate::raft::RaftNode,
+    tls: &Tls,
+    listener: std::net::TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let address = listener
+        .local_addr()
+        .map_err(not_taken(([0, 0, 0, 0], 0).into(), "raft"))?;
+    let incoming = incoming(listener).map_err(not_taken(address, "raft"))?;
+    builder(tls)?
+        .add_service(raft.service(Arc::new(identity::of_connection)))
+        .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
+        .await
+        .map_err(|source| RunError::Serve {
+            purpose: "raft",
+            source,
+        })
+}
+
+/// Keeps the health service's answer: SERVING while a leader is known and the cluster's first entry is applied.
+pub(crate) async fn report_health(api: Arc<Api>, reporter: HealthReporter, shutdown: CancellationToken) {
+    let mut leadership = api.raft.leadership();
+    let mut revision = api.hub.last();
+    loop {
+        let known = leadership.borrow_and_update().leader.is_some();
+        let serving = known && api.raft.read(|s| s.cluster().is_some());
+        let status = if serving {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        reporter.set_service_status("", status).await;
+        tokio::select! {
+            () = shutdown.cancelled() => {
+                reporter.set_service_status("", ServingStatus::NotServing).await;
+                return;
+            }
+            changed = leadership.changed() => if changed.is_err() { return },
+            changed = revision.changed(), if !serving => if changed.is_err() { return },
+        }
+    }
+}
