@@ -206,7 +206,8 @@ pub(crate) struct ModelArgs {
 #[derive(Debug, Args)]
 pub(crate) struct AliasArgs {
     /// The version, as in fraud.scorer@3.
-    pub(crate) version: VersionKey,
+    #[arg(value_name = "MODEL@VERSION")]
+    pub(crate) key: VersionKey,
     /// The alias.
     pub(crate) alias: AliasName,
     /// Why, for the record.
@@ -305,7 +306,7 @@ pub(crate) struct InferArgs {
     pub(crate) region: Option<RegionId>,
     /// A version instead of the one that serves.
     #[arg(long = "model-version", value_name = "N")]
-    pub(crate) version: Option<types::ModelVersion>,
+    pub(crate) model_version: Option<types::ModelVersion>,
     /// Most tokens to generate, with --prompt.
     #[arg(long, value_name = "N", default_value = "32")]
     pub(crate) max_tokens: u32,

@@ -1,4 +1,5 @@
 //! Exit codes, and the one place that gives each refusal its own. Scripts rely on them: they never change their meaning.
+//! 0 is success; 8 is kept for commands that look for something and found it.
 
 use std::process::ExitCode;
 
@@ -22,8 +23,6 @@ pub(crate) enum Exit {
     Unavailable = 6,
     /// The identity may not do this.
     Denied = 7,
-    /// It ran to its end, and found what it was to look for.
-    Findings = 8,
     /// It may have happened; the request id to retry with is printed.
     Unknown = 9,
 }

@@ -20,6 +20,8 @@ mod push;
 mod serve;
 #[cfg(feature = "server")]
 mod shutdown;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 

@@ -24,10 +24,8 @@ pub mod codec;
 pub mod command;
 pub mod dump;
 pub mod event;
-#[expect(
-    unreachable_pub,
-    reason = "generated from proto/log.proto, which has the comments"
-)]
+#[rustfmt::skip]
+#[expect(unreachable_pub, reason = "generated from proto/log.proto, which has the comments")]
 #[path = "gen/regent.log.v1.rs"]
 mod r#gen;
 pub mod invariants;

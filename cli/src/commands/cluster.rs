@@ -80,7 +80,7 @@ async fn own_status(client: &Client, shared: &Shared) -> Result<GetStatusRespons
 fn members(asked: &[Asked]) -> Vec<Member> {
     let answers: Vec<&GetStatusResponse> = asked.iter().filter_map(|a| a.answer.as_ref().ok()).collect();
     let leader = answers.iter().find(|s| s.leader_node == s.node && s.has_quorum);
-    let best = leader.or(answers.first());
+    let best = leader.or_else(|| answers.first());
     best.map(|s| s.members.clone()).unwrap_or_default()
 }
 

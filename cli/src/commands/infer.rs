@@ -87,14 +87,14 @@ async fn ask(args: &InferArgs, base: &str, shared: &Shared) -> Result<Value, Fai
 }
 
 fn model_path(args: &InferArgs) -> String {
-    match args.version {
+    match args.model_version {
         Some(version) => format!("/v2/models/{}/versions/{version}", args.model),
         None => format!("/v2/models/{}", args.model),
     }
 }
 
 fn text_request(args: &InferArgs) -> Result<(String, Value), Failure> {
-    let model = match args.version {
+    let model = match args.model_version {
         Some(version) => format!("{}@{version}", args.model),
         None => args.model.to_string(),
     };
@@ -152,7 +152,7 @@ async fn read(request: reqwest::RequestBuilder) -> Result<Value, Failure> {
     let response = request.send().await.map_err(unreachable)?;
     let status = response.status();
     let text = response.text().await.map_err(unreachable)?;
-    let document: Value = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text));
+    let document: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
     if status.is_success() {
         Ok(document)
     } else {

@@ -61,7 +61,7 @@ async fn alias(args: &AliasArgs, shared: &Shared) -> Result<(), Failure> {
     let client = context::client(shared)?;
     let etag = args.etag.map(types::Revision);
     let alias = client
-        .set_alias(&args.version, &args.alias, &args.reason, etag)
+        .set_alias(&args.key, &args.alias, &args.reason, etag)
         .await?;
     answer(shared.output, &json!({ "alias": alias }), || {
         alias_table(std::slice::from_ref(&alias))

@@ -3,7 +3,7 @@
 use types::RegionId;
 
 use crate::{
-    dev::cluster::{DevCluster, RegionProcesses},
+    dev::{cluster::DevCluster, info::RegionProcesses},
     error::Failure,
     output::{or_dash, table},
 };

@@ -12,7 +12,7 @@ use std::{
 };
 
 use chaos::{ChaosError, Part, ProcessName, ProcessRef, Processes, Roster, Run, roster::Entry};
-use client::{Context, context::StoreCredentials};
+use client::context::StoreCredentials;
 use tokio::time::Instant;
 use types::RegionId;
 
@@ -24,10 +24,9 @@ use crate::{
         layout::Layout,
         listen::{Listen, POLL_INTERVAL},
         lock::DirLock,
-        ready,
+        ready, sockets,
         spawn::{Launch, Running, Spawner},
         spec::ClusterSpec,
-        templates::{AgentConfig, ContextConfig, CoordinatorConfig, StoreConfig},
     },
     error::Failure,
 };
@@ -55,34 +54,6 @@ impl Options {
     }
 }
 
-/// A process of a region, as it stands on disk, and its current run.
-#[derive(Clone, Debug)]
-pub(crate) struct ProcessInfo {
-    /// Which process.
-    pub(crate) name: ProcessName,
-    /// Its run; none while it is down.
-    pub(crate) run: Option<ProcessRef>,
-    /// Its config.
-    pub(crate) config: PathBuf,
-    /// Its data directory.
-    pub(crate) data_dir: PathBuf,
-    /// stdout and stderr of all its runs.
-    pub(crate) log: PathBuf,
-    /// Where it listens; empty before its first start.
-    pub(crate) listen: Listen,
-}
-
-/// The processes of one region.
-#[derive(Clone, Debug)]
-pub(crate) struct RegionProcesses {
-    /// The Raft voter with the API.
-    pub(crate) coordinator: ProcessInfo,
-    /// The node agent.
-    pub(crate) agent: ProcessInfo,
-    /// The object store's endpoint.
-    pub(crate) s3: ProcessInfo,
-}
-
 /// A cluster on this machine. Cheap to clone; the processes end with the last clone.
 #[derive(Clone, Debug)]
 pub(crate) struct DevCluster {
@@ -97,6 +68,7 @@ struct Inner {
     store: StoreCredentials,
     options: Options,
     running: Mutex<BTreeMap<ProcessName, Running>>,
+    starting: tokio::sync::Mutex<()>,
     // Fields drop in order: the processes end before the lock is given back.
     spawner: Spawner,
     _lock: DirLock,
@@ -146,6 +118,7 @@ impl DevCluster {
             store,
             options,
             running: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
             spawner: Spawner::new()?,
             _lock: lock,
         };
@@ -157,6 +130,10 @@ impl DevCluster {
     /// The regions; the first one bootstrapped the cluster.
     pub(crate) fn regions(&self) -> &[RegionId] {
         &self.inner.spec.regions
+    }
+    /// What it is made of.
+    pub(super) fn spec(&self) -> &ClusterSpec {
+        &self.inner.spec
     }
     /// Where its files stand.
     pub(crate) fn layout(&self) -> &Layout {
@@ -170,16 +147,6 @@ impl DevCluster {
     pub(crate) fn store_credentials(&self) -> &StoreCredentials {
         &self.inner.store
     }
-    /// How the command line and the client library reach it, as far as it has been started.
-    pub(crate) fn context(&self) -> Result<Context, Failure> {
-        Ok(Context {
-            endpoints: self.api_urls()?,
-            tls: self.certs().admin(),
-            store: Some(self.store_credentials().clone()),
-            stores: BTreeMap::new(),
-        })
-    }
-
     /// Starts every process that does not run, in the order in which they need each other, and waits until each
     /// listens. On the first start the ports become known here, and the context file is written.
     pub(crate) async fn start_all(&self) -> Result<(), Failure> {
@@ -210,23 +177,23 @@ impl DevCluster {
         if let Some(run) = self.run_of(name) {
             return Ok(run);
         }
-        self.write_config(name)?;
-        let running = self.inner.spawner.start(name, self.launch(name)).await?;
-        self.running().insert(name.clone(), running.clone());
-        self.write_roster()?;
+        let running = self.spawn(name).await?;
         self.wait_listening(name, &running).await?;
         self.write_context()?;
         Ok(running.process)
     }
 
-    fn write_context(&self) -> Result<(), Failure> {
-        let text = ContextConfig {
-            endpoints: &self.api_urls()?,
-            tls: &self.certs().admin(),
-            keys: self.store_credentials(),
+    /// One start at a time, so that two callers never make two runs of one process.
+    async fn spawn(&self, name: &ProcessName) -> Result<Running, Failure> {
+        let _turn = self.inner.starting.lock().await;
+        if let Some(running) = self.running().get(name).filter(|r| r.exit_status().is_none()) {
+            return Ok(running.clone());
         }
-        .render();
-        files::write(&self.layout().context(), text.as_bytes(), Access::Public)
+        self.write_config(name)?;
+        let running = self.inner.spawner.start(name, self.launch(name)).await?;
+        self.running().insert(name.clone(), running.clone());
+        self.write_roster()?;
+        Ok(running)
     }
 
     /// SIGKILL to every process of a region that runs; returns when all are gone.
@@ -244,28 +211,6 @@ impl DevCluster {
     /// Carries faults out on this cluster's processes.
     pub(crate) fn injector(&self) -> chaos::Injector<DevCluster> {
         chaos::Injector::new(self.clone())
-    }
-
-    /// Everything about one region's processes.
-    pub(crate) fn region(&self, region: &RegionId) -> Result<RegionProcesses, Failure> {
-        Ok(RegionProcesses {
-            coordinator: self.process(&name(region, Part::Coordinator))?,
-            agent: self.process(&name(region, Part::Agent))?,
-            s3: self.process(&name(region, Part::Store))?,
-        })
-    }
-
-    /// Everything about one process.
-    pub(crate) fn process(&self, name: &ProcessName) -> Result<ProcessInfo, Failure> {
-        let layout = self.layout();
-        Ok(ProcessInfo {
-            name: name.clone(),
-            run: self.run_of(name),
-            config: layout.config(name),
-            data_dir: layout.data(name),
-            log: layout.log(name),
-            listen: self.listen(name)?,
-        })
     }
 
     /// Every process, whether it runs or not.
@@ -321,7 +266,7 @@ impl DevCluster {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run_of(&self, name: &ProcessName) -> Option<ProcessRef> {
+    pub(super) fn run_of(&self, name: &ProcessName) -> Option<ProcessRef> {
         let running = self.running();
         running
             .get(name)
@@ -330,17 +275,8 @@ impl DevCluster {
             .filter(ProcessRef::is_alive)
     }
 
-    fn listen(&self, name: &ProcessName) -> Result<Listen, Failure> {
+    pub(super) fn listen(&self, name: &ProcessName) -> Result<Listen, Failure> {
         Ok(Listen::read(&self.layout().listen(name))?.unwrap_or_default())
-    }
-
-    /// APIs of the coordinators that have been started once.
-    fn api_urls(&self) -> Result<Vec<String>, Failure> {
-        let mut urls = Vec::new();
-        for region in self.regions() {
-            urls.extend(self.listen(&name(region, Part::Coordinator))?.api_url());
-        }
-        Ok(urls)
     }
 
     fn launch(&self, name: &ProcessName) -> Launch {
@@ -354,63 +290,6 @@ impl DevCluster {
             config: self.layout().config(name),
             log: self.layout().log(name),
         }
-    }
-
-    /// Writes a process's config as it is known now: before the first start of the others their ports are not.
-    fn write_config(&self, name: &ProcessName) -> Result<(), Failure> {
-        files::make_dir(&self.layout().data(name))?;
-        let text = match name.part {
-            Part::Coordinator => self.coordinator_config(name)?,
-            Part::Agent => self.agent_config(name)?,
-            Part::Store => self.store_config(name),
-        };
-        files::write(&self.layout().config(name), text.as_bytes(), Access::Public)
-    }
-
-    fn coordinator_config(&self, name: &ProcessName) -> Result<String, Failure> {
-        let region = &name.region;
-        let own = self.listen(name)?.api_url();
-        let mut join = self.api_urls()?;
-        join.retain(|url| Some(url) != own.as_ref());
-        let bootstrap = self.regions().first() == Some(region);
-        Ok(CoordinatorConfig {
-            node: certs::coordinator_node(region)?,
-            region,
-            data_dir: &self.layout().data(name),
-            tls: &self.certs().coordinator(region),
-            bootstrap,
-            join: if bootstrap { &[] } else { &join },
-            timing: &self.inner.spec.timing,
-        }
-        .render())
-    }
-
-    fn agent_config(&self, name: &ProcessName) -> Result<String, Failure> {
-        let region = &name.region;
-        let store = ProcessName {
-            region: region.clone(),
-            part: Part::Store,
-        };
-        let endpoint = self.listen(&store)?.s3_url();
-        let endpoint = endpoint.ok_or_else(|| Failure::other(format!("{store} has never been started")))?;
-        Ok(AgentConfig {
-            node: certs::agent_node(region)?,
-            region,
-            data_dir: &self.layout().data(name),
-            coordinators: &self.api_urls()?,
-            tls: &self.certs().agent(region),
-            store_endpoint: &endpoint,
-            keys: self.store_credentials(),
-        }
-        .render())
-    }
-
-    fn store_config(&self, name: &ProcessName) -> String {
-        StoreConfig {
-            data_dir: &self.layout().data(name),
-            keys: self.store_credentials(),
-        }
-        .render()
     }
 
     fn write_roster(&self) -> Result<(), Failure> {
@@ -427,13 +306,14 @@ impl DevCluster {
         files::write(&self.layout().roster(), &text, Access::Public)
     }
 
-    /// Waits until the process has bound its ports: its `listen.json` is there, and one of them accepts.
+    /// Waits until the process listens where its `listen.json` says. That it is this process and no stranger on a kept
+    /// port is read from the kernel.
     async fn wait_listening(&self, name: &ProcessName, running: &Running) -> Result<(), Failure> {
         let listening = async {
             loop {
                 let address = Listen::read(&self.layout().listen(name))?.and_then(|l| l.main(name.part));
                 match address {
-                    Some(address) if tokio::net::TcpStream::connect(address).await.is_ok() => return Ok(()),
+                    Some(address) if sockets::listens(running.process.pid, address.port()) => return Ok(()),
                     Some(_) | None => tokio::time::sleep(POLL_INTERVAL).await,
                 }
             }
@@ -476,7 +356,7 @@ impl Processes for DevCluster {
     }
 }
 
-fn name(region: &RegionId, part: Part) -> ProcessName {
+pub(super) fn name(region: &RegionId, part: Part) -> ProcessName {
     ProcessName {
         region: region.clone(),
         part,

@@ -29,7 +29,7 @@ pub(crate) fn write(path: &Path, content: &[u8], access: Access) -> Result<(), F
 }
 
 fn write_durably(path: &Path, content: &[u8], access: Access) -> std::io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(dir)?;
     let temporary = path.with_extension("tmp");
     let mode = match access {

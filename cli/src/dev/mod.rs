@@ -6,13 +6,16 @@
 mod banner;
 pub(crate) mod certs;
 pub(crate) mod cluster;
+mod configs;
 mod credentials;
 pub(crate) mod files;
+pub(crate) mod info;
 pub(crate) mod layout;
 pub(crate) mod listen;
 mod lock;
 mod ready;
 mod run;
+mod sockets;
 pub(crate) mod spawn;
 pub(crate) mod spec;
 mod supervise;

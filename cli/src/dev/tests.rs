@@ -17,6 +17,7 @@ use crate::{
         layout::Layout,
         listen::Listen,
         lock::DirLock,
+        sockets,
         spec::ClusterSpec,
         supervise::back_off,
         templates::{AgentConfig, ContextConfig, CoordinatorConfig, StoreConfig},
@@ -115,6 +116,16 @@ fn examples_are_what_dev_writes() {
 #[test]
 fn a_store_reads_the_example() {
     DevS3Config::parse(&store_example(), Path::new("dev-s3.toml")).unwrap();
+}
+
+#[test]
+fn an_agent_reads_the_example() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.toml");
+    fs::write(&path, agent_example()).unwrap();
+    let config = node_agent::AgentConfig::load(&path).unwrap();
+    assert_eq!(config.tls, example_tls("agent"));
+    assert_eq!(config.region, region());
 }
 
 #[test]
@@ -269,4 +280,18 @@ fn the_tail_of_a_log_is_its_last_lines() {
     let lines: Vec<String> = (0..10_000).map(|n| format!("line {n}")).collect();
     fs::write(&path, lines.join("\n")).unwrap();
     assert_eq!(files::tail(&path, 2), "line 9998\nline 9999");
+}
+
+#[test]
+fn only_the_process_that_listens_is_taken_for_it() {
+    let own = std::process::id();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    assert!(sockets::listens(own, port));
+    assert!(
+        !sockets::listens(1, port),
+        "another process does not listen there"
+    );
+    drop(listener);
+    assert!(!sockets::listens(own, port));
 }

@@ -11,6 +11,9 @@ mod store;
 mod sums;
 mod wait;
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, time::Instant};
 
 use client::{Client, Context};
@@ -33,9 +36,10 @@ use crate::{
 /// Pushes.
 pub(crate) async fn run(args: PushArgs, shared: Shared) -> Result<(), Failure> {
     let clock = Phases::new(args.timing);
+    // Before anybody is asked anything: a directory that is no model concerns nobody else.
+    let scanned = clock.phase("checked and hashed", scan::scan(&args.dir)).await?;
     let context = context::load(&shared)?;
     let client = context::connect(&context, &shared)?;
-    let scanned = clock.phase("checked and hashed", scan::scan(&args.dir)).await?;
     let region = match &args.region {
         Some(region) => region.clone(),
         None => primary_region(&client).await?,

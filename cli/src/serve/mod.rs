@@ -5,6 +5,7 @@ mod dev_s3;
 #[cfg(test)]
 pub(crate) use dev_s3::DevS3Config;
 
+use node_agent::AgentConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::{args::ServerArgs, error::Failure, exit::Exit, shutdown};
@@ -34,8 +35,10 @@ async fn coordinator(_args: &ServerArgs, _stop: CancellationToken) -> Result<(),
     Err(Failure::other("coordinator is not part of this build"))
 }
 
-async fn agent(_args: &ServerArgs, _stop: CancellationToken) -> Result<(), Failure> {
-    Err(Failure::other("agent is not part of this build"))
+async fn agent(args: &ServerArgs, stop: CancellationToken) -> Result<(), Failure> {
+    let config = AgentConfig::load(&args.config).map_err(|e| bad_config(&e))?;
+    let served = Box::pin(node_agent::run(config, stop)).await;
+    served.map_err(|e| failed(&e))
 }
 
 /// An error with its causes, which libraries never repeat in their own text.

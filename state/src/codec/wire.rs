@@ -235,11 +235,9 @@ macro_rules! wire_oneof {
                 use $kind as Kind;
                 match pb.ok_or_else(Malformed::missing)? {
                     $(Kind::$variant(message) => {
-                        // A function, so that an error in any field can be named after its variant.
-                        let read = |_message: $message| -> Result<Self, Malformed> {
-                            Ok(Self::$variant { $($field: field(stringify!($field), _message.$field)?),* })
-                        };
-                        read(message).map_err(|e| e.inside(stringify!($variant)))
+                        let _ = &message;
+                        let read = || Ok(Self::$variant { $($field: field(stringify!($field), message.$field)?),* });
+                        read().map_err(|e: Malformed| e.inside(stringify!($variant)))
                     })*
                 }
             }

@@ -151,8 +151,10 @@ pub struct CreateModel {
     #[prost(string, tag = "2")]
     pub description: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "3")]
-    pub tags:
-        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub tags: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(message, optional, tag = "4")]
     pub placement: ::core::option::Option<Placement>,
 }
@@ -161,8 +163,10 @@ pub struct SetModelTags {
     #[prost(string, tag = "1")]
     pub model: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "2")]
-    pub set:
-        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub set: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(string, repeated, tag = "3")]
     pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint64, optional, tag = "4")]
@@ -181,8 +185,10 @@ pub struct CreateVersion {
     #[prost(string, tag = "4")]
     pub framework: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "5")]
-    pub metadata:
-        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub metadata: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CompleteUpload {
@@ -1085,8 +1091,10 @@ pub struct Model {
     #[prost(string, tag = "2")]
     pub description: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "3")]
-    pub tags:
-        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub tags: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(message, optional, tag = "4")]
     pub placement: ::core::option::Option<Placement>,
     #[prost(uint64, tag = "5")]
@@ -1131,8 +1139,10 @@ pub struct Version {
     #[prost(string, tag = "6")]
     pub framework: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "7")]
-    pub metadata:
-        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub metadata: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     #[prost(uint64, tag = "8")]
     pub created_at: u64,
     #[prost(string, tag = "9")]

@@ -1,0 +1,95 @@
+//! The command line as a whole: what it accepts, what its exit codes mean.
+
+use clap::{CommandFactory as _, Parser as _};
+use types::{Reason, reason::Category};
+
+use crate::{args::Cli, error::Failure, exit::Exit, output};
+
+#[test]
+fn the_arguments_hold_together() {
+    Cli::command().debug_assert();
+}
+
+fn check_parse(line: &str, accepted: bool) {
+    let outcome = Cli::try_parse_from(line.split_whitespace());
+    assert_eq!(
+        outcome.is_ok(),
+        accepted,
+        "{line}: {:?}",
+        outcome.err().map(|e| e.to_string())
+    );
+}
+
+#[test]
+fn lines_are_accepted_or_refused() {
+    check_parse("regent dev --regions 3", true);
+    check_parse("regent dev --regions 0", false);
+    check_parse(
+        "regent model push DIR --name fraud.scorer --wait-copies all",
+        true,
+    );
+    check_parse("regent model push DIR --name fraud.scorer --wait-copies 2", true);
+    check_parse("regent model push DIR --name fraud.scorer --wait-copies 0", false);
+    check_parse("regent model push DIR --name Fraud", false);
+    check_parse("regent model push DIR", false);
+    check_parse("regent infer m --text a", true);
+    check_parse("regent infer m --text a --prompt b", false);
+    check_parse("regent infer m", false);
+    check_parse(
+        "regent switchover primaries/global --to eu-west-1 --expect-epoch g1.e7 --output json",
+        true,
+    );
+    check_parse("regent switchover global --to eu-west-1", false);
+    check_parse("regent region list --timeout 3", false);
+    check_parse("regent --timeout 3s region list", true);
+}
+
+/// Scripts branch on these: a change here is a change of contract.
+#[test]
+fn exit_codes_follow_the_category() {
+    for reason in Reason::ALL {
+        let exit = Exit::of(*reason);
+        let allowed: &[Exit] = match reason.category() {
+            Category::NotFound => &[Exit::NotFound],
+            Category::AlreadyExists | Category::Aborted | Category::OutOfRange => &[Exit::Precondition],
+            Category::FailedPrecondition => &[Exit::Precondition, Exit::Safety, Exit::Error],
+            Category::InvalidArgument => &[Exit::Usage],
+            Category::PermissionDenied => &[Exit::Denied],
+            Category::ResourceExhausted => &[Exit::Unavailable, Exit::Error],
+            Category::Unavailable => &[Exit::Unavailable],
+            Category::Unknown => &[Exit::Unknown],
+            Category::Internal => &[Exit::Error],
+        };
+        assert!(allowed.contains(&exit), "{reason}: {exit:?}");
+    }
+    assert_eq!(Exit::of(Reason::StaleEpoch) as u8, 4);
+    assert_eq!(Exit::of(Reason::TargetNotQualified) as u8, 5);
+    assert_eq!(Exit::of(Reason::NoQuorum) as u8, 6);
+}
+
+#[test]
+fn a_failure_reads_the_same_for_people_and_programs() {
+    let refusal =
+        types::reason::Refusal::new(Reason::StaleEpoch, "epoch g1.e6 is below g1.e7").with("shown", "g1.e6");
+    let failure = Failure::from(refusal).remedy("read the role again");
+    assert_eq!(
+        failure.to_string(),
+        "epoch g1.e6 is below g1.e7 (STALE_EPOCH)\n  read the role again"
+    );
+    let document = failure.to_json();
+    assert_eq!(document["error"]["exit_code"], 4);
+    assert_eq!(document["error"]["reason"], "STALE_EPOCH");
+    assert_eq!(document["error"]["operands"]["shown"], "g1.e6");
+}
+
+#[test]
+fn tables_line_up_and_end_without_blanks() {
+    let text = output::table(
+        ["A", "LONG"],
+        [
+            ["x".to_owned(), "y".to_owned()],
+            ["xyz".to_owned(), String::new()],
+        ],
+    );
+    assert_eq!(text, "A    LONG\nx    y\nxyz");
+}

@@ -1,0 +1,13 @@
+//! `regent` as people and scripts meet it: real processes, real files, real ports.
+//!
+//! Tests that start processes take turns (`harness::turn`): a cluster per core would only measure the machine.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed; clippy exempts only its #[test] functions"
+)]
+
+mod bad_input;
+mod harness;
+mod orphans;
+mod usage;

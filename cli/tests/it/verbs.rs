@@ -1,0 +1,244 @@
+//! The operator's verbs against a cluster: their documents, their exit codes, and what a failed push leaves behind.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::{
+    dev::Dev,
+    harness::{turn, until},
+};
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name)
+}
+
+/// One cluster for all of this: what is checked does not depend on the order.
+#[test]
+fn verbs_answer_with_documents_and_codes() {
+    let _turn = turn();
+    let dev = Dev::start(3);
+    status(&dev);
+    push_twice(&dev);
+    aliases(&dev);
+    infer(&dev);
+    unknown_names(&dev);
+    switchover(&dev);
+    watch(&dev);
+    pause(&dev);
+    failed_push(&dev);
+}
+
+fn status(dev: &Dev) {
+    let status = dev.json(&["cluster", "status"]);
+    assert_eq!(status["has_quorum"], true);
+    assert_eq!(status["members"].as_array().unwrap().len(), 3);
+    let leaders = status["coordinators"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|c| c["raft_state"] == "LEADER");
+    assert_eq!(leaders.count(), 1, "{status}");
+    let table = dev.run(&["cluster", "status"]);
+    assert!(table.stdout.starts_with("REGION"), "{table:?}");
+}
+
+fn push_twice(dev: &Dev) {
+    let digits = sample("digits");
+    let args = [
+        "model",
+        "push",
+        digits.to_str().unwrap(),
+        "--name",
+        "demo.digits",
+        "--wait-copies",
+        "all",
+    ];
+    let first = dev.json(&args);
+    assert_eq!(
+        (&first["created"], &first["version"]["state"]),
+        (&true.into(), &"READY".into()),
+        "{first}"
+    );
+    let verified = first["replicas"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|r| r["state"] == "VERIFIED");
+    assert_eq!(verified.count(), 3, "{first}");
+    let second = dev.json(&args);
+    assert_eq!(
+        second["created"], false,
+        "a push of the same files makes no second version"
+    );
+    assert_eq!(
+        dev.json(&["model", "versions", "demo.digits"])["versions"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    let replication = dev.json(&["replication", "status", "--model", "demo.digits"]);
+    assert_eq!(replication["summary"]["VERIFIED"], 3);
+}
+
+fn aliases(dev: &Dev) {
+    let alias = dev.json(&[
+        "model",
+        "alias",
+        "demo.digits@1",
+        "candidate",
+        "--reason",
+        "a test",
+    ]);
+    assert_eq!(alias["alias"]["version"], 1);
+    let model = dev.json(&["model", "get", "demo.digits"]);
+    let names: Vec<&str> = model["aliases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| a["alias"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["candidate", "champion"]);
+    dev.run(&["model", "alias", "demo.digits@1", "candidate", "--etag", "1"])
+        .failed_with(4, &["ETAG_MISMATCH"]);
+}
+
+fn infer(dev: &Dev) {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("digit.json");
+    let pixels: Vec<u32> = (0..64).map(|i| i % 16).collect();
+    fs::write(&input, serde_json::to_string(&pixels).unwrap()).unwrap();
+    let args = [
+        "infer",
+        "demo.digits",
+        "--input",
+        input.to_str().unwrap(),
+        "--region",
+        "eu-west-1",
+    ];
+    until("eu-west-1 serves the model", || dev.run(&args).code == Some(0));
+    let answer = dev.json(&args);
+    assert_eq!(answer["model_name"], "demo.digits", "{answer}");
+    fs::write(&input, "[1, 2, 3]").unwrap();
+    dev.run(&args).failed_with(2, &["3"]);
+}
+
+fn unknown_names(dev: &Dev) {
+    dev.run(&["model", "get", "no.such"])
+        .failed_with(3, &["no.such", "MODEL_NOT_FOUND"]);
+    dev.run(&["model", "versions", "no.such"])
+        .failed_with(3, &["no.such"]);
+    dev.run(&["infer", "no.such", "--text", "a"])
+        .failed_with(3, &["no.such"]);
+    dev.run(&["infer", "demo.digits", "--text", "a", "--region", "mars"])
+        .failed_with(3, &["mars", "eu-west-1"]);
+    dev.run(&["switchover", "primaries/orders", "--to", "eu-west-1"])
+        .failed_with(3, &["primaries/orders"]);
+    let refused = dev.run(&["model", "get", "no.such", "--output", "json"]);
+    assert_eq!(refused.json()["error"]["reason"], "MODEL_NOT_FOUND");
+}
+
+fn switchover(dev: &Dev) {
+    let role = || dev.json(&["primary", "get"])["role"].clone();
+    let before = role();
+    let held_by = before["holder"]["region"].as_str().unwrap().to_owned();
+    let to = if held_by == "eu-west-1" {
+        "us-west-2"
+    } else {
+        "eu-west-1"
+    };
+    let stale = [
+        "switchover",
+        "primaries/global",
+        "--to",
+        to,
+        "--expect-epoch",
+        "g9.e9",
+    ];
+    dev.run(&stale).failed_with(4, &["g9.e9"]);
+    let plan = dev.json(&["switchover", "primaries/global", "--to", to, "--wait"]);
+    assert_eq!(plan["plan"]["state"], "SUCCEEDED", "{plan}");
+    let after = role();
+    assert_eq!(after["holder"]["region"], to);
+    assert_ne!(after["epoch"], before["epoch"]);
+}
+
+fn watch(dev: &Dev) {
+    let ran = dev.run(&["watch", "--after", "1", "--count", "5", "--output", "json"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let revisions: Vec<u64> = ran
+        .stdout
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["revision"]
+                .as_u64()
+                .unwrap()
+        })
+        .collect();
+    assert!(revisions.len() >= 5 && revisions.is_sorted(), "{revisions:?}");
+}
+
+fn pause(dev: &Dev) {
+    let paused = dev.json(&["primary", "pause", "--for", "10m"]);
+    assert!(paused["role"]["mode"]["Paused"].is_object(), "{paused}");
+    assert_eq!(dev.json(&["primary", "resume"])["role"]["mode"], "Automatic");
+}
+
+/// The store of the source region hangs while the push uploads: the push fails, and what it announced is taken back.
+fn failed_push(dev: &Dev) {
+    let region = dev.json(&["primary", "get"])["role"]["holder"]["region"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let store = dev.pid_of(&region, "store");
+    dev.signal(store, Signal::KILL);
+    let model = changed_model();
+    let ran = dev.run(&[
+        "model",
+        "push",
+        model.path().to_str().unwrap(),
+        "--name",
+        "demo.failed",
+        "--region",
+        &region,
+    ]);
+    if ran.code == Some(0) {
+        // The store was back before the upload began; then there is nothing to take back.
+        return;
+    }
+    ran.failed_with(1, &["given up"]);
+    let versions = dev.json(&["model", "versions", "demo.failed"]);
+    let states = versions["versions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| &v["state"]);
+    assert!(states.clone().all(|s| s == "DELETED"), "{versions}");
+    dev.wait_for(&format!("{region}/store runs again"));
+    let again = dev.json(&[
+        "model",
+        "push",
+        model.path().to_str().unwrap(),
+        "--name",
+        "demo.failed",
+        "--region",
+        &region,
+    ]);
+    assert_eq!(again["version"]["state"], "READY");
+}
+
+/// The sample model with another card, so that its bytes are not in the store yet.
+fn changed_model() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(sample("digits")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    fs::write(dir.path().join("MODEL_CARD.md"), "another card\n").unwrap();
+    dir
+}

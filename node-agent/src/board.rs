@@ -1,0 +1,68 @@
+//! How this node stands, for everyone who tells it on: heartbeats, HTTP, gRPC. Written by few, read by many.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use types::{
+    ClusterId, Holder, ModelName, ModelVersion, NodeId, RegionId, Revision, VersionKey, model::VersionRecord,
+    role::TimingPolicy,
+};
+
+/// A picture of the node; `tokio::sync::watch` carries it.
+#[derive(Clone, Debug)]
+pub struct Board {
+    /// This run of this node.
+    pub me: Holder,
+    /// The cluster, once it was heard of.
+    pub cluster_id: Option<ClusterId>,
+    /// The revision that the desired state comes from.
+    pub revision: Revision,
+    /// Endpoint of the coordinator that a session is open with.
+    pub session: Option<String>,
+    /// The cluster's timings, once they were heard of.
+    pub timing: Option<TimingPolicy>,
+    /// Whether every version that this node should serve is; else why not.
+    pub ready: Result<(), String>,
+    /// Served versions that belong here, could be had, and are not verified here yet.
+    pub missing: Vec<VersionKey>,
+    /// Versions whose copies in this region are verified.
+    pub copies: BTreeMap<VersionKey, Arc<VersionRecord>>,
+    /// What the alias `champion` points at.
+    pub champions: BTreeMap<ModelName, ModelVersion>,
+    /// Why versions did not come into memory the last time.
+    pub load_errors: BTreeMap<VersionKey, String>,
+    /// Agents of other regions: region and inference endpoint.
+    pub peers: BTreeMap<NodeId, (RegionId, String)>,
+    /// What the probes of them saw.
+    pub probes: BTreeMap<NodeId, Probe>,
+}
+
+/// What the probes of one agent saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its region.
+    pub region: RegionId,
+    /// Failures in a row; 0 after a success.
+    pub consecutive_failures: u32,
+    /// What the last failure was; empty if there was none since.
+    pub error: String,
+}
+
+impl Board {
+    /// A node that knows nothing yet.
+    pub fn new(me: Holder) -> Self {
+        Self {
+            me,
+            cluster_id: None,
+            revision: Revision::default(),
+            session: None,
+            timing: None,
+            ready: Err("the desired state was not read yet".to_owned()),
+            missing: Vec::new(),
+            copies: BTreeMap::new(),
+            champions: BTreeMap::new(),
+            load_errors: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            probes: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What an operator says to one agent: a TOML file, checked before anything starts.
+//!
+//! Absent on purpose: cluster-wide timings; they come from the cluster. Invariant: [`AgentConfig::validate`] passed
+//! means that every address, limit and relation between them can be used as it stands.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use client::TlsFiles;
+use serde::{Deserialize, Serialize};
+use types::{ByteCount, NodeId, RegionId, units::duration_text};
+
+/// Default port of inference HTTP.
+pub const INFERENCE_PORT: u16 = 7462;
+/// Default port of the agent's gRPC.
+pub const AGENT_PORT: u16 = 7463;
+/// Default port of metrics and health.
+pub const METRICS_PORT: u16 = 7464;
+
+/// One agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfig {
+    /// This machine's name, unique in the cluster.
+    pub node: NodeId,
+    /// The region that it serves, for ever.
+    pub region: RegionId,
+    /// Catalog, floors, cache and logs of this agent. One process owns it.
+    pub data_dir: PathBuf,
+    /// API endpoints of coordinators, `https://host:port`; the leader is found from any of them.
+    pub coordinators: Vec<String>,
+    /// gRPC with mTLS. Port 0 lets the system pick; the pick is kept in `listen.json`.
+    #[serde(default = "default_agent_address")]
+    pub listen_agent: SocketAddr,
+    /// Inference HTTP, plain, so a loopback address only.
+    #[serde(default = "default_inference_address")]
+    pub listen_inference: SocketAddr,
+    /// Metrics and health over plain HTTP, so a loopback address only.
+    #[serde(default = "default_metrics_address")]
+    pub listen_metrics: SocketAddr,
+    /// Host under which others reach this agent; default: the address that it listens on.
+    #[serde(default)]
+    pub advertise_host: Option<String>,
+    /// The identity of this process: a certificate with SAN URI `spiffe://regent.local/region/R/node/N`.
+    pub tls: TlsFiles,
+    /// The region's own object store.
+    pub store: StoreConfig,
+    /// Credentials for the stores of other regions; where a region is not named, the own store's are used.
+    #[serde(default)]
+    pub store_credentials: BTreeMap<RegionId, Credentials>,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+}
+
+/// How to reach the region's own store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// `http(s)://host:port` of an S3 endpoint, or `file:///path` of a directory.
+    pub endpoint: String,
+    /// Bucket; a directory name below the path for `file:`.
+    pub bucket: String,
+    /// File that holds the access key; not for `file:`.
+    #[serde(default)]
+    pub access_key_file: Option<PathBuf>,
+    /// File that holds the secret key; not for `file:`.
+    #[serde(default)]
+    pub secret_key_file: Option<PathBuf>,
+}
+
+/// Credentials of a store, by reference: secrets never stand in a config.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    /// File that holds the access key.
+    pub access_key_file: PathBuf,
+    /// File that holds the secret key.
+    pub secret_key_file: PathBuf,
+}
+
+/// Bounds on what one agent does at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Versions that are copied or verified at a time. Default 4.
+    pub parallel_copies: usize,
+    /// Models that are loaded at a time. Default 2.
+    pub parallel_loads: usize,
+    /// Requests that wait before one model. Default 64.
+    pub inference_queue: usize,
+    /// Largest body of an inference request. Default 8 MiB.
+    pub body_max: ByteCountText,
+    /// Deadline of an inference request that names none. Default 10 s.
+    #[serde(with = "duration_text")]
+    pub request_timeout: Duration,
+    /// Longest deadline that a request may ask for. Default 60 s.
+    #[serde(with = "duration_text")]
+    pub request_timeout_max: Duration,
+    /// Longest wait for requests in hand at shutdown and unload. Default 30 s.
+    #[serde(with = "duration_text")]
+    pub drain_timeout: Duration,
+}
+
+/// A byte count as people write it in a file (`8MiB`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteCountText(pub ByteCount);
+
+impl Serialize for ByteCountText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}B", self.0.0))
+    }
+}
+impl<'de> Deserialize<'de> for ByteCountText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            parallel_copies: 4,
+            parallel_loads: 2,
+            inference_queue: 64,
+            body_max: ByteCountText(ByteCount(8 << 20)),
+            request_timeout: Duration::from_secs(10),
+            request_timeout_max: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+fn default_agent_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], AGENT_PORT))
+}
+fn default_inference_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], INFERENCE_PORT))
+}
+fn default_metrics_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], METRICS_PORT))
+}
+
+/// A config that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("config {}: {error}; check the path and its permissions", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Not TOML of this shape; the text names line and key.
+    #[error("config {}: {error}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        error: Box<toml::de::Error>,
+    },
+    /// A value, or a relation between values, that cannot be used.
+    #[error("config: {0}")]
+    Invalid(String),
+}
+
+impl AgentConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Each names the file, the key or the value, and what would be right.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+            path: path.to_owned(),
+            error,
+        })?;
+        let config: Self = toml::from_str(&text).map_err(|error| ConfigError::Malformed {
+            path: path.to_owned(),
+            error: Box::new(error),
+        })?;
+        config.validate().map_err(ConfigError::Invalid)?;
+        Ok(config)
+    }
+
+    /// Checks values and the relations between them; the error is a sentence.
+    ///
+    /// # Errors
+    /// The first thing that cannot be used.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.coordinators.is_empty() {
+            return Err("coordinators is empty; name at least one as https://host:port".to_owned());
+        }
+        if let Some(bad) = self.coordinators.iter().find(|e| !e.starts_with("https://")) {
+            return Err(format!(
+                "coordinators holds {bad:?}; each must be https://host:port"
+            ));
+        }
+        for (name, address) in [
+            ("listen_inference", self.listen_inference),
+            ("listen_metrics", self.listen_metrics),
+        ] {
+            if !address.ip().is_loopback() {
+                return Err(format!(
+                    "{name} is {address}, and plain HTTP is served on a loopback address only, as 127.0.0.1:{}",
+                    address.port()
+                ));
+            }
+        }
+        if self.listen_agent.ip().is_unspecified() && self.advertise_host.is_none() {
+            return Err(format!(
+                "listen_agent is {}, which nobody can call; set advertise_host",
+                self.listen_agent
+            ));
+        }
+        self.store.validate()?;
+        self.limits.validate()
+    }
+
+    /// Host under which others reach this agent.
+    pub fn host(&self) -> String {
+        let host = || match self.listen_agent {
+            SocketAddr::V4(v4) => v4.ip().to_string(),
+            SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+        };
+        self.advertise_host.clone().unwrap_or_else(host)
+    }
+}
+
+impl StoreConfig {
+    fn validate(&self) -> Result<(), String> {
+        let s3 = self.endpoint.starts_with("http://") || self.endpoint.starts_with("https://");
+        if !s3 && !self.endpoint.starts_with("file:///") {
+            return Err(format!(
+                "store.endpoint is {:?}; write http(s)://host:port or file:///path",
+                self.endpoint
+            ));
+        }
+        if self.bucket.is_empty() {
+            return Err("store.bucket is empty; name the bucket".to_owned());
+        }
+        if s3 && (self.access_key_file.is_none() || self.secret_key_file.is_none()) {
+            return Err(format!(
+                "store.endpoint is {:?}, so store.access_key_file and store.secret_key_file must be set",
+                self.endpoint
+            ));
+        }
+        Ok(())
+    }
+
+    /// The own store's credentials; none for `file:`.
+    pub fn credentials(&self) -> Option<Credentials> {
+        Some(Credentials {
+            access_key_file: self.access_key_file.clone()?,
+            secret_key_file: self.secret_key_file.clone()?,
+        })
+    }
+}
+
+impl LimitsConfig {
+    fn validate(&self) -> Result<(), String> {
+        let counts = [
+            ("limits.parallel_copies", self.parallel_copies, 64),
+            ("limits.parallel_loads", self.parallel_loads, 64),
+            ("limits.inference_queue", self.inference_queue, 100_000),
+        ];
+        if let Some((name, value, max)) = counts.iter().find(|(_, v, max)| *v == 0 || v > max) {
+            return Err(format!("{name} is {value}, and must be between 1 and {max}"));
+        }
+        if self.request_timeout > self.request_timeout_max || self.request_timeout.is_zero() {
+            return Err(format!(
+                "limits.request_timeout ({:?}) must be above zero and at most limits.request_timeout_max ({:?})",
+                self.request_timeout, self.request_timeout_max
+            ));
+        }
+        if self.body_max.0.0 < 1024 {
+            return Err(format!(
+                "limits.body_max is {}, and must be at least 1 KiB",
+                self.body_max.0
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,346 @@
+//! What should be true of this node, from the cluster's state. Pure.
+//!
+//! Absent on purpose: what is true ([`crate::observed`]) and how to get there ([`crate::reconcile`]).
+//! Invariant: equal views give equal answers; nothing in here grants a right to act (L4).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use artifact_store::transfer;
+use types::{
+    ClusterId, FencingToken, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, RoleName, VersionKey,
+    model::{VersionRecord, VersionState},
+    plan::{PlanState, StepKind, StepState},
+    region::{Health, NodeKind, NodeStatus, StoreBinding},
+    replica::{ReplicaKey, ReplicaState},
+    role::TimingPolicy,
+};
+
+use crate::view::View;
+
+/// The alias that decides which version of a model answers requests that name none.
+pub const CHAMPION: &str = "champion";
+
+/// What operators of this node decided, beside the cluster's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalWishes {
+    /// Versions that a fenced `ServeVersion` made the active ones of their models.
+    pub pins: BTreeMap<ModelName, ModelVersion>,
+    /// Versions to have in memory although no alias points at them.
+    pub load: BTreeSet<VersionKey>,
+    /// Versions to keep out of memory although an alias points at them.
+    pub unload: BTreeSet<VersionKey>,
+}
+
+/// What should be true of this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Uploads into this region that this node re-reads and hashes.
+    pub verify: BTreeMap<VersionKey, Arc<VersionRecord>>,
+    /// Copies that this node brings into its region's store.
+    pub copy: BTreeMap<VersionKey, Copy>,
+    /// Versions that this node has on its own disk.
+    pub cache: BTreeMap<VersionKey, Copy>,
+    /// Versions in memory.
+    pub load: BTreeSet<VersionKey>,
+    /// The version of each model that answers requests that name none.
+    pub active: BTreeMap<ModelName, ModelVersion>,
+    /// Served versions that belong here, could be had from a living region, and are not verified here.
+    pub missing: BTreeSet<VersionKey>,
+    /// What the alias `champion` points at.
+    pub champions: BTreeMap<ModelName, ModelVersion>,
+    /// Roles that this run of this node holds, or is about to.
+    pub roles: BTreeMap<RoleName, RoleWish>,
+    /// Steps of plans that this run of this node carries out now.
+    pub steps: BTreeMap<StepId, StepWish>,
+    /// Every region's store.
+    pub stores: BTreeMap<RegionId, StoreBinding>,
+    /// Agents of other regions to probe: node, region, inference endpoint.
+    pub peers: BTreeMap<NodeId, (RegionId, String)>,
+}
+
+/// The files of a version, as transfers take them; one entry for each digest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files(pub Vec<transfer::Artifact>);
+
+impl Files {
+    /// The files of a record; equal bytes under two paths are moved once.
+    pub fn of(record: &VersionRecord) -> Self {
+        let mut seen = BTreeSet::new();
+        let files = record.artifacts.iter().filter(|a| seen.insert(a.digest));
+        Self(
+            files
+                .map(|a| transfer::Artifact {
+                    digest: a.digest,
+                    size: a.size,
+                })
+                .collect(),
+        )
+    }
+    /// Bytes to move for all of them.
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(|a| a.size.0).fold(0, u64::saturating_add)
+    }
+}
+
+/// A version that is wanted somewhere, and where its bytes can be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// The version.
+    pub record: Arc<VersionRecord>,
+    /// Regions whose stores hold verified copies, the own one first, then healthy ones, then by name.
+    pub sources: Vec<RegionId>,
+}
+
+/// A role and the epoch under which this run is to claim its doors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleWish {
+    /// The token; its holder is this run.
+    pub token: FencingToken,
+    /// The role's timings.
+    pub timing: TimingPolicy,
+    /// The epoch is committed: renew its lease. Otherwise it is reserved, and good for claims only.
+    pub committed: bool,
+}
+
+/// One try of one step; also its idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StepId {
+    /// The plan.
+    pub plan: PlanId,
+    /// The step.
+    pub step: StepKind,
+    /// The try.
+    pub attempt: u32,
+}
+
+/// What a step needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepWish {
+    /// The role that the plan moves.
+    pub role: RoleName,
+    /// The token to claim under; none for steps that claim nothing.
+    pub token: Option<FencingToken>,
+}
+
+impl Desired {
+    /// Folds the view into what `me` should do and be.
+    pub fn of(view: &View, me: &Holder, wishes: &LocalWishes) -> Self {
+        let mut desired = Self {
+            stores: stores(view),
+            peers: peers(view, me),
+            ..Self::default()
+        };
+        if let Some(cluster_id) = view.cluster_id {
+            desired.roles = roles(view, me, cluster_id);
+            desired.steps = steps(view, me, cluster_id);
+        }
+        for record in view.versions.values() {
+            desired.add_version(view, me, record);
+        }
+        desired.add_serving(view, me, wishes);
+        desired
+    }
+
+    fn add_version(&mut self, view: &View, me: &Holder, record: &Arc<VersionRecord>) {
+        let key = &record.key;
+        if record.state == VersionState::Verifying && record.source_region == me.region {
+            if is_owner(view, me, key) {
+                self.verify.insert(key.clone(), Arc::clone(record));
+            }
+            return;
+        }
+        let Some(state) = replica_state(view, key, &me.region) else {
+            return;
+        };
+        if !record.is_replicated() {
+            return;
+        }
+        let copy = Copy {
+            record: Arc::clone(record),
+            sources: sources(view, key, &me.region),
+        };
+        match state {
+            ReplicaState::Verified => drop(self.cache.insert(key.clone(), copy)),
+            ReplicaState::Pending | ReplicaState::Copying | ReplicaState::Failed => {
+                if is_owner(view, me, key) {
+                    self.copy.insert(key.clone(), copy);
+                }
+            }
+        }
+    }
+
+    /// Versions that an alias points at, a pin names or an operator asked for, as far as their bytes are verified here.
+    /// The active version is named as soon as a copy of it is wanted here, so that its predecessor stays until then.
+    fn add_serving(&mut self, view: &View, me: &Holder, wishes: &LocalWishes) {
+        for alias in view.aliases.values() {
+            let key = key_of(&alias.model, alias.version);
+            if alias.alias.as_str() == CHAMPION {
+                self.champions.insert(key.model.clone(), key.version);
+                if wants(view, &key, &me.region) {
+                    self.active.insert(key.model.clone(), key.version);
+                }
+            }
+            if self.cache.contains_key(&key) {
+                self.load.insert(key);
+            } else if wants(view, &key, &me.region) && is_to_be_had(view, &key, &me.region) {
+                self.missing.insert(key);
+            }
+        }
+        for (model, version) in &wishes.pins {
+            let key = key_of(model, *version);
+            if self.cache.contains_key(&key) {
+                self.active.insert(model.clone(), *version);
+                self.load.insert(key);
+            }
+        }
+        let asked = wishes.load.iter().filter(|key| self.cache.contains_key(*key));
+        self.load.extend(asked.cloned());
+        for key in &wishes.unload {
+            self.load.remove(key);
+            if self.active.get(&key.model) == Some(&key.version) {
+                self.active.remove(&key.model);
+            }
+        }
+    }
+}
+
+fn key_of(model: &ModelName, version: ModelVersion) -> VersionKey {
+    VersionKey {
+        model: model.clone(),
+        version,
+    }
+}
+
+fn stores(view: &View) -> BTreeMap<RegionId, StoreBinding> {
+    let stores = view.regions.values();
+    stores
+        .filter_map(|r| Some((r.region.clone(), r.store.clone()?)))
+        .collect()
+}
+
+fn peers(view: &View, me: &Holder) -> BTreeMap<NodeId, (RegionId, String)> {
+    let others = view
+        .nodes
+        .values()
+        .filter(|n| n.kind == NodeKind::Agent && n.region != me.region && !n.endpoints.inference.is_empty());
+    others
+        .map(|n| (n.node.clone(), (n.region.clone(), n.endpoints.inference.clone())))
+        .collect()
+}
+
+fn replica_state(view: &View, key: &VersionKey, region: &RegionId) -> Option<ReplicaState> {
+    let key = ReplicaKey {
+        version: key.clone(),
+        region: region.clone(),
+    };
+    view.replicas.get(&key).map(|r| r.state)
+}
+
+/// Whether a copy is or shall be in `region`.
+fn wants(view: &View, key: &VersionKey, region: &RegionId) -> bool {
+    let replicated = view.versions.get(key).is_some_and(|r| r.is_replicated());
+    replicated && replica_state(view, key, region).is_some()
+}
+
+/// Whether another region that is not UNHEALTHY has a verified copy; nobody waits for what cannot come.
+fn is_to_be_had(view: &View, key: &VersionKey, own: &RegionId) -> bool {
+    let mut others = view
+        .regions
+        .values()
+        .filter(|r| r.region != *own && r.health != Health::Unhealthy);
+    others.any(|r| replica_state(view, key, &r.region) == Some(ReplicaState::Verified))
+}
+
+/// Regions with a store and a verified copy: own first, then healthy ones, then by name.
+fn sources(view: &View, key: &VersionKey, own: &RegionId) -> Vec<RegionId> {
+    let verified = view
+        .regions
+        .values()
+        .filter(|r| r.store.is_some())
+        .filter(|r| replica_state(view, key, &r.region) == Some(ReplicaState::Verified));
+    let mut found: Vec<_> = verified
+        .map(|r| (r.region != *own, r.health != Health::Healthy, r.region.clone()))
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, _, region)| region).collect()
+}
+
+/// Whether this node does its region's work on a version: one of the region's living agents does, chosen by a hash, so
+/// that two of them do not move the same bytes. A node that the view does not show yet works as if it were alone.
+fn is_owner(view: &View, me: &Holder, key: &VersionKey) -> bool {
+    let agents = view
+        .nodes
+        .values()
+        .filter(|n| n.kind == NodeKind::Agent && n.region == me.region && n.status == NodeStatus::Up);
+    let chosen = agents.max_by_key(|n| weight(&n.node, key)).map(|n| &n.node);
+    chosen.is_none_or(|node| *node == me.node)
+}
+
+fn weight(node: &NodeId, key: &VersionKey) -> [u8; 32] {
+    *types::Digest::of(format!("{node} {key}").as_bytes()).as_bytes()
+}
+
+fn roles(view: &View, me: &Holder, cluster_id: ClusterId) -> BTreeMap<RoleName, RoleWish> {
+    let wish = |epoch, role: &types::role::RoleRecord, committed| RoleWish {
+        token: FencingToken {
+            cluster_id,
+            role: role.role.clone(),
+            epoch,
+            holder: me.clone(),
+        },
+        timing: role.timing.clone(),
+        committed,
+    };
+    let mut wishes = BTreeMap::new();
+    for role in view.roles.values() {
+        if role.holder.as_ref() == Some(me) {
+            wishes.insert(role.role.clone(), wish(role.epoch, role, true));
+        } else if let Some(reserved) = role.reservation.as_ref().filter(|r| r.target == *me)
+            && claims_now(view, reserved.plan)
+        {
+            wishes.insert(role.role.clone(), wish(reserved.epoch, role, false));
+        }
+    }
+    wishes
+}
+
+/// Whether the plan's claim has begun: from then until promotion the target takes doors under the reserved epoch.
+fn claims_now(view: &View, plan: PlanId) -> bool {
+    let running = view.plans.get(&plan).filter(|p| p.state == PlanState::Running);
+    running.is_some_and(|p| {
+        let claim = p.steps.iter().find(|s| s.kind == StepKind::Claim);
+        claim.is_some_and(|s| matches!(s.state, StepState::Running | StepState::Done))
+    })
+}
+
+fn steps(view: &View, me: &Holder, cluster_id: ClusterId) -> BTreeMap<StepId, StepWish> {
+    let mut wishes = BTreeMap::new();
+    let mine = view
+        .plans
+        .values()
+        .filter(|p| p.state == PlanState::Running && p.target == *me);
+    for plan in mine {
+        let Some(step) = plan.current_step() else { continue };
+        if step.state != StepState::Running || !step.kind.runs_in_agent() {
+            continue;
+        }
+        let epoch = plan.target_epoch.filter(|_| step.kind == StepKind::Claim);
+        let token = epoch.map(|epoch| FencingToken {
+            cluster_id,
+            role: plan.role.clone(),
+            epoch,
+            holder: me.clone(),
+        });
+        let id = StepId {
+            plan: plan.plan,
+            step: step.kind,
+            attempt: step.attempt,
+        };
+        let role = plan.role.clone();
+        wishes.insert(id, StepWish { role, token });
+    }
+    wishes
+}

@@ -1,0 +1,278 @@
+//! The agent's door (L13): what it says to the fencing token of a privileged call, and what it writes down.
+//!
+//! Absent on purpose: the rule itself (`policy::fence`) and what the call then does.
+//! Invariants: a floor rises only from committed state or after `CheckFence` said that the token is current; an effect
+//! happens under the same lock as the last look at the floor, so none slips in after a higher epoch was accepted; every
+//! decision is in the log before its answer leaves.
+
+use std::{io, sync::Arc, time::SystemTime};
+
+use async_trait::async_trait;
+use client::calls::FenceStanding;
+use policy::fence::{Floor, Refused, Verdict, check};
+use tokio::sync::Mutex;
+use types::{ClusterId, FencingToken, Principal, Reason, reason::Refusal, role::RoleRecord};
+
+use crate::{
+    door_log::{DoorLog, DoorRecord, DoorVerdict},
+    floors::{Floors, FloorsError},
+    metrics::Metrics,
+};
+
+/// Who confirms a token that is above the floor.
+#[async_trait]
+pub trait FenceOracle: Send + Sync {
+    /// Whether the token is current, by a linearizable read.
+    async fn check_fence(&self, token: &FencingToken) -> Result<FenceStanding, Refusal>;
+}
+
+#[async_trait]
+impl FenceOracle for client::Client {
+    async fn check_fence(&self, token: &FencingToken) -> Result<FenceStanding, Refusal> {
+        client::Client::check_fence(self, token).await
+    }
+}
+
+/// The door; clones share it.
+#[derive(Clone)]
+pub struct Door {
+    inner: Arc<Mutex<Inner>>,
+    oracle: Arc<dyn FenceOracle>,
+    metrics: Metrics,
+}
+
+struct Inner {
+    floors: Floors,
+    log: DoorLog,
+    /// Whether committed state was read since this process began; until then every privileged call is refused.
+    synced: bool,
+}
+
+/// One privileged call that passed the door's first look; to be ended by [`Door::commit`] or [`Door::fail`].
+#[derive(Debug)]
+pub struct Entry {
+    method: &'static str,
+    token: FencingToken,
+    floor_before: Option<Floor>,
+}
+
+impl Door {
+    /// A door over what is on disk.
+    pub fn new(floors: Floors, log: DoorLog, oracle: Arc<dyn FenceOracle>, metrics: Metrics) -> Self {
+        let inner = Inner {
+            floors,
+            log,
+            synced: false,
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            oracle,
+            metrics,
+        }
+    }
+
+    /// Takes over committed roles, as read from coordinators; from the first time on the door is open.
+    ///
+    /// # Errors
+    /// Another cluster, or a failing disk: the process must stop, for it cannot keep its promise.
+    pub async fn learn(
+        &self,
+        cluster_id: ClusterId,
+        roles: impl IntoIterator<Item = &RoleRecord>,
+    ) -> Result<(), FloorsError> {
+        let mut inner = self.inner.lock().await;
+        inner.floors.bind(cluster_id)?;
+        let confirmed: Vec<_> = roles
+            .into_iter()
+            .map(|role| policy::fence::floor_of(role, cluster_id))
+            .collect();
+        inner.floors.raise(confirmed)?;
+        inner.synced = true;
+        for floor in inner.floors.all() {
+            self.metrics.floor(&floor.role, floor.epoch);
+        }
+        Ok(())
+    }
+
+    /// All floors, for status.
+    pub async fn floors(&self) -> Vec<Floor> {
+        self.inner.lock().await.floors.all().cloned().collect()
+    }
+
+    /// Looks at a token: below the floor or equal to it from another holder is refused, above it is asked about.
+    ///
+    /// # Errors
+    /// The refusal, which is in the log already.
+    pub async fn enter(
+        &self,
+        method: &'static str,
+        caller: &Principal,
+        token: FencingToken,
+    ) -> Result<Entry, Refusal> {
+        let (floor_before, verdict) = {
+            let inner = self.inner.lock().await;
+            (inner.floors.get(&token.role).cloned(), inner.verdict(&token))
+        };
+        let entry = Entry {
+            method,
+            token,
+            floor_before,
+        };
+        if let Err(refusal) = check_caller(caller, &entry.token) {
+            return Err(self.fail(entry, refusal).await);
+        }
+        let admitted = match verdict {
+            Err(refusal) => Err(refusal),
+            Ok(Verdict::Accept) => Ok(()),
+            Ok(Verdict::Refuse(refused)) => Err(refused.to_refusal()),
+            Ok(Verdict::Raise) => self.confirm(&entry).await,
+        };
+        match admitted {
+            Ok(()) => Ok(entry),
+            Err(refusal) => Err(self.fail(entry, refusal).await),
+        }
+    }
+
+    /// Carries out the effect if the token still stands, and writes the verdict down. `effect` must be short.
+    ///
+    /// # Errors
+    /// The refusal of a floor that rose meanwhile, or the effect's own.
+    pub async fn commit<T>(
+        &self,
+        entry: Entry,
+        effect: impl FnOnce() -> Result<T, Refusal>,
+    ) -> Result<(T, types::Epoch), Refusal> {
+        let mut inner = self.inner.lock().await;
+        let done = match inner.verdict(&entry.token) {
+            Ok(Verdict::Accept) => effect(),
+            Ok(Verdict::Refuse(refused)) => Err(refused.to_refusal()),
+            // The floor was raised to the token before; it cannot have sunk.
+            Ok(Verdict::Raise) => Err(unconfirmed(&entry, "its confirmation was lost").to_refusal()),
+            Err(refusal) => Err(refusal),
+        };
+        let epoch = entry.token.epoch;
+        self.record(&mut inner, entry, done.as_ref().err())?;
+        Ok((done?, epoch))
+    }
+
+    /// Ends a call that changed nothing, for a reason of its own; gives the refusal back.
+    pub async fn fail(&self, entry: Entry, refusal: Refusal) -> Refusal {
+        let mut inner = self.inner.lock().await;
+        match self.record(&mut inner, entry, Some(&refusal)) {
+            Ok(()) => refusal,
+            Err(log_failed) => log_failed,
+        }
+    }
+
+    /// Asks the coordinators, and raises the floor to what they say, whatever becomes of the token.
+    async fn confirm(&self, entry: &Entry) -> Result<(), Refusal> {
+        let token = &entry.token;
+        let standing = match self.oracle.check_fence(token).await {
+            Ok(standing) => standing,
+            Err(error) => {
+                tracing::warn!(role = %token.role, shown = %token.epoch, "epoch not confirmed: {error}");
+                return Err(unconfirmed(entry, &error.message)
+                    .to_refusal()
+                    .with("cause", error.reason));
+            }
+        };
+        let committed = Floor {
+            cluster_id: token.cluster_id,
+            role: token.role.clone(),
+            epoch: standing.current_epoch,
+            holder: standing.current_holder.clone(),
+        };
+        let mut inner = self.inner.lock().await;
+        inner.floors.raise([committed.clone()]).map_err(disk_failed)?;
+        self.metrics.floor(&committed.role, committed.epoch);
+        match check(Some(&committed), token, token.cluster_id) {
+            Verdict::Accept if standing.current => Ok(()),
+            Verdict::Refuse(refused) => Err(refused.to_refusal()),
+            Verdict::Accept | Verdict::Raise => Err(unconfirmed(entry, "it is not committed").to_refusal()),
+        }
+    }
+
+    fn record(&self, inner: &mut Inner, entry: Entry, refusal: Option<&Refusal>) -> Result<(), Refusal> {
+        if let Some(refusal) = refusal {
+            self.metrics.fenced(refusal.reason);
+        }
+        let record = DoorRecord {
+            seq: 0,
+            unix_micros: unix_micros(),
+            method: entry.method.to_owned(),
+            role: entry.token.role,
+            shown: entry.token.epoch,
+            shown_holder: entry.token.holder,
+            floor_before: entry.floor_before.as_ref().map(|f| f.epoch),
+            floor_holder: entry.floor_before.and_then(|f| f.holder),
+            verdict: if refusal.is_some() {
+                DoorVerdict::Refused
+            } else {
+                DoorVerdict::Accepted
+            },
+            reason: refusal.map(|r| r.reason),
+        };
+        inner.log.append(record).map(drop).map_err(log_failed)
+    }
+}
+
+impl Inner {
+    /// The first answer, from what is on disk; an error before committed state was read (L13).
+    fn verdict(&self, token: &FencingToken) -> Result<Verdict, Refusal> {
+        let Some(bound) = self.floors.cluster_id().filter(|_| self.synced) else {
+            let message = "no coordinator with a quorum confirmed this agent's floors since it started; try again once one does";
+            return Err(Refusal::new(Reason::NoQuorum, message)
+                .with("shown", token.epoch)
+                .with("role", &token.role));
+        };
+        Ok(check(self.floors.get(&token.role), token, bound))
+    }
+}
+
+/// The certificate must be the token's holder: authority is not lent.
+fn check_caller(caller: &Principal, token: &FencingToken) -> Result<(), Refusal> {
+    let holder = Principal::Agent {
+        region: token.holder.region.clone(),
+        node: token.holder.node.clone(),
+    };
+    if *caller == holder {
+        return Ok(());
+    }
+    let message = format!("{caller} shows a token of {holder}; a token is good for its holder only");
+    Err(Refusal::new(Reason::PermissionDenied, message)
+        .with("caller", caller)
+        .with("holder", &token.holder))
+}
+
+fn unconfirmed(entry: &Entry, why: &str) -> Refused {
+    tracing::info!(role = %entry.token.role, shown = %entry.token.epoch, why, "epoch above the floor refused");
+    Refused::Unconfirmed {
+        role: entry.token.role.clone(),
+        shown: entry.token.epoch,
+        current: entry
+            .floor_before
+            .as_ref()
+            .map_or(types::Epoch::ZERO, |f| f.epoch),
+        holder: entry.floor_before.as_ref().and_then(|f| f.holder.clone()),
+    }
+}
+
+fn disk_failed(error: FloorsError) -> Refusal {
+    tracing::error!(%error, "a fencing floor could not be raised");
+    Refusal::new(Reason::Internal, error.to_string())
+}
+
+fn log_failed(error: io::Error) -> Refusal {
+    tracing::error!(%error, "the door log cannot be written");
+    Refusal::new(
+        Reason::Internal,
+        format!("the door log cannot be written: {error}"),
+    )
+}
+
+fn unix_micros() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

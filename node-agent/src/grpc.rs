@@ -1,0 +1,231 @@
+//! `AgentService`: status, the token of a held role, and the privileged `ServeVersion` behind the door (L13).
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use proto::{
+    convert::{self, regions, registry, status::to_status},
+    v1::{self as pb, agent_service_server::AgentService},
+};
+use tokio::{sync::watch, time::timeout};
+use tonic::{Request, Response, Status};
+use types::{Principal, Reason, VersionKey, reason::Refusal};
+
+use crate::{
+    board::Board, desired::LocalWishes, door::Door, identity, pins::Pins, roles::Roles, serving::Serving,
+};
+
+/// How long a privileged call waits for a version to be loaded.
+const LOAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// What the service answers from; clones share it.
+#[derive(Clone)]
+pub struct AgentApi(Arc<Parts>);
+
+/// See [`AgentApi`].
+pub struct Parts {
+    /// How this node stands.
+    pub board: watch::Receiver<Board>,
+    /// Roles held.
+    pub roles: Roles,
+    /// The door.
+    pub door: Door,
+    /// Models in memory.
+    pub serving: Serving,
+    /// What to keep in memory.
+    pub wishes: watch::Sender<LocalWishes>,
+    /// Versions pinned by privileged calls.
+    pub pins: Mutex<Pins>,
+}
+
+impl AgentApi {
+    /// Takes what the service answers from.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+#[tonic::async_trait]
+impl AgentService for AgentApi {
+    async fn get_agent_status(
+        &self,
+        request: Request<pb::GetAgentStatusRequest>,
+    ) -> Result<Response<pb::GetAgentStatusResponse>, Status> {
+        identity::of_request(&request).map_err(|r| to_status(&r))?;
+        Ok(Response::new(self.0.status().await))
+    }
+
+    async fn get_token(
+        &self,
+        request: Request<pb::GetTokenRequest>,
+    ) -> Result<Response<pb::GetTokenResponse>, Status> {
+        let answer = identity::of_request(&request).and_then(|caller| {
+            self.0.may_have_tokens(&caller)?;
+            let role = convert::text("role", &request.get_ref().role)?;
+            self.0.roles.token(&role)
+        });
+        let (token, left) = answer.map_err(|r| to_status(&r))?;
+        Ok(Response::new(pb::GetTokenResponse {
+            token: Some((&token).into()),
+            lease_left_millis: millis(left),
+        }))
+    }
+
+    async fn serve_version(
+        &self,
+        request: Request<pb::ServeVersionRequest>,
+    ) -> Result<Response<pb::ServeVersionResponse>, Status> {
+        let caller = identity::of_request(&request).map_err(|r| to_status(&r))?;
+        let answer = self.0.serve_version(&caller, request.into_inner()).await;
+        let floor_epoch = answer.map_err(|r| to_status(&r))?;
+        Ok(Response::new(pb::ServeVersionResponse { floor_epoch }))
+    }
+}
+
+impl Parts {
+    /// Tokens are for processes of this region, which act through this holder (L2), and for operators.
+    fn may_have_tokens(&self, caller: &Principal) -> Result<(), Refusal> {
+        let own = &self.board.borrow().me.region;
+        match caller {
+            Principal::Agent { region, .. } if region == own => Ok(()),
+            Principal::User { .. } => Ok(()),
+            Principal::Agent { .. } | Principal::Coordinator { .. } => {
+                let text =
+                    format!("{caller} is not of region {own}; tokens are given to its own processes only");
+                Err(Refusal::new(Reason::PermissionDenied, text))
+            }
+        }
+    }
+
+    async fn serve_version(
+        &self,
+        caller: &Principal,
+        request: pb::ServeVersionRequest,
+    ) -> Result<u64, Refusal> {
+        let token = regions::token(request.token)?;
+        let key = registry::version_key(&request.model, request.version)?;
+        let entry = self.door.enter("ServeVersion", caller, token).await?;
+        if let Err(refusal) = self.ensure_loaded(&key).await {
+            return Err(self.door.fail(entry, refusal).await);
+        }
+        let ((), epoch) = self.door.commit(entry, || self.activate(&key)).await?;
+        Ok(epoch.as_u64())
+    }
+
+    /// Has the version brought into memory, if it is not there.
+    async fn ensure_loaded(&self, key: &VersionKey) -> Result<(), Refusal> {
+        if self.serving.is_loaded(key) {
+            return Ok(());
+        }
+        if !self.board.borrow().copies.contains_key(key) {
+            let text = format!("{key} has no verified copy in this region");
+            return Err(Refusal::new(Reason::VersionNotFound, text).with("version", key));
+        }
+        self.wishes.send_modify(|wishes| {
+            wishes.unload.remove(key);
+            wishes.load.insert(key.clone());
+        });
+        let mut changes = self.serving.changes();
+        let loaded = timeout(LOAD_LIMIT, changes.wait_for(|_| self.serving.is_loaded(key)));
+        match loaded.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Refusal::new(Reason::NotServing, "this agent is stopping")),
+            Err(_) => {
+                let error = self.board.borrow().load_errors.get(key).cloned();
+                let text = error.unwrap_or_else(|| format!("{key} was not loaded within {LOAD_LIMIT:?}"));
+                Err(Refusal::new(Reason::ModelInvalid, text).with("version", key))
+            }
+        }
+    }
+
+    /// The effect of the call: the version is the active one from now on, also after a restart.
+    fn activate(&self, key: &VersionKey) -> Result<(), Refusal> {
+        let pinned = {
+            let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+            pins.set(&key.model, key.version)
+        };
+        pinned.map_err(|e| Refusal::new(Reason::Internal, format!("the pin of {key} was not kept: {e}")))?;
+        self.wishes.send_if_modified(|wishes| {
+            let moved = wishes.pins.insert(key.model.clone(), key.version) != Some(key.version);
+            let freed = wishes.unload.remove(key);
+            // The pin keeps it in memory from here on.
+            let covered = wishes.load.remove(key);
+            moved || freed || covered
+        });
+        if self.serving.activate(&key.model, key.version) {
+            Ok(())
+        } else {
+            Err(Refusal::new(
+                Reason::ModelNotLoaded,
+                format!("{key} was unloaded meanwhile; try again"),
+            ))
+        }
+    }
+
+    async fn status(&self) -> pb::GetAgentStatusResponse {
+        let floors = self.door.floors().await;
+        let held = self.roles.held();
+        let board = self.board.borrow();
+        pb::GetAgentStatusResponse {
+            region: board.me.region.to_string(),
+            node: board.me.node.to_string(),
+            incarnation: board.me.incarnation.to_string(),
+            cluster_id: board.cluster_id.map(|id| id.to_string()).unwrap_or_default(),
+            revision: board.revision.0,
+            session_open: board.session.is_some(),
+            session_with: board.session.clone().unwrap_or_default(),
+            ready: board.ready.is_ok(),
+            not_ready_reason: board.ready.as_ref().err().cloned().unwrap_or_default(),
+            held: held
+                .iter()
+                .filter(|h| !h.lease_left.is_zero())
+                .map(held_role)
+                .collect(),
+            floors: floors.iter().map(floor).collect(),
+            served: self.served(&board),
+        }
+    }
+
+    fn served(&self, board: &Board) -> Vec<pb::ServedVersion> {
+        let loaded = self
+            .serving
+            .describe()
+            .into_iter()
+            .map(|(key, _, _)| pb::ServedVersion {
+                model: key.model.to_string(),
+                version: key.version.0,
+                loaded: true,
+                error: String::new(),
+            });
+        let broken = board.load_errors.iter().map(|(key, error)| pb::ServedVersion {
+            model: key.model.to_string(),
+            version: key.version.0,
+            loaded: false,
+            error: error.clone(),
+        });
+        loaded.chain(broken).collect()
+    }
+}
+
+fn held_role(held: &crate::roles::Held) -> pb::HeldRole {
+    pb::HeldRole {
+        role: held.token.role.to_string(),
+        epoch: held.token.epoch.as_u64(),
+        lease_left_millis: millis(held.lease_left),
+        active: held.active,
+    }
+}
+
+fn floor(floor: &policy::fence::Floor) -> pb::Floor {
+    pb::Floor {
+        role: floor.role.to_string(),
+        epoch: floor.epoch.as_u64(),
+        holder: floor.holder.as_ref().map(Into::into),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

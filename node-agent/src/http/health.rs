@@ -1,0 +1,45 @@
+//! `/health` and `/metrics`.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+};
+use serde_json::{Value, json};
+
+use super::HttpState;
+
+/// 200 when every check passes, else 503; each check says what it saw. That a 503 came at all tells a shallow probe that
+/// the region can be reached.
+pub(super) async fn health(State(state): State<HttpState>) -> (StatusCode, Json<Value>) {
+    let board = state.board.borrow();
+    let check = |ok: bool, detail: String| json!({"ok": ok, "detail": detail});
+    let models = match &board.ready {
+        Ok(()) => check(true, format!("{} versions loaded", state.serving.memory().len())),
+        Err(why) => check(false, why.clone()),
+    };
+    let session = match &board.session {
+        Some(endpoint) => check(true, format!("with {endpoint}")),
+        None => check(false, "no coordinator has a session with this agent".to_owned()),
+    };
+    // Inference goes on without the control plane (I10), so a lost session alone keeps nobody from asking here.
+    let ok = board.ready.is_ok();
+    let status = if ok {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = json!({
+        "status": if ok { "ok" } else { "unready" },
+        "region": board.me.region.as_str(),
+        "node": board.me.node.as_str(),
+        "checks": {"models": models, "session": session},
+    });
+    (status, Json(body))
+}
+
+pub(super) async fn metrics(State(state): State<HttpState>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], state.metrics.render())
+}

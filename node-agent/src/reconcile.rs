@@ -1,0 +1,157 @@
+//! From what should be and what is to what to do next, in order. Pure.
+//!
+//! Roles and steps are not in here: their owners ([`crate::roles`], [`crate::steps`]) take them from the desired state
+//! directly, because each has a lifetime of its own and not an end.
+//! Invariants: no job is given out twice, nothing above the limits, and a version is never unloaded while it is the
+//! active one of its model: the next one is switched in first, so that no request is dropped.
+
+use types::{ModelName, ModelVersion, VersionKey};
+
+use crate::{
+    desired::Desired,
+    observed::{Copied, Job, Memory, Observed},
+};
+
+/// How much may run at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Verifications, copies and fetches together.
+    pub copies: usize,
+    /// Loads.
+    pub loads: usize,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Makes a loaded version the active one of its model; done at once.
+    Activate(ModelName, ModelVersion),
+    /// Leaves a model without an active version; done at once.
+    Deactivate(ModelName),
+    /// Work that takes its time.
+    Start(Job),
+}
+
+/// What closes the difference: switches first, then uploads that wait for their verdict, copies, files, loads, and
+/// at last what is no longer wanted in memory.
+pub fn reconcile(desired: &Desired, observed: &Observed, limits: Limits) -> Vec<Action> {
+    let mut plan = Plan {
+        observed,
+        copies_left: limits.copies.saturating_sub(count(observed, is_copy)),
+        loads_left: limits.loads.saturating_sub(count(observed, is_load)),
+        actions: Vec::new(),
+    };
+    switch(desired, &mut plan);
+    desired
+        .verify
+        .keys()
+        .for_each(|k| plan.start(Job::Verify(k.clone())));
+    desired.copy.keys().for_each(|k| plan.start(Job::Copy(k.clone())));
+    for key in fetch_order(desired) {
+        if observed.copied(key) != Copied::Present {
+            plan.start(Job::Fetch(key.clone()));
+        }
+    }
+    for key in &desired.load {
+        if observed.copied(key) == Copied::Present && !observed.memory.contains_key(key) {
+            plan.start(Job::Load(key.clone()));
+        }
+    }
+    unload(desired, &mut plan);
+    plan.actions
+}
+
+/// Whether every version that this node should serve is loaded and switched in; the error names the first that is not.
+pub fn ready(desired: &Desired, observed: &Observed) -> Result<(), String> {
+    if let Some(key) = desired.load.iter().find(|key| !observed.is_loaded(key)) {
+        return Err(match observed.copied(key) {
+            Copied::Present => format!("{key} is not loaded yet"),
+            Copied::Absent | Copied::Unknown => format!("{key} is not on this node's disk yet"),
+        });
+    }
+    let mut here = desired
+        .active
+        .iter()
+        .filter(|(m, v)| desired.load.contains(&key_of(m, **v)));
+    let wrong = here.find(|(m, v)| observed.active.get(*m) != Some(*v));
+    wrong.map_or(Ok(()), |(model, version)| {
+        Err(format!("{model}@{version} is not switched in yet"))
+    })
+}
+
+struct Plan<'a> {
+    observed: &'a Observed,
+    copies_left: usize,
+    loads_left: usize,
+    actions: Vec<Action>,
+}
+
+impl Plan<'_> {
+    fn start(&mut self, job: Job) {
+        if self.observed.running.contains(&job) || self.observed.backing_off.contains(&job) {
+            return;
+        }
+        let left = match &job {
+            Job::Verify(_) | Job::Copy(_) | Job::Fetch(_) => &mut self.copies_left,
+            Job::Load(_) => &mut self.loads_left,
+            Job::Unload(_) => {
+                self.actions.push(Action::Start(job));
+                return;
+            }
+        };
+        if *left > 0 {
+            *left -= 1;
+            self.actions.push(Action::Start(job));
+        }
+    }
+}
+
+fn switch(desired: &Desired, plan: &mut Plan<'_>) {
+    for (model, version) in &desired.active {
+        let key = key_of(model, *version);
+        if plan.observed.active.get(model) != Some(version) && plan.observed.is_loaded(&key) {
+            plan.actions.push(Action::Activate(model.clone(), *version));
+        }
+    }
+    for model in plan.observed.active.keys() {
+        if !desired.active.contains_key(model) {
+            plan.actions.push(Action::Deactivate(model.clone()));
+        }
+    }
+}
+
+/// Files of versions to be served come before those that are only kept.
+fn fetch_order(desired: &Desired) -> impl Iterator<Item = &VersionKey> {
+    let served = desired.cache.keys().filter(|k| desired.load.contains(*k));
+    served.chain(desired.cache.keys().filter(|k| !desired.load.contains(*k)))
+}
+
+fn unload(desired: &Desired, plan: &mut Plan<'_>) {
+    for (key, memory) in &plan.observed.memory {
+        let active = plan.observed.active.get(&key.model) == Some(&key.version);
+        // Still the active one while its successor loads: it goes after the switch.
+        let succeeded = !active || !desired.active.contains_key(&key.model);
+        if *memory == Memory::Loaded && !desired.load.contains(key) && succeeded {
+            plan.start(Job::Unload(key.clone()));
+        }
+    }
+}
+
+fn key_of(model: &ModelName, version: ModelVersion) -> VersionKey {
+    VersionKey {
+        model: model.clone(),
+        version,
+    }
+}
+
+fn is_copy(job: &Job) -> bool {
+    matches!(job, Job::Verify(_) | Job::Copy(_) | Job::Fetch(_))
+}
+
+fn is_load(job: &Job) -> bool {
+    matches!(job, Job::Load(_))
+}
+
+fn count(observed: &Observed, kind: fn(&Job) -> bool) -> usize {
+    observed.running.iter().filter(|job| kind(job)).count()
+}

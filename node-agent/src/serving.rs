@@ -1,0 +1,381 @@
+//! Models in memory and who answers for a model's name.
+//!
+//! Absent on purpose: which versions ought to be here ([`crate::reconcile`]) and HTTP ([`crate::http`]).
+//! Invariants: a version answers requests only after it answered its self-test; a switch or an unload drops no request
+//! that was taken.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use inference::{
+    ActorOptions, Engine, GenerateRequest, InferError, InferRequest, LoadError, LoadOptions, ModelActor,
+    Output, Signature, TokenStream,
+};
+use tokio::sync::watch;
+use types::{ModelName, ModelVersion, VersionKey};
+
+use crate::{metrics::Metrics, observed::Memory};
+
+/// How a model directory becomes an engine. The default is [`inference::load`].
+pub trait LoadModel: Send + Sync {
+    /// Blocks for the length of the read.
+    ///
+    /// # Errors
+    /// The first defect: file, what was found, remedy.
+    fn load(&self, dir: &Path) -> Result<Arc<dyn Engine>, LoadError>;
+}
+
+/// Loads with the engines of this build.
+#[derive(Clone, Debug, Default)]
+pub struct BuiltinEngines(pub LoadOptions);
+
+impl LoadModel for BuiltinEngines {
+    fn load(&self, dir: &Path) -> Result<Arc<dyn Engine>, LoadError> {
+        inference::load(dir, &self.0)
+    }
+}
+
+/// One version in memory.
+pub struct Loaded {
+    /// Which.
+    pub key: VersionKey,
+    actor: ModelActor,
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ServeError {
+    /// Nobody here knows the model.
+    #[error("model {model:?} is unknown here; known are: {}", list(.known))]
+    UnknownModel {
+        /// As it was asked for.
+        model: String,
+        /// Models that are loaded.
+        known: Vec<String>,
+    },
+    /// The model is known, and not this version of it.
+    #[error("version {version} of {model} is not loaded here; loaded are: {}", list(.loaded))]
+    UnknownVersion {
+        /// The model.
+        model: ModelName,
+        /// As it was asked for.
+        version: ModelVersion,
+        /// Versions that are loaded.
+        loaded: Vec<String>,
+    },
+    /// A copy is here or on its way, and not in memory yet.
+    #[error("{model} is not loaded yet; try again in a moment")]
+    NotReady {
+        /// The model.
+        model: ModelName,
+    },
+    /// The process is stopping.
+    #[error("this agent is stopping; ask another region")]
+    Stopping,
+    /// The model said no.
+    #[error(transparent)]
+    Infer(#[from] InferError),
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// Why a version did not come into memory.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It did not answer its self-test.
+    #[error("{key} failed its self-test: {error}")]
+    SelfTest {
+        /// The version.
+        key: VersionKey,
+        /// What it said.
+        error: InferError,
+    },
+    /// The system has no thread to give.
+    #[error("no thread for {key}: {error}")]
+    Thread {
+        /// The version.
+        key: VersionKey,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+#[derive(Default)]
+struct Table {
+    loaded: BTreeMap<VersionKey, Arc<Loaded>>,
+    draining: BTreeSet<VersionKey>,
+    active: BTreeMap<ModelName, ModelVersion>,
+    /// Versions whose copies are wanted or here, for better answers about what is not loaded.
+    expected: BTreeSet<VersionKey>,
+    stopping: bool,
+}
+
+/// All models in memory; clones share them.
+#[derive(Clone)]
+pub struct Serving {
+    table: Arc<RwLock<Table>>,
+    changed: watch::Sender<u64>,
+    queue_bound: usize,
+    metrics: Metrics,
+}
+
+impl Serving {
+    /// Nothing is loaded yet.
+    pub fn new(queue_bound: usize, metrics: Metrics) -> Self {
+        Self {
+            table: Arc::default(),
+            changed: watch::Sender::new(0),
+            queue_bound,
+            metrics,
+        }
+    }
+
+    /// Changes whenever something was loaded, switched or let go.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn read<T>(&self, f: impl FnOnce(&Table) -> T) -> T {
+        // Nothing in the guarded sections can leave the table half changed.
+        f(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, f: impl FnOnce(&mut Table) -> T) -> T {
+        let result = {
+            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            let result = f(&mut table);
+            self.metrics.loaded(table.loaded.len());
+            result
+        };
+        self.changed.send_modify(|n| *n += 1);
+        result
+    }
+
+    /// Starts a version: its thread, then one real inference, and only then its name.
+    ///
+    /// # Errors
+    /// It did not answer in time, or there is no thread; it is gone then.
+    pub async fn start(
+        &self,
+        key: VersionKey,
+        engine: Arc<dyn Engine>,
+        limit: Duration,
+    ) -> Result<(), StartError> {
+        let options = ActorOptions {
+            name: key.to_string(),
+            queue_bound: self.queue_bound,
+        };
+        let actor = ModelActor::start(engine, &options).map_err(|error| StartError::Thread {
+            key: key.clone(),
+            error,
+        })?;
+        let loaded = Arc::new(Loaded { key, actor });
+        if let Err(error) = loaded.self_test(limit).await {
+            let key = loaded.key.clone();
+            return Err(StartError::SelfTest { key, error });
+        }
+        self.write(|table| table.loaded.insert(loaded.key.clone(), Arc::clone(&loaded)));
+        Ok(())
+    }
+
+    /// Lets a version answer for its model's name; false if it is not loaded.
+    pub fn activate(&self, model: &ModelName, version: ModelVersion) -> bool {
+        let key = VersionKey {
+            model: model.clone(),
+            version,
+        };
+        self.write(|table| {
+            let loaded = table.loaded.contains_key(&key);
+            if loaded {
+                table.active.insert(model.clone(), version);
+            }
+            loaded
+        })
+    }
+
+    /// Leaves a model's name without an answer.
+    pub fn deactivate(&self, model: &ModelName) {
+        self.write(|table| table.active.remove(model));
+    }
+
+    /// Takes a version out: no new requests, then what it took is answered, at most for `limit`.
+    pub async fn stop(&self, key: &VersionKey, limit: Duration) {
+        let taken = self.write(|table| {
+            let taken = table.loaded.remove(key);
+            if taken.is_some() {
+                table.draining.insert(key.clone());
+            }
+            taken
+        });
+        let Some(loaded) = taken else { return };
+        if tokio::time::timeout(limit, loaded.actor.drain()).await.is_err() {
+            tracing::warn!(%key, ?limit, "requests were still running when the drain ended");
+        }
+        drop(loaded);
+        self.write(|table| table.draining.remove(key));
+    }
+
+    /// Refuses every request from now on.
+    pub fn refuse_all(&self) {
+        self.write(|table| table.stopping = true);
+    }
+
+    /// Drains every version.
+    pub async fn stop_all(&self, limit: Duration) {
+        let keys = self.read(|table| table.loaded.keys().cloned().collect::<Vec<_>>());
+        futures::future::join_all(keys.iter().map(|key| self.stop(key, limit))).await;
+    }
+
+    /// Says which versions have or shall have copies here.
+    pub fn expect(&self, keys: BTreeSet<VersionKey>) {
+        if self.read(|table| table.expected != keys) {
+            self.write(|table| table.expected = keys);
+        }
+    }
+
+    /// What is in memory.
+    pub fn memory(&self) -> BTreeMap<VersionKey, Memory> {
+        self.read(|table| {
+            let draining = table.draining.iter().map(|k| (k.clone(), Memory::Draining));
+            let loaded = table.loaded.keys().map(|k| (k.clone(), Memory::Loaded));
+            draining.chain(loaded).collect()
+        })
+    }
+
+    /// Active versions.
+    pub fn active(&self) -> BTreeMap<ModelName, ModelVersion> {
+        self.read(|table| table.active.clone())
+    }
+
+    /// Whether a version answers requests.
+    pub fn is_loaded(&self, key: &VersionKey) -> bool {
+        self.read(|table| table.loaded.contains_key(key))
+    }
+
+    /// Every loaded version with its signature, and whether it is its model's active one.
+    pub fn describe(&self) -> Vec<(VersionKey, Signature, bool)> {
+        self.read(|table| {
+            let rows = table.loaded.values().map(|l| {
+                let active = table.active.get(&l.key.model) == Some(&l.key.version);
+                (l.key.clone(), l.signature().clone(), active)
+            });
+            rows.collect()
+        })
+    }
+
+    /// The version that answers: the one named, or the model's active one.
+    ///
+    /// # Errors
+    /// What is known and loaded instead.
+    pub fn resolve(&self, model: &str, version: Option<ModelVersion>) -> Result<Arc<Loaded>, ServeError> {
+        self.read(|table| table.resolve(model, version))
+    }
+
+    /// One real inference of every loaded version.
+    ///
+    /// # Errors
+    /// The first version that failed, and how.
+    pub async fn self_test(&self, limit: Duration) -> Result<usize, String> {
+        let all = self.read(|table| table.loaded.values().cloned().collect::<Vec<_>>());
+        for loaded in &all {
+            let tested = loaded.self_test(limit).await;
+            tested.map_err(|error| format!("{} failed its self-test: {error}", loaded.key))?;
+        }
+        Ok(all.len())
+    }
+}
+
+impl Table {
+    fn resolve(&self, model: &str, version: Option<ModelVersion>) -> Result<Arc<Loaded>, ServeError> {
+        if self.stopping {
+            return Err(ServeError::Stopping);
+        }
+        let name = ModelName::new(model).map_err(|_| self.unknown(model))?;
+        let Some(version) = version.or_else(|| self.active.get(&name).copied()) else {
+            return Err(self.missing(&name));
+        };
+        let key = VersionKey {
+            model: name.clone(),
+            version,
+        };
+        match self.loaded.get(&key) {
+            Some(loaded) => Ok(Arc::clone(loaded)),
+            None if self.expected.contains(&key) => Err(ServeError::NotReady { model: name }),
+            None if self.expected.iter().any(|k| k.model == name) => Err(ServeError::UnknownVersion {
+                model: name.clone(),
+                version,
+                loaded: self.versions_of(&name),
+            }),
+            None => Err(self.missing(&name)),
+        }
+    }
+
+    fn missing(&self, model: &ModelName) -> ServeError {
+        if self.expected.iter().any(|k| k.model == *model) {
+            let model = model.clone();
+            return ServeError::NotReady { model };
+        }
+        self.unknown(model.as_str())
+    }
+
+    fn unknown(&self, model: &str) -> ServeError {
+        let known: BTreeSet<_> = self.loaded.keys().map(|k| k.model.to_string()).collect();
+        ServeError::UnknownModel {
+            model: model.chars().take(200).collect(),
+            known: known.into_iter().collect(),
+        }
+    }
+
+    fn versions_of(&self, model: &ModelName) -> Vec<String> {
+        let of_model = self.loaded.keys().filter(|k| k.model == *model);
+        of_model.map(|k| k.version.to_string()).collect()
+    }
+}
+
+impl Loaded {
+    /// What it takes and gives.
+    pub fn signature(&self) -> &Signature {
+        self.actor.engine().signature()
+    }
+
+    /// Runs it once.
+    ///
+    /// # Errors
+    /// Those of the model's actor.
+    pub async fn infer(&self, request: InferRequest, deadline: Instant) -> Result<Output, InferError> {
+        // The actor looks at the deadline when a request leaves the queue; a forward pass in hand is not interrupted,
+        // so the wait for its answer is bounded here.
+        let received = Instant::now();
+        let left = deadline.saturating_duration_since(received);
+        match tokio::time::timeout(left, self.actor.infer(request, deadline)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(InferError::Deadline {
+                waited: received.elapsed(),
+                generated: 0,
+            }),
+        }
+    }
+
+    /// Starts a generation.
+    ///
+    /// # Errors
+    /// Those of the model's actor.
+    pub fn generate(&self, request: GenerateRequest, deadline: Instant) -> Result<TokenStream, InferError> {
+        self.actor.generate(request, deadline)
+    }
+
+    async fn self_test(&self, limit: Duration) -> Result<(), InferError> {
+        let sample = InferRequest::sample(self.signature());
+        self.infer(sample, Instant::now() + limit).await.map(drop)
+    }
+}

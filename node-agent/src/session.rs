@@ -1,0 +1,138 @@
+//! This node's live tie to the leader: hello, then heartbeats with what is loaded, ready and seen by probes.
+//!
+//! Absent on purpose: anything durable. Losing the session changes nothing here; serving goes on (I10).
+
+use std::time::Duration;
+
+use client::{Client, retry, session::Session};
+use proto::v1 as pb;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use types::{reason::Category, region::Endpoints, role::TimingPolicy};
+
+use crate::{board::Board, observed::Memory, serving::Serving};
+
+/// First wait after a session was lost; doubles up to [`WAIT_MAX`].
+const WAIT_MIN: Duration = Duration::from_millis(50);
+/// Longest wait between two tries to open a session.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Time for one coordinator to welcome this node.
+const WELCOME_LIMIT: Duration = Duration::from_secs(2);
+
+/// Keeps a session open until the process stops.
+pub struct SessionKeeper {
+    /// The cluster.
+    pub client: Client,
+    /// Where others reach this agent.
+    pub endpoints: Endpoints,
+    /// What is told in heartbeats; the session's own lines are written here.
+    pub board: watch::Sender<Board>,
+    /// What is loaded.
+    pub serving: Serving,
+}
+
+impl SessionKeeper {
+    /// Opens sessions, one after the other, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut failures = 0;
+        while !stop.is_cancelled() {
+            let lasted = tokio::select! {
+                () = stop.cancelled() => break,
+                lasted = self.one_session() => lasted,
+            };
+            self.board.send_modify(|board| board.session = None);
+            failures = if lasted { 0 } else { (failures + 1).min(6) };
+            let wait = retry::jittered(WAIT_MIN.saturating_mul(1 << failures).min(WAIT_MAX));
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        self.board.send_modify(|board| board.session = None);
+    }
+
+    /// One session from hello to its end; whether it was opened at all.
+    async fn one_session(&self) -> bool {
+        let hello = self.hello();
+        let mut session = match Session::open(&self.client, &hello, WELCOME_LIMIT).await {
+            Ok(session) => session,
+            Err(refusal) if refusal.reason.category() == Category::Unavailable => {
+                tracing::debug!("no session: {refusal}");
+                return false;
+            }
+            Err(refusal) => {
+                tracing::warn!(reason = %refusal.reason, "no session: {refusal}");
+                return false;
+            }
+        };
+        tracing::info!(endpoint = %session.endpoint, "session open");
+        self.note(&session);
+        let end = self.heartbeats(&mut session).await;
+        tracing::info!(endpoint = %session.endpoint, "session over: {end}");
+        true
+    }
+
+    async fn heartbeats(&self, session: &mut Session) -> types::reason::Refusal {
+        loop {
+            let heartbeat = heartbeat(&self.board.borrow(), &self.serving);
+            let patience = patience(&session.timing);
+            if let Err(refusal) = session.heartbeat(heartbeat, patience).await {
+                return refusal;
+            }
+            self.note(session);
+            tokio::time::sleep(session.timing.heartbeat_interval).await;
+        }
+    }
+
+    fn note(&self, session: &Session) {
+        self.board.send_if_modified(|board| {
+            let same = board.session.as_ref() == Some(&session.endpoint)
+                && board.timing.as_ref() == Some(&session.timing);
+            if !same {
+                board.session = Some(session.endpoint.clone());
+                board.timing = Some(session.timing.clone());
+            }
+            !same
+        });
+    }
+
+    fn hello(&self) -> pb::Hello {
+        let board = self.board.borrow();
+        pb::Hello {
+            region: board.me.region.to_string(),
+            node: board.me.node.to_string(),
+            incarnation: board.me.incarnation.to_string(),
+            endpoints: Some((&self.endpoints).into()),
+        }
+    }
+}
+
+/// How long an answer may take before the session counts as lost.
+fn patience(timing: &TimingPolicy) -> Duration {
+    (timing.heartbeat_interval * 3).clamp(Duration::from_secs(1), Duration::from_secs(10))
+}
+
+fn heartbeat(board: &Board, serving: &Serving) -> pb::Heartbeat {
+    let loaded = serving.memory().into_iter().filter(|(_, m)| *m == Memory::Loaded);
+    pb::Heartbeat {
+        sequence: 0,
+        loaded: loaded
+            .map(|(key, _)| pb::LoadedVersion {
+                model: key.model.to_string(),
+                version: key.version.0,
+            })
+            .collect(),
+        ready: board.ready.is_ok(),
+        not_ready_reason: board.ready.as_ref().err().cloned().unwrap_or_default(),
+        probes: board
+            .probes
+            .iter()
+            .map(|(node, probe)| pb::ProbeObservation {
+                region: probe.region.to_string(),
+                node: node.to_string(),
+                consecutive_failures: probe.consecutive_failures,
+                error: probe.error.clone(),
+            })
+            .collect(),
+    }
+}

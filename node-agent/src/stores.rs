@@ -1,0 +1,144 @@
+//! The object stores of the regions, opened when first needed and kept.
+//!
+//! Absent on purpose: what is read or written there. Invariant: a changed binding never serves from the old store.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use artifact_store::{ArtifactStore, Deadlines, FsStore};
+use async_trait::async_trait;
+use types::{RegionId, region::StoreBinding};
+
+use crate::config::{AgentConfig, Credentials};
+
+/// Opens a region's store.
+#[async_trait]
+pub trait OpenStore: Send + Sync {
+    /// A handle to the store; need not connect. The error is a sentence for people.
+    async fn open(&self, region: &RegionId, binding: &StoreBinding)
+    -> Result<Arc<dyn ArtifactStore>, String>;
+}
+
+/// The handles; clones share them.
+#[derive(Clone)]
+pub struct Stores {
+    opener: Arc<dyn OpenStore>,
+    open: Arc<Mutex<BTreeMap<RegionId, Open>>>,
+}
+
+/// A handle and the binding that it was opened for.
+type Open = (StoreBinding, Arc<dyn ArtifactStore>);
+
+impl Stores {
+    /// No store is opened yet.
+    pub fn new(opener: Arc<dyn OpenStore>) -> Self {
+        Self {
+            opener,
+            open: Arc::default(),
+        }
+    }
+
+    /// The store of a region.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the binding or the credentials.
+    pub async fn get(
+        &self,
+        region: &RegionId,
+        binding: &StoreBinding,
+    ) -> Result<Arc<dyn ArtifactStore>, String> {
+        if let Some(store) = self.find(region, binding) {
+            return Ok(store);
+        }
+        let store = self.opener.open(region, binding).await?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(region.clone(), (binding.clone(), Arc::clone(&store)));
+        Ok(store)
+    }
+
+    fn find(&self, region: &RegionId, binding: &StoreBinding) -> Option<Arc<dyn ArtifactStore>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let (bound, store) = open.get(region)?;
+        let same = bound.endpoint == binding.endpoint && bound.bucket == binding.bucket;
+        same.then(|| Arc::clone(store))
+    }
+}
+
+/// Stores by the agent's own config: its credentials, and those for other regions.
+#[derive(Clone, Debug)]
+pub struct ConfiguredStores {
+    own: Option<Credentials>,
+    others: BTreeMap<RegionId, Credentials>,
+}
+
+impl ConfiguredStores {
+    /// Takes what the config says.
+    pub fn new(config: &AgentConfig) -> Self {
+        Self {
+            own: config.store.credentials(),
+            others: config.store_credentials.clone(),
+        }
+    }
+}
+
+#[async_trait]
+impl OpenStore for ConfiguredStores {
+    async fn open(
+        &self,
+        region: &RegionId,
+        binding: &StoreBinding,
+    ) -> Result<Arc<dyn ArtifactStore>, String> {
+        if let Some(path) = binding.endpoint.strip_prefix("file://") {
+            let root = Path::new(path).join(&binding.bucket);
+            let store = FsStore::open(region.as_str(), &root, Deadlines::default()).await;
+            return Ok(Arc::new(store.map_err(|e| e.to_string())?));
+        }
+        let credentials = self.others.get(region).or(self.own.as_ref()).ok_or_else(|| {
+            format!(
+                "no credentials for the store of {region}; add [store_credentials.{region}] to the config"
+            )
+        })?;
+        open_s3(region, binding, credentials)
+    }
+}
+
+#[cfg(feature = "s3")]
+fn open_s3(
+    region: &RegionId,
+    binding: &StoreBinding,
+    credentials: &Credentials,
+) -> Result<Arc<dyn ArtifactStore>, String> {
+    let config = artifact_store::S3Config {
+        name: region.to_string(),
+        endpoint: binding.endpoint.clone(),
+        region: region.to_string(),
+        bucket: binding.bucket.clone(),
+        access_key: secret(&credentials.access_key_file)?,
+        secret_key: secret(&credentials.secret_key_file)?,
+        deadlines: Deadlines::default(),
+    };
+    Ok(Arc::new(artifact_store::S3Store::new(&config)))
+}
+
+#[cfg(feature = "s3")]
+fn secret(path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| format!("cannot read the credentials file {}: {e}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(not(feature = "s3"))]
+fn open_s3(
+    region: &RegionId,
+    binding: &StoreBinding,
+    credentials: &Credentials,
+) -> Result<Arc<dyn ArtifactStore>, String> {
+    let _ = credentials;
+    Err(format!(
+        "the store of {region} is {}, and this build speaks file: only; build with the feature s3",
+        binding.endpoint
+    ))
+}

@@ -1,0 +1,439 @@
+//! The loop that closes the difference between desired and observed state.
+//!
+//! Absent on purpose: decisions ([`crate::desired`], [`crate::reconcile`]) and the work itself
+//! ([`crate::replicate`], [`crate::serving`]). Invariant: every job it starts ends inside it, also at shutdown.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use client::retry;
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use types::{Holder, ModelName, ModelVersion, VersionKey, model::VersionRecord, replica::ReplicaState};
+
+use crate::{
+    board::Board,
+    catalog::{Catalog, CatalogRow},
+    desired::{Copy, Desired, LocalWishes},
+    library::Library,
+    observed::{Copied, Job, Observed},
+    reconcile::{Action, Limits, ready, reconcile},
+    replicate::Replicator,
+    roles::Roles,
+    serving::{LoadModel, Serving},
+    steps::Steps,
+    view::View,
+};
+
+/// First wait after a job failed; doubles up to [`WAIT_MAX`].
+const WAIT_MIN: Duration = Duration::from_millis(200);
+/// Longest wait between two tries of a job.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Time for the first inference of a version that was just loaded.
+const WARM_LIMIT: Duration = Duration::from_secs(30);
+
+/// What the loop works with.
+pub struct Parts {
+    /// This run of this node.
+    pub me: Holder,
+    /// The cluster's state.
+    pub view: watch::Receiver<Arc<View>>,
+    /// What operators of this node asked for.
+    pub wishes: watch::Receiver<LocalWishes>,
+    /// Models in memory.
+    pub serving: Serving,
+    /// The work on copies.
+    pub replicator: Replicator,
+    /// Model directories.
+    pub library: Library,
+    /// Directory to engine.
+    pub loader: Arc<dyn LoadModel>,
+    /// What the last run knew.
+    pub catalog: Catalog,
+    /// Roles held.
+    pub roles: Roles,
+    /// Steps of plans.
+    pub steps: Steps,
+    /// How this node stands.
+    pub board: watch::Sender<Board>,
+    /// How much at a time.
+    pub limits: Limits,
+    /// Longest drain of one version.
+    pub drain_timeout: Duration,
+}
+
+/// The loop and what it remembers.
+pub struct Worker {
+    parts: Parts,
+    cached: BTreeMap<VersionKey, Copied>,
+    running: BTreeSet<Job>,
+    failed: BTreeMap<Job, Failure>,
+    jobs: JoinSet<Option<Ended>>,
+    from_catalog: Desired,
+    rows: Vec<CatalogRow>,
+    stop: CancellationToken,
+}
+
+#[derive(Clone, Copy)]
+struct Failure {
+    count: u32,
+    until: Instant,
+}
+
+struct Ended {
+    job: Job,
+    result: Result<(), JobError>,
+}
+
+enum JobError {
+    /// Worth another try.
+    Failed(String),
+    /// A cached file is not what it was: fetch it again.
+    Damaged(String),
+}
+
+impl Worker {
+    /// Begins with what the catalog of the last run says.
+    pub fn new(parts: Parts, stop: CancellationToken) -> Self {
+        let rows = parts.catalog.rows();
+        Self {
+            from_catalog: remembered(&rows),
+            rows,
+            parts,
+            cached: BTreeMap::new(),
+            running: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            jobs: JoinSet::new(),
+            stop,
+        }
+    }
+
+    /// Works until it is stopped; then waits for what is running to end.
+    pub async fn run(mut self) {
+        while !self.stop.is_cancelled() {
+            let desired = self.desired();
+            let settled = self.act(&desired);
+            self.publish(&desired);
+            if settled {
+                self.wait().await;
+            }
+        }
+        while self.jobs.join_next().await.is_some() {}
+        self.parts.steps.shutdown().await;
+        self.parts.roles.shutdown().await;
+        self.parts.catalog.flush().await;
+    }
+
+    fn desired(&mut self) -> Desired {
+        let view = Arc::clone(&self.parts.view.borrow_and_update());
+        let wishes = self.parts.wishes.borrow_and_update().clone();
+        if view.cluster_id.is_none() {
+            return self.from_catalog.clone();
+        }
+        Desired::of(&view, &self.parts.me, &wishes)
+    }
+
+    /// Does what is due; false if something changed at once and the difference must be taken again.
+    fn act(&mut self, desired: &Desired) -> bool {
+        // Doors before bytes: who lost a role stops acting before anything else happens.
+        self.parts.roles.update(&desired.roles, &desired.stores);
+        self.parts.steps.update(&desired.steps);
+        let observed = self.observed();
+        let mut settled = true;
+        for action in reconcile(desired, &observed, self.parts.limits) {
+            match action {
+                Action::Activate(model, version) => {
+                    tracing::info!(%model, %version, "version switched in");
+                    self.parts.serving.activate(&model, version);
+                    settled = false;
+                }
+                Action::Deactivate(model) => {
+                    self.parts.serving.deactivate(&model);
+                    settled = false;
+                }
+                Action::Start(job) => self.start(job, desired),
+            }
+        }
+        settled
+    }
+
+    fn observed(&mut self) -> Observed {
+        let now = Instant::now();
+        let waiting = self.failed.iter().filter(|(_, failure)| failure.until > now);
+        Observed {
+            cached: self.cached.clone(),
+            memory: self.parts.serving.memory(),
+            active: self.parts.serving.active(),
+            running: self.running.clone(),
+            backing_off: waiting.map(|(job, _)| job.clone()).collect(),
+        }
+    }
+
+    /// Until something may have changed: the view, a wish, a job, or the time of the next try.
+    async fn wait(&mut self) {
+        let next_try = self
+            .failed
+            .values()
+            .map(|f| f.until)
+            .filter(|at| *at > Instant::now())
+            .min();
+        let timer = async {
+            match next_try {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            () = self.stop.cancelled() => return,
+            _ = self.parts.view.changed() => return,
+            _ = self.parts.wishes.changed() => return,
+            () = timer => return,
+            Some(ended) = self.jobs.join_next() => ended,
+        };
+        match ended {
+            Ok(Some(ended)) => self.ended(ended),
+            Ok(None) => {}
+            Err(error) => {
+                // Which job it was is lost; all of them may be started again, and each finds out what is there.
+                tracing::error!(%error, "a job panicked");
+                self.running.clear();
+            }
+        }
+    }
+
+    fn start(&mut self, job: Job, desired: &Desired) {
+        let tries = self.failed.get(&job).map_or(0, |f| f.count);
+        let Some(work) = self.work(&job, desired, tries) else {
+            return;
+        };
+        self.running.insert(job.clone());
+        let stop = self.stop.clone();
+        self.jobs.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => None,
+                result = work => Some(Ended { job, result }),
+            }
+        });
+    }
+
+    /// The future of a job; none if what it needs is gone from the desired state.
+    fn work(&self, job: &Job, desired: &Desired, tries: u32) -> Option<Work> {
+        let replicator = self.parts.replicator.clone();
+        let stores = desired.stores.clone();
+        match job {
+            Job::Verify(key) => {
+                let record = Arc::clone(desired.verify.get(key)?);
+                Some(Box::pin(async move {
+                    replicator.verify_upload(&record, &stores).await.map_err(failed)
+                }))
+            }
+            Job::Copy(key) => {
+                let Copy { record, sources } = desired.copy.get(key)?.clone();
+                Some(Box::pin(async move {
+                    replicator
+                        .copy(&record, &sources, tries, &stores)
+                        .await
+                        .map_err(failed)
+                }))
+            }
+            Job::Fetch(key) => {
+                let Copy { record, sources } = desired.cache.get(key)?.clone();
+                Some(Box::pin(async move {
+                    replicator.fetch(&record, &sources, &stores).await.map_err(failed)
+                }))
+            }
+            Job::Load(key) => {
+                let record = Arc::clone(&desired.cache.get(key)?.record);
+                let parts = (self.parts.library.clone(), Arc::clone(&self.parts.loader));
+                let serving = self.parts.serving.clone();
+                Some(Box::pin(load(record, parts.0, parts.1, serving)))
+            }
+            Job::Unload(key) => {
+                let (key, limit) = (key.clone(), self.parts.drain_timeout);
+                let serving = self.parts.serving.clone();
+                Some(Box::pin(async move {
+                    serving.stop(&key, limit).await;
+                    tracing::info!(%key, "version unloaded");
+                    Ok(())
+                }))
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        let Ended { job, result } = ended;
+        self.running.remove(&job);
+        let error = match result {
+            Ok(()) => {
+                self.failed.remove(&job);
+                self.succeeded(&job);
+                return;
+            }
+            Err(JobError::Failed(error)) => error,
+            Err(JobError::Damaged(error)) => {
+                if let Job::Load(key) = &job {
+                    self.cached.insert(key.clone(), Copied::Absent);
+                }
+                error
+            }
+        };
+        let count = self.failed.get(&job).map_or(1, |f| f.count.saturating_add(1));
+        let wait = retry::jittered(WAIT_MIN.saturating_mul(1 << (count - 1).min(8)).min(WAIT_MAX));
+        tracing::warn!(?job, count, ?wait, "job failed: {error}");
+        let until = Instant::now() + wait;
+        if let Job::Load(key) = &job {
+            let key = key.clone();
+            self.parts
+                .board
+                .send_modify(|board| drop(board.load_errors.insert(key, error)));
+        }
+        self.failed.insert(job, Failure { count, until });
+    }
+
+    fn succeeded(&mut self, job: &Job) {
+        tracing::debug!(?job, "job done");
+        match job {
+            Job::Copy(key) | Job::Fetch(key) => drop(self.cached.insert(key.clone(), Copied::Present)),
+            Job::Load(key) => {
+                tracing::info!(%key, "version loaded");
+                self.parts
+                    .board
+                    .send_modify(|board| drop(board.load_errors.remove(key)));
+            }
+            Job::Verify(_) | Job::Unload(_) => {}
+        }
+    }
+
+    /// Tells everyone how the node stands, and the catalog what it would need after a restart.
+    fn publish(&mut self, desired: &Desired) {
+        let observed = self.observed();
+        let view = Arc::clone(&self.parts.view.borrow());
+        let known = view.cluster_id.is_some() || !self.from_catalog.load.is_empty();
+        let fit = if known {
+            ready(desired, &observed)
+        } else {
+            Err("the desired state was not read yet".to_owned())
+        };
+        let wanted = desired
+            .cache
+            .keys()
+            .chain(desired.copy.keys())
+            .chain(&desired.missing);
+        self.parts.serving.expect(wanted.cloned().collect());
+        self.parts.board.send_modify(|board| {
+            board.cluster_id = view.cluster_id;
+            board.revision = view.revision;
+            board.ready = fit;
+            board.missing = desired.missing.iter().cloned().collect();
+            let copies = desired
+                .cache
+                .iter()
+                .map(|(key, copy)| (key.clone(), Arc::clone(&copy.record)));
+            board.copies = copies.collect();
+            board.champions.clone_from(&desired.champions);
+            board.peers.clone_from(&desired.peers);
+            board.load_errors.retain(|key, _| desired.load.contains(key));
+            if board.timing.is_none() {
+                board.timing.clone_from(&view.timing);
+            }
+        });
+        self.failed.retain(|job, _| still_wanted(job, desired));
+        self.remember(desired, &view);
+    }
+
+    fn remember(&mut self, desired: &Desired, view: &View) {
+        if view.cluster_id.is_none() {
+            return;
+        }
+        let rows: Vec<_> = desired
+            .cache
+            .iter()
+            .map(|(key, copy)| self.row(key, copy, desired))
+            .collect();
+        if rows == self.rows {
+            return;
+        }
+        if let Err(error) = self.parts.catalog.replace(&rows) {
+            tracing::warn!(%error, "catalog not written; a restart without coordinators will serve less");
+        }
+        self.rows = rows;
+    }
+
+    fn row(&self, key: &VersionKey, copy: &Copy, desired: &Desired) -> CatalogRow {
+        CatalogRow {
+            cached: self.cached.get(key) == Some(&Copied::Present),
+            replica: Some(ReplicaState::Verified),
+            load: desired.load.contains(key),
+            active: desired.active.get(&key.model) == Some(&key.version),
+            ..CatalogRow::new(VersionRecord::clone(&copy.record))
+        }
+    }
+}
+
+type Work = std::pin::Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
+
+fn failed(error: crate::replicate::WorkError) -> JobError {
+    JobError::Failed(error.to_string())
+}
+
+/// What the last run should have served, until a coordinator says what is wanted now.
+fn remembered(rows: &[CatalogRow]) -> Desired {
+    let mut desired = Desired::default();
+    for row in rows.iter().filter(|row| row.load || row.active) {
+        let key = row.record.key.clone();
+        let copy = Copy {
+            record: Arc::new(row.record.clone()),
+            sources: Vec::new(),
+        };
+        desired.cache.insert(key.clone(), copy);
+        if row.active {
+            let (model, version): (ModelName, ModelVersion) = (key.model.clone(), key.version);
+            desired.active.insert(model, version);
+        }
+        desired.load.insert(key);
+    }
+    desired
+}
+
+fn still_wanted(job: &Job, desired: &Desired) -> bool {
+    match job {
+        Job::Verify(key) => desired.verify.contains_key(key),
+        Job::Copy(key) => desired.copy.contains_key(key),
+        Job::Fetch(key) => desired.cache.contains_key(key),
+        Job::Load(key) => desired.load.contains(key),
+        Job::Unload(_) => true,
+    }
+}
+
+/// From the cache into memory: directory, engine, self-test.
+async fn load(
+    record: Arc<VersionRecord>,
+    library: Library,
+    loader: Arc<dyn LoadModel>,
+    serving: Serving,
+) -> Result<(), JobError> {
+    let key = record.key.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let dir = library
+            .assemble(&record)
+            .map_err(|e| JobError::Damaged(e.to_string()))?;
+        loader.load(&dir).map_err(|error| {
+            // A directory that does not load is either wrong from the start or damaged since.
+            match library.scrub(&record) {
+                Ok(true) => JobError::Failed(error.to_string()),
+                Ok(false) => JobError::Damaged(format!("a cached file is damaged: {error}")),
+                Err(disk) => JobError::Failed(format!("{error}; and the cache cannot be read: {disk}")),
+            }
+        })
+    });
+    let engine = read.await.map_err(|e| JobError::Failed(e.to_string()))??;
+    let started = serving.start(key, engine, WARM_LIMIT).await;
+    started.map_err(|e| JobError::Failed(e.to_string()))
+}
