@@ -20,3 +20,6 @@ pub mod fence;
 pub mod health;
 pub mod placement;
 pub mod readiness;
+
+#[cfg(test)]
+mod tests;

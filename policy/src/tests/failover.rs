@@ -1,0 +1,352 @@
+//! Who shall hold a role (I8); what a plan does next is in `plans`.
+
+mod plans;
+mod properties;
+
+use std::time::Duration;
+
+use types::{
+    Epoch, PlanId, Revision, RoleName, UnixMillis,
+    plan::{PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
+    region::{Health, NodeKind, NodeStatus},
+    role::FailoverMode,
+};
+
+use super::{holder, region, role, seconds};
+use crate::{
+    failover::{
+        AgentView, Decision, FailoverView, NodeStanding, TargetView, Unmet, choose_target, decide, qualified,
+    },
+    readiness::Coverage,
+};
+
+const NOW: UnixMillis = UnixMillis(1_000_000);
+
+fn target_view(text: &str) -> TargetView {
+    let target = holder(text);
+    TargetView {
+        is_candidate: true,
+        health: Some(Health::Healthy),
+        node: Some(NodeStanding {
+            region: target.region.clone(),
+            kind: NodeKind::Agent,
+            incarnation: target.incarnation,
+            status: NodeStatus::Up,
+        }),
+        coverage: Coverage {
+            wanted: 1,
+            verified: 1,
+        },
+        target,
+    }
+}
+
+fn agent(text: &str, silent_ms: u64) -> AgentView {
+    let as_target = target_view(text);
+    AgentView {
+        node: as_target.target.node.clone(),
+        as_target,
+        silent_for: Duration::from_millis(silent_ms),
+        heard: true,
+    }
+}
+
+/// Three regions with an agent each, all well; eu holds the role at e4.
+fn view() -> FailoverView {
+    FailoverView {
+        role: role(4, Some("eu/a1#1")),
+        plan: None,
+        candidates: ["eu", "us", "ap"].map(region).to_vec(),
+        agents: ["eu/a1#1", "us/b1#1", "ap/c1#1"].map(|a| agent(a, 100)).to_vec(),
+        failed: Vec::new(),
+        lease_lapsed: false,
+        released: false,
+    }
+}
+
+fn step(kind: StepKind, state: StepState, attempt: u32) -> StepRecord {
+    let ended = matches!(state, StepState::Done | StepState::Failed);
+    StepRecord {
+        kind,
+        state,
+        attempt,
+        detail: "a detail".to_owned(),
+        started_at: (attempt > 0).then_some(NOW),
+        finished_at: ended.then_some(NOW),
+    }
+}
+
+/// A plan for us/b1 whose steps before `current` are done, with `current` as given.
+fn plan(kind: PlanKind, current: StepKind, state: StepState, attempt: u32) -> PlanRecord {
+    let kinds = StepKind::of(kind);
+    let at = kinds.iter().position(|k| *k == current).unwrap();
+    let steps = kinds.iter().enumerate().map(|(n, k)| match n.cmp(&at) {
+        std::cmp::Ordering::Less => step(*k, StepState::Done, 1),
+        std::cmp::Ordering::Equal => step(*k, state, attempt),
+        std::cmp::Ordering::Greater => step(*k, StepState::Waiting, 0),
+    });
+    PlanRecord {
+        plan: PlanId(9),
+        role: RoleName::global(),
+        kind,
+        trigger: String::new(),
+        from: (kind != PlanKind::Assign).then(|| holder("eu/a1#1")),
+        from_epoch: Epoch::new(1, 4),
+        target: holder("us/b1#1"),
+        target_epoch: None,
+        steps: steps.collect(),
+        state: PlanState::Running,
+        reason: String::new(),
+        doors: Vec::new(),
+        created_at: NOW,
+        created_by: "spiffe://regent.local/region/us/coordinator/m1".parse().unwrap(),
+        finished_at: None,
+        modified: Revision(9),
+    }
+}
+
+/// A plan under way: eu is long silent, and fenced if the plan is past its fence.
+fn moving(kind: PlanKind, current: StepKind, state: StepState, attempt: u32) -> FailoverView {
+    let mut view = view();
+    let record = plan(kind, current, state, attempt);
+    let done = |kind| {
+        let mut steps = record.steps.iter();
+        steps.any(|s| s.kind == kind && s.state == StepState::Done)
+    };
+    if kind != PlanKind::Switchover {
+        view.agents[0].silent_for = seconds(60);
+    }
+    if kind == PlanKind::Assign || done(StepKind::Fence) {
+        view.role.holder = None;
+    }
+    if done(StepKind::Promote) {
+        view.role.holder = Some(record.target.clone());
+    }
+    view.plan = Some(record);
+    view
+}
+
+fn said(decision: &Decision) -> String {
+    match decision {
+        Decision::Nothing { why } => format!("nothing: {why}"),
+        Decision::StartPlan {
+            kind,
+            target,
+            trigger,
+        } => format!("start {kind} to {target}: {trigger}"),
+        Decision::StartStep { step, attempt, .. } => format!("step {step} {attempt}"),
+        Decision::RetryStep {
+            step, attempt, why, ..
+        } => format!("retry {step} {attempt}: {why}"),
+        Decision::Fence { attempt, .. } => format!("fence {attempt}"),
+        Decision::AwaitAgent { step, left, .. } => format!("await agent {step} {left:?}"),
+        Decision::AwaitLease { .. } => "await lease".to_owned(),
+        Decision::AskRelease { holder, .. } => format!("ask {holder}"),
+        Decision::LeaseWaited { attempt, .. } => format!("lease waited {attempt}"),
+        Decision::Promote { attempt, .. } => format!("promote {attempt}"),
+        Decision::FailPlan { reason, .. } => format!("fail: {reason}"),
+    }
+}
+
+fn check(view: &FailoverView, expected: &str) {
+    assert_eq!(said(&decide(view, NOW)), expected, "{view:?}");
+}
+
+type Flaw = fn(&mut TargetView);
+
+#[test]
+fn every_unmet_condition_is_named() {
+    let with = |change: fn(&mut TargetView)| {
+        let mut view = target_view("us/b1#1");
+        change(&mut view);
+        qualified(&view)
+    };
+    fn node(view: &mut TargetView) -> &mut NodeStanding {
+        view.node.as_mut().unwrap()
+    }
+    assert_eq!(with(|_| {}), Ok(()));
+    let missing = Coverage {
+        wanted: 3,
+        verified: 2,
+    };
+    let table: [(Flaw, Unmet); 11] = [
+        (|v| v.is_candidate = false, Unmet::NoCandidate),
+        (|v| v.health = None, Unmet::UnknownRegion),
+        (
+            |v| v.health = Some(Health::Unhealthy),
+            Unmet::RegionHealth(Health::Unhealthy),
+        ),
+        (
+            |v| v.health = Some(Health::Recovering),
+            Unmet::RegionHealth(Health::Recovering),
+        ),
+        (|v| v.node = None, Unmet::UnknownNode),
+        (
+            |v| node(v).kind = NodeKind::Coordinator,
+            Unmet::NoAgentOfTheRegion,
+        ),
+        (|v| node(v).region = region("ap"), Unmet::NoAgentOfTheRegion),
+        (
+            |v| node(v).incarnation = holder("us/b1#2").incarnation,
+            Unmet::OtherIncarnation,
+        ),
+        (|v| node(v).status = NodeStatus::Down, Unmet::NodeDown),
+        (
+            |v| {
+                v.coverage = Coverage {
+                    wanted: 3,
+                    verified: 2,
+                }
+            },
+            Unmet::CopiesMissing(missing),
+        ),
+        (
+            |v| {
+                v.coverage = Coverage {
+                    wanted: 1,
+                    verified: 0,
+                }
+            },
+            Unmet::CopiesMissing(Coverage {
+                wanted: 1,
+                verified: 0,
+            }),
+        ),
+    ];
+    for (change, unmet) in table {
+        assert_eq!(with(change), Err(vec![unmet]));
+    }
+    let all = with(|v| {
+        v.is_candidate = false;
+        v.health = None;
+        v.node = None;
+        v.coverage = Coverage {
+            wanted: 1,
+            verified: 0,
+        };
+    });
+    assert_eq!(all.unwrap_err().len(), 4);
+}
+
+#[test]
+fn the_first_qualified_agent_in_candidate_order_is_chosen() {
+    let mut view = view();
+    assert_eq!(choose_target(&view, NOW), Ok(holder("us/b1#1")));
+    view.candidates = ["ap", "us"].map(region).to_vec();
+    assert_eq!(choose_target(&view, NOW), Ok(holder("ap/c1#1")));
+    view.agents.push(agent("ap/c0#1", 100));
+    assert_eq!(choose_target(&view, NOW), Ok(holder("ap/c0#1")));
+    view.agents[3].as_target.health = Some(Health::Unhealthy);
+    assert_eq!(choose_target(&view, NOW), Ok(holder("ap/c1#1")));
+    // Another agent of the holder's own region may take over.
+    view.candidates = vec![region("eu")];
+    view.agents.push(agent("eu/a2#1", 100));
+    assert_eq!(choose_target(&view, NOW), Ok(holder("eu/a2#1")));
+}
+
+#[test]
+fn no_choice_says_why_of_each_agent() {
+    let mut view = view();
+    view.agents[1].as_target.health = Some(Health::Recovering);
+    view.agents[2].silent_for = seconds(2);
+    assert_eq!(
+        choose_target(&view, NOW).unwrap_err(),
+        "eu/a1#00000001: it holds the role; us/b1#00000001: its region is RECOVERING; ap/c1#00000001: it is silent for 2s"
+    );
+    view.agents[2] = agent("ap/c1#1", 0);
+    view.agents[2].heard = false;
+    assert!(choose_target(&view, NOW).is_err(), "never heard by this leader");
+    view.agents.remove(2);
+    assert!(
+        choose_target(&view, NOW)
+            .unwrap_err()
+            .ends_with("ap has no agent")
+    );
+    view.candidates.clear();
+    assert_eq!(
+        choose_target(&view, NOW).unwrap_err(),
+        "there is no candidate region"
+    );
+}
+
+#[test]
+fn a_target_that_just_failed_is_left_alone_for_a_while() {
+    let mut view = view();
+    view.failed = vec![(holder("us/b1#1"), UnixMillis(NOW.0 - 4_999))];
+    assert_eq!(choose_target(&view, NOW), Ok(holder("ap/c1#1")));
+    view.failed = vec![(holder("us/b1#1"), UnixMillis(NOW.0 - 5_000))];
+    assert_eq!(choose_target(&view, NOW), Ok(holder("us/b1#1")));
+    view.failed = vec![(holder("us/b1#7"), NOW)];
+    assert_eq!(
+        choose_target(&view, NOW),
+        Ok(holder("us/b1#1")),
+        "another run failed"
+    );
+}
+
+#[test]
+fn a_plan_begins_when_the_holder_is_gone_and_not_before() {
+    let mut view = view();
+    check(
+        &view,
+        "nothing: eu/a1#00000001 was heard 100ms ago; the limit is 3s",
+    );
+    view.agents[0].silent_for = Duration::from_millis(2_999);
+    check(
+        &view,
+        "nothing: eu/a1#00000001 was heard 2999ms ago; the limit is 3s",
+    );
+    view.agents[0].silent_for = seconds(3);
+    check(
+        &view,
+        "start FAILOVER to us/b1#00000001: eu/a1#00000001 is silent for 3s, the limit of fast is 3s",
+    );
+    view.agents[0] = agent("eu/a1#2", 0);
+    check(
+        &view,
+        "start FAILOVER to eu/a1#00000002: eu/a1#00000001 has restarted as eu/a1#00000002",
+    );
+    view.agents.remove(0);
+    check(
+        &view,
+        "start FAILOVER to us/b1#00000001: eu/a1#00000001 is not registered",
+    );
+    view.role.holder = None;
+    check(&view, "start ASSIGN to us/b1#00000001: nobody holds the role");
+}
+
+#[test]
+fn without_a_qualified_candidate_nothing_is_fenced() {
+    let mut view = view();
+    view.agents[0].silent_for = seconds(60);
+    for agent in &mut view.agents[1..] {
+        agent.as_target.coverage = Coverage {
+            wanted: 1,
+            verified: 0,
+        };
+    }
+    let said = said(&decide(&view, NOW));
+    assert!(said.starts_with("nothing: "), "{said}");
+    assert!(
+        said.contains("nothing is fenced, because no candidate qualifies"),
+        "{said}"
+    );
+    assert!(said.contains("0 of 1 served versions are verified"), "{said}");
+}
+
+#[test]
+fn a_pause_holds_what_runs_by_itself_until_it_is_over() {
+    let mut view = view();
+    view.role.holder = None;
+    view.role.mode = FailoverMode::Manual;
+    check(&view, "nothing: nobody holds the role; failovers are MANUAL");
+    view.role.mode = FailoverMode::Paused {
+        until: UnixMillis(NOW.0 + 1),
+    };
+    check(
+        &view,
+        "nothing: nobody holds the role; failovers are PAUSED until 1000.001",
+    );
+    view.role.mode = FailoverMode::Paused { until: NOW };
+    check(&view, "start ASSIGN to eu/a1#00000001: nobody holds the role");
+}

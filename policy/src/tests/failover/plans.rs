@@ -1,0 +1,131 @@
+//! What a plan does next.
+
+use std::time::Duration;
+
+use types::{
+    Principal, UnixMillis,
+    plan::{PlanKind, StepKind, StepState},
+    region::Health,
+};
+
+use super::{super::seconds, NOW, agent, check, moving};
+use crate::failover::{FailoverView, STEP_ATTEMPTS_MAX};
+
+#[test]
+fn a_failover_goes_through_its_steps() {
+    use StepState::{Running, Waiting};
+    let at = |step, state, attempt| moving(PlanKind::Failover, step, state, attempt);
+    check(&at(StepKind::VerifyTarget, Waiting, 0), "step VERIFY_TARGET 1");
+    check(
+        &at(StepKind::VerifyTarget, Running, 1),
+        "await agent VERIFY_TARGET 5s",
+    );
+    check(&at(StepKind::Fence, Waiting, 0), "step FENCE 1");
+    check(&at(StepKind::Fence, Running, 1), "fence 1");
+    check(&at(StepKind::Claim, Waiting, 0), "step CLAIM 1");
+    check(&at(StepKind::Claim, Running, 2), "await agent CLAIM 5s");
+    check(&at(StepKind::WaitLease, Waiting, 0), "step WAIT_LEASE 1");
+    let mut waiting = at(StepKind::WaitLease, Running, 1);
+    check(&waiting, "await lease");
+    waiting.lease_lapsed = true;
+    check(&waiting, "lease waited 1");
+    check(&at(StepKind::Promote, Waiting, 0), "step PROMOTE 1");
+    check(&at(StepKind::Promote, Running, 1), "promote 1");
+}
+
+#[test]
+fn a_switchover_promotes_only_after_the_release_or_the_end_of_the_lease() {
+    let mut view = moving(PlanKind::Switchover, StepKind::Promote, StepState::Running, 1);
+    check(&view, "ask eu/a1#00000001");
+    view.released = true;
+    check(&view, "promote 1");
+    view.released = false;
+    view.lease_lapsed = true;
+    check(&view, "promote 1");
+    let claiming = moving(PlanKind::Switchover, StepKind::Claim, StepState::Waiting, 0);
+    check(&claiming, "step CLAIM 1");
+}
+
+#[test]
+fn a_step_is_tried_again_with_a_pause_and_not_for_ever() {
+    let failed = |attempt, ago| {
+        let mut view = moving(PlanKind::Failover, StepKind::Claim, StepState::Failed, attempt);
+        let steps = &mut view.plan.as_mut().unwrap().steps;
+        steps[3].finished_at = Some(UnixMillis(NOW.0 - ago));
+        view
+    };
+    check(&failed(1, 299), "nothing: step CLAIM is tried again soon");
+    check(&failed(1, 300), "retry CLAIM 2: a detail");
+    check(
+        &failed(STEP_ATTEMPTS_MAX, 0),
+        "fail: step CLAIM failed 3 times; last: a detail",
+    );
+    let silent = |attempt| {
+        let mut view = moving(PlanKind::Failover, StepKind::Claim, StepState::Running, attempt);
+        view.plan.as_mut().unwrap().steps[3].started_at = Some(UnixMillis(NOW.0 - 5_000));
+        view
+    };
+    check(&silent(1), "retry CLAIM 2: no answer within 5s");
+    check(
+        &silent(3),
+        "fail: step CLAIM failed 3 times; last: no answer within 5s",
+    );
+}
+
+type Loss = fn(&mut FailoverView);
+
+#[test]
+fn a_plan_is_given_up_when_its_target_is_lost() {
+    let at = |change: fn(&mut FailoverView)| {
+        let mut view = moving(PlanKind::Failover, StepKind::Claim, StepState::Running, 1);
+        change(&mut view);
+        view
+    };
+    let table: [(Loss, &str); 4] = [
+        (
+            |v| v.agents[1] = agent("us/b1#2", 0),
+            "fail: target us/b1#00000001 has restarted",
+        ),
+        (
+            |v| v.agents[1].silent_for = seconds(3),
+            "fail: target us/b1#00000001 is silent for 3s",
+        ),
+        (
+            |v| v.agents[1].as_target.health = Some(Health::Unhealthy),
+            "fail: target us/b1#00000001 is not able to serve: its region is UNHEALTHY",
+        ),
+        (
+            |v| {
+                v.agents.remove(1);
+            },
+            "fail: target us/b1#00000001 is not registered",
+        ),
+    ];
+    for (change, expected) in table {
+        check(&at(change), expected);
+    }
+}
+
+#[test]
+fn a_holder_that_is_back_before_the_fence_ends_an_automatic_failover_only() {
+    let mut view = moving(PlanKind::Failover, StepKind::Fence, StepState::Running, 1);
+    view.agents[0].silent_for = Duration::from_millis(100);
+    check(
+        &view,
+        "fail: the holder is back: eu/a1#00000001 was heard 100ms ago; the limit is 3s",
+    );
+    let person: Principal = "spiffe://regent.local/user/ann".parse().unwrap();
+    view.plan.as_mut().unwrap().created_by = person;
+    check(&view, "fence 1");
+    let mut switchover = moving(
+        PlanKind::Switchover,
+        StepKind::VerifyTarget,
+        StepState::Waiting,
+        0,
+    );
+    switchover.agents[0].silent_for = seconds(3);
+    check(
+        &switchover,
+        "fail: the holder is gone: eu/a1#00000001 is silent for 3s, the limit of fast is 3s",
+    );
+}

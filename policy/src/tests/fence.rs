@@ -1,0 +1,206 @@
+//! What doors say to tokens (L3, L12, L13, I5).
+
+use proptest::prelude::*;
+use types::{ClusterId, Epoch, FencingToken, PlanId, Reason, RoleName, role::Reservation};
+
+use super::{CLUSTER, holder, role, token};
+use crate::fence::{
+    Confirmation, Floor, Purpose, Refused, Verdict, admit, at_registry, check, confirm, floor_of, raise,
+};
+
+fn floor(epoch: u32, held_by: Option<&str>) -> Floor {
+    floor_of(&role(epoch, held_by), CLUSTER)
+}
+
+/// ACCEPT, RAISE, or the reason of the refusal.
+fn said(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Accept => "ACCEPT",
+        Verdict::Raise => "RAISE",
+        Verdict::Refuse(refused) => refused.reason().as_str(),
+    }
+}
+
+#[test]
+fn a_door_accepts_its_own_token_and_refuses_lower_and_foreign_ones() {
+    let held = floor(7, Some("eu/a1#1"));
+    let fenced = floor(7, None);
+    let table = [
+        (Some(&held), token(7, "eu/a1#1"), "ACCEPT"),
+        (Some(&held), token(6, "eu/a1#1"), "STALE_EPOCH"),
+        (Some(&held), token(6, "us/b1#1"), "STALE_EPOCH"),
+        (Some(&held), token(7, "us/b1#1"), "WRONG_HOLDER"),
+        (Some(&held), token(7, "eu/a1#2"), "WRONG_HOLDER"),
+        (Some(&held), token(8, "eu/a1#1"), "RAISE"),
+        (Some(&fenced), token(7, "eu/a1#1"), "WRONG_HOLDER"),
+        (Some(&fenced), token(6, "eu/a1#1"), "STALE_EPOCH"),
+        (Some(&fenced), token(8, "us/b1#1"), "RAISE"),
+        (None, token(1, "eu/a1#1"), "RAISE"),
+    ];
+    for (floor, token, expected) in table {
+        assert_eq!(
+            said(&check(floor, &token, CLUSTER)),
+            expected,
+            "{token} at {floor:?}"
+        );
+    }
+}
+
+#[test]
+fn a_generation_counts_more_than_a_counter() {
+    let next_generation = FencingToken {
+        epoch: Epoch::new(2, 0),
+        ..token(0, "eu/a1#1")
+    };
+    let at = floor(u32::MAX, Some("us/b1#1"));
+    assert_eq!(said(&check(Some(&at), &next_generation, CLUSTER)), "RAISE");
+    let at = Floor {
+        epoch: Epoch::new(2, 1),
+        ..at
+    };
+    assert_eq!(
+        said(&check(Some(&at), &token(u32::MAX, "us/b1#1"), CLUSTER)),
+        "STALE_EPOCH"
+    );
+}
+
+#[test]
+fn a_token_of_another_cluster_or_role_is_refused_even_without_a_floor() {
+    let held = floor(7, Some("eu/a1#1"));
+    let foreign = FencingToken {
+        cluster_id: ClusterId::from_u128(2),
+        ..token(9, "eu/a1#1")
+    };
+    assert_eq!(said(&check(None, &foreign, CLUSTER)), "WRONG_CLUSTER");
+    assert_eq!(said(&check(Some(&held), &foreign, CLUSTER)), "WRONG_CLUSTER");
+    let other_role = FencingToken {
+        role: "primaries/db".parse().unwrap(),
+        ..token(7, "eu/a1#1")
+    };
+    assert_eq!(said(&check(Some(&held), &other_role, CLUSTER)), "WRONG_ROLE");
+}
+
+#[test]
+fn a_refusal_says_what_was_shown_what_is_current_and_who_holds_it() {
+    let Verdict::Refuse(refused) = check(Some(&floor(7, Some("eu/a1#1"))), &token(6, "us/b1#1"), CLUSTER)
+    else {
+        panic!("accepted a stale token");
+    };
+    let refusal = refused.to_refusal();
+    assert_eq!(refusal.reason, Reason::StaleEpoch);
+    assert_eq!(refusal.operand("shown"), Some("g1.e6"));
+    assert_eq!(refusal.operand("current"), Some("g1.e7"));
+    assert_eq!(refusal.operand("holder"), Some("eu/a1#00000001"));
+    assert_eq!(refusal.operand("role"), Some("primaries/global"));
+    assert_eq!(
+        refusal.message,
+        "epoch g1.e6 of primaries/global is over: g1.e7 is held by eu/a1#00000001"
+    );
+    let Verdict::Refuse(refused) = check(Some(&floor(7, None)), &token(7, "us/b1#1"), CLUSTER) else {
+        panic!("accepted a token at a fenced role");
+    };
+    let refusal = refused.to_refusal();
+    assert_eq!(refusal.operand("holder"), Some("nobody"));
+    assert_eq!(refusal.operand("shown_holder"), Some("us/b1#00000001"));
+}
+
+#[test]
+fn a_reserved_epoch_claims_doors_and_writes_nothing() {
+    let mut fenced = role(8, None);
+    fenced.reservation = Some(Reservation {
+        plan: PlanId(5),
+        target: holder("us/b1#1"),
+        epoch: Epoch::new(1, 9),
+    });
+    let reserved = token(9, "us/b1#1");
+    assert_eq!(confirm(&fenced, CLUSTER, &reserved), Confirmation::Reserved);
+    assert!(admit(Confirmation::Reserved, Purpose::Claim, &reserved).is_ok());
+    let refused = admit(Confirmation::Reserved, Purpose::Write, &reserved).unwrap_err();
+    assert_eq!(refused.reason(), Reason::EpochUnconfirmed);
+    assert_eq!(
+        at_registry(&fenced, CLUSTER, &reserved).unwrap_err().reason(),
+        Reason::EpochUnconfirmed
+    );
+    for other in [token(9, "us/b1#2"), token(9, "eu/a1#1"), token(10, "us/b1#1")] {
+        let Confirmation::Refused(refused) = confirm(&fenced, CLUSTER, &other) else {
+            panic!("{other} is confirmed");
+        };
+        assert_eq!(refused.reason(), Reason::EpochUnconfirmed);
+    }
+    let foreign = FencingToken {
+        cluster_id: ClusterId::from_u128(2),
+        ..reserved
+    };
+    assert!(matches!(
+        confirm(&fenced, CLUSTER, &foreign),
+        Confirmation::Refused(Refused::WrongCluster { .. })
+    ));
+}
+
+#[test]
+fn the_current_token_claims_and_writes() {
+    let held = role(9, Some("us/b1#1"));
+    let current = token(9, "us/b1#1");
+    assert_eq!(confirm(&held, CLUSTER, &current), Confirmation::Current);
+    for purpose in [Purpose::Claim, Purpose::Write] {
+        assert!(admit(Confirmation::Current, purpose, &current).is_ok());
+    }
+    let Confirmation::Refused(refused) = confirm(&held, CLUSTER, &token(8, "eu/a1#1")) else {
+        panic!("an old token is confirmed");
+    };
+    let refused = admit(Confirmation::Refused(refused), Purpose::Claim, &current).unwrap_err();
+    assert_eq!(refused.reason(), Reason::StaleEpoch);
+}
+
+fn any_holder() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["eu/a1#1", "eu/a1#2", "us/b1#1", "ap/c1#1"])
+}
+
+fn any_floor() -> impl Strategy<Value = Floor> {
+    (0..6_u32, prop::option::of(any_holder())).prop_map(|(epoch, by)| floor(epoch, by))
+}
+
+proptest! {
+    #[test]
+    fn below_a_floor_or_equal_from_another_holder_is_always_refused(
+        floor in any_floor(), epoch in 0..6_u32, by in any_holder(), same_cluster: bool, same_role: bool,
+    ) {
+        let mut shown = token(epoch, by);
+        if !same_cluster {
+            shown.cluster_id = ClusterId::from_u128(2);
+        }
+        if !same_role {
+            shown.role = "primaries/db".parse::<RoleName>().unwrap();
+        }
+        let refused = matches!(check(Some(&floor), &shown, CLUSTER), Verdict::Refuse(_));
+        let below = shown.epoch < floor.epoch;
+        let anothers = shown.epoch == floor.epoch && floor.holder.as_ref() != Some(&shown.holder);
+        prop_assert_eq!(refused, below || anothers || !same_cluster || !same_role);
+    }
+
+    #[test]
+    fn what_a_raised_floor_refuses_stays_refused(
+        first in any_floor(), second in any_floor(), epoch in 0..6_u32, by in any_holder(),
+    ) {
+        let raised = raise(Some(first.clone()), second.clone());
+        prop_assert!(raised.epoch == first.epoch.max(second.epoch));
+        let shown = token(epoch, by);
+        let stale = |floor: &Floor| shown.epoch < floor.epoch;
+        if stale(&first) || stale(&second) {
+            prop_assert!(matches!(check(Some(&raised), &shown, CLUSTER), Verdict::Refuse(_)));
+        }
+        // An epoch is never taken from its holder but by a higher one.
+        if raised.epoch == first.epoch && first.holder.is_some() {
+            prop_assert_eq!(raised, first);
+        }
+    }
+
+    #[test]
+    fn the_registry_accepts_the_committed_token_alone(
+        current in 0..6_u32, held_by in prop::option::of(any_holder()), epoch in 0..6_u32, by in any_holder(),
+    ) {
+        let record = role(current, held_by);
+        let accepted = at_registry(&record, CLUSTER, &token(epoch, by)).is_ok();
+        prop_assert_eq!(accepted, epoch == current && held_by == Some(by));
+    }
+}
