@@ -119,6 +119,14 @@ fn a_store_reads_the_example() {
 }
 
 #[test]
+fn a_coordinator_reads_the_example() {
+    let config = coordinator::Config::parse(&coordinator_example()).unwrap();
+    assert_eq!(config.region, region());
+    assert_eq!(config.join, ["https://us-west-2.example.com:7460"]);
+    config.raft_timing().unwrap();
+}
+
+#[test]
 fn an_agent_reads_the_example() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.toml");

@@ -31,8 +31,10 @@ pub(crate) async fn run(server: Server, args: ServerArgs) -> Result<(), Failure>
     }
 }
 
-async fn coordinator(_args: &ServerArgs, _stop: CancellationToken) -> Result<(), Failure> {
-    Err(Failure::other("coordinator is not part of this build"))
+async fn coordinator(args: &ServerArgs, stop: CancellationToken) -> Result<(), Failure> {
+    let config = coordinator::Config::load(&args.config).map_err(|e| bad_config(&e))?;
+    let served = Box::pin(coordinator::run(config, stop)).await;
+    served.map_err(|e| failed(&e))
 }
 
 async fn agent(args: &ServerArgs, stop: CancellationToken) -> Result<(), Failure> {

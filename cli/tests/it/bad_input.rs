@@ -92,7 +92,7 @@ fn a_secret_that_others_can_read() {
 
 #[test]
 fn a_config_that_is_not_there() {
-    for server in ["dev-s3", "agent"] {
+    for server in ["dev-s3", "coordinator", "agent"] {
         run(&[server, "--config", "/no/such/file.toml"]).failed_with(2, &["/no/such/file.toml"]);
     }
 }

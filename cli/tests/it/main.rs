@@ -8,6 +8,9 @@
 )]
 
 mod bad_input;
+mod cluster;
+mod dev;
 mod harness;
 mod orphans;
 mod usage;
+mod verbs;
