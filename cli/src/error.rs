@@ -18,6 +18,8 @@ pub(crate) struct Failure {
     pub(crate) remedy: String,
     /// The refusal that it comes from, for programs.
     pub(crate) refusal: Option<Box<Refusal>>,
+    /// Whoever reads stdout knows already: nothing is printed, only the exit code stands.
+    pub(crate) told: bool,
 }
 
 impl Failure {
@@ -28,6 +30,7 @@ impl Failure {
             message: message.to_string(),
             remedy: String::new(),
             refusal: None,
+            told: false,
         }
     }
     /// A failure without one.
@@ -46,6 +49,12 @@ impl Failure {
     #[must_use]
     pub(crate) fn remedy(mut self, remedy: impl fmt::Display) -> Self {
         self.remedy = remedy.to_string();
+        self
+    }
+    /// The answer on stdout says it all; only the exit code is left to give.
+    #[must_use]
+    pub(crate) fn already_told(mut self) -> Self {
+        self.told = true;
         self
     }
     /// Says first what was being done.

@@ -53,6 +53,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn report(failure: &Failure, format: OutputFormat) -> ExitCode {
+    if failure.told {
+        return failure.exit.into();
+    }
     output::note(&format!("error: {failure}"));
     if format == OutputFormat::Json {
         // The process fails already; that its last words failed too changes nothing.

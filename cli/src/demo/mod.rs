@@ -1,10 +1,41 @@
 //! `regent demo`: the whole story on a fresh cluster, told and checked.
+//!
+//! Reading order: `story` (what happens), `steps` and `acts` (how), `record` and `doors` (what is written down),
+//! `checker` (what it proves; pure), `zombie` (the writers that only an epoch can refuse).
+//! Absent on purpose: any verdict outside the checker, and any mercy: what was not seen did not happen.
 
-use std::path::PathBuf;
+mod acts;
+mod answers;
+mod ask;
+mod cast;
+mod checker;
+mod collect;
+mod doors;
+mod load;
+mod narrator;
+mod record;
+mod report;
+mod s3;
+mod samples;
+mod stage;
+mod steps;
+mod story;
+mod wait;
+mod zombie;
+
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::{args::Shared, error::Failure};
+pub(crate) use zombie::{ZombieWriterArgs, run_zombie_writer};
+
+use self::{narrator::Narrator, record::RecordedRun, report::Report};
+use crate::{
+    args::{OutputFormat, Shared},
+    error::Failure,
+    exit::Exit,
+    output,
+};
 
 /// What `regent demo` takes.
 #[derive(Debug, Args)]
@@ -15,25 +46,65 @@ pub(crate) struct DemoArgs {
     /// Also push this model directory, and ask it for an answer.
     #[arg(long, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
+    /// Judge a recorded run (run.json) again instead of making one.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) recheck: Option<PathBuf>,
+    /// Write what was seen here, whether the demo holds or not.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) record: Option<PathBuf>,
 }
 
-/// What the hidden `regent zombie-writer` takes.
-#[derive(Debug, Args)]
-pub(crate) struct ZombieWriterArgs {
-    /// Its config (TOML).
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: PathBuf,
-    /// End when this process, the parent, ends.
-    #[arg(long, value_name = "PID", hide = true)]
-    pub(crate) die_with: Option<u32>,
+/// Runs the story, or judges an old one.
+pub(crate) async fn run(args: DemoArgs, shared: Shared) -> Result<(), Failure> {
+    match &args.recheck {
+        Some(file) => recheck(file, shared.output),
+        None => Box::pin(perform(args, shared.output)).await,
+    }
 }
 
-/// Runs the story.
-pub(crate) async fn run(_args: DemoArgs, _shared: Shared) -> Result<(), Failure> {
-    Err(Failure::other("demo is not part of this build"))
+fn recheck(file: &Path, format: OutputFormat) -> Result<(), Failure> {
+    let text = std::fs::read(file).map_err(|e| Failure::file("read", file, e))?;
+    let run: RecordedRun = serde_json::from_slice(&text)
+        .map_err(|e| Failure::usage(format!("{}: no recorded run: {e}", file.display())))?;
+    let report = checker::check(&run);
+    let narrator = Narrator::new(format);
+    report.steps.iter().for_each(|step| narrator.verdict(step));
+    conclude(&narrator, &report, format)
 }
 
-/// Runs the zombie writer.
-pub(crate) async fn run_zombie_writer(_args: ZombieWriterArgs) -> Result<(), Failure> {
-    Err(Failure::other("zombie-writer is not part of this build"))
+async fn perform(args: DemoArgs, format: OutputFormat) -> Result<(), Failure> {
+    let temporary = tempfile::Builder::new().prefix("regent-demo-").tempdir();
+    let mut temporary =
+        temporary.map_err(|e| Failure::other(format!("could not make a temporary directory: {e}")))?;
+    let narrator = Narrator::new(format);
+    let regions = usize::from(args.regions);
+    let played = Box::pin(story::play(temporary.path(), regions, args.model, narrator)).await;
+    let (run, mut report, narrator) = played?;
+    if !report.ok {
+        temporary.disable_cleanup(true);
+        report.directory = Some(temporary.path().display().to_string());
+        write_run(&temporary.path().join("run.json"), &run)?;
+    }
+    if let Some(file) = &args.record {
+        write_run(file, &run)?;
+    }
+    conclude(&narrator, &report, format)
+}
+
+fn write_run(path: &Path, run: &RecordedRun) -> Result<(), Failure> {
+    let text = serde_json::to_vec(run).map_err(Failure::other)?;
+    std::fs::write(path, text).map_err(|e| Failure::file("write", path, e))
+}
+
+/// The last words: the document or the summary, and the exit code.
+fn conclude(narrator: &Narrator, report: &Report, format: OutputFormat) -> Result<(), Failure> {
+    narrator.summary(report);
+    if format == OutputFormat::Json {
+        let text = serde_json::to_string_pretty(report).map_err(Failure::other)?;
+        output::line(&text)?;
+    }
+    match report.exit_code() {
+        0 => Ok(()),
+        _ => Err(Failure::new(Exit::Error, "the demo failed").already_told()),
+    }
 }

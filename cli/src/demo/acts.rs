@@ -1,0 +1,309 @@
+//! The two acts: what is done to a holder, and what is seen of it.
+
+use std::time::Duration;
+
+use artifact_store::{keys, pointer::PointerBody};
+use chaos::{Fault, Part, Target};
+use tokio_util::sync::CancellationToken;
+use types::{ClusterId, Epoch, Holder, RegionId};
+
+use super::{
+    doors::{Outcome, pointer_door},
+    record::{ActSeen, FaultWindow, Micros, PointerRead, Standing},
+    s3::{Bucket, NoAnswer},
+    stage::Stage,
+    steps,
+    wait::until,
+};
+use crate::error::Failure;
+
+/// How long a failover may take before the story is given up; the checker's limit is stricter.
+const FAILOVER_LIMIT: Duration = Duration::from_secs(40);
+/// How long a region may take to serve again.
+const RETURN_LIMIT: Duration = Duration::from_secs(60);
+/// How often the writers' logs are looked at.
+const LOG_LOOK: Duration = Duration::from_millis(25);
+/// How often the reader of the revived store reads its pointer.
+const READ_INTERVAL: Duration = Duration::from_millis(10);
+
+/// SIGKILL to every process of the primary region but its writer.
+pub(super) async fn kill(stage: &mut Stage) -> Result<(), Failure> {
+    let before = stage.next_primary(None, FAILOVER_LIMIT).await?;
+    let region = before.holder.region.clone();
+    stage.narrator.say(&format!(
+        "Act 1. kill -9 to every process of {region}, the primary; only its zombie writer lives on"
+    ));
+    let target = Target::Region {
+        region: region.clone(),
+    };
+    let struck = begin_fault(stage, &region);
+    let injector = stage.cluster.injector();
+    let installed = injector.install(&Fault::Kill { target }).await?;
+    injector.prove(&installed).await?;
+    let processes = installed.hit.iter().map(|run| run.name.part.to_string());
+    stage.run.act1 = Some(act(before.clone(), struck, processes.collect()));
+    attempt_since(stage, &before.holder, struck).await
+}
+
+fn begin_fault(stage: &mut Stage, region: &RegionId) -> Micros {
+    let from = Micros::now();
+    stage.run.faults.push(FaultWindow {
+        region: region.clone(),
+        from,
+        until: None,
+    });
+    from
+}
+
+fn end_fault(stage: &mut Stage, region: &RegionId) -> Micros {
+    let now = Micros::now();
+    let open = stage.run.faults.iter_mut().rev().find(|f| &f.region == region);
+    if let Some(window) = open {
+        window.until = Some(now);
+    }
+    now
+}
+
+fn act(before: Standing, struck: Micros, processes: Vec<String>) -> ActSeen {
+    ActSeen {
+        before,
+        struck,
+        processes,
+        promoted: None,
+        after: None,
+        store_returned: None,
+        released: None,
+        ready: None,
+    }
+}
+
+/// Waits until the writer with this holder's token has written again.
+async fn attempt_since(stage: &mut Stage, holder: &Holder, since: Micros) -> Result<(), Failure> {
+    let cast = stage.cast()?;
+    until(
+        "a write of the old holder's writer",
+        RETURN_LIMIT,
+        LOG_LOOK,
+        async || {
+            cast.refresh()?;
+            let since = cast.attempts().any(|a| a.at > since && &a.holder == holder);
+            Ok(since.then_some(()))
+        },
+    )
+    .await
+}
+
+pub(super) async fn promote_after_kill(stage: &mut Stage) -> Result<(), Failure> {
+    let mut act = current(&stage.run.act1)?;
+    await_promotion(stage, &mut act).await?;
+    stage.run.act1 = Some(act);
+    Ok(())
+}
+
+pub(super) async fn promote_after_pause(stage: &mut Stage) -> Result<(), Failure> {
+    let mut act = current(&stage.run.act2)?;
+    await_promotion(stage, &mut act).await?;
+    stage.run.act2 = Some(act);
+    Ok(())
+}
+
+fn current(act: &Option<ActSeen>) -> Result<ActSeen, Failure> {
+    act.clone().ok_or_else(|| Failure::other("the act has not begun"))
+}
+
+/// Another primary, and the first write that was accepted from it.
+async fn await_promotion(stage: &mut Stage, act: &mut ActSeen) -> Result<(), Failure> {
+    let after = stage.next_primary(Some(&act.before), FAILOVER_LIMIT).await?;
+    act.promoted = Some(Micros::now());
+    let cast = stage.cast()?;
+    until(
+        "a write of the new primary",
+        FAILOVER_LIMIT,
+        LOG_LOOK,
+        async || {
+            cast.refresh()?;
+            let mut attempts = cast.attempts();
+            let accepted = attempts.any(|a| {
+                a.outcome == Outcome::Accepted && a.shown == after.epoch && a.holder == after.holder
+            });
+            Ok(accepted.then_some(()))
+        },
+    )
+    .await?;
+    act.after = Some(after);
+    Ok(())
+}
+
+/// The old region's processes start again. A reader looks at its pointer from the store's first answer on.
+pub(super) async fn come_back(stage: &mut Stage) -> Result<(), Failure> {
+    let mut act = current(&stage.run.act1)?;
+    let after = act
+        .after
+        .clone()
+        .ok_or_else(|| Failure::other("nobody took over"))?;
+    let region = act.before.holder.region.clone();
+    stage
+        .narrator
+        .say(&format!("The processes of {region} are started again"));
+    let reader = Reader::new(stage, &region, after.epoch).await?;
+    let cluster = stage.cluster.clone();
+    let started = CancellationToken::new();
+    let (outcome, reads) = tokio::join!(
+        async {
+            let outcome = Box::pin(cluster.start_region(&region)).await;
+            started.cancel();
+            outcome
+        },
+        reader.read_until_claimed(&started)
+    );
+    outcome?;
+    act.released = Some(Micros::now());
+    act.store_returned = reads.first_answer;
+    stage.run.reads.extend(reads.seen);
+    steps::ready(stage, &region, RETURN_LIMIT).await?;
+    let ready = end_fault(stage, &region);
+    act.ready = Some(ready);
+    let old = act.before.holder.clone();
+    stage.run.act1 = Some(act);
+    attempt_since(stage, &old, ready).await
+}
+
+/// Reads one pointer as any reader should: what stands below the committed epoch is not used (I5).
+struct Reader {
+    bucket: Bucket,
+    key: String,
+    door: String,
+    cluster_id: ClusterId,
+    committed: Epoch,
+}
+
+#[derive(Default)]
+struct Reads {
+    first_answer: Option<Micros>,
+    seen: Vec<PointerRead>,
+}
+
+impl Reader {
+    async fn new(stage: &mut Stage, region: &RegionId, committed: Epoch) -> Result<Self, Failure> {
+        let role = stage.role.clone();
+        let (_, header) = stage.client()?.get_role(&role).await?;
+        Ok(Self {
+            bucket: stage.bucket(region).await?,
+            key: keys::pointer(&role).to_string(),
+            door: pointer_door(region),
+            cluster_id: header.cluster_id,
+            committed,
+        })
+    }
+
+    /// Until the region has started and the pointer could be used, or for a second longer.
+    async fn read_until_claimed(&self, started: &CancellationToken) -> Reads {
+        let mut reads = Reads::default();
+        let patience = async {
+            started.cancelled().await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        };
+        tokio::pin!(patience);
+        loop {
+            self.read(&mut reads).await;
+            if started.is_cancelled() && reads.seen.last().is_some_and(|r| r.used) {
+                return reads;
+            }
+            tokio::select! {
+                () = &mut patience => return reads,
+                () = tokio::time::sleep(READ_INTERVAL) => {}
+            }
+        }
+    }
+
+    async fn read(&self, reads: &mut Reads) {
+        let object = match self.bucket.get(&self.key).await {
+            Err(NoAnswer { never_sent: true, .. }) => return,
+            answer => answer.ok().flatten(),
+        };
+        let at = Micros::now();
+        reads.first_answer.get_or_insert(at);
+        let body = object.and_then(|o| PointerBody::from_bytes(&o.bytes).ok());
+        if let Some(body) = body {
+            reads.seen.push(PointerRead {
+                at,
+                door: self.door.clone(),
+                found: body.epoch,
+                committed: self.committed,
+                used: body.usable(self.cluster_id, self.committed).is_ok(),
+                id: body.nonce,
+            });
+        }
+    }
+}
+
+/// SIGSTOP of the new primary's holder, with one of its writes half sent.
+pub(super) async fn pause(stage: &mut Stage) -> Result<(), Failure> {
+    let before = current(&stage.run.act1)?.after;
+    let before = before.ok_or_else(|| Failure::other("nobody took over in act 1"))?;
+    let region = before.holder.region.clone();
+    stage.narrator.say(&format!(
+        "Act 2. SIGSTOP to the agent of {region}, the new primary, while a PUT to its pointer is half sent"
+    ));
+    let cast = stage.cast()?;
+    let held = cast.held(&region);
+    cast.hold(&region)?;
+    until(
+        "the writer to leave its pointer alone",
+        RETURN_LIMIT,
+        LOG_LOOK,
+        async || {
+            cast.refresh()?;
+            Ok((cast.held(&region) > held).then_some(()))
+        },
+    )
+    .await?;
+    let half = cast.half_put(&region).await?;
+    stage.run.half_put = Some(half.seen.clone());
+    let target = Target::Process {
+        region: region.clone(),
+        part: Part::Agent,
+    };
+    let struck = begin_fault(stage, &region);
+    half.process.pause()?;
+    let injector = stage.cluster.injector();
+    let installed = injector.install(&Fault::Pause { target }).await?;
+    injector.prove(&installed).await?;
+    let processes = installed.hit.iter().map(|run| run.name.part.to_string());
+    stage.run.act2 = Some(act(before, struck, processes.collect()));
+    stage.paused = Some((installed, half));
+    Ok(())
+}
+
+/// SIGCONT: the holder finds out that it is none any more, and its write in flight arrives.
+pub(super) async fn resume(stage: &mut Stage) -> Result<(), Failure> {
+    let mut act = current(&stage.run.act2)?;
+    let region = act.before.holder.region.clone();
+    let (installed, half) = stage
+        .paused
+        .take()
+        .ok_or_else(|| Failure::other("nobody is paused"))?;
+    outlast_the_lease(stage, &act).await;
+    stage.narrator.say(&format!(
+        "SIGCONT to the agent of {region} and to its write in flight"
+    ));
+    let released = Micros::now();
+    act.released = Some(released);
+    stage.cluster.injector().heal(installed).await?;
+    half.process.resume()?;
+    stage.run.half_put = Some(half.finish().await?);
+    stage.cast()?.let_go(&region)?;
+    steps::ready(stage, &region, RETURN_LIMIT).await?;
+    act.ready = Some(end_fault(stage, &region));
+    let old = act.before.holder.clone();
+    stage.run.act2 = Some(act);
+    attempt_since(stage, &old, released).await
+}
+
+/// A failover takes longer than a lease; should that ever change, the pause still lasts long enough to prove anything.
+async fn outlast_the_lease(stage: &Stage, act: &ActSeen) {
+    let ttl = stage.run.cluster.as_ref().map_or(0, |c| c.lease_ttl_millis);
+    let end = act.struck.plus(ttl * 1500);
+    let left = end.0.saturating_sub(Micros::now().0);
+    tokio::time::sleep(Duration::from_micros(left)).await;
+}
