@@ -60,11 +60,11 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
     /// The CA that every process of the cluster trusts, and nothing else.
-    pub ca: PathBuf,
+    pub ca_file: PathBuf,
     /// This process's certificate; its SAN URI is its identity.
-    pub cert: PathBuf,
+    pub cert_file: PathBuf,
     /// Its private key.
-    pub key: PathBuf,
+    pub key_file: PathBuf,
 }
 
 /// Heartbeats and elections of Raft, in milliseconds. The defaults fit a loopback; across a WAN the heartbeat must be

@@ -228,7 +228,7 @@ fn check_identity(config: &Config, tls: &Tls) -> Result<(), RunError> {
         return Ok(());
     }
     Err(RunError::Tls {
-        path: config.tls.cert.clone(),
+        path: config.tls.cert_file.clone(),
         problem: format!("names {}, and this config needs {expected}", tls.principal()),
     })
 }

@@ -29,14 +29,18 @@ impl std::fmt::Debug for Tls {
 impl Tls {
     /// Reads the three files; the error names the one at fault.
     pub fn load(files: &TlsFiles) -> Result<Self, RunError> {
-        let (ca, cert, key) = (read(&files.ca)?, read(&files.cert)?, read(&files.key)?);
+        let (ca, cert, key) = (
+            read(&files.ca_file)?,
+            read(&files.cert_file)?,
+            read(&files.key_file)?,
+        );
         let fault = |path: &Path, problem: String| RunError::Tls {
             path: path.to_owned(),
             problem,
         };
-        parse_first(&ca).map_err(|problem| fault(&files.ca, problem))?;
-        let der = parse_first(&cert).map_err(|problem| fault(&files.cert, problem))?;
-        let principal = identity::of_certificate(&der).map_err(|e| fault(&files.cert, e.message))?;
+        parse_first(&ca).map_err(|problem| fault(&files.ca_file, problem))?;
+        let der = parse_first(&cert).map_err(|problem| fault(&files.cert_file, problem))?;
+        let principal = identity::of_certificate(&der).map_err(|e| fault(&files.cert_file, e.message))?;
         Ok(Self {
             identity: Identity::from_pem(&cert, &key),
             ca: Certificate::from_pem(&ca),

@@ -1,0 +1,123 @@
+//! Who may call what.
+
+use coordinator::authz::{self, METHODS};
+use prost_types::FileDescriptorSet;
+use proto::v1::{self as pb, registry_service_client::RegistryServiceClient};
+use tonic::transport::Endpoint;
+use types::{Principal, Reason};
+
+use crate::harness::{Certs, Cluster, agent, region, tls, user};
+
+fn methods_of_the_descriptors() -> Vec<String> {
+    let set: FileDescriptorSet = prost::Message::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
+    let mut methods = Vec::new();
+    for file in set.file {
+        for service in &file.service {
+            let name = format!("{}.{}", file.package(), service.name());
+            methods.extend(service.method.iter().map(|m| format!("/{name}/{}", m.name())));
+        }
+    }
+    methods
+}
+
+/// The agent's own service is served by agents, on another port.
+#[test]
+fn every_method_is_listed_and_every_listed_one_exists() {
+    let described = methods_of_the_descriptors();
+    for method in described.iter().filter(|m| !m.contains(".AgentService/")) {
+        let listed = METHODS.iter().filter(|(path, _)| path == method).count();
+        assert_eq!(listed, 1, "{method}");
+    }
+    for (path, _) in METHODS.iter().filter(|(path, _)| path.starts_with("/regent.v1.")) {
+        assert!(described.iter().any(|m| m == path), "{path}");
+    }
+}
+
+#[test]
+fn an_unlisted_method_is_refused_for_everybody() {
+    let coordinator: Principal = "spiffe://regent.local/region/r1/coordinator/c1".parse().unwrap();
+    for principal in [user("admin"), agent("r1", "a1"), coordinator] {
+        let refused = authz::check("/regent.v1.RegistryService/DropEverything", &principal).unwrap_err();
+        assert_eq!(refused.reason, Reason::PermissionDenied);
+    }
+}
+
+/// Rows: method, then whether a user, an agent and a coordinator may call it.
+#[test]
+fn each_kind_of_caller_has_its_methods() {
+    let rows = [
+        ("RegistryService/CreateVersion", [true, false, false]),
+        ("RegistryService/SetModelTags", [true, true, false]),
+        ("RegistryService/ReportReplica", [false, true, false]),
+        ("RegistryService/ListModels", [true, true, true]),
+        ("PrimaryService/Switchover", [true, false, false]),
+        ("PrimaryService/RenewLease", [false, true, false]),
+        ("ClusterService/Join", [false, false, true]),
+        ("ClusterService/SetTiming", [true, false, false]),
+        ("SessionService/Session", [false, true, false]),
+    ];
+    let coordinator: Principal = "spiffe://regent.local/region/r1/coordinator/c1".parse().unwrap();
+    let callers = [user("admin"), agent("r1", "a1"), coordinator];
+    for (method, allowed) in rows {
+        for (caller, allowed) in callers.iter().zip(allowed) {
+            let checked = authz::check(&format!("/regent.v1.{method}"), caller);
+            assert_eq!(checked.is_ok(), allowed, "{method} by {caller}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_reach_the_caller_with_their_operands() {
+    let cluster = Cluster::start(1).await;
+    let agent = cluster.client(&agent("r1", "a1"));
+    let refused = agent
+        .create_model(&"m".parse().unwrap(), "", Default::default(), &Default::default())
+        .await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.reason, Reason::PermissionDenied);
+    assert_eq!(
+        refused.operand("actor"),
+        Some("spiffe://regent.local/region/r1/node/a1")
+    );
+
+    // An agent reports for its own region only.
+    let key = types::replica::ReplicaKey {
+        version: "m@1".parse().unwrap(),
+        region: region("r2"),
+    };
+    let started = client::calls::ReplicaReport::Started { source: None };
+    let refused = agent.report_replica(&key, &started).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::PermissionDenied);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_gets_in_without_a_certificate_of_this_ca_that_names_one_principal() {
+    let cluster = Cluster::start(1).await;
+    let dir = tempfile::tempdir().unwrap();
+    let strangers = Certs::new(dir.path());
+    let list = async |config| {
+        let endpoint = Endpoint::from_shared(cluster.nodes[0].endpoint.clone()).unwrap();
+        let channel = endpoint.tls_config(config).unwrap().connect_lazy();
+        RegistryServiceClient::new(channel)
+            .list_models(pb::ListModelsRequest::default())
+            .await
+    };
+    let own = cluster.certs.issue("spiffe://regent.local/user/admin");
+    assert!(list(tls(&own)).await.is_ok());
+
+    let mut foreign = strangers.issue("spiffe://regent.local/user/admin");
+    foreign.ca_file.clone_from(&own.ca_file);
+    assert!(list(tls(&foreign)).await.is_err(), "a certificate of another CA");
+    let anonymous = tonic::transport::ClientTlsConfig::new().ca_certificate(
+        tonic::transport::Certificate::from_pem(std::fs::read(&own.ca_file).unwrap()),
+    );
+    assert!(list(anonymous).await.is_err(), "no certificate at all");
+    let nobody = cluster.certs.issue("spiffe://elsewhere.example/user/admin");
+    let status = list(tls(&nobody)).await.unwrap_err();
+    assert_eq!(
+        proto::convert::status::from_status(&status).reason,
+        Reason::PermissionDenied
+    );
+    cluster.shutdown().await;
+}

@@ -1,0 +1,288 @@
+//! Roles over the wire: assignment, failover, switchover, what becomes of old tokens, and a change of leader in between.
+
+use client::{
+    Client,
+    watch::{Change, StateWatch},
+};
+use proto::convert::watch::Resource;
+use types::{
+    FencingToken, Reason, RoleName,
+    plan::{PlanKind, PlanRecord, PlanState, StepKind, StepState},
+    region::Health,
+    role::RoleRecord,
+};
+
+use crate::{
+    agent::{TestAgent, World},
+    harness::{Cluster, PATIENCE, region, within},
+};
+
+/// Waits until some resource of the state is as `f` says, from the state as it is now on.
+async fn until<T>(client: &Client, what: &str, f: impl Fn(&Resource) -> Option<T>) -> T {
+    let mut watch = StateWatch::new(client.clone(), PATIENCE);
+    within(what, async {
+        loop {
+            let resources = match watch.next().await {
+                Change::Reset { resources, .. } => resources,
+                Change::Events { events, .. } => events.into_iter().map(|e| e.resource).collect(),
+                Change::Bookmark { .. } => continue,
+            };
+            if let Some(found) = resources.iter().find_map(&f) {
+                return found;
+            }
+        }
+    })
+    .await
+}
+
+fn role(resource: &Resource) -> Option<&RoleRecord> {
+    match resource {
+        Resource::Role(role) if role.role == RoleName::global() => Some(role),
+        _ => None,
+    }
+}
+
+fn plan(resource: &Resource) -> Option<&PlanRecord> {
+    match resource {
+        Resource::Plan(plan) => Some(plan),
+        _ => None,
+    }
+}
+
+fn at_step(plan: &PlanRecord, kind: StepKind, state: StepState) -> bool {
+    plan.steps.iter().any(|s| s.kind == kind && s.state == state)
+}
+
+async fn healthy(client: &Client, name: &str) {
+    let wanted = region(name);
+    until(client, &format!("{name} HEALTHY"), |r| match r {
+        Resource::Region(r) if r.region == wanted && r.health == Health::Healthy => Some(()),
+        _ => None,
+    })
+    .await;
+}
+
+/// A write under the role, at the registry's door.
+async fn write(client: &Client, token: &FencingToken) -> Result<(), types::reason::Refusal> {
+    let set = [("demo.fence".to_owned(), token.epoch.to_string())].into();
+    let model = "fraud.scorer".parse().unwrap();
+    client
+        .set_model_tags(&model, set, Vec::new(), None, Some(token))
+        .await
+        .map(|_| ())
+}
+
+struct Story {
+    cluster: Cluster,
+    world: World,
+    admin: Client,
+    agents: Vec<TestAgent>,
+}
+
+impl Story {
+    /// Coordinators and agents of `r1` to `r3`; the role is assigned.
+    async fn begin() -> Self {
+        let cluster = Cluster::start(3).await;
+        let (world, admin) = (World::default(), cluster.admin());
+        let mut agents: Vec<_> = Vec::new();
+        for name in ["r1", "r2", "r3"] {
+            agents.push(TestAgent::start(&cluster, &world, name));
+            healthy(&admin, name).await;
+        }
+        let model = "fraud.scorer".parse().unwrap();
+        admin
+            .create_model(&model, "", Default::default(), &Default::default())
+            .await
+            .unwrap();
+        agents[0].holds().await;
+        Self {
+            cluster,
+            world,
+            admin,
+            agents,
+        }
+    }
+
+    async fn end(self) {
+        for agent in self.agents {
+            agent.die().await;
+        }
+        self.cluster.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_silent_holder_is_fenced_and_replaced_and_its_token_writes_nothing() {
+    let mut story = Story::begin().await;
+    let first = story.agents[0].holds().await;
+    write(&story.agents[0].client, &first).await.unwrap();
+
+    let dead = story.agents.remove(0).die().await;
+    let second = story.agents[0].holds().await;
+    assert!(
+        second.epoch > first.epoch,
+        "{} after {}",
+        second.epoch,
+        first.epoch
+    );
+    write(&story.agents[0].client, &second).await.unwrap();
+
+    // Authenticated as before, under its old token: only the epoch can refuse it.
+    let refused = write(&dead, &first).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::StaleEpoch);
+    assert_eq!(refused.operand("shown"), Some(first.epoch.to_string().as_str()));
+    assert_eq!(
+        refused.operand("current"),
+        Some(second.epoch.to_string().as_str())
+    );
+    assert_eq!(
+        dead.renew_lease(&first).await.unwrap_err().reason,
+        Reason::StaleEpoch
+    );
+    let standing = dead.check_fence(&first).await.unwrap();
+    assert!(!standing.current && standing.current_epoch == second.epoch);
+
+    // Somebody else's token is not shown for them.
+    let refused = story.agents[1].client.renew_lease(&second).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::PermissionDenied);
+
+    // The region comes back as another run: healthy again, and without the role.
+    let back = TestAgent::start(&story.cluster, &story.world, "r1");
+    healthy(&story.admin, "r1").await;
+    assert!(back.held.borrow().is_none());
+    story.agents.push(back);
+    let plans = story.admin.list_plans(None, 10).await.unwrap();
+    assert_eq!(plans[0].kind, PlanKind::Failover);
+    assert_eq!(plans[0].state, PlanState::Succeeded);
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_plan_goes_on_under_a_new_leader_from_its_last_committed_step() {
+    let mut story = Story::begin().await;
+    let first = story.agents[0].holds().await;
+    story.agents[1].claims.send_replace(false);
+    let dead = story.agents.remove(0).die().await;
+
+    let claiming = until(&story.admin, "the plan at CLAIM", |r| {
+        plan(r)
+            .filter(|p| p.kind == PlanKind::Failover && at_step(p, StepKind::Claim, StepState::Running))
+            .cloned()
+    })
+    .await;
+    // Fenced, and nobody promoted: the old epoch renews nothing, the reserved one claims and writes nothing yet.
+    assert_eq!(
+        dead.renew_lease(&first).await.unwrap_err().reason,
+        Reason::StaleEpoch
+    );
+    let reserved = FencingToken {
+        epoch: claiming.target_epoch.unwrap(),
+        holder: claiming.target.clone(),
+        ..first.clone()
+    };
+    let standing = story.agents[0].client.check_fence(&reserved).await.unwrap();
+    assert!(standing.reserved && !standing.current);
+    assert!(story.agents[0].client.renew_lease(&reserved).await.is_err());
+    assert!(write(&story.agents[0].client, &reserved).await.is_err());
+
+    let leader = story.cluster.leader().await;
+    story.cluster.stop(leader).await;
+    story.agents[0].claims.send_replace(true);
+    let second = story.agents[0].holds().await;
+    assert_eq!(second.epoch, reserved.epoch);
+    let ended = until(&story.admin, "the plan's end", |r| {
+        plan(r)
+            .filter(|p| p.plan == claiming.plan && p.state != PlanState::Running)
+            .cloned()
+    })
+    .await;
+    assert_eq!(ended.state, PlanState::Succeeded, "{}", ended.reason);
+    story.cluster.restart(leader).await;
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_switchover_moves_a_living_holder_and_an_unfit_region_is_refused_with_the_reason() {
+    let mut story = Story::begin().await;
+    let first = story.agents[0].holds().await;
+    let role_name = RoleName::global();
+
+    let refused = story
+        .admin
+        .switchover(&role_name, &region("r9"), None)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.reason, Reason::RegionNotFound);
+    let refused = story
+        .admin
+        .switchover(&role_name, &region("r1"), None)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.reason, Reason::TargetNotQualified);
+
+    let started = story
+        .admin
+        .switchover(&role_name, &region("r3"), Some(first.epoch))
+        .await
+        .unwrap();
+    assert_eq!(
+        (started.kind, started.target.clone()),
+        (PlanKind::Switchover, story.agents[2].holder.clone())
+    );
+    let second = story.agents[2].holds().await;
+    assert!(second.epoch > first.epoch);
+    write(&story.agents[2].client, &second).await.unwrap();
+    assert_eq!(
+        write(&story.agents[0].client, &first).await.unwrap_err().reason,
+        Reason::StaleEpoch
+    );
+    let now = until(&story.admin, "the role in r3", |r| {
+        role(r).filter(|r| r.holder.is_some()).cloned()
+    })
+    .await;
+    assert_eq!(now.holder.as_ref(), Some(&story.agents[2].holder));
+    until(&story.admin, "the plan's success", |r| {
+        plan(r)
+            .filter(|p| p.plan == started.plan && p.state == PlanState::Succeeded)
+            .map(|_| ())
+    })
+    .await;
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_holder_keeps_its_epoch_when_the_leader_changes() {
+    let mut story = Story::begin().await;
+    let first = story.agents[0].holds().await;
+    let before = story.cluster.leader().await;
+    story.admin.transfer_leadership("").await.unwrap();
+    within("a renewal by the new leader", async {
+        while story.agents[0].client.renew_lease(&first).await.is_err() {}
+    })
+    .await;
+    assert_ne!(story.cluster.leader().await, before);
+    let (now, _) = story.admin.get_role(&RoleName::global()).await.unwrap();
+    assert_eq!((now.epoch, now.holder), (first.epoch, Some(first.holder)));
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restarted_holder_is_a_new_holder_and_the_role_moves() {
+    let mut story = Story::begin().await;
+    let first = story.agents[0].holds().await;
+    let old = story.agents.remove(0);
+    // The same node in the same region, as another run; the first one was killed so fast that nobody missed it.
+    let again = TestAgent::start(&story.cluster, &story.world, "r1");
+    let client = old.die().await;
+    story.world.revive(&again.holder.region);
+    story.agents.push(again);
+    let moved = until(&story.admin, "another epoch", |r| {
+        role(r)
+            .filter(|r| r.epoch > first.epoch && r.holder.is_some())
+            .cloned()
+    })
+    .await;
+    assert_ne!(moved.holder, Some(first.holder.clone()));
+    assert!(client.renew_lease(&first).await.is_err());
+    story.end().await;
+}

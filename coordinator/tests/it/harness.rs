@@ -1,0 +1,257 @@
+//! Certificates, clusters, clients.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use client::{Client, ClientConfig};
+use coordinator::{Config, Coordinator, RunError};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
+};
+use tempfile::TempDir;
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use types::{Principal, RegionId};
+
+/// The longest that any event may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for `f`, and says what did not happen.
+pub(crate) async fn within<T>(what: &str, f: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, f)
+        .await
+        .unwrap_or_else(|_| panic!("{what} did not happen within {PATIENCE:?}"))
+}
+
+/// A CA and the certificates that it signed, as files.
+pub(crate) struct Certs {
+    dir: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+    serial: AtomicU64,
+}
+
+impl Certs {
+    pub(crate) fn new(dir: &Path) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let key = KeyPair::generate().unwrap();
+        std::fs::create_dir_all(dir).unwrap();
+        std::fs::write(dir.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        Self {
+            dir: dir.to_owned(),
+            issuer: Issuer::new(params, key),
+            serial: AtomicU64::new(0),
+        }
+    }
+
+    /// A certificate whose only URI is `uri`.
+    pub(crate) fn issue(&self, uri: &str) -> client::TlsFiles {
+        let mut params =
+            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params
+            .subject_alt_names
+            .push(SanType::URI(uri.try_into().unwrap()));
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let name = self.serial.fetch_add(1, Ordering::Relaxed);
+        let (cert_file, key_file) = (
+            self.dir.join(format!("{name}.pem")),
+            self.dir.join(format!("{name}.key")),
+        );
+        std::fs::write(&cert_file, certificate.pem()).unwrap();
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        client::TlsFiles {
+            ca_file: self.dir.join("ca.pem"),
+            cert_file,
+            key_file,
+        }
+    }
+}
+
+/// What a client of the generated code needs to connect as `files` say.
+pub(crate) fn tls(files: &client::TlsFiles) -> ClientTlsConfig {
+    let read = |path: &Path| std::fs::read(path).unwrap();
+    ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(read(&files.ca_file)))
+        .identity(Identity::from_pem(read(&files.cert_file), read(&files.key_file)))
+}
+
+/// One coordinator, running or not.
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    pub(crate) endpoint: String,
+    running: Option<(CancellationToken, JoinHandle<Result<(), RunError>>)>,
+}
+
+impl Node {
+    async fn start(&mut self) {
+        let coordinator = Coordinator::start(self.config.clone()).await.unwrap();
+        self.endpoint = coordinator.api_endpoint().to_owned();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(coordinator.run(stop.clone()));
+        self.running = Some((stop, task));
+    }
+
+    async fn stop(&mut self) {
+        let (stop, task) = self.running.take().expect("it runs");
+        stop.cancel();
+        within("a coordinator's stop", task).await.unwrap().unwrap();
+    }
+}
+
+/// A cluster of `r1`, `r2`, … with one coordinator each.
+pub(crate) struct Cluster {
+    pub(crate) certs: Certs,
+    pub(crate) nodes: Vec<Node>,
+    _dir: TempDir,
+}
+
+impl Cluster {
+    /// Starts `n` coordinators and waits until all of them are voters and registered.
+    pub(crate) async fn start(n: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let certs = Certs::new(&dir.path().join("certs"));
+        let mut cluster = Self {
+            certs,
+            nodes: Vec::new(),
+            _dir: dir,
+        };
+        for i in 1..=n {
+            let mut node = cluster.node(i);
+            node.start().await;
+            cluster.nodes.push(node);
+        }
+        let admin = cluster.admin();
+        within("all coordinators registered", async {
+            let mut watch = client::watch::StateWatch::new(admin.clone(), PATIENCE);
+            loop {
+                watch.next().await;
+                let nodes = admin.list_nodes(None).await.unwrap();
+                let status = admin.status().await.unwrap();
+                if nodes.len() == n && status.members.iter().filter(|m| m.voter).count() == n {
+                    return;
+                }
+            }
+        })
+        .await;
+        cluster
+    }
+
+    fn node(&self, i: usize) -> Node {
+        let dir = self._dir.path();
+        let (region, node) = (format!("r{i}"), format!("c{i}"));
+        let files = self.certs.issue(&format!(
+            "spiffe://regent.local/region/{region}/coordinator/{node}"
+        ));
+        let (boot, join) = match self.nodes.first() {
+            None => (true, String::new()),
+            Some(first) => (false, format!("{:?}", first.endpoint)),
+        };
+        let text = format!(
+            "node = {node:?}\nregion = {region:?}\ndata_dir = {:?}\nlisten_api = \"127.0.0.1:0\"\n\
+             listen_raft = \"127.0.0.1:0\"\nbootstrap = {boot}\njoin = [{join}]\ntiming = \"fast\"\n\
+             [raft]\nheartbeat_millis = 60\nelection_min_millis = 300\nelection_max_millis = 600\n\
+             [tls]\nca_file = {:?}\ncert_file = {:?}\nkey_file = {:?}\n",
+            dir.join(&node),
+            files.ca_file,
+            files.cert_file,
+            files.key_file,
+        );
+        Node {
+            config: Config::parse(&text).unwrap(),
+            endpoint: String::new(),
+            running: None,
+        }
+    }
+
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        self.nodes.iter().map(|n| n.endpoint.clone()).collect()
+    }
+
+    /// A client with a certificate of this identity.
+    pub(crate) fn client(&self, principal: &Principal) -> Client {
+        self.client_of(&self.certs.issue(&principal.to_string()), self.endpoints())
+    }
+
+    pub(crate) fn client_of(&self, files: &client::TlsFiles, endpoints: Vec<String>) -> Client {
+        let mut config = ClientConfig::new(endpoints, files.clone());
+        config.deadline = PATIENCE;
+        Client::new(config).unwrap()
+    }
+
+    pub(crate) fn admin(&self) -> Client {
+        self.client(&Principal::User {
+            name: "admin".parse().unwrap(),
+        })
+    }
+
+    /// A raw channel to the `i`-th coordinator, from 0.
+    pub(crate) async fn channel(&self, i: usize, principal: &Principal) -> Channel {
+        let files = self.certs.issue(&principal.to_string());
+        let endpoint = Endpoint::from_shared(self.nodes[i].endpoint.clone()).unwrap();
+        endpoint.tls_config(tls(&files)).unwrap().connect().await.unwrap()
+    }
+
+    /// Which coordinator leads, as the coordinators that run say; waits until one does.
+    pub(crate) async fn leader(&self) -> usize {
+        within("a leader", async {
+            loop {
+                for (i, node) in self.nodes.iter().enumerate().filter(|(_, n)| n.running.is_some()) {
+                    let one = self.client_of(
+                        &self.certs.issue("spiffe://regent.local/user/probe"),
+                        vec![node.endpoint.clone()],
+                    );
+                    if one
+                        .status()
+                        .await
+                        .is_ok_and(|s| s.raft_state == "LEADER" && s.has_quorum)
+                    {
+                        return i;
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn stop(&mut self, i: usize) {
+        self.nodes[i].stop().await;
+    }
+
+    pub(crate) async fn restart(&mut self, i: usize) {
+        self.nodes[i].start().await;
+    }
+
+    pub(crate) async fn shutdown(mut self) {
+        for node in self.nodes.iter_mut().filter(|n| n.running.is_some()) {
+            node.stop().await;
+        }
+    }
+}
+
+pub(crate) fn region(name: &str) -> RegionId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn agent(region: &str, node: &str) -> Principal {
+    Principal::Agent {
+        region: region.parse().unwrap(),
+        node: node.parse().unwrap(),
+    }
+}
+
+pub(crate) fn user(name: &str) -> Principal {
+    Principal::User {
+        name: name.parse().unwrap(),
+    }
+}

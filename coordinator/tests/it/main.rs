@@ -1,0 +1,12 @@
+//! Clusters of coordinators in this process, on ports of the system's choice, with real certificates, disks and calls.
+//! Nothing here sleeps for a result: every wait is for an event, with a deadline.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod agent;
+mod authority;
+mod config;
+mod failover;
+mod harness;
+mod registry;
+mod watch;

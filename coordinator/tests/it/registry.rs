@@ -1,0 +1,281 @@
+//! The registry over the wire: records, etags, request ids, pages, hints, and what survives.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    convert::status::from_status,
+    v1::{
+        self as pb, cluster_service_client::ClusterServiceClient,
+        registry_service_client::RegistryServiceClient,
+    },
+};
+use tonic::Request;
+use types::{
+    ByteCount, ModelName, Reason, VersionKey,
+    model::{Artifact, ArtifactPath, VersionState},
+    region::{FencingDoor, StoreBinding},
+    replica::{ReplicaKey, ReplicaState},
+};
+
+use crate::harness::{Cluster, agent, region, user, within};
+
+fn model(name: &str) -> ModelName {
+    name.parse().unwrap()
+}
+
+fn tags(value: &str) -> BTreeMap<String, String> {
+    [("owner".to_owned(), value.to_owned())].into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_move_by_etag_and_a_retry_changes_nothing() {
+    let cluster = Cluster::start(1).await;
+    let admin = cluster.admin();
+    let name = model("fraud.scorer");
+    let made = admin
+        .create_model(&name, "scores", tags("a"), &Default::default())
+        .await
+        .unwrap();
+    let again = admin
+        .create_model(&name, "other", tags("b"), &Default::default())
+        .await
+        .unwrap_err();
+    assert_eq!(again.reason, Reason::AlreadyExists);
+
+    let id = client::retry::mint_request_id();
+    let (set, header) = admin
+        .set_model_tags_as(id, &name, tags("b"), Vec::new(), Some(made.modified), None)
+        .await
+        .unwrap();
+    assert_eq!(set.tags, tags("b"));
+    assert!(header.revision > made.modified);
+    // The same request once more: the first answer, though its etag is stale by now.
+    let (retried, _) = admin
+        .set_model_tags_as(id, &name, tags("b"), Vec::new(), Some(made.modified), None)
+        .await
+        .unwrap();
+    assert_eq!(retried.modified, set.modified);
+    let reused = admin
+        .set_model_tags_as(id, &name, tags("c"), Vec::new(), None, None)
+        .await
+        .unwrap_err();
+    assert_eq!(reused.reason, Reason::RequestReused);
+    let lost = admin
+        .set_model_tags(&name, tags("c"), Vec::new(), Some(made.modified), None)
+        .await
+        .unwrap_err();
+    assert_eq!(lost.reason, Reason::EtagMismatch);
+    let missing = admin.get_model(&model("no.such")).await.unwrap_err();
+    assert_eq!(
+        (missing.reason, missing.operand("model")),
+        (Reason::ModelNotFound, Some("no.such"))
+    );
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_becomes_ready_once_an_agent_of_its_region_has_verified_it() {
+    use client::calls::ReplicaReport;
+    let cluster = Cluster::start(1).await;
+    let admin = cluster.admin();
+    let artifact = Artifact {
+        path: ArtifactPath::new("model.safetensors").unwrap(),
+        size: ByteCount(3),
+        digest: types::Digest::of(b"abc"),
+        media_type: String::new(),
+    };
+    let agent = cluster.client(&agent("r1", "a1"));
+    let store = StoreBinding {
+        endpoint: "http://127.0.0.1:1".to_owned(),
+        bucket: "models".to_owned(),
+        fencing_door: FencingDoor::Qualified,
+    };
+    agent.attach_store(&region("r1"), &store).await.unwrap();
+    let name = model("fraud.scorer");
+    let announced = admin
+        .create_version(&name, &region("r1"), &[artifact], "bert", BTreeMap::new())
+        .await
+        .unwrap();
+    assert_eq!(announced.state, VersionState::PendingUpload);
+    let key: VersionKey = announced.key;
+    admin.complete_upload(&key).await.unwrap();
+    let copy = ReplicaKey {
+        version: key.clone(),
+        region: region("r1"),
+    };
+    let started = agent
+        .report_replica(&copy, &ReplicaReport::Started { source: None })
+        .await
+        .unwrap();
+    assert_eq!(started.state, ReplicaState::Copying);
+    let report = ReplicaReport::Verified {
+        attempt: started.attempts,
+        bytes: 3,
+    };
+    assert_eq!(
+        agent.report_replica(&copy, &report).await.unwrap().state,
+        ReplicaState::Verified
+    );
+    let ready = admin
+        .get_version_by_alias(&name, &"champion".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!((ready.key.clone(), ready.state), (key, VersionState::Ready));
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_come_in_pages_and_a_foreign_token_is_refused() {
+    let cluster = Cluster::start(1).await;
+    let admin = cluster.admin();
+    for i in 0..7 {
+        let name = model(&format!("m{i}"));
+        admin
+            .create_model(&name, "", BTreeMap::new(), &Default::default())
+            .await
+            .unwrap();
+    }
+    let mut registry = RegistryServiceClient::new(cluster.channel(0, &user("admin")).await);
+    let (mut seen, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = pb::ListModelsRequest {
+            page_size: 3,
+            page_token,
+            ..Default::default()
+        };
+        let page = registry.list_models(request).await.unwrap().into_inner();
+        assert!(page.models.len() <= 3);
+        seen.extend(page.models.into_iter().map(|m| m.name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, (0..7).map(|i| format!("m{i}")).collect::<Vec<_>>());
+    let request = pb::ListModelsRequest {
+        page_token: "made up".to_owned(),
+        ..Default::default()
+    };
+    let refused = from_status(&registry.list_models(request).await.unwrap_err());
+    assert_eq!(
+        (refused.reason, refused.operand("field")),
+        (Reason::InvalidArgument, Some("page_token"))
+    );
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_reads_what_was_acknowledged_and_says_where_to_write() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % 3;
+    cluster
+        .admin()
+        .create_model(&model("m"), "", BTreeMap::new(), &Default::default())
+        .await
+        .unwrap();
+    let mut registry = RegistryServiceClient::new(cluster.channel(follower, &user("admin")).await);
+    let read = registry.get_model(pb::GetModelRequest {
+        name: "m".to_owned(),
+        ..Default::default()
+    });
+    let header = read.await.unwrap().into_inner().header.unwrap();
+    assert!(!header.stale);
+    let request = pb::CreateModelRequest {
+        request_id: client::retry::mint_request_id().to_string(),
+        name: "n".to_owned(),
+        ..Default::default()
+    };
+    let refused = from_status(&registry.create_model(request).await.unwrap_err());
+    assert_eq!(refused.reason, Reason::NotLeader);
+    assert_eq!(
+        refused.operand("leader"),
+        Some(cluster.nodes[leader].config.node.as_str())
+    );
+    assert_eq!(
+        refused.operand("leader_api"),
+        Some(cluster.nodes[leader].endpoint.as_str())
+    );
+
+    let stale = pb::GetModelRequest {
+        name: "m".to_owned(),
+        read: Some(pb::ReadOptions { allow_stale: true }),
+    };
+    let header = registry
+        .get_model(stale)
+        .await
+        .unwrap()
+        .into_inner()
+        .header
+        .unwrap();
+    assert!(header.stale && header.age_millis < 60_000, "{header:?}");
+    let mut service = ClusterServiceClient::new(cluster.channel(follower, &user("admin")).await);
+    let status = service
+        .get_status(Request::new(pb::GetStatusRequest {}))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (status.members.len(), status.raft_state.as_str()),
+        (3, "FOLLOWER")
+    );
+    assert!(status.resident_bytes > 1 << 20);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn everything_acknowledged_is_there_after_all_were_stopped() {
+    let mut cluster = Cluster::start(3).await;
+    let admin = cluster.admin();
+    for i in 0..20 {
+        let name = model(&format!("m{i}"));
+        admin
+            .create_model(&name, "", BTreeMap::new(), &Default::default())
+            .await
+            .unwrap();
+    }
+    for i in 0..3 {
+        cluster.stop(i).await;
+    }
+    for i in 0..3 {
+        cluster.restart(i).await;
+    }
+    let admin = cluster.admin();
+    let models = within("a read after the restart", async {
+        loop {
+            if let Ok(models) = admin.list_models().await {
+                return models;
+            }
+        }
+    })
+    .await;
+    assert_eq!(models.len(), 20);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_a_quorum_status_and_stale_reads_answer_and_the_rest_is_refused() {
+    let mut cluster = Cluster::start(3).await;
+    cluster
+        .admin()
+        .create_model(&model("m"), "", BTreeMap::new(), &Default::default())
+        .await
+        .unwrap();
+    let (last, leader) = (2, cluster.leader().await);
+    for i in [0, 1] {
+        cluster.stop(i).await;
+    }
+    let _ = leader;
+    let files = cluster.certs.issue(&user("admin").to_string());
+    let alone = cluster.client_of(&files, vec![cluster.nodes[last].endpoint.clone()]);
+    assert_eq!(alone.status().await.unwrap().members.len(), 3);
+    assert_eq!(alone.with_stale_reads().list_models().await.unwrap().len(), 1);
+    let quick = alone.with_deadline(std::time::Duration::from_secs(2));
+    assert!(quick.list_models().await.is_err());
+    cluster.restart(0).await;
+    within("a quorum again", async {
+        while alone.list_models().await.is_err() {}
+    })
+    .await;
+    cluster.shutdown().await;
+}
