@@ -174,9 +174,9 @@ async fn readable(pinned: OwnedFd) -> io::Result<()> {
     watched.readable().await.map(drop)
 }
 
-struct Stat {
-    state: ProcessState,
-    start_ticks: u64,
+pub(crate) struct Stat {
+    pub(crate) state: ProcessState,
+    pub(crate) start_ticks: u64,
 }
 
 fn read_stat(pid: u32) -> io::Result<Stat> {
@@ -186,15 +186,17 @@ fn read_stat(pid: u32) -> io::Result<Stat> {
 
 /// The name of the program stands in parentheses and may hold anything, also parentheses and spaces; what counts
 /// begins after the last one.
-fn parse_stat(text: &str) -> Option<Stat> {
+pub(crate) fn parse_stat(text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
+    // Fields 20 and 22 of the file; the pid and the name came before.
+    let threads: u32 = fields.get(17)?.parse().ok()?;
+    let start_ticks = fields.get(19)?.parse().ok()?;
     let state = match *fields.first()? {
         "T" | "t" => ProcessState::Stopped,
-        "Z" | "X" | "x" => ProcessState::Gone,
+        // The first thread is a zombie as soon as it has ended; the others may still hold ports and locks.
+        "Z" | "X" | "x" if threads <= 1 => ProcessState::Gone,
         _ => ProcessState::Running,
     };
-    // Field 22 of the file; the pid and the name came before.
-    let start_ticks = fields.get(19)?.parse().ok()?;
     Some(Stat { state, start_ticks })
 }

@@ -11,7 +11,7 @@ use crate::{
     error::ChaosError,
     execute::{Injector, Processes, Run},
     fault::{Fault, Part, ProcessName, Target},
-    process::{ProcessRef, ProcessState},
+    process::{ProcessRef, ProcessState, parse_stat},
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -194,4 +194,21 @@ fn faults_read_as_they_are_written() {
         let text = serde_json::to_string(&fault).unwrap();
         assert_eq!(serde_json::from_str::<Fault>(&text).unwrap(), fault, "{text}");
     }
+}
+
+fn check_stat(state: char, threads: u32, expected: ProcessState) {
+    let zeros = ["0"; 16].join(" ");
+    let text = format!("42 (a) name) {state} {zeros} {threads} 0 777 0 0");
+    let stat = parse_stat(&text).unwrap();
+    assert_eq!((stat.state, stat.start_ticks), (expected, 777), "{text}");
+}
+
+#[test]
+fn a_process_is_gone_when_its_last_thread_is() {
+    check_stat('S', 9, ProcessState::Running);
+    check_stat('T', 9, ProcessState::Stopped);
+    check_stat('Z', 2, ProcessState::Running);
+    check_stat('Z', 1, ProcessState::Gone);
+    check_stat('X', 0, ProcessState::Gone);
+    assert!(parse_stat("").is_none() && parse_stat("42 (x) S 1").is_none());
 }
