@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use artifact_store::{ArtifactStore, Deadlines, FsStore, PutError, S3Config, S3Store, Upload, transfer};
+use artifact_store::{
+    ArtifactStore, Deadlines, ErrorKind, FsStore, PutError, S3Config, S3Store, StoreError, Upload,
+    transfer::{self, TransferError},
+};
 use client::{Client, Context};
 use futures::{StreamExt as _, TryStreamExt as _};
 use types::RegionId;
@@ -51,22 +54,27 @@ fn key(path: &Path) -> Result<String, Failure> {
 pub(super) async fn upload(store: &dyn ArtifactStore, files: &[LocalFile], bar: &Bar) -> Result<(), Failure> {
     for file in files {
         bar.about(file.artifact.path.as_str());
-        if holds(store, file).await? {
-            bar.add(file.artifact.size.0);
-        } else {
-            put(store, file, bar).await?;
-        }
+        let sent = send(store, file, bar).await;
+        sent.map_err(|f| f.while_doing(format!("uploading {}", file.artifact.path)))?;
     }
     bar.done();
     Ok(())
+}
+
+async fn send(store: &dyn ArtifactStore, file: &LocalFile, bar: &Bar) -> Result<(), Failure> {
+    if holds(store, file).await? {
+        bar.add(file.artifact.size.0);
+        return Ok(());
+    }
+    put(store, file, bar).await
 }
 
 /// Whether the store has the object, read back and hashed. A damaged one is replaced.
 async fn holds(store: &dyn ArtifactStore, file: &LocalFile) -> Result<bool, Failure> {
     match transfer::verify_object(store, &object(file)).await {
         Ok(()) => Ok(true),
-        Err(transfer::TransferError::Damaged(_)) => Ok(false),
-        Err(transfer::TransferError::Store(e)) if e.kind == artifact_store::ErrorKind::NotFound => Ok(false),
+        Err(TransferError::Damaged(_)) => Ok(false),
+        Err(TransferError::Store(e)) if e.kind == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(failed(&error)),
     }
 }
@@ -91,16 +99,30 @@ async fn put(store: &dyn ArtifactStore, file: &LocalFile, bar: &Bar) -> Result<(
         Ok(_) => Ok(()),
         // It may have happened, and the key names the bytes: looking again decides.
         Err(PutError::Unknown(_) | PutError::Conflict { .. }) if holds(store, file).await? => Ok(()),
-        Err(error) => Err(failed(&error).while_doing(format!("uploading {}", file.artifact.path))),
+        Err(error) => Err(failed(&error)),
     }
 }
 
-fn failed(error: &dyn std::error::Error) -> Failure {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+/// The error's own text names store, key and remedy; what the SDK says below it is for the log.
+fn failed(error: &(dyn std::error::Error + 'static)) -> Failure {
+    if let Some(source) = error.source() {
+        tracing::info!("{error}: {source}");
     }
-    Failure::other(text)
+    let transient = |e: &StoreError| e.kind.transient();
+    let store = error.downcast_ref::<StoreError>().map(transient);
+    let transfer = error.downcast_ref::<TransferError>().map(|e| match e {
+        TransferError::Store(e) => transient(e),
+        TransferError::Unknown(_) | TransferError::Busy { .. } => true,
+        TransferError::Damaged(_) | TransferError::Cache { .. } => false,
+    });
+    let put = error.downcast_ref::<PutError>().map(|e| match e {
+        PutError::Failed(e) => transient(e),
+        PutError::Unknown(_) | PutError::Conflict { .. } => true,
+        PutError::PreconditionFailed { .. } => false,
+    });
+    let exit = match store.or(transfer).or(put) {
+        Some(true) => Exit::Unavailable,
+        Some(false) | None => Exit::Error,
+    };
+    Failure::new(exit, error)
 }

@@ -46,6 +46,10 @@ impl Dev {
         self.signal(self.running.pid(), Signal::TERM);
         self.running.0.wait().unwrap().code()
     }
+    /// The process that runs the others.
+    pub(crate) fn parent(&self) -> u32 {
+        self.running.pid()
+    }
     pub(crate) fn kill_parent(&mut self) {
         self.running.kill();
     }

@@ -131,13 +131,9 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a process executes; a zombie does not.
+/// Whether any thread of a process still exists; a zombie has none.
 pub(crate) fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.trim_start().chars().next());
-    state.is_some_and(|s| !matches!(s, 'Z' | 'X'))
+    chaos::ProcessRef::of(pid).is_ok_and(|process| process.is_alive())
 }
 
 /// The directory and config of an S3 endpoint.

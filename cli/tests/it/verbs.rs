@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::{
     dev::Dev,
-    harness::{turn, until},
+    harness::{is_alive, turn, until},
 };
 
 fn sample(name: &str) -> PathBuf {
@@ -189,16 +189,15 @@ fn pause(dev: &Dev) {
     assert_eq!(dev.json(&["primary", "resume"])["role"]["mode"], "Automatic");
 }
 
-/// The store of the source region hangs while the push uploads: the push fails, and what it announced is taken back.
+/// The source region's store is down while the push uploads: the push fails, and what it announced is taken back. `dev`
+/// is paused meanwhile, or it would start the store again in the middle.
 fn failed_push(dev: &Dev) {
     let region = dev.json(&["primary", "get"])["role"]["holder"]["region"]
         .as_str()
         .unwrap()
         .to_owned();
-    let store = dev.pid_of(&region, "store");
-    dev.signal(store, Signal::KILL);
     let model = changed_model();
-    let ran = dev.run(&[
+    let args = [
         "model",
         "push",
         model.path().to_str().unwrap(),
@@ -206,30 +205,23 @@ fn failed_push(dev: &Dev) {
         "demo.failed",
         "--region",
         &region,
-    ]);
-    if ran.code == Some(0) {
-        // The store was back before the upload began; then there is nothing to take back.
-        return;
-    }
-    ran.failed_with(1, &["given up"]);
+    ];
+    dev.signal(dev.parent(), Signal::STOP);
+    let store = dev.pid_of(&region, "store");
+    dev.signal(store, Signal::KILL);
+    until("the store is gone", || !is_alive(store));
+    dev.run(&args)
+        .failed_with(6, &["uploading", "does not answer", "given up"]);
     let versions = dev.json(&["model", "versions", "demo.failed"]);
-    let states = versions["versions"]
+    let mut states = versions["versions"]
         .as_array()
         .unwrap()
         .iter()
         .map(|v| &v["state"]);
-    assert!(states.clone().all(|s| s == "DELETED"), "{versions}");
+    assert!(states.all(|s| s == "DELETED"), "{versions}");
+    dev.signal(dev.parent(), Signal::CONT);
     dev.wait_for(&format!("{region}/store runs again"));
-    let again = dev.json(&[
-        "model",
-        "push",
-        model.path().to_str().unwrap(),
-        "--name",
-        "demo.failed",
-        "--region",
-        &region,
-    ]);
-    assert_eq!(again["version"]["state"], "READY");
+    assert_eq!(dev.json(&args)["version"]["state"], "READY");
 }
 
 /// The sample model with another card, so that its bytes are not in the store yet.
