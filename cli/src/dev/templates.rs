@@ -30,7 +30,7 @@ impl CoordinatorConfig<'_> {
             ..
         } = self;
         let data_dir = quoted_path(self.data_dir);
-        let tls = tls_section(self.tls, "");
+        let tls = tls_section(self.tls);
         let join = list(self.join);
         let timing = quoted(self.timing);
         format!(
@@ -85,7 +85,7 @@ impl AgentConfig<'_> {
     pub(crate) fn render(&self) -> String {
         let Self { node, region, .. } = self;
         let data_dir = quoted_path(self.data_dir);
-        let tls = tls_section(self.tls, "_file");
+        let tls = tls_section(self.tls);
         let coordinators = list(self.coordinators);
         let endpoint = quoted(self.store_endpoint);
         let access = quoted_path(&self.keys.access_key_file);
@@ -177,7 +177,7 @@ impl ContextConfig<'_> {
     /// The text of the file.
     pub(crate) fn render(&self) -> String {
         let endpoints = list(self.endpoints);
-        let tls = tls_keys(self.tls, "_file");
+        let tls = tls_keys(self.tls);
         let access = quoted_path(&self.keys.access_key_file);
         let secret = quoted_path(&self.keys.secret_key_file);
         format!(
@@ -200,9 +200,8 @@ secret_key_file = {secret}
     }
 }
 
-/// The section and its three keys; coordinators call them `ca`, agents `ca_file`.
-fn tls_section(files: &TlsFiles, suffix: &str) -> String {
-    let keys = tls_keys(files, suffix);
+fn tls_section(files: &TlsFiles) -> String {
+    let keys = tls_keys(files);
     format!(
         r#"# Mutual TLS, for every connection. The certificate's SAN says who this process is:
 # spiffe://regent.local/region/REGION/coordinator/NODE, or …/node/NODE for an agent.
@@ -211,11 +210,11 @@ fn tls_section(files: &TlsFiles, suffix: &str) -> String {
     )
 }
 
-fn tls_keys(files: &TlsFiles, suffix: &str) -> String {
+fn tls_keys(files: &TlsFiles) -> String {
     let ca = quoted_path(&files.ca_file);
     let cert = quoted_path(&files.cert_file);
     let key = quoted_path(&files.key_file);
-    format!("ca{suffix} = {ca}\ncert{suffix} = {cert}\nkey{suffix} = {key}\n")
+    format!("ca_file = {ca}\ncert_file = {cert}\nkey_file = {key}\n")
 }
 
 fn quoted(text: &str) -> String {
