@@ -40,3 +40,6 @@ pub use event::Event;
 pub use rejection::Rejection;
 pub use reply::{Applied, DoorRecord, Reply};
 pub use state::{ClusterRecord, ControlState};
+
+#[cfg(test)]
+mod tests;

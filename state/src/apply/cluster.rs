@@ -98,5 +98,21 @@ pub(super) fn check_timing(timing: &TimingPolicy) -> Result<(), Rejection> {
     super::text::at_most("bytes of the timing's name", timing.name.len(), 63)?;
     timing
         .validate()
-        .map_err(|problem| Rejection::invalid("timing", problem))
+        .map_err(|problem| Rejection::invalid("timing", problem))?;
+    // Entries and snapshots keep whole milliseconds; a finer value would differ after a restart.
+    let values = [
+        timing.heartbeat_interval,
+        timing.probe_interval,
+        timing.promotion_absence,
+        timing.lease_ttl,
+        timing.renew_interval,
+        timing.drain_margin,
+    ];
+    if values.iter().any(|v| v.subsec_nanos() % 1_000_000 != 0) {
+        return Err(Rejection::invalid(
+            "timing",
+            "durations must be whole milliseconds",
+        ));
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use types::{
     Epoch, PlanId, Principal, RoleName,
-    plan::{PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
+    plan::{DoorClaim, PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
     role::{FailoverMode, RoleRecord},
 };
 
@@ -268,7 +268,7 @@ pub(super) fn finish_step(
     match outcome {
         StepOutcome::Done { detail, doors } => {
             at_most("count of doors", doors.len(), DOORS_MAX)?;
-            let doors = doors.clone();
+            let doors: Vec<_> = doors.iter().map(cut).collect();
             complete(change, due, note(detail), |plan| plan.doors.extend(doors));
         }
         StepOutcome::Failed { detail } => {
@@ -277,6 +277,16 @@ pub(super) fn finish_step(
         }
     }
     Ok(Reply::Step { plan, step, attempt })
+}
+
+/// An agent names and explains its doors: both texts are kept, so both are cut.
+fn cut(claim: &DoorClaim) -> DoorClaim {
+    let (door, error) = (note(&claim.door), note(&claim.error));
+    DoorClaim {
+        door,
+        error,
+        claimed: claim.claimed,
+    }
 }
 
 /// The target's agent ends what it carries out; a coordinator or a person may end any step but those that change the role.

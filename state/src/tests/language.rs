@@ -1,0 +1,393 @@
+//! Commands as one line of text, for scripts and tables: `Name key=value key="two words"`.
+
+use std::{collections::BTreeMap, fmt::Debug, str::FromStr, time::Duration};
+
+use types::{
+    ByteCount, ClusterId, Digest, Epoch, FencingToken, Holder, ModelVersion, NodeIncarnation, PlanId,
+    Revision, RoleName, UnixMillis, VersionKey,
+    model::{Artifact, ArtifactPath, Placement},
+    plan::{DoorClaim, PlanKind, StepKind},
+    region::{Endpoints, FencingDoor, Health, NodeKind, NodeStatus, StoreBinding},
+    replica::ReplicaKey,
+    role::{FailoverMode, TimingPolicy},
+    units::parse_duration,
+};
+
+use crate::command::{Command, ReplicaReport, StepOutcome};
+
+/// The cluster that scripts are about.
+pub(super) const CLUSTER: ClusterId = ClusterId::from_u128(0xc1);
+
+pub(super) struct Line {
+    pub(super) name: String,
+    args: BTreeMap<String, String>,
+}
+
+impl Line {
+    pub(super) fn parse(text: &str) -> Self {
+        let mut words = Vec::new();
+        let (mut word, mut quoted) = (String::new(), false);
+        for c in text.trim().chars() {
+            match c {
+                '"' => quoted = !quoted,
+                ' ' if !quoted => words.push(std::mem::take(&mut word)),
+                c => word.push(c),
+            }
+        }
+        words.push(word);
+        let mut words = words.into_iter().filter(|w| !w.is_empty());
+        let name = words.next().unwrap_or_default();
+        let pair = |w: String| w.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
+        Self {
+            name,
+            args: words
+                .map(|w| pair(w.clone()).unwrap_or((w, String::new())))
+                .collect(),
+        }
+    }
+
+    /// With a value where the line has none.
+    pub(super) fn or(mut self, key: &str, value: u64) -> Self {
+        self.args
+            .entry(key.to_owned())
+            .or_insert_with(|| value.to_string());
+        self
+    }
+    pub(super) fn text(&self, key: &str) -> String {
+        self.args.get(key).cloned().unwrap_or_default()
+    }
+    pub(super) fn get<T: FromStr<Err: Debug>>(&self, key: &str) -> T {
+        self.maybe(key)
+            .unwrap_or_else(|| panic!("{} needs {key}=", self.name))
+    }
+    pub(super) fn maybe<T: FromStr<Err: Debug>>(&self, key: &str) -> Option<T> {
+        let text = self.args.get(key)?;
+        Some(
+            text.parse()
+                .unwrap_or_else(|e| panic!("{} {key}={text}: {e:?}", self.name)),
+        )
+    }
+    fn list<T: FromStr<Err: Debug>>(&self, key: &str) -> Vec<T> {
+        let text = self.text(key);
+        text.split(',')
+            .filter(|t| !t.is_empty())
+            .map(|t| t.parse().unwrap())
+            .collect()
+    }
+    fn pairs(&self, key: &str) -> BTreeMap<String, String> {
+        let text = self.text(key);
+        let pairs = text.split(',').filter_map(|t| t.split_once(':'));
+        pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    }
+    fn etag(&self) -> Option<Revision> {
+        self.maybe("etag").map(Revision)
+    }
+    fn plan(&self) -> PlanId {
+        self.get("plan")
+    }
+    fn attempt(&self) -> u32 {
+        self.maybe("attempt").unwrap_or(1)
+    }
+    fn timing(&self) -> Option<TimingPolicy> {
+        let mut timing = TimingPolicy::named(&self.maybe::<String>("timing")?).unwrap();
+        if let Some(ttl) = self.maybe::<String>("ttl") {
+            timing.lease_ttl = parse_duration(&ttl).unwrap();
+        }
+        Some(timing)
+    }
+    fn version(&self) -> VersionKey {
+        self.get("version")
+    }
+    fn health(&self, key: &str) -> Health {
+        match self.text(key).as_str() {
+            "HEALTHY" => Health::Healthy,
+            "UNHEALTHY" => Health::Unhealthy,
+            "RECOVERING" => Health::Recovering,
+            other => panic!("health {other}"),
+        }
+    }
+    fn mode(&self) -> FailoverMode {
+        match self.text("mode").as_str() {
+            "" | "AUTOMATIC" => FailoverMode::Automatic,
+            "MANUAL" => FailoverMode::Manual,
+            until => FailoverMode::Paused {
+                until: UnixMillis(until.parse().unwrap()),
+            },
+        }
+    }
+    fn step(&self) -> StepKind {
+        let text = self.text("step");
+        let all = [
+            StepKind::Detect,
+            StepKind::VerifyTarget,
+            StepKind::Fence,
+            StepKind::Claim,
+            StepKind::WaitLease,
+        ];
+        let found = all
+            .into_iter()
+            .chain([StepKind::Promote])
+            .find(|s| s.to_string() == text);
+        found.unwrap_or_else(|| panic!("step {text}"))
+    }
+    fn kind(&self) -> PlanKind {
+        match self.text("kind").as_str() {
+            "ASSIGN" => PlanKind::Assign,
+            "FAILOVER" => PlanKind::Failover,
+            "SWITCHOVER" => PlanKind::Switchover,
+            other => panic!("plan kind {other}"),
+        }
+    }
+
+    pub(super) fn command(&self) -> Command {
+        let reason = self.text("reason");
+        match self.name.as_str() {
+            "InitCluster" => Command::InitCluster {
+                cluster_id: CLUSTER,
+                generation: self.maybe("generation").unwrap_or(1),
+                timing: self.timing().unwrap_or_else(TimingPolicy::fast),
+            },
+            "SetTiming" => Command::SetTiming {
+                timing: self.timing().unwrap(),
+            },
+            "SetFeatureLevel" => Command::SetFeatureLevel {
+                level: self.get("level"),
+            },
+            "RegisterRegion" => Command::RegisterRegion {
+                region: self.get("region"),
+            },
+            "AttachStore" => Command::AttachStore {
+                region: self.get("region"),
+                store: self.store(),
+            },
+            "SetRegionHealth" => Command::SetRegionHealth {
+                region: self.get("region"),
+                from: self.health("from"),
+                to: self.health("to"),
+                evidence: self.text("evidence"),
+            },
+            "RegisterNode" => Command::RegisterNode {
+                node: self.get("node"),
+                region: self.get("region"),
+                kind: if self.text("kind") == "coordinator" {
+                    NodeKind::Coordinator
+                } else {
+                    NodeKind::Agent
+                },
+                incarnation: self.incarnation(),
+                endpoints: Endpoints {
+                    agent: self.text("agent"),
+                    ..Endpoints::default()
+                },
+            },
+            "SetNodeStatus" => Command::SetNodeStatus {
+                node: self.get("node"),
+                incarnation: self.incarnation(),
+                status: if self.text("status") == "DOWN" {
+                    NodeStatus::Down
+                } else {
+                    NodeStatus::Up
+                },
+            },
+            "CreateModel" => Command::CreateModel {
+                name: self.get("name"),
+                description: self.text("description"),
+                tags: self.pairs("tags"),
+                placement: match self.list("placement") {
+                    all if all.is_empty() && !self.args.contains_key("placement") => Placement::Everywhere,
+                    regions => Placement::Regions(regions),
+                },
+            },
+            "SetModelTags" => Command::SetModelTags {
+                model: self.get("model"),
+                set: self.pairs("set"),
+                remove: self.list("remove").into_iter().collect(),
+                etag: self.etag(),
+                token: self.args.get("token").map(|t| self.token(t)),
+            },
+            "CreateVersion" => Command::CreateVersion {
+                model: self.get("model"),
+                source_region: self.get("source"),
+                artifacts: self.artifacts(),
+                framework: self.maybe("framework").unwrap_or_else(|| "bert".to_owned()),
+                metadata: self.pairs("metadata"),
+            },
+            "CompleteUpload" => Command::CompleteUpload {
+                version: self.version(),
+            },
+            "AbortVersion" => Command::AbortVersion {
+                version: self.version(),
+                reason,
+            },
+            "DeprecateVersion" => Command::DeprecateVersion {
+                version: self.version(),
+                reason,
+            },
+            "DeleteVersion" => Command::DeleteVersion {
+                version: self.version(),
+                reason,
+            },
+            "SetAlias" => Command::SetAlias {
+                model: self.get("model"),
+                alias: self.get("alias"),
+                version: ModelVersion(self.get("version")),
+                reason,
+                etag: self.etag(),
+            },
+            "DeleteAlias" => Command::DeleteAlias {
+                model: self.get("model"),
+                alias: self.get("alias"),
+                etag: self.etag(),
+            },
+            "ReportReplica" => Command::ReportReplica {
+                key: ReplicaKey {
+                    version: self.version(),
+                    region: self.get("region"),
+                },
+                report: self.report(),
+            },
+            "CreateRole" => Command::CreateRole {
+                role: self.get("role"),
+                candidates: self.list("candidates"),
+                mode: self.mode(),
+                timing: self.timing(),
+            },
+            "SetRoleMode" => Command::SetRoleMode {
+                role: self.role(),
+                mode: self.mode(),
+            },
+            "SetRoleTiming" => Command::SetRoleTiming {
+                role: self.role(),
+                timing: self.timing().unwrap(),
+            },
+            "SetRoleCandidates" => Command::SetRoleCandidates {
+                role: self.role(),
+                candidates: self.list("candidates"),
+            },
+            "StartPlan" => Command::StartPlan {
+                role: self.role(),
+                kind: self.kind(),
+                target: holder(&self.text("target")),
+                trigger: self.text("trigger"),
+                expected_epoch: self.get("epoch"),
+            },
+            "StartStep" => Command::StartStep {
+                plan: self.plan(),
+                step: self.step(),
+                attempt: self.attempt(),
+            },
+            "FinishStep" => Command::FinishStep {
+                plan: self.plan(),
+                step: self.step(),
+                attempt: self.attempt(),
+                outcome: self.outcome(),
+            },
+            "Fence" => Command::Fence {
+                plan: self.plan(),
+                attempt: self.attempt(),
+            },
+            "Promote" => Command::Promote {
+                plan: self.plan(),
+                attempt: self.attempt(),
+            },
+            "FailPlan" => Command::FailPlan {
+                plan: self.plan(),
+                reason,
+            },
+            other => panic!("no command {other}"),
+        }
+    }
+
+    fn role(&self) -> RoleName {
+        self.maybe("role").unwrap_or_else(RoleName::global)
+    }
+    fn incarnation(&self) -> NodeIncarnation {
+        NodeIncarnation::from_u128(self.maybe("run").unwrap_or(1))
+    }
+    fn store(&self) -> StoreBinding {
+        let refused = self.args.get("refused").cloned();
+        StoreBinding {
+            endpoint: self
+                .maybe("endpoint")
+                .unwrap_or_else(|| format!("http://{}", self.text("region"))),
+            bucket: "models".to_owned(),
+            fencing_door: refused.map_or(FencingDoor::Qualified, |reason| FencingDoor::Refused { reason }),
+        }
+    }
+    fn artifacts(&self) -> Vec<Artifact> {
+        let text = self
+            .maybe("files")
+            .unwrap_or_else(|| "model.safetensors:10".to_owned());
+        let file = |(path, size): (&str, &str)| Artifact {
+            path: ArtifactPath::new(path).unwrap(),
+            size: ByteCount(size.parse().unwrap()),
+            digest: Digest::of(path.as_bytes()),
+            media_type: String::new(),
+        };
+        text.split(',')
+            .filter_map(|t| t.split_once(':'))
+            .map(file)
+            .collect()
+    }
+    fn report(&self) -> ReplicaReport {
+        let (attempt, bytes) = (self.attempt(), ByteCount(self.maybe("bytes").unwrap_or(10)));
+        match self.text("report").as_str() {
+            "started" => ReplicaReport::Started {
+                source: self.maybe("source"),
+            },
+            "progress" => ReplicaReport::Progress {
+                attempt,
+                bytes_done: bytes,
+            },
+            "verified" => ReplicaReport::Verified { attempt, bytes },
+            "failed" => ReplicaReport::Failed {
+                attempt,
+                digest_mismatch: self.args.contains_key("mismatch"),
+                error: self.text("error"),
+            },
+            other => panic!("report {other}"),
+        }
+    }
+    fn outcome(&self) -> StepOutcome {
+        let detail = self.text("detail");
+        if self.args.contains_key("failed") {
+            return StepOutcome::Failed { detail };
+        }
+        let doors = self.list::<String>("doors");
+        let doors = doors.into_iter().map(|door| DoorClaim {
+            door,
+            claimed: true,
+            error: String::new(),
+        });
+        StepOutcome::Done {
+            detail,
+            doors: doors.collect(),
+        }
+    }
+    /// `eu/a1#1@g1.e2`, of this cluster and the global role unless the line says otherwise.
+    fn token(&self, text: &str) -> FencingToken {
+        let (who, epoch) = text.split_once('@').unwrap();
+        FencingToken {
+            cluster_id: self.maybe("cluster").map_or(CLUSTER, ClusterId::from_u128),
+            role: self.role(),
+            epoch: epoch.parse::<Epoch>().unwrap(),
+            holder: holder(who),
+        }
+    }
+}
+
+/// `eu/a1#1`.
+pub(super) fn holder(text: &str) -> Holder {
+    let (region, rest) = text.split_once('/').unwrap();
+    let (node, run) = rest.split_once('#').unwrap();
+    Holder {
+        region: region.parse().unwrap(),
+        node: node.parse().unwrap(),
+        incarnation: NodeIncarnation::from_u128(run.parse().unwrap()),
+    }
+}
+
+/// `250ms`, in milliseconds.
+pub(super) fn millis(text: &str) -> Duration {
+    parse_duration(text).unwrap()
+}

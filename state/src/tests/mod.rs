@@ -1,0 +1,11 @@
+//! Scripts, tables and properties of the rules; bytes of every shape.
+
+mod bytes;
+mod language;
+mod properties;
+mod refusals;
+mod requests;
+mod rules;
+mod samples;
+mod scripts;
+mod world;

@@ -1,0 +1,517 @@
+//! Every refusal by a line that earns it, in the standing world. `World::apply` checks that none leaves a trace.
+
+use super::world::World;
+
+/// `setup` lines are accepted; the last line is refused for `reason`, and its message contains `words`.
+fn check(setup: &str, line: &str, reason: &str, words: &str) {
+    let mut world = World::standing();
+    world.lines(setup);
+    let rejection = world.line(line).unwrap().outcome.expect_err(line);
+    assert_eq!(rejection.reason().as_str(), reason, "{line}: {rejection}");
+    assert!(rejection.to_string().contains(words), "{line}: {rejection}");
+    assert_eq!(rejection.to_refusal().reason, rejection.reason());
+}
+
+const PLAN: &str = "StartPlan kind=FAILOVER target=us/b1#1 epoch=g1.e2 trigger=t";
+const AGENT: &str = "actor us/b1";
+
+#[test]
+fn nothing_is_done_before_the_first_entry() {
+    let rejection = World::new()
+        .line("RegisterRegion region=eu")
+        .unwrap()
+        .outcome
+        .unwrap_err();
+    assert_eq!(rejection.reason().as_str(), "CLUSTER_STATE");
+}
+
+#[test]
+fn the_cluster_refuses() {
+    check("", "InitCluster", "CLUSTER_STATE", "bootstrapped already");
+    check(
+        "",
+        "SetTiming timing=fast ttl=1.5005s",
+        "INVALID_ARGUMENT",
+        "whole milliseconds",
+    );
+    check(
+        "",
+        "SetTiming timing=fast ttl=500ms",
+        "INVALID_ARGUMENT",
+        "renew_interval",
+    );
+    check(
+        "SetFeatureLevel level=2",
+        "SetFeatureLevel level=2",
+        "FEATURE_LEVEL",
+        "not above 2",
+    );
+}
+
+#[test]
+fn regions_and_nodes_refuse() {
+    check("", "RegisterRegion region=eu", "ALREADY_EXISTS", "region eu");
+    check("", "AttachStore region=sa", "REGION_NOT_FOUND", "sa");
+    let transition = "SetRegionHealth region=eu from=RECOVERING to=UNHEALTHY";
+    check(
+        "",
+        transition,
+        "ILLEGAL_TRANSITION",
+        "eu, said to be RECOVERING, is HEALTHY",
+    );
+    let lost = "SetRegionHealth region=eu from=HEALTHY to=UNHEALTHY";
+    check(
+        lost,
+        "SetRegionHealth region=eu from=UNHEALTHY to=HEALTHY",
+        "ILLEGAL_TRANSITION",
+        "UNHEALTHY",
+    );
+    check("", "RegisterNode node=x region=sa", "REGION_NOT_FOUND", "sa");
+    check(
+        "",
+        "RegisterNode node=a1 region=us",
+        "ILLEGAL_TRANSITION",
+        "node a1 is Agent of eu",
+    );
+    check(
+        "",
+        "RegisterNode node=a1 region=eu kind=coordinator",
+        "ILLEGAL_TRANSITION",
+        "node a1 is Agent",
+    );
+    check("", "SetNodeStatus node=x status=DOWN", "NODE_NOT_FOUND", "x");
+    check(
+        "",
+        "SetNodeStatus node=a1 run=7 status=DOWN",
+        "ILLEGAL_TRANSITION",
+        "runs as",
+    );
+}
+
+#[test]
+fn models_refuse() {
+    check(
+        "",
+        "CreateModel name=fraud.scorer",
+        "ALREADY_EXISTS",
+        "fraud.scorer",
+    );
+    check("", "CreateModel name=m placement=sa", "REGION_NOT_FOUND", "sa");
+    check(
+        "",
+        "CreateModel name=m placement=eu,eu",
+        "INVALID_ARGUMENT",
+        "eu is named twice",
+    );
+    check(
+        "",
+        "CreateModel name=m placement=",
+        "INVALID_ARGUMENT",
+        "names no region",
+    );
+    check(
+        "",
+        "CreateModel name=m tags=:v",
+        "INVALID_ARGUMENT",
+        "a key is empty",
+    );
+    let long = format!("CreateModel name=m tags=k:{}", "v".repeat(4097));
+    check("", &long, "LIMIT_EXCEEDED", "4096 at most, not 4097");
+    let many = (0..65).map(|n| format!("k{n}:v")).collect::<Vec<_>>().join(",");
+    check(
+        "",
+        &format!("SetModelTags model=fraud.scorer set={many}"),
+        "LIMIT_EXCEEDED",
+        "count of tags",
+    );
+    check("", "SetModelTags model=x set=k:v", "MODEL_NOT_FOUND", "x");
+    check(
+        "",
+        "SetModelTags model=fraud.scorer set=k:v etag=1",
+        "ETAG_MISMATCH",
+        "r13, not at r1",
+    );
+}
+
+#[test]
+fn versions_refuse() {
+    check("", "CreateVersion model=m source=sa", "REGION_NOT_FOUND", "sa");
+    check(
+        "RegisterRegion region=sa",
+        "CreateVersion model=m source=sa",
+        "ILLEGAL_TRANSITION",
+        "object store",
+    );
+    check(
+        "",
+        "CreateVersion model=m source=eu files=",
+        "INVALID_ARGUMENT",
+        "at least one file",
+    );
+    check(
+        "",
+        "CreateVersion model=m source=eu files=a:1,a:2",
+        "INVALID_ARGUMENT",
+        "a is there twice",
+    );
+    let huge = format!("CreateVersion model=m source=eu files=a:{0},b:{0}", u64::MAX);
+    check("", &huge, "INVALID_ARGUMENT", "2^64");
+    check(
+        "",
+        "CreateVersion model=m source=eu framework=",
+        "INVALID_ARGUMENT",
+        "framework",
+    );
+    check(
+        "",
+        "CompleteUpload version=fraud.scorer@9",
+        "VERSION_NOT_FOUND",
+        "fraud.scorer@9",
+    );
+    check(
+        "",
+        "CompleteUpload version=fraud.scorer@1",
+        "VERSION_STATE",
+        "is READY",
+    );
+    check(
+        "",
+        "AbortVersion version=fraud.scorer@1",
+        "VERSION_STATE",
+        "PENDING_UPLOAD or VERIFYING",
+    );
+    check(
+        "CreateVersion model=m source=eu",
+        "DeprecateVersion version=m@1",
+        "VERSION_STATE",
+        "must be READY",
+    );
+    check(
+        "",
+        "DeleteVersion version=fraud.scorer@1",
+        "VERSION_STATE",
+        "alias champion points at",
+    );
+    check(
+        "CreateVersion model=m source=eu",
+        "DeleteVersion version=m@1",
+        "VERSION_STATE",
+        "READY or DEPRECATED",
+    );
+}
+
+#[test]
+fn aliases_refuse() {
+    check(
+        "",
+        "SetAlias model=x alias=champion version=1",
+        "MODEL_NOT_FOUND",
+        "x",
+    );
+    check(
+        "",
+        "SetAlias model=fraud.scorer alias=a version=9",
+        "VERSION_NOT_FOUND",
+        "fraud.scorer@9",
+    );
+    let create = "CreateVersion model=fraud.scorer source=eu";
+    check(
+        create,
+        "SetAlias model=fraud.scorer alias=a version=2",
+        "VERSION_STATE",
+        "PENDING_UPLOAD",
+    );
+    check(
+        "",
+        "SetAlias model=fraud.scorer alias=a version=1 etag=3",
+        "ETAG_MISMATCH",
+        "no revision, not at r3",
+    );
+    check(
+        "",
+        "DeleteAlias model=fraud.scorer alias=a",
+        "ALIAS_NOT_FOUND",
+        "alias a",
+    );
+    check(
+        "",
+        "DeleteAlias model=fraud.scorer alias=champion etag=1",
+        "ETAG_MISMATCH",
+        "not at r1",
+    );
+}
+
+#[test]
+fn replicas_refuse() {
+    let started = "ReportReplica version=fraud.scorer@1 region=us report=started";
+    check("", started, "PERMISSION_DENIED", "an agent of region us");
+    check(
+        "actor eu/a1",
+        started,
+        "PERMISSION_DENIED",
+        "an agent of region us",
+    );
+    check(AGENT, started, "ILLEGAL_TRANSITION", "VERIFIED");
+    check(
+        AGENT,
+        "ReportReplica version=x@1 region=us report=started",
+        "VERSION_NOT_FOUND",
+        "x@1",
+    );
+    let fresh = "CreateVersion model=m source=eu
+        actor us/b1";
+    check(
+        fresh,
+        "ReportReplica version=m@1 region=us report=started",
+        "REPLICA_NOT_FOUND",
+        "m@1 in us",
+    );
+    let copying = "ReportReplica version=fraud.scorer@1 region=us report=failed error=scrub
+        ReportReplica version=fraud.scorer@1 region=us report=started source=eu";
+    let copying = format!("{AGENT}\n{copying}");
+    let line = |report: &str| format!("ReportReplica version=fraud.scorer@1 region=us report={report}");
+    check(
+        &copying,
+        &line("verified attempt=1 bytes=100"),
+        "STALE_ATTEMPT",
+        "attempt 1",
+    );
+    check(
+        &copying,
+        &line("verified attempt=3 bytes=100"),
+        "STALE_ATTEMPT",
+        "attempt 3",
+    );
+    check(
+        &copying,
+        &line("verified attempt=2 bytes=99"),
+        "INVALID_ARGUMENT",
+        "99 B were verified",
+    );
+    check(
+        &copying,
+        &line("progress attempt=2 bytes=101"),
+        "INVALID_ARGUMENT",
+        "more than",
+    );
+    check(
+        AGENT,
+        &line("progress attempt=1 bytes=100"),
+        "ILLEGAL_TRANSITION",
+        "VERIFIED",
+    );
+    check(
+        AGENT,
+        &line("verified attempt=1 bytes=100"),
+        "ILLEGAL_TRANSITION",
+        "VERIFIED",
+    );
+    check(&copying, &line("started source=sa"), "REGION_NOT_FOUND", "sa");
+}
+
+#[test]
+fn roles_refuse() {
+    check(
+        "",
+        "CreateRole role=primaries/global",
+        "ALREADY_EXISTS",
+        "role primaries/global",
+    );
+    check(
+        "",
+        "CreateRole role=primaries/db candidates=sa",
+        "REGION_NOT_FOUND",
+        "sa",
+    );
+    check(
+        "",
+        "CreateRole role=primaries/db mode=5",
+        "INVALID_ARGUMENT",
+        "is over",
+    );
+    check(
+        "",
+        "SetRoleMode role=primaries/db",
+        "ROLE_NOT_FOUND",
+        "primaries/db",
+    );
+    check(
+        "",
+        "SetRoleTiming timing=fast ttl=60ms",
+        "INVALID_ARGUMENT",
+        "renew_interval",
+    );
+    check(
+        "",
+        "SetRoleCandidates candidates=eu,us,eu",
+        "INVALID_ARGUMENT",
+        "eu is named twice",
+    );
+}
+
+#[test]
+fn a_plan_is_not_begun() {
+    let begin = |rest: &str| format!("StartPlan {rest} trigger=t");
+    let failover = begin("kind=FAILOVER target=us/b1#1 epoch=g1.e2");
+    check(
+        "",
+        &begin("kind=FAILOVER target=us/b1#1 epoch=g1.e1"),
+        "STALE_EPOCH",
+        "g1.e1",
+    );
+    check(
+        "",
+        &begin("kind=FAILOVER target=us/b1#1 epoch=g1.e3"),
+        "EPOCH_UNCONFIRMED",
+        "g1.e3",
+    );
+    check(
+        "",
+        &begin("kind=ASSIGN target=us/b1#1 epoch=g1.e2"),
+        "ILLEGAL_TRANSITION",
+        "ASSIGN",
+    );
+    check(
+        "",
+        &begin("kind=SWITCHOVER target=eu/a1#1 epoch=g1.e2"),
+        "INVALID_ARGUMENT",
+        "holds",
+    );
+    check(
+        "",
+        &begin("role=primaries/x kind=ASSIGN target=us/b1#1 epoch=g1.e0"),
+        "ROLE_NOT_FOUND",
+        "primaries/x",
+    );
+    check(PLAN, &failover, "PLAN_RUNNING", "moves primaries/global already");
+    check(
+        "actor eu/a1",
+        &failover,
+        "PERMISSION_DENIED",
+        "a coordinator or a person",
+    );
+    check(
+        "SetRoleMode mode=MANUAL\nactor coordinator/c1",
+        &failover,
+        "FAILOVER_PAUSED",
+        "MANUAL",
+    );
+    check(
+        "SetRoleMode mode=1700000060000\nactor coordinator/c1",
+        &failover,
+        "FAILOVER_PAUSED",
+        "PAUSED",
+    );
+}
+
+#[test]
+fn a_target_that_is_not_able_to_serve_is_refused() {
+    let target = |who: &str| format!("StartPlan kind=FAILOVER target={who} epoch=g1.e2 trigger=t");
+    let unmet =
+        |setup: &str, who: &str, words: &str| check(setup, &target(who), "TARGET_NOT_QUALIFIED", words);
+    unmet("", "sa/b1#1", "its region is not registered");
+    unmet("", "us/x#1", "it is not registered");
+    unmet("", "us/b1#2", "it has restarted");
+    unmet("", "us/d1#1", "no agent of that region");
+    unmet("", "eu/c1#1", "no agent of that region");
+    unmet("SetNodeStatus node=b1 status=DOWN", "us/b1#1", "it is DOWN");
+    unmet(
+        "SetRegionHealth region=us from=HEALTHY to=UNHEALTHY",
+        "us/b1#1",
+        "its region is UNHEALTHY",
+    );
+    unmet(
+        "SetRegionHealth region=us from=HEALTHY to=RECOVERING",
+        "us/b1#1",
+        "its region is RECOVERING",
+    );
+    unmet(
+        "SetRoleCandidates candidates=eu,ap",
+        "us/b1#1",
+        "its region is no candidate",
+    );
+    let damaged = "actor us/b1
+        ReportReplica version=fraud.scorer@1 region=us report=failed error=scrub
+        actor admin";
+    unmet(damaged, "us/b1#1", "0 of 1 served versions");
+}
+
+#[test]
+fn steps_refuse() {
+    let verify = format!("{PLAN}\nStartStep step=VERIFY_TARGET");
+    check("", "StartStep plan=99 step=FENCE", "PLAN_NOT_FOUND", "p99");
+    check(PLAN, "StartStep step=CLAIM", "STEP_OUT_OF_ORDER", "VERIFY_TARGET");
+    check(
+        PLAN,
+        "StartStep step=VERIFY_TARGET attempt=2",
+        "STALE_ATTEMPT",
+        "attempt 2",
+    );
+    check(
+        PLAN,
+        "FinishStep step=VERIFY_TARGET attempt=0",
+        "STEP_OUT_OF_ORDER",
+        "is not running",
+    );
+    check(
+        &verify,
+        "StartStep step=VERIFY_TARGET attempt=1",
+        "STALE_ATTEMPT",
+        "attempt 1",
+    );
+    check(
+        &verify,
+        "FinishStep step=VERIFY_TARGET attempt=2",
+        "STALE_ATTEMPT",
+        "attempt 2",
+    );
+    check(&verify, "Fence", "STEP_OUT_OF_ORDER", "VERIFY_TARGET");
+    check(&verify, "Promote", "STEP_OUT_OF_ORDER", "VERIFY_TARGET");
+    let as_other = format!("{verify}\nactor eu/a1");
+    check(
+        &as_other,
+        "FinishStep step=VERIFY_TARGET",
+        "PERMISSION_DENIED",
+        "the agent of us/b1",
+    );
+    check(
+        &as_other,
+        "StartStep step=VERIFY_TARGET attempt=2",
+        "PERMISSION_DENIED",
+        "a coordinator",
+    );
+    check(&as_other, "FailPlan", "PERMISSION_DENIED", "a coordinator");
+    let failed = format!("{verify}\nFinishStep step=VERIFY_TARGET failed detail=oom");
+    check(
+        &failed,
+        "FinishStep step=VERIFY_TARGET",
+        "STEP_OUT_OF_ORDER",
+        "is not running",
+    );
+    let ended = format!("{PLAN}\nFailPlan reason=enough");
+    check(&ended, "FailPlan", "STEP_OUT_OF_ORDER", "FAILED");
+    check(
+        &ended,
+        "StartStep step=VERIFY_TARGET",
+        "STEP_OUT_OF_ORDER",
+        "FAILED",
+    );
+}
+
+#[test]
+fn nobody_is_fenced_for_a_target_that_cannot_serve_any_more() {
+    let to_fence = format!(
+        "{PLAN}
+        StartStep step=VERIFY_TARGET
+        FinishStep step=VERIFY_TARGET
+        StartStep step=FENCE"
+    );
+    let lost = format!("{to_fence}\nRegisterNode node=b1 region=us run=2");
+    check(&lost, "Fence", "TARGET_NOT_QUALIFIED", "it has restarted");
+    check(
+        &format!("{to_fence}\nactor us/b1"),
+        "Fence",
+        "PERMISSION_DENIED",
+        "a coordinator",
+    );
+}

@@ -1,0 +1,151 @@
+//! I9: a request runs once, whatever is sent again.
+
+use std::time::Duration;
+
+use types::{RequestId, UnixMillis};
+
+use super::{
+    language::Line,
+    world::{START, World, actor},
+};
+use crate::{
+    command::{Command, Entry},
+    rejection::Rejection,
+    requests::RequestTable,
+    state::ControlState,
+};
+
+fn command(text: &str) -> Command {
+    Line::parse(text).command()
+}
+
+/// Two answers are kept at least, and each for ten seconds.
+fn small() -> World {
+    let mut world = World::with(ControlState::with_limits(
+        RequestTable::with_limits(2, Duration::from_secs(10)),
+        5,
+    ));
+    world.lines("InitCluster\nRegisterRegion region=eu");
+    world
+}
+
+fn request(world: &mut World, id: RequestId, text: &str) -> Result<crate::Reply, Rejection> {
+    let entry = Entry {
+        request_id: id,
+        ..world.entry(command(text))
+    };
+    world.apply(&entry).outcome
+}
+
+#[test]
+fn a_retry_gets_the_first_answer_and_changes_nothing() {
+    let mut world = small();
+    let id = RequestId::v7_from_parts(START, 77);
+    let first = request(&mut world, id, "RegisterRegion region=us");
+    let records = crate::dump::dump_records(&world.state);
+    let events = world.events.len();
+    assert_eq!(request(&mut world, id, "RegisterRegion region=us"), first);
+    assert_eq!(records, crate::dump::dump_records(&world.state));
+    assert_eq!(events, world.events.len());
+}
+
+#[test]
+fn a_retry_of_a_refusal_is_refused_alike_even_if_it_could_succeed_now() {
+    let mut world = small();
+    let id = RequestId::v7_from_parts(START, 77);
+    let first = request(&mut world, id, "SetNodeStatus node=a1 status=DOWN");
+    world.lines("RegisterNode node=a1 region=eu");
+    assert_eq!(
+        request(&mut world, id, "SetNodeStatus node=a1 status=DOWN"),
+        first
+    );
+}
+
+#[test]
+fn an_id_serves_one_caller_and_one_command() {
+    let mut world = small();
+    let id = RequestId::v7_from_parts(START, 77);
+    request(&mut world, id, "RegisterRegion region=us").unwrap();
+    let other = request(&mut world, id, "RegisterRegion region=ap");
+    assert_eq!(other, Err(Rejection::RequestReused { request_id: id }));
+    world.actor = actor("someone-else");
+    let stolen = request(&mut world, id, "RegisterRegion region=us");
+    assert_eq!(stolen, Err(Rejection::RequestReused { request_id: id }));
+}
+
+#[test]
+fn ids_of_another_kind_are_refused() {
+    let mut world = small();
+    let refused = request(&mut world, RequestId::from_u128(7), "RegisterRegion region=us");
+    assert_eq!(refused.unwrap_err().reason().as_str(), "INVALID_ARGUMENT");
+}
+
+#[test]
+fn a_fast_clock_is_refused_from_one_minute_on_with_both_times() {
+    let mut world = small();
+    let at = |ahead: u64| RequestId::v7_from_parts(START + ahead, 77);
+    request(&mut world, at(60_000), "RegisterRegion region=us").unwrap();
+    let request_id = at(60_001);
+    let refused = request(&mut world, request_id, "RegisterRegion region=ap").unwrap_err();
+    assert_eq!(
+        refused,
+        Rejection::RequestFromFuture {
+            request_id,
+            state_time: UnixMillis(START)
+        }
+    );
+    let refusal = refused.to_refusal();
+    assert_eq!(refusal.operand("request_time_ms"), Some("1700000060001"));
+    assert_eq!(refusal.operand("state_time_ms"), Some("1700000000000"));
+}
+
+#[test]
+fn what_was_forgotten_is_refused_and_never_run_again() {
+    let mut world = small();
+    let old = RequestId::v7_from_parts(START, 1 << 60);
+    request(&mut world, old, "RegisterRegion region=us").unwrap();
+    world.lines("wait 11s\nRegisterRegion region=ap\nRegisterRegion region=sa");
+    let refused = request(&mut world, old, "RegisterRegion region=us").unwrap_err();
+    assert_eq!(refused.reason().as_str(), "REQUEST_TOO_OLD");
+    assert_eq!(refused.to_refusal().operand("behind_ms"), Some("11000"));
+    assert!(refused.to_string().contains("11s behind"), "{refused}");
+    let never_seen = RequestId::v7_from_parts(START, 2);
+    let refused = request(&mut world, never_seen, "RegisterRegion region=x").unwrap_err();
+    assert_eq!(refused.reason().as_str(), "REQUEST_TOO_OLD");
+}
+
+#[test]
+fn answers_are_kept_for_their_time_and_in_their_number() {
+    let mut world = small();
+    world.lines("RegisterRegion region=us\nRegisterRegion region=ap\nwait 10s\nRegisterRegion region=sa");
+    assert_eq!(world.state.requests.answered.len(), 5, "ten seconds are not over");
+    world.lines("wait 60s\nRegisterRegion region=x");
+    assert_eq!(world.state.requests.answered.len(), 2, "two are kept however old");
+}
+
+#[test]
+fn a_slow_clocks_answer_is_kept_for_its_time_too() {
+    let mut world = small();
+    world.lines("wait 1h");
+    let slow = RequestId::v7_from_parts(START + 1, 1);
+    let first = request(&mut world, slow, "RegisterRegion region=us");
+    world.lines("RegisterRegion region=ap\nRegisterRegion region=sa");
+    assert_eq!(request(&mut world, slow, "RegisterRegion region=us"), first);
+}
+
+#[test]
+fn state_time_never_goes_back() {
+    let mut world = small();
+    world.now = UnixMillis(START - 5_000);
+    world.lines("RegisterRegion region=us");
+    assert_eq!(world.state.time(), UnixMillis(START));
+}
+
+#[test]
+fn a_revision_that_does_not_grow_is_refused() {
+    let mut world = small();
+    let entry = world.entry(command("RegisterRegion region=us"));
+    let revision = world.state.revision();
+    assert!(world.state.apply(revision, &entry).outcome.is_err());
+    assert_eq!(world.state.revision(), revision);
+}

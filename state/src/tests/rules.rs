@@ -1,0 +1,204 @@
+//! Rules that a script would bury: TTLs, forgetting, placement, reads.
+
+use std::time::Duration;
+
+use types::{RegionId, RoleName, UnixMillis, replica::ReplicaKey};
+
+use super::world::World;
+use crate::{requests::RequestTable, state::ControlState};
+
+fn ttl(world: &World) -> Duration {
+    world.state.outstanding_ttl(&RoleName::global()).unwrap()
+}
+
+#[test]
+fn a_longer_ttl_counts_at_once_and_a_shorter_one_after_the_old_one() {
+    let mut world = World::standing();
+    let (fast, long) = (Duration::from_secs(2), Duration::from_secs(15));
+    assert_eq!(ttl(&world), fast);
+    world.lines("SetRoleTiming timing=default");
+    assert_eq!(ttl(&world), long);
+    world.lines("SetRoleTiming timing=fast\nwait 15s\nSetFeatureLevel level=1");
+    assert_eq!(ttl(&world), long, "one old TTL and its drift are not over");
+    world.lines("wait 2s\nSetFeatureLevel level=2");
+    assert_eq!(ttl(&world), fast);
+    assert_eq!(
+        world.state.role(&RoleName::global()).unwrap().outstanding_ttl,
+        long,
+        "the record waits for a write"
+    );
+    world.lines("SetRoleMode mode=MANUAL");
+    assert_eq!(
+        world.state.role(&RoleName::global()).unwrap().outstanding_ttl,
+        fast
+    );
+}
+
+#[test]
+fn two_shortenings_wait_for_the_longest() {
+    let mut world = World::standing();
+    world.lines("SetRoleTiming timing=conservative\nSetRoleTiming timing=default\nSetRoleTiming timing=fast");
+    assert_eq!(ttl(&world), Duration::from_secs(30));
+    world.lines("wait 17s\nSetFeatureLevel level=1");
+    assert_eq!(ttl(&world), Duration::from_secs(30));
+    world.lines("wait 17s\nSetFeatureLevel level=2");
+    assert_eq!(ttl(&world), Duration::from_secs(2));
+}
+
+#[test]
+fn a_restart_of_the_holder_leaves_the_role_with_the_old_run() {
+    let mut world = World::standing();
+    world.lines("RegisterNode node=a1 region=eu run=2\nactor eu/a1");
+    let role = world.state.role(&RoleName::global()).unwrap();
+    assert_eq!(role.holder.as_ref().unwrap().incarnation.as_u128(), 1);
+    let stolen = world
+        .line("SetModelTags model=fraud.scorer set=k:v token=eu/a1#2@g1.e2")
+        .unwrap();
+    assert_eq!(stolen.outcome.unwrap_err().reason().as_str(), "WRONG_HOLDER");
+    assert!(!stolen.door.unwrap().accepted);
+}
+
+#[test]
+fn a_guarded_write_that_loses_for_another_reason_is_not_counted_as_stale() {
+    let mut world = World::standing();
+    world.lines("actor eu/a1");
+    let lost = world
+        .line("SetModelTags model=fraud.scorer set=k:v etag=1 token=eu/a1#1@g1.e2")
+        .unwrap();
+    let door = lost.door.unwrap();
+    assert_eq!(
+        (door.accepted, door.reason.unwrap().as_str()),
+        (false, "ETAG_MISMATCH")
+    );
+    assert_eq!(door.shown, door.current);
+}
+
+#[test]
+fn a_person_moves_a_role_in_a_pause_and_the_pause_ends_by_itself() {
+    let failover = "StartPlan kind=FAILOVER target=us/b1#1 epoch=g1.e2 trigger=t";
+    let mut world = World::standing();
+    world.lines("SetRoleMode mode=1700000060000\nwait 60s\nactor coordinator/c1");
+    world.lines(failover);
+    let mut world = World::standing();
+    world.lines("SetRoleMode mode=MANUAL");
+    world.lines(failover);
+}
+
+#[test]
+fn ended_plans_are_forgotten_oldest_first() {
+    let limits = ControlState::with_limits(RequestTable::new(), 2);
+    let mut world = World::standing();
+    world.state.finished_plans_kept = limits.finished_plans_kept;
+    for n in 0..4 {
+        world.lines(&format!(
+            "StartPlan kind=SWITCHOVER target=us/b1#1 epoch=g1.e2 trigger={n}\nFailPlan reason={n}"
+        ));
+    }
+    let kept = world.state.plans(None, 10).items;
+    assert_eq!(
+        kept.iter().map(|p| p.reason.as_str()).collect::<Vec<_>>(),
+        ["2", "3"]
+    );
+}
+
+#[test]
+fn copies_follow_the_placement() {
+    let mut world = World::standing();
+    world.lines(
+        "CreateModel name=m placement=us
+        CreateVersion model=m source=eu
+        CompleteUpload version=m@1
+        actor eu/a1
+        ReportReplica version=m@1 region=eu report=started
+        ReportReplica version=m@1 region=eu report=verified
+        actor admin
+        RegisterRegion region=sa",
+    );
+    let version = "m@1".parse().unwrap();
+    let regions: Vec<_> = world
+        .state
+        .replicas_of(&version)
+        .map(|r| r.key.region.as_str())
+        .collect();
+    assert_eq!(regions, ["eu", "us"]);
+    let missing: RegionId = "us".parse().unwrap();
+    assert_eq!(
+        (
+            world.state.coverage(&missing).wanted,
+            world.state.coverage(&missing).verified
+        ),
+        (2, 1)
+    );
+}
+
+#[test]
+fn a_served_version_that_no_reachable_region_holds_blocks_nobody() {
+    let mut world = World::standing();
+    world.lines(
+        "CreateVersion model=m source=eu
+        CompleteUpload version=m@1
+        actor eu/a1
+        ReportReplica version=m@1 region=eu report=started
+        ReportReplica version=m@1 region=eu report=verified
+        actor admin",
+    );
+    let us: RegionId = "us".parse().unwrap();
+    assert!(
+        !world.state.coverage(&us).is_complete(),
+        "it can be copied from eu"
+    );
+    world.lines("SetRegionHealth region=eu from=HEALTHY to=UNHEALTHY");
+    assert!(world.state.coverage(&us).is_complete());
+}
+
+#[test]
+fn lists_come_in_pages() {
+    let mut world = World::standing();
+    world.lines("CreateModel name=a\nCreateModel name=z\nCreateVersion model=a source=eu\nCreateVersion model=a source=eu");
+    let first = world.state.models(None, 2);
+    assert_eq!(
+        first.items.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(),
+        ["a", "fraud.scorer"]
+    );
+    let rest = world.state.models(first.next, 2);
+    assert_eq!((rest.items[0].name.as_str(), rest.next), ("z", None));
+    let model = "a".parse().unwrap();
+    let one = world.state.versions(&model, None, 1);
+    assert_eq!(one.items.len(), 1);
+    let after = one.next.map(|k| k.version);
+    assert_eq!(
+        world.state.versions(&model, after, 5).items[0].key.to_string(),
+        "a@2"
+    );
+    assert_eq!(world.state.plans(None, 0).items.len(), 0);
+    let key = ReplicaKey {
+        version: "fraud.scorer@1".parse().unwrap(),
+        region: "eu".parse().unwrap(),
+    };
+    assert_eq!(
+        world.state.replicas(Some(key), 1).items[0].key.region.as_str(),
+        "us"
+    );
+}
+
+#[test]
+fn reports_of_one_attempt_may_overtake_each_other() {
+    let mut world = World::standing();
+    world.lines(
+        "actor us/b1
+        ReportReplica version=fraud.scorer@1 region=us report=failed error=scrub
+        ReportReplica version=fraud.scorer@1 region=us report=started source=eu
+        ReportReplica version=fraud.scorer@1 region=us report=progress attempt=2 bytes=70
+        ReportReplica version=fraud.scorer@1 region=us report=progress attempt=2 bytes=30",
+    );
+    let version = "fraud.scorer@1".parse().unwrap();
+    let us = world
+        .state
+        .replicas_of(&version)
+        .find(|r| r.key.region.as_str() == "us")
+        .unwrap();
+    assert_eq!(
+        (us.bytes_done.0, us.completed_at),
+        (70, Some(UnixMillis(super::world::START)))
+    );
+}
