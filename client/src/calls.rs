@@ -789,7 +789,9 @@ impl Client {
     /// Says that the holder has stopped acting under this token and will not begin again, so that a hand-over need not
     /// wait out its lease (L11).
     pub async fn release_lease(&self, token: &FencingToken) -> Result<(), Refusal> {
-        let message = pb::ReleaseLeaseRequest { token: Some(token.into()) };
+        let message = pb::ReleaseLeaseRequest {
+            token: Some(token.into()),
+        };
         send!(self, Leader, PrimaryServiceClient::release_lease, message).map(|_| ())
     }
 
