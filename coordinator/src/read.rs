@@ -11,7 +11,7 @@ use openraft::{
 };
 use proto::{convert::status::from_status, raft_v1 as pb};
 use tokio::time::{Instant, sleep, timeout_at};
-use types::{Revision, reason::Reason};
+use types::{ClusterId, Revision, reason::Reason};
 
 use crate::raft::{
     ProposeError, RaftNode,
@@ -66,6 +66,18 @@ impl RaftNode {
                 detail: format!("this coordinator has not applied {revision} yet"),
             }),
         }
+    }
+
+    /// Waits until this node knows which cluster it belongs to: it founded one, or was taken in and has caught up so far.
+    pub async fn founded(&self, deadline: Instant) -> Result<ClusterId, ProposeError> {
+        let mut progress = self.store().progress();
+        let known = progress.wait_for(|_| self.cluster_id().is_some());
+        let waited = timeout_at(deadline, known).await;
+        self.cluster_id()
+            .filter(|_| waited.is_ok())
+            .ok_or_else(|| ProposeError::NotServing {
+                detail: "this coordinator belongs to no cluster yet".to_owned(),
+            })
     }
 
     async fn read_index(&self, deadline: Instant) -> Result<u64, ProposeError> {

@@ -191,6 +191,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
         let index = last_log_id.map_or(0, |id| id.index().saturating_add(1));
+        let nothing_behind = self.with(|log| log.log_state().last().is_none_or(|last| last.index < index));
+        if nothing_behind {
+            return Ok(());
+        }
         self.synced(|log| log.truncate(index).map(drop)).await
     }
 

@@ -21,6 +21,8 @@ pub mod publish;
 mod service;
 mod snapshot;
 mod state_machine;
+#[cfg(test)]
+mod tests;
 pub mod types;
 pub mod view;
 

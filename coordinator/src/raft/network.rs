@@ -24,6 +24,7 @@ use openraft::{
 };
 use proto::raft_v1::{self as pb, raft_service_client::RaftServiceClient};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -339,7 +340,10 @@ impl RaftNetworkV2<TypeConfig> for Network {
         let progress = Arc::new(Progress::default());
         let sent = progress.clone();
         let mut route = Some(self.connections.route(self.target));
-        let requests = input.map(move |request| {
+        // The connection keeps reading the requests until they end; they must when nobody waits for answers any more.
+        let over = CancellationToken::new();
+        let waiting = Arc::new(over.clone().drop_guard());
+        let requests = input.take_until(over.cancelled_owned()).map(move |request| {
             sent.sent.fetch_add(1, Ordering::Relaxed);
             convert::append_out(&request, route.take())
         });
@@ -348,8 +352,10 @@ impl RaftNetworkV2<TypeConfig> for Network {
             let responses = self.open_stream(requests).await?;
             let (connections, target, lane) = (self.connections.clone(), self.target, self.lane);
             let responses = stream::unfold(Some(responses), move |responses| {
-                let (progress, connections) = (progress.clone(), connections.clone());
+                let (progress, connections, waiting) =
+                    (progress.clone(), connections.clone(), waiting.clone());
                 async move {
+                    let _until_dropped = waiting;
                     let mut responses = responses?;
                     let next = progress.next(&mut responses, idle).await?;
                     connections.note(target, lane, next.is_ok());

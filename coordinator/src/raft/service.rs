@@ -12,6 +12,7 @@ use proto::{
     raft_v1::{self as pb, raft_service_server::RaftService},
 };
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use types::{
     NodeId, Principal,
@@ -223,7 +224,11 @@ impl RaftService for RaftRpc {
                 return Ok(stream::empty().boxed());
             };
             this.check_route(&caller, first.route.as_ref())?;
+            // Raft reads ahead in a task of its own; without this it would hold the request open after the answers end.
+            let over = CancellationToken::new();
+            let answering = over.clone().drop_guard();
             let rest = requests
+                .take_until(over.cancelled_owned())
                 .take_while(|r| std::future::ready(r.is_ok()))
                 .filter_map(async |r| r.ok());
             // A message that makes no sense ends the stream; the leader starts another.
@@ -232,7 +237,8 @@ impl RaftService for RaftRpc {
                 .map(convert::append_in)
                 .take_while(|r| std::future::ready(r.is_ok()))
                 .filter_map(async |r| r.ok());
-            let answers = this.node.raft().stream_append(decoded).map(|result| {
+            let answers = this.node.raft().stream_append(decoded).map(move |result| {
+                let _until_dropped = &answering;
                 let result = result.map_err(stopped)?;
                 Ok(convert::stream_result_out(result))
             });

@@ -210,8 +210,15 @@ impl SnapshotDir {
         }))
     }
 
-    /// Gives a synced file its final name (if it has none yet) and removes older ones.
+    /// Gives a synced file its final name here (if it has none yet) and removes older ones. A file of another folder
+    /// is copied.
     pub(crate) fn adopt(&self, meta: &SnapshotMeta, mut file: SnapshotFile) -> io::Result<SnapshotFile> {
+        if file.path.parent() != Some(&self.dir) {
+            let size = usize::try_from(file.size).map_err(io::Error::other)?;
+            let mut copy = self.receive()?;
+            copy.write(&file.read_at(0, size)?)?;
+            file = copy.finish()?;
+        }
         if file.temporary {
             let path = self.final_path(meta);
             files::rename(&file.path, &path)?;

@@ -8,5 +8,6 @@ mod authority;
 mod config;
 mod failover;
 mod harness;
+mod raft;
 mod registry;
 mod watch;

@@ -1,0 +1,290 @@
+//! The store by itself: openraft's own suite, what a crash leaves on disk, and the steps of a join.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, OpenOptions},
+    io::Write as _,
+    path::Path,
+    sync::Arc,
+};
+
+use openraft::{
+    EntryPayload, RaftLogReader as _, StorageError,
+    impls::leader_id_std::LeaderId,
+    storage::{IOFlushed, RaftLogStorage as _, RaftSnapshotBuilder as _, RaftStateMachine as _},
+    testing::log::{StoreBuilder, Suite},
+    type_config::TypeConfigExt as _,
+    vote::RaftVote as _,
+};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use types::{NodeId, Revision};
+
+use super::{
+    identity::Identity,
+    log_store::LogStore,
+    membership::{JoinStep, next_step},
+    publish::{Published, Publisher},
+    snapshot::SnapshotDir,
+    state_machine::{StateMachine, Store},
+    types::{LogEntry, Membership, Peer, SnapshotMeta, TypeConfig, Vote, log_id, raft_id},
+};
+use crate::door_log::{self, DoorLog};
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+fn peer(name: &str, port: u16) -> Peer {
+    Peer {
+        node: node(name),
+        raft_endpoint: format!("https://127.0.0.1:{port}"),
+        ..Peer::default()
+    }
+}
+
+struct OnDisk;
+
+impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for OnDisk {
+    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
+        let dir = TempDir::new().unwrap();
+        let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+        let machine = StateMachine(Store::open(identity).unwrap());
+        let (log, _) = open_log(dir.path());
+        Ok((dir, log, machine))
+    }
+}
+
+fn open_log(dir: &Path) -> (LogStore, oneshot::Receiver<()>) {
+    let log = dir.join("log");
+    fs::create_dir_all(&log).unwrap();
+    LogStore::open(&log).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_does_what_openraft_demands() {
+    Suite::test_all(OnDisk).await.unwrap();
+}
+
+fn vote(term: u64, committed: bool) -> Vote {
+    let leader = LeaderId { term, voted_for: 3 };
+    Vote::from_leader_id(leader, committed)
+}
+
+fn blank(term: u64, index: u64) -> LogEntry {
+    LogEntry {
+        log_id: log_id(term, index),
+        payload: EntryPayload::Blank,
+    }
+}
+
+async fn append(log: &mut LogStore, entries: Vec<LogEntry>) {
+    let (flushed, done) = TypeConfig::oneshot();
+    log.append(entries, IOFlushed::signal(flushed)).await.unwrap();
+    done.await.unwrap().unwrap();
+}
+
+/// Writes entries 0 to 9 and a vote, closes, lets `damage` loose on the newest file, and says what is left.
+async fn after_damage(damage: impl FnOnce(&Path)) -> (Option<Vote>, Vec<u64>) {
+    let dir = TempDir::new().unwrap();
+    let (mut log, closed) = open_log(dir.path());
+    log.save_vote(&vote(4, true)).await.unwrap();
+    for index in 0..10 {
+        append(&mut log, vec![blank(4, index)]).await;
+    }
+    drop(log);
+    // The sender is dropped, never used: the error says that the files are closed.
+    closed.await.unwrap_err();
+    let mut files: Vec<_> = fs::read_dir(dir.path().join("log"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "wal"));
+    damage(files.iter().max().unwrap());
+    let (mut log, _) = open_log(dir.path());
+    let left = log.try_get_log_entries(0..).await.unwrap();
+    append(&mut log, vec![blank(5, left.len() as u64)]).await;
+    (
+        log.read_vote().await.unwrap(),
+        left.iter().map(|e| e.log_id.index()).collect(),
+    )
+}
+
+#[tokio::test]
+async fn acknowledged_entries_and_votes_are_there_after_a_restart() {
+    let (saved, left) = after_damage(|_| {}).await;
+    assert_eq!((saved, left), (Some(vote(4, true)), (0..10).collect()));
+}
+
+#[tokio::test]
+async fn a_record_that_was_being_written_is_cut() {
+    let half_written = |path: &Path| {
+        let mut file = OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(&[0, 0, 0, 1, 0, 0]).unwrap();
+    };
+    let (saved, left) = after_damage(half_written).await;
+    assert_eq!((saved, left), (Some(vote(4, true)), (0..10).collect()));
+}
+
+#[tokio::test]
+async fn a_tail_that_the_disk_lost_leaves_a_log_without_holes() {
+    let lost = |path: &Path| {
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 3).unwrap();
+    };
+    let (saved, left) = after_damage(lost).await;
+    assert_eq!((saved, left), (Some(vote(4, true)), (0..9).collect()));
+}
+
+fn meta(index: u64) -> SnapshotMeta {
+    SnapshotMeta {
+        last_log_id: Some(log_id(2, index)),
+        ..SnapshotMeta::default()
+    }
+}
+
+#[test]
+fn a_snapshot_comes_back_whole_or_not_at_all() {
+    let dir = TempDir::new().unwrap();
+    let snapshots = SnapshotDir::open(dir.path()).unwrap();
+    drop(snapshots.write(&meta(7), b"old").unwrap());
+    let file = snapshots.write(&meta(12), b"the state").unwrap();
+    let loaded = file.load().unwrap();
+    assert_eq!((loaded.meta, &loaded.state[..]), (meta(12), &b"the state"[..]));
+    // One that was cut off while it came is forgotten; the old one went when the new one had its name.
+    let mut half = snapshots.receive().unwrap();
+    half.write(b"RGNT").unwrap();
+    std::mem::forget(half);
+    let snapshots = SnapshotDir::open(dir.path()).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    let newest = snapshots.newest().unwrap().unwrap();
+    let bytes = fs::read(newest.path()).unwrap();
+    for at in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[at] ^= 0x10;
+        fs::write(newest.path(), &bad).unwrap();
+        assert!(snapshots.newest().unwrap().unwrap().load().is_err(), "byte {at}");
+    }
+    fs::write(newest.path(), &bytes[..bytes.len() - 1]).unwrap();
+    assert!(snapshots.newest().unwrap().unwrap().load().is_err());
+}
+
+#[tokio::test]
+async fn an_older_snapshot_never_replaces_a_newer_one() {
+    let dir = TempDir::new().unwrap();
+    let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+    let mut machine = StateMachine(Store::open(identity).unwrap());
+    let mut early = machine.get_snapshot_builder().await;
+    machine
+        .apply(futures::stream::iter([
+            Ok((blank(1, 0), None)),
+            Ok((blank(1, 1), None)),
+        ]))
+        .await
+        .unwrap();
+    let mut late = machine.get_snapshot_builder().await;
+    late.build_snapshot().await.unwrap();
+    early.build_snapshot().await.unwrap();
+    let current = machine.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(current.meta.last_log_id, Some(log_id(1, 1)));
+    assert_eq!(current.snapshot.load().unwrap().meta, current.meta);
+}
+
+#[test]
+fn a_joining_node_takes_one_step_at_a_time() {
+    let ids: Vec<u64> = ["a", "b"].map(|n| raft_id(&node(n))).into();
+    let membership = |voters: &[u64]| {
+        let peers = BTreeMap::from([(ids[0], peer("a", 1)), (ids[1], peer("b", 2))]);
+        Membership::new(vec![BTreeSet::from_iter(voters.iter().copied())], peers).unwrap()
+    };
+    let check = |voters: &[u64], who: Peer| next_step(&membership(voters), &who).unwrap();
+    assert_eq!(check(&ids[..1], peer("c", 3)), JoinStep::AddLearner);
+    assert_eq!(check(&ids[..1], peer("b", 2)), JoinStep::Promote);
+    assert_eq!(check(&ids[..1], peer("b", 3)), JoinStep::UpdateEndpoints);
+    assert_eq!(check(&ids, peer("b", 3)), JoinStep::UpdateEndpoints);
+    assert_eq!(check(&ids, peer("b", 2)), JoinStep::Done);
+    // A name that gives the id of another member.
+    let taken = BTreeMap::from([(raft_id(&node("c")), peer("a", 1))]);
+    let taken = Membership::new(vec![taken.keys().copied().collect()], taken).unwrap();
+    let refused = next_step(&taken, &peer("c", 3)).unwrap_err().to_string();
+    assert!(
+        refused.contains("node c and member a have the same raft id"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn raft_ids_follow_from_names_alone() {
+    // SHA-256 of "a" begins ca978112ca1bbdca; the top bit is cleared.
+    assert_eq!(raft_id(&node("a")), 0x4a97_8112_ca1b_bdca);
+}
+
+fn step(revision: u64) -> Published {
+    Published::Applied {
+        revision: Revision(revision),
+        events: [].into(),
+    }
+}
+
+#[tokio::test]
+async fn the_first_subscriber_gets_the_backlog_and_later_ones_start_now() {
+    let publisher = Publisher::new(Revision(4));
+    publisher.publish(step(5)).await;
+    publisher.publish(step(6)).await;
+    let mut first = publisher.subscribe();
+    let mut second = publisher.subscribe();
+    publisher.publish(step(7)).await;
+    drop(publisher);
+    assert_eq!((first.after(), second.after()), (Revision(4), Revision(6)));
+    let mut seen = Vec::new();
+    while let Some(Published::Applied { revision, .. }) = first.next().await {
+        seen.push(revision.0);
+    }
+    assert_eq!(seen, [5, 6, 7]);
+    assert!(matches!(
+        second.next().await,
+        Some(Published::Applied {
+            revision: Revision(7),
+            ..
+        })
+    ));
+    assert!(second.next().await.is_none());
+}
+
+#[test]
+fn the_door_log_cuts_a_torn_line_and_repeats_none() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join(door_log::FILE_NAME);
+    let record = || state::DoorRecord {
+        role: types::RoleName::global(),
+        shown: types::Epoch::new(1, 2),
+        shown_holder: types::Holder {
+            region: "r".parse().unwrap(),
+            node: node("a"),
+            incarnation: types::NodeIncarnation::from_u128(1),
+        },
+        current: types::Epoch::new(1, 3),
+        holder: None,
+        accepted: false,
+        reason: Some(types::Reason::StaleEpoch),
+    };
+    let mut log = DoorLog::open(&path).unwrap();
+    log.append(Revision(3), record()).unwrap();
+    log.append(Revision(9), record()).unwrap();
+    log.flush().unwrap();
+    OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .write_all(b"{\"revision\":1")
+        .unwrap();
+    assert_eq!(door_log::read(&path).unwrap().len(), 2);
+    let mut log = DoorLog::open(&path).unwrap();
+    for revision in [3, 9, 12] {
+        log.append(Revision(revision), record()).unwrap();
+    }
+    log.sync().unwrap();
+    let lines = door_log::read(&path).unwrap();
+    assert_eq!(lines.iter().map(|l| l.revision.0).collect::<Vec<_>>(), [3, 9, 12]);
+    assert_eq!(lines[2].shown.to_string(), "g1.e2");
+}

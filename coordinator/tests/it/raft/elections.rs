@@ -1,0 +1,145 @@
+//! Leaders come and go; what was acknowledged stays.
+
+use std::collections::BTreeMap;
+
+use coordinator::raft::{ProposeError, RaftLimits};
+use state::Command;
+use tokio::time::Instant;
+use types::model::Placement;
+
+use super::harness::{Cluster, create_model, deadline, has_model, request_id, timing, user, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_writes_survive_the_loss_of_the_leader() {
+    let mut cluster = Cluster::of(3, RaftLimits::default()).await;
+    for i in 0..20 {
+        cluster.write(&format!("m{i}")).await;
+    }
+    let old = cluster.leader_index().await;
+    let old_term = cluster.node(old).leadership().borrow().term;
+    cluster.sites[old].stop().await;
+    let new = cluster.leader().await;
+    assert!(new.leadership().borrow().term > old_term);
+    cluster.write("after").await;
+    new.linearize(deadline()).await.unwrap();
+    assert!((0..20).all(|i| has_model(new, &format!("m{i}"))));
+    cluster.sites[old].start().await.unwrap();
+    cluster.assert_converged().await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_at_the_next_leader_gives_the_first_answer() {
+    let mut cluster = Cluster::of(3, RaftLimits::default()).await;
+    let id = request_id();
+    let first = cluster.propose_as(id, create_model("once")).await;
+    let old = cluster.leader_index().await;
+    cluster.sites[old].stop().await;
+    let again = cluster.propose_as(id, create_model("once")).await;
+    assert_eq!(first.outcome, again.outcome);
+    assert!(again.outcome.is_ok());
+    assert!(!first.events.is_empty() && again.events.is_empty());
+    assert!(again.revision > first.revision);
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_quorum_refuses_writes_and_reads_within_a_bound() {
+    let mut cluster = Cluster::of(3, RaftLimits::default()).await;
+    cluster.write("before").await;
+    let leader = cluster.leader_index().await;
+    for i in (0..3).filter(|i| *i != leader) {
+        cluster.sites[i].stop().await;
+    }
+    let node = cluster.node(leader).clone();
+    let began = Instant::now();
+    // The first proposals may still be taken, within the lease; their outcome is unknown. Then it is sure.
+    let refused = within("a sure refusal", async {
+        loop {
+            let by = Instant::now() + timing().election_max;
+            match node.propose(user(), request_id(), create_model("lost"), by).await {
+                Err(ProposeError::OutcomeUnknown { .. }) => {}
+                Err(sure) => return sure,
+                Ok(_) => panic!("a write was acknowledged without a quorum"),
+            }
+        }
+    })
+    .await;
+    assert!(
+        matches!(
+            refused,
+            ProposeError::NoQuorum { .. } | ProposeError::NotLeader { .. }
+        ),
+        "{refused}"
+    );
+    assert!(refused.to_refusal().reason.surely_no_effect());
+    assert!(node.linearize(deadline()).await.is_err());
+    assert!(node.confirm_leadership(deadline()).await.is_err());
+    assert!(!node.status().has_quorum);
+    assert!(
+        began.elapsed() < timing().election_max * 12,
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(has_model(&node, "before"));
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_handed_over_on_demand() {
+    let mut cluster = Cluster::of(3, RaftLimits::default()).await;
+    let old = cluster.leader_index().await;
+    let to = cluster.node((old + 1) % 3).own_peer().node.clone();
+    let node = cluster.node(old).clone();
+    let hint = node
+        .transfer_leadership(Some(to.clone()), deadline())
+        .await
+        .unwrap();
+    assert_eq!(hint.node, to);
+    let mut leadership = node.leadership();
+    let now = within(
+        "the old leader to step back",
+        leadership.wait_for(|l| !l.is_leader),
+    )
+    .await;
+    assert_eq!(now.unwrap().since, None);
+    let refused = node
+        .propose(user(), request_id(), create_model("m"), deadline())
+        .await;
+    assert!(matches!(refused, Err(ProposeError::NotLeader { leader: Some(hint) }) if hint.node == to));
+    cluster.write("after").await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proposals_over_the_bound_are_refused_and_surely_not_proposed() {
+    let limits = RaftLimits {
+        proposals_in_flight: 2,
+        ..RaftLimits::default()
+    };
+    let mut cluster = Cluster::of(1, limits).await;
+    let leader = cluster.leader().await.clone();
+    let all =
+        (0..50).map(|i| leader.propose(user(), request_id(), create_model(&format!("m{i}")), deadline()));
+    let answers = futures::future::join_all(all).await;
+    for (i, answer) in answers.iter().enumerate() {
+        match answer {
+            Ok(_) => assert!(has_model(&leader, &format!("m{i}"))),
+            Err(ProposeError::Overloaded { in_flight: 2 }) => assert!(!has_model(&leader, &format!("m{i}"))),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(answers.iter().any(Result::is_ok) && answers.iter().any(Result::is_err));
+    let huge = Command::CreateModel {
+        name: "huge".parse().unwrap(),
+        description: "x".repeat(2 << 20),
+        tags: BTreeMap::new(),
+        placement: Placement::default(),
+    };
+    let refused = leader.propose(user(), request_id(), huge, deadline()).await;
+    assert!(
+        matches!(refused, Err(ProposeError::TooLarge { .. })),
+        "{refused:?}"
+    );
+    cluster.stop_all().await;
+}

@@ -1,0 +1,363 @@
+//! A cluster of Raft nodes, each with its own data directory and port, that can be stopped and started again.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use coordinator::raft::{
+    Authenticate, JoinRequest, Peer, ProposeError, Proposed, RaftConfig, RaftLimits, RaftNode, RaftTiming,
+    StartError, Subscription,
+};
+use state::Command;
+use tempfile::TempDir;
+use tokio::{
+    net::TcpListener,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Endpoint, Server};
+use types::{
+    ModelName, NodeId, Principal, RegionId, RequestId,
+    model::Placement,
+    reason::{Reason, Refusal},
+    role::TimingPolicy,
+};
+
+/// Longer than anything here may take, also on a busy machine.
+pub(super) const PATIENCE: Duration = Duration::from_secs(40);
+
+pub(super) fn deadline() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+pub(super) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("{what} did not happen within {PATIENCE:?}"))
+}
+
+pub(super) fn user() -> Principal {
+    "spiffe://regent.local/user/admin".parse().unwrap()
+}
+
+pub(super) fn request_id() -> RequestId {
+    RequestId::from_u128(uuid::Uuid::now_v7().as_u128())
+}
+
+pub(super) fn create_model(name: &str) -> Command {
+    Command::CreateModel {
+        name: name.parse().unwrap(),
+        description: "x".repeat(200),
+        tags: BTreeMap::new(),
+        placement: Placement::default(),
+    }
+}
+
+pub(super) fn has_model(node: &RaftNode, name: &str) -> bool {
+    let name: ModelName = name.parse().unwrap();
+    node.read(|state| state.model(&name).is_some())
+}
+
+/// Slower than the defaults: the tests of a whole workspace share two cores.
+pub(super) fn timing() -> RaftTiming {
+    RaftTiming {
+        heartbeat: Duration::from_millis(150),
+        election_min: Duration::from_millis(600),
+        election_max: Duration::from_millis(1_000),
+    }
+}
+
+/// One node that runs.
+pub(super) struct Running {
+    pub(super) node: RaftNode,
+    stop_server: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+impl Running {
+    pub(super) async fn stop(self) {
+        self.stop_server.cancel();
+        self.node.shutdown().await;
+        within("the end of a server", self.server).await.unwrap();
+    }
+}
+
+/// One node, running or not. Its directory and port stay.
+pub(super) struct Site {
+    pub(super) config: RaftConfig,
+    address: SocketAddr,
+    pub(super) running: Option<Running>,
+}
+
+impl Site {
+    pub(super) fn node(&self) -> &RaftNode {
+        &self.running.as_ref().expect("this node runs").node
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.config.data_dir
+    }
+
+    pub(super) fn peer(&self) -> Peer {
+        Peer {
+            node: self.config.node.clone(),
+            region: self.config.region.clone(),
+            raft_endpoint: self.config.raft_endpoint.clone(),
+            api_endpoint: self.config.api_endpoint.clone(),
+        }
+    }
+
+    /// The next start takes another port.
+    pub(super) fn move_raft_port(&mut self) {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        self.address = free.local_addr().unwrap();
+        self.config.raft_endpoint = format!("http://{}", self.address);
+    }
+
+    pub(super) async fn start(&mut self) -> Result<(), StartError> {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.running = Some(run(self.config.clone(), listener).await?);
+        Ok(())
+    }
+
+    pub(super) async fn stop(&mut self) {
+        self.running.take().expect("this node runs").stop().await;
+    }
+}
+
+/// The first word of the user agent says who calls, in place of a certificate.
+#[derive(Clone)]
+struct Caller(String);
+
+fn authenticate() -> Authenticate {
+    Arc::new(|extensions| {
+        let caller = extensions.get::<Caller>();
+        let caller = caller.ok_or_else(|| Refusal::new(Reason::PermissionDenied, "nobody calls"))?;
+        let invalid = |e: types::InvalidId| Refusal::new(Reason::PermissionDenied, e.to_string());
+        caller.0.parse().map_err(invalid)
+    })
+}
+
+fn note_caller<B>(mut request: http::Request<B>) -> http::Request<B> {
+    let agent = request.headers().get(http::header::USER_AGENT);
+    let agent = agent.and_then(|a| a.to_str().ok()).unwrap_or_default();
+    let caller = agent.split(' ').next().unwrap_or_default().to_owned();
+    request.extensions_mut().insert(Caller(caller));
+    request
+}
+
+async fn run(config: RaftConfig, listener: TcpListener) -> Result<Running, StartError> {
+    let caller = Principal::Coordinator {
+        region: config.region.clone(),
+        node: config.node.clone(),
+    };
+    let dial = move |_: &Peer, endpoint: Endpoint| {
+        let endpoint = endpoint.user_agent(caller.to_string())?;
+        Ok(endpoint.connect_lazy())
+    };
+    let node = RaftNode::start(config, Arc::new(dial)).await?;
+    let stop_server = CancellationToken::new();
+    let served = Server::builder()
+        .layer(tower::util::MapRequestLayer::new(note_caller))
+        .add_service(node.service(authenticate()))
+        .serve_with_incoming_shutdown(
+            TcpListenerStream::new(listener),
+            stop_server.clone().cancelled_owned(),
+        );
+    let server = tokio::spawn(async move { served.await.unwrap() });
+    Ok(Running {
+        node,
+        stop_server,
+        server,
+    })
+}
+
+/// A cluster; the first node founded it.
+pub(super) struct Cluster {
+    pub(super) sites: Vec<Site>,
+    pub(super) root: TempDir,
+}
+
+impl Cluster {
+    /// `n` voters.
+    pub(super) async fn of(n: usize, limits: RaftLimits) -> Self {
+        let mut cluster = Self {
+            sites: Vec::new(),
+            root: TempDir::new().unwrap(),
+        };
+        for _ in 0..n {
+            let i = cluster.add_site(limits).await;
+            if i > 0 {
+                cluster.join(i).await;
+            }
+            cluster.node(i).founded(deadline()).await.unwrap();
+        }
+        cluster
+    }
+
+    /// Starts one more node; it is no member yet, unless it is the first.
+    pub(super) async fn add_site(&mut self, limits: RaftLimits) -> usize {
+        let i = self.sites.len();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = RaftConfig {
+            node: NodeId::new(format!("c{i}")).unwrap(),
+            region: RegionId::new(format!("region-{i}")).unwrap(),
+            data_dir: self.root.path().join(format!("c{i}")),
+            api_endpoint: format!("http://127.0.0.1:{}", 10_000 + i),
+            raft_endpoint: format!("http://{address}"),
+            bootstrap: (i == 0).then(TimingPolicy::fast),
+            timing: timing(),
+            limits,
+        };
+        let running = Some(run(config.clone(), listener).await.unwrap());
+        self.sites.push(Site {
+            config,
+            address,
+            running,
+        });
+        i
+    }
+
+    pub(super) async fn join(&self, i: usize) {
+        let request = JoinRequest {
+            peer: self.sites[i].peer(),
+            cluster_id: self.sites[i].node().cluster_id(),
+        };
+        let joined = async {
+            loop {
+                let leader = self.leader().await;
+                match leader.add_member(request.clone(), deadline()).await {
+                    Ok(_) => return,
+                    Err(error) => assert!(error.to_refusal().reason.retryable(), "{error}"),
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        within("a join", joined).await;
+    }
+
+    pub(super) fn node(&self, i: usize) -> &RaftNode {
+        self.sites[i].node()
+    }
+
+    pub(super) fn live(&self) -> impl Iterator<Item = &RaftNode> {
+        self.sites.iter().filter_map(|s| Some(&s.running.as_ref()?.node))
+    }
+
+    /// A running node that leads, and has applied an entry of its own term.
+    pub(super) async fn leader(&self) -> &RaftNode {
+        let wait = self.live().map(|node| {
+            Box::pin(async move {
+                let mut leadership = node.leadership();
+                leadership.wait_for(|l| l.since.is_some()).await.unwrap();
+                node
+            })
+        });
+        within("an election", futures::future::select_all(wait)).await.0
+    }
+
+    pub(super) async fn leader_index(&self) -> usize {
+        let leader = self.leader().await.own_peer().node.clone();
+        let at = |s: &Site| s.running.is_some() && s.config.node == leader;
+        self.sites.iter().position(at).unwrap()
+    }
+
+    /// Proposes on whoever leads, with one request id, until there is an answer.
+    pub(super) async fn propose_as(&self, request_id: RequestId, command: Command) -> Proposed {
+        let proposed = async {
+            loop {
+                let leader = self.leader().await;
+                let by = Instant::now() + Duration::from_secs(5);
+                match leader.propose(user(), request_id, command.clone(), by).await {
+                    Ok(proposed) => return proposed,
+                    Err(ProposeError::TooLarge { bytes, .. }) => panic!("an entry of {bytes} bytes"),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        within("a proposal", proposed).await
+    }
+
+    /// Makes a model and insists on the first answer.
+    pub(super) async fn write(&self, name: &str) -> Proposed {
+        let proposed = self.propose_as(request_id(), create_model(name)).await;
+        proposed.outcome.as_ref().unwrap();
+        proposed
+    }
+
+    /// Waits until a node has a snapshot; each look costs a round of Raft.
+    pub(super) async fn snapshot_taken(&self, i: usize) {
+        let taken = async {
+            while self.node(i).status().snapshot == types::Revision::default() {
+                self.node(i).linearize(deadline()).await.unwrap();
+            }
+        };
+        within("a snapshot", taken).await;
+    }
+
+    pub(super) async fn stop_all(&mut self) {
+        for site in &mut self.sites {
+            if site.running.is_some() {
+                site.stop().await;
+            }
+        }
+    }
+
+    pub(super) async fn start_all(&mut self) {
+        for site in &mut self.sites {
+            site.start().await.unwrap();
+        }
+    }
+
+    /// All running nodes have applied the same, and hold equal states.
+    pub(super) async fn assert_converged(&self) {
+        let at = self.leader().await.linearize(deadline()).await.unwrap();
+        let mut states = Vec::new();
+        for node in self.live() {
+            node.wait_applied(at, deadline()).await.unwrap();
+            states.push(node.read(Clone::clone));
+        }
+        assert!(
+            states.windows(2).all(|pair| pair[0] == pair[1]),
+            "replicas differ"
+        );
+    }
+}
+
+/// Reads a subscription until `upto`.
+pub(super) async fn read_until(
+    subscription: &mut Subscription,
+    upto: types::Revision,
+) -> Vec<coordinator::raft::Published> {
+    use coordinator::raft::Published;
+    let mut steps = Vec::new();
+    loop {
+        let step = within("a revision", subscription.next())
+            .await
+            .expect("the node runs");
+        let (Published::Applied { revision, .. } | Published::Reset { revision }) = &step;
+        let last = *revision >= upto;
+        steps.push(step);
+        if last {
+            return steps;
+        }
+    }
+}
+
+/// The files of a folder, in the order of their names.
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.is_file())
+        .collect();
+    all.sort();
+    all
+}
