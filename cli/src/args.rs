@@ -8,6 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{AliasName, ModelName, RegionId, RoleName, VersionKey};
 
+#[cfg(feature = "server")]
 use crate::demo::{DemoArgs, ZombieWriterArgs};
 
 /// Coordinates an ML platform across regions: one registry, verified copies, one primary per role.
@@ -61,12 +62,16 @@ pub(crate) enum OutputFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[cfg(feature = "server")]
     /// Runs the whole story on a fresh cluster of this machine, and checks itself.
     Demo(DemoArgs),
+    #[cfg(feature = "server")]
     /// Runs a cluster of several regions on this machine, as real processes, until ctrl-c.
     Dev(DevArgs),
+    #[cfg(feature = "server")]
     /// Runs a coordinator.
     Coordinator(ServerArgs),
+    #[cfg(feature = "server")]
     /// Runs a node agent.
     Agent(ServerArgs),
     /// Models, their versions and aliases.
@@ -90,14 +95,17 @@ pub(crate) enum Command {
     Infer(InferArgs),
     /// Prints every change of the registry as it is committed, until ctrl-c.
     Watch(WatchArgs),
+    #[cfg(feature = "server")]
     /// Runs the S3 endpoint of `dev`.
     #[command(hide = true)]
     DevS3(ServerArgs),
+    #[cfg(feature = "server")]
     /// Writes with an old token, blind to its lease; part of the demo.
     #[command(hide = true)]
     ZombieWriter(ZombieWriterArgs),
 }
 
+#[cfg(feature = "server")]
 /// A server process.
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
@@ -109,6 +117,7 @@ pub(crate) struct ServerArgs {
     pub(crate) die_with: Option<u32>,
 }
 
+#[cfg(feature = "server")]
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
     /// How many regions, 1 to 7. An existing data directory keeps its own.

@@ -52,6 +52,7 @@ impl Failure {
         self
     }
     /// The answer on stdout says it all; only the exit code is left to give.
+    #[cfg(feature = "server")]
     #[must_use]
     pub(crate) fn already_told(mut self) -> Self {
         self.told = true;

@@ -196,18 +196,6 @@ impl DevCluster {
         Ok(running)
     }
 
-    /// SIGKILL to every process of a region that runs; returns when all are gone.
-    pub(crate) async fn kill_region(&self, region: &RegionId) -> Result<(), Failure> {
-        let target = chaos::Target::Region {
-            region: region.clone(),
-        };
-        let fault = chaos::Fault::Kill { target };
-        let injector = self.injector();
-        let installed = injector.install(&fault).await?;
-        injector.prove(&installed).await?;
-        Ok(())
-    }
-
     /// Carries faults out on this cluster's processes.
     pub(crate) fn injector(&self) -> chaos::Injector<DevCluster> {
         chaos::Injector::new(self.clone())

@@ -1,6 +1,4 @@
-//! What callers may know of a cluster's processes: where their files stand, where they listen, their current runs.
-
-use std::path::PathBuf;
+//! What callers may know of a cluster's processes: where they listen, and their current runs.
 
 use chaos::{Part, ProcessName, ProcessRef};
 use types::RegionId;
@@ -13,19 +11,11 @@ use crate::{
     error::Failure,
 };
 
-/// A process of a region, as it stands on disk, and its current run.
+/// A process of a region: where it listens, and its current run. Its files are where [`Layout`](super::layout::Layout) says.
 #[derive(Clone, Debug)]
 pub(crate) struct ProcessInfo {
-    /// Which process.
-    pub(crate) name: ProcessName,
     /// Its run; none while it is down.
     pub(crate) run: Option<ProcessRef>,
-    /// Its config.
-    pub(crate) config: PathBuf,
-    /// Its data directory.
-    pub(crate) data_dir: PathBuf,
-    /// stdout and stderr of all its runs.
-    pub(crate) log: PathBuf,
     /// Where it listens; empty before its first start.
     pub(crate) listen: Listen,
 }
@@ -53,13 +43,8 @@ impl DevCluster {
 
     /// Everything about one process.
     pub(crate) fn process(&self, name: &ProcessName) -> Result<ProcessInfo, Failure> {
-        let layout = self.layout();
         Ok(ProcessInfo {
-            name: name.clone(),
             run: self.run_of(name),
-            config: layout.config(name),
-            data_dir: layout.data(name),
-            log: layout.log(name),
             listen: self.listen(name)?,
         })
     }
