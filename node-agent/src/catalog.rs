@@ -7,6 +7,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,10 @@ use types::{VersionKey, model::VersionRecord, replica::ReplicaState};
 
 /// The version of the rows that this code writes; others are dropped.
 const VERSION: u32 = 1;
+
+/// Tries for the lock, and the wait between two of them.
+const LOCK_TRIES: u32 = 40;
+const LOCK_WAIT: Duration = Duration::from_millis(50);
 
 /// The catalog; clones share it.
 #[derive(Clone, Debug)]
@@ -75,7 +80,18 @@ impl Catalog {
 
     fn try_open(path: &Path) -> sled::Result<Self> {
         // A catalog holds thousands of small rows at most; the default cache of 1 GiB would be absurd.
-        let db = sled::Config::new().path(path).cache_capacity(4 << 20).open()?;
+        let config = sled::Config::new().path(path).cache_capacity(4 << 20);
+        // The threads of a catalog that this process closed let go of its lock a moment later.
+        let mut tries = 0;
+        let db = loop {
+            match config.open() {
+                Err(sled::Error::Io(error)) if is_locked(&error) && tries < LOCK_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(LOCK_WAIT);
+                }
+                other => break other?,
+            }
+        };
         let versions = db.open_tree("versions")?;
         Ok(Self { db, versions })
     }
@@ -112,6 +128,11 @@ impl Catalog {
             tracing::warn!(%error, "catalog not flushed");
         }
     }
+}
+
+fn is_locked(error: &io::Error) -> bool {
+    // sled puts the system's error into one of its own, and keeps only the text.
+    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
 }
 
 fn key(key: &VersionKey) -> Vec<u8> {

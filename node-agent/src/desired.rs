@@ -79,10 +79,6 @@ impl Files {
                 .collect(),
         )
     }
-    /// Bytes to move for all of them.
-    pub fn bytes(&self) -> u64 {
-        self.0.iter().map(|a| a.size.0).fold(0, u64::saturating_add)
-    }
 }
 
 /// A version that is wanted somewhere, and where its bytes can be had.

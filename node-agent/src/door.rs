@@ -5,7 +5,11 @@
 //! happens under the same lock as the last look at the floor, so none slips in after a higher epoch was accepted; every
 //! decision is in the log before its answer leaves.
 
-use std::{io, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use client::calls::FenceStanding;
@@ -19,6 +23,9 @@ use crate::{
     metrics::Metrics,
 };
 
+/// Time for a confirmation: a caller must hear the refusal before it gives up on this door.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
+
 /// Who confirms a token that is above the floor.
 #[async_trait]
 pub trait FenceOracle: Send + Sync {
@@ -29,7 +36,7 @@ pub trait FenceOracle: Send + Sync {
 #[async_trait]
 impl FenceOracle for client::Client {
     async fn check_fence(&self, token: &FencingToken) -> Result<FenceStanding, Refusal> {
-        client::Client::check_fence(self, token).await
+        self.with_deadline(CONFIRM_LIMIT).check_fence(token).await
     }
 }
 

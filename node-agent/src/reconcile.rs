@@ -127,11 +127,13 @@ fn fetch_order(desired: &Desired) -> impl Iterator<Item = &VersionKey> {
 }
 
 fn unload(desired: &Desired, plan: &mut Plan<'_>) {
+    let is_active = |active: Option<&ModelVersion>, key: &VersionKey| active == Some(&key.version);
     for (key, memory) in &plan.observed.memory {
-        let active = plan.observed.active.get(&key.model) == Some(&key.version);
-        // Still the active one while its successor loads: it goes after the switch.
-        let succeeded = !active || !desired.active.contains_key(&key.model);
-        if *memory == Memory::Loaded && !desired.load.contains(key) && succeeded {
+        let wanted = desired.active.get(&key.model);
+        // Still the active one while its successor is on its way: it goes after the switch.
+        let serves = is_active(plan.observed.active.get(&key.model), key) && wanted.is_some();
+        let kept = desired.load.contains(key) || is_active(wanted, key) || serves;
+        if *memory == Memory::Loaded && !kept {
             plan.start(Job::Unload(key.clone()));
         }
     }

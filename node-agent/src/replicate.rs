@@ -20,7 +20,8 @@ use artifact_store::{
 };
 use client::calls::ReplicaReport;
 use types::{
-    Reason, RegionId, model::VersionRecord, reason::Refusal, region::StoreBinding, replica::ReplicaKey,
+    Reason, RegionId, Revision, model::VersionRecord, reason::Refusal, region::StoreBinding,
+    replica::ReplicaKey,
 };
 
 use crate::{control::Control, desired::Files, metrics::Metrics, stores::Stores};
@@ -67,7 +68,7 @@ impl WorkError {
 
 impl Replicator {
     /// Re-reads an upload in the own store and reports the verdict. Wrong bytes end the version; anything else is tried
-    /// again.
+    /// again. The answer is the revision that made the copy verified.
     ///
     /// # Errors
     /// What kept it from a verdict; it was reported, if anybody could be reached.
@@ -75,7 +76,7 @@ impl Replicator {
         &self,
         record: &VersionRecord,
         bindings: &BTreeMap<RegionId, StoreBinding>,
-    ) -> Result<(), WorkError> {
+    ) -> Result<Revision, WorkError> {
         let attempt = self.start(record, None).await?;
         let work = async {
             let own = self.own(bindings).await?;
@@ -88,7 +89,8 @@ impl Replicator {
         self.finish(record, attempt, result).await
     }
 
-    /// Brings a version into the own store: own bytes first, then those of `sources`, of which one serves each try.
+    /// Brings a version into the own store: own bytes first, then those of `sources`, of which one serves each try. The
+    /// answer is the revision that made the copy verified.
     ///
     /// # Errors
     /// What went wrong; it was reported, if anybody could be reached. The next try goes on from what is there.
@@ -98,7 +100,7 @@ impl Replicator {
         sources: &[RegionId],
         tries: u32,
         bindings: &BTreeMap<RegionId, StoreBinding>,
-    ) -> Result<(), WorkError> {
+    ) -> Result<Revision, WorkError> {
         let others: Vec<_> = sources.iter().filter(|region| **region != self.region).collect();
         let turn = usize::try_from(tries).unwrap_or(0);
         let source = others.get(turn % others.len().max(1)).copied();
@@ -232,11 +234,11 @@ impl Replicator {
         record: &VersionRecord,
         attempt: u32,
         result: Result<(), WorkError>,
-    ) -> Result<(), WorkError> {
+    ) -> Result<Revision, WorkError> {
         let report = match &result {
             Ok(()) => ReplicaReport::Verified {
                 attempt,
-                bytes: Files::of(record).bytes(),
+                bytes: record.total_size().0,
             },
             Err(error) => ReplicaReport::Failed {
                 attempt,
@@ -246,8 +248,7 @@ impl Replicator {
         };
         let told = self.control.report_replica(&self.key(record), &report).await;
         result?;
-        told?;
-        Ok(())
+        Ok(told?.modified)
     }
 
     /// Says how far a copy is, at most once an interval; ends only when the attempt is no longer ours.

@@ -16,6 +16,7 @@ use inference::{
     Output, Signature, TokenStream,
 };
 use tokio::sync::watch;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use types::{ModelName, ModelVersion, VersionKey};
 
 use crate::{metrics::Metrics, observed::Memory};
@@ -44,6 +45,21 @@ pub struct Loaded {
     /// Which.
     pub key: VersionKey,
     actor: ModelActor,
+    /// Requests that were given this version and have no answer yet.
+    requests: TaskTracker,
+}
+
+/// A version that was given to a request: it is not unloaded before the request is done with it.
+pub struct Ticket {
+    loaded: Arc<Loaded>,
+    _request: TaskTrackerToken,
+}
+
+impl std::ops::Deref for Ticket {
+    type Target = Loaded;
+    fn deref(&self) -> &Loaded {
+        &self.loaded
+    }
 }
 
 /// Why a request has no answer.
@@ -179,7 +195,11 @@ impl Serving {
             key: key.clone(),
             error,
         })?;
-        let loaded = Arc::new(Loaded { key, actor });
+        let loaded = Arc::new(Loaded {
+            key,
+            actor,
+            requests: TaskTracker::new(),
+        });
         if let Err(error) = loaded.self_test(limit).await {
             let key = loaded.key.clone();
             return Err(StartError::SelfTest { key, error });
@@ -218,7 +238,13 @@ impl Serving {
             taken
         });
         let Some(loaded) = taken else { return };
-        if tokio::time::timeout(limit, loaded.actor.drain()).await.is_err() {
+        let drained = async {
+            // First those that were given the version and have not asked it yet, then its queue.
+            loaded.requests.close();
+            loaded.requests.wait().await;
+            loaded.actor.drain().await;
+        };
+        if tokio::time::timeout(limit, drained).await.is_err() {
             tracing::warn!(%key, ?limit, "requests were still running when the drain ended");
         }
         drop(loaded);
@@ -277,7 +303,7 @@ impl Serving {
     ///
     /// # Errors
     /// What is known and loaded instead.
-    pub fn resolve(&self, model: &str, version: Option<ModelVersion>) -> Result<Arc<Loaded>, ServeError> {
+    pub fn resolve(&self, model: &str, version: Option<ModelVersion>) -> Result<Ticket, ServeError> {
         self.read(|table| table.resolve(model, version))
     }
 
@@ -296,7 +322,7 @@ impl Serving {
 }
 
 impl Table {
-    fn resolve(&self, model: &str, version: Option<ModelVersion>) -> Result<Arc<Loaded>, ServeError> {
+    fn resolve(&self, model: &str, version: Option<ModelVersion>) -> Result<Ticket, ServeError> {
         if self.stopping {
             return Err(ServeError::Stopping);
         }
@@ -309,7 +335,11 @@ impl Table {
             version,
         };
         match self.loaded.get(&key) {
-            Some(loaded) => Ok(Arc::clone(loaded)),
+            // Under the table's lock: whoever takes the version out sees this request.
+            Some(loaded) => Ok(Ticket {
+                _request: loaded.requests.token(),
+                loaded: Arc::clone(loaded),
+            }),
             None if self.expected.contains(&key) => Err(ServeError::NotReady { model: name }),
             None if self.expected.iter().any(|k| k.model == name) => Err(ServeError::UnknownVersion {
                 model: name.clone(),

@@ -16,7 +16,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use types::{Holder, ModelName, ModelVersion, VersionKey, model::VersionRecord, replica::ReplicaState};
+use types::{
+    Holder, ModelName, ModelVersion, Revision, VersionKey, model::VersionRecord, replica::ReplicaState,
+};
 
 use crate::{
     board::Board,
@@ -75,6 +77,10 @@ pub struct Worker {
     cached: BTreeMap<VersionKey, Copied>,
     running: BTreeSet<Job>,
     failed: BTreeMap<Job, Failure>,
+    /// Work whose success the view does not show yet: without this it would be done twice.
+    told: BTreeMap<Job, Revision>,
+    /// The revision of the view that the last desired state came from.
+    seen: Revision,
     jobs: JoinSet<Option<Ended>>,
     from_catalog: Desired,
     rows: Vec<CatalogRow>,
@@ -89,8 +95,11 @@ struct Failure {
 
 struct Ended {
     job: Job,
-    result: Result<(), JobError>,
+    result: Result<Success, JobError>,
 }
+
+/// The revision that committed the success, for work that is reported.
+type Success = Option<Revision>;
 
 enum JobError {
     /// Worth another try.
@@ -110,6 +119,8 @@ impl Worker {
             cached: BTreeMap::new(),
             running: BTreeSet::new(),
             failed: BTreeMap::new(),
+            told: BTreeMap::new(),
+            seen: Revision::default(),
             jobs: JoinSet::new(),
             stop,
         }
@@ -134,6 +145,7 @@ impl Worker {
     fn desired(&mut self) -> Desired {
         let view = Arc::clone(&self.parts.view.borrow_and_update());
         let wishes = self.parts.wishes.borrow_and_update().clone();
+        self.seen = view.revision;
         if view.cluster_id.is_none() {
             return self.from_catalog.clone();
         }
@@ -167,12 +179,17 @@ impl Worker {
     fn observed(&mut self) -> Observed {
         let now = Instant::now();
         let waiting = self.failed.iter().filter(|(_, failure)| failure.until > now);
+        let unseen = self.told.iter().filter(|(_, revision)| **revision > self.seen);
         Observed {
             cached: self.cached.clone(),
             memory: self.parts.serving.memory(),
             active: self.parts.serving.active(),
             running: self.running.clone(),
-            backing_off: waiting.map(|(job, _)| job.clone()).collect(),
+            backing_off: waiting
+                .map(|(job, _)| job)
+                .chain(unseen.map(|(job, _)| job))
+                .cloned()
+                .collect(),
         }
     }
 
@@ -231,7 +248,11 @@ impl Worker {
             Job::Verify(key) => {
                 let record = Arc::clone(desired.verify.get(key)?);
                 Some(Box::pin(async move {
-                    replicator.verify_upload(&record, &stores).await.map_err(failed)
+                    replicator
+                        .verify_upload(&record, &stores)
+                        .await
+                        .map(Some)
+                        .map_err(failed)
                 }))
             }
             Job::Copy(key) => {
@@ -240,13 +261,18 @@ impl Worker {
                     replicator
                         .copy(&record, &sources, tries, &stores)
                         .await
+                        .map(Some)
                         .map_err(failed)
                 }))
             }
             Job::Fetch(key) => {
                 let Copy { record, sources } = desired.cache.get(key)?.clone();
                 Some(Box::pin(async move {
-                    replicator.fetch(&record, &sources, &stores).await.map_err(failed)
+                    replicator
+                        .fetch(&record, &sources, &stores)
+                        .await
+                        .map(|()| None)
+                        .map_err(failed)
                 }))
             }
             Job::Load(key) => {
@@ -261,7 +287,7 @@ impl Worker {
                 Some(Box::pin(async move {
                     serving.stop(&key, limit).await;
                     tracing::info!(%key, "version unloaded");
-                    Ok(())
+                    Ok(None)
                 }))
             }
         }
@@ -271,9 +297,10 @@ impl Worker {
         let Ended { job, result } = ended;
         self.running.remove(&job);
         let error = match result {
-            Ok(()) => {
+            Ok(committed) => {
                 self.failed.remove(&job);
                 self.succeeded(&job);
+                self.told.extend(committed.map(|revision| (job, revision)));
                 return;
             }
             Err(JobError::Failed(error)) => error,
@@ -345,6 +372,7 @@ impl Worker {
             }
         });
         self.failed.retain(|job, _| still_wanted(job, desired));
+        self.told.retain(|_, revision| *revision > self.seen);
         self.remember(desired, &view);
     }
 
@@ -377,7 +405,7 @@ impl Worker {
     }
 }
 
-type Work = std::pin::Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
+type Work = std::pin::Pin<Box<dyn Future<Output = Result<Success, JobError>> + Send>>;
 
 fn failed(error: crate::replicate::WorkError) -> JobError {
     JobError::Failed(error.to_string())
@@ -418,7 +446,7 @@ async fn load(
     library: Library,
     loader: Arc<dyn LoadModel>,
     serving: Serving,
-) -> Result<(), JobError> {
+) -> Result<Success, JobError> {
     let key = record.key.clone();
     let read = tokio::task::spawn_blocking(move || {
         let dir = library
@@ -435,5 +463,7 @@ async fn load(
     });
     let engine = read.await.map_err(|e| JobError::Failed(e.to_string()))??;
     let started = serving.start(key, engine, WARM_LIMIT).await;
-    started.map_err(|e| JobError::Failed(e.to_string()))
+    started
+        .map(|()| None)
+        .map_err(|e| JobError::Failed(e.to_string()))
 }

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -25,7 +24,7 @@ use super::{
     openai::Texts,
     request::{self, Call},
 };
-use crate::serving::Loaded;
+use crate::serving::{Loaded, Ticket};
 
 #[derive(Deserialize)]
 struct CompletionBody {
@@ -210,7 +209,7 @@ enum Phase {
 
 struct Streamed {
     state: HttpState,
-    loaded: Arc<Loaded>,
+    loaded: Ticket,
     call: Call,
     head: Head,
     phase: Phase,
@@ -218,7 +217,7 @@ struct Streamed {
 
 fn events(
     state: HttpState,
-    loaded: Arc<Loaded>,
+    loaded: Ticket,
     call: Call,
     head: Head,
     tokens: TokenStream,

@@ -1,9 +1,6 @@
 //! What every inference request has: a deadline, a bounded body, and a model that answers it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use axum::{body::Body, extract::Request, http::HeaderMap};
 use http::StatusCode;
@@ -11,7 +8,7 @@ use serde::de::DeserializeOwned;
 use types::{ModelName, ModelVersion, Reason};
 
 use super::{HttpError, HttpState};
-use crate::serving::Loaded;
+use crate::serving::Ticket;
 
 /// Header by which a caller names its deadline, in milliseconds.
 pub(super) const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
@@ -95,7 +92,7 @@ pub(super) async fn open<T: DeserializeOwned>(
 }
 
 /// The model that `name` or `name@version` means.
-pub(super) fn resolve(state: &HttpState, id: &str) -> Result<Arc<Loaded>, HttpError> {
+pub(super) fn resolve(state: &HttpState, id: &str) -> Result<Ticket, HttpError> {
     let (model, version) = split(id)?;
     Ok(state.serving.resolve(model, version)?)
 }

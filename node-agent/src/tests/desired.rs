@@ -1,0 +1,287 @@
+//! From views to what should be true of `west/a1`.
+
+use client::watch::{Change, Event};
+use proto::convert::watch::Resource;
+use types::{
+    Revision, RoleName,
+    model::VersionState::{Deleted, PendingUpload, Ready, Verifying},
+    plan::StepKind,
+    region::{Health, NodeStatus},
+    replica::ReplicaState::{Copying, Failed, Pending, Verified},
+};
+
+use super::records::*;
+use crate::{
+    desired::{Desired, LocalWishes},
+    view::View,
+};
+
+const FILE: &[(&str, &[u8])] = &[("config.json", b"{}")];
+
+/// One line for each non-empty part of the desired state.
+fn print(desired: &Desired) -> String {
+    let mut lines = Vec::new();
+    let mut line = |name: &str, text: String| {
+        if !text.is_empty() {
+            lines.push(format!("{name} {text}"));
+        }
+    };
+    let join = |items: Vec<String>| items.join(" ");
+    line(
+        "verify",
+        join(desired.verify.keys().map(ToString::to_string).collect()),
+    );
+    let copy = |(k, c): (&types::VersionKey, &crate::desired::Copy)| {
+        format!(
+            "{k}<{}",
+            c.sources
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
+        )
+    };
+    line("copy", join(desired.copy.iter().map(copy).collect()));
+    line("cache", join(desired.cache.iter().map(copy).collect()));
+    line(
+        "load",
+        join(desired.load.iter().map(ToString::to_string).collect()),
+    );
+    line(
+        "active",
+        join(desired.active.iter().map(|(m, v)| format!("{m}@{v}")).collect()),
+    );
+    line(
+        "missing",
+        join(desired.missing.iter().map(ToString::to_string).collect()),
+    );
+    let role = |r: &crate::desired::RoleWish| {
+        format!(
+            "{} {}",
+            r.token.epoch,
+            if r.committed { "committed" } else { "reserved" }
+        )
+    };
+    line("role", join(desired.roles.values().map(role).collect()));
+    let step = |(id, wish): (&crate::desired::StepId, &crate::desired::StepWish)| {
+        let epoch = wish
+            .token
+            .as_ref()
+            .map_or_else(String::new, |t| format!(" under {}", t.epoch));
+        format!("{} {} attempt {}{epoch}", id.plan, id.step, id.attempt)
+    };
+    line("step", join(desired.steps.iter().map(step).collect()));
+    lines.join("; ")
+}
+
+fn check_with(records: Vec<Resource>, wishes: &LocalWishes, expected: &str) {
+    let desired = Desired::of(&view(records), &me(), wishes);
+    assert_eq!(print(&desired), expected);
+}
+
+fn check(records: Vec<Resource>, expected: &str) {
+    check_with(records, &LocalWishes::default(), expected);
+}
+
+#[test]
+fn an_upload_into_the_own_region_is_verified() {
+    let upload = || Resource::Version(version("m@1", Verifying, FILE));
+    check(
+        vec![upload(), Resource::Replica(replica("m@1", "west", Pending))],
+        "verify m@1",
+    );
+    let mut elsewhere = version("m@1", Verifying, FILE);
+    elsewhere.source_region = region("east");
+    check(vec![Resource::Version(elsewhere)], "");
+    check(vec![Resource::Version(version("m@1", PendingUpload, FILE))], "");
+}
+
+#[test]
+fn a_missing_copy_is_pulled_from_verified_regions_the_healthy_ones_first() {
+    let mut sick = region_record("east");
+    sick.health = Health::Unhealthy;
+    for state in [Pending, Copying, Failed] {
+        check(
+            vec![
+                Resource::Region(sick.clone()),
+                Resource::Version(version("m@1", Ready, FILE)),
+                Resource::Replica(replica("m@1", "west", state)),
+                Resource::Replica(replica("m@1", "east", Verified)),
+                Resource::Replica(replica("m@1", "north", Verified)),
+            ],
+            "copy m@1<north,east",
+        );
+    }
+}
+
+#[test]
+fn nothing_is_pulled_that_is_not_placed_here_or_is_gone() {
+    let elsewhere = || Resource::Replica(replica("m@1", "east", Verified));
+    check(
+        vec![Resource::Version(version("m@1", Ready, FILE)), elsewhere()],
+        "",
+    );
+    check(
+        vec![
+            Resource::Version(version("m@1", Deleted, FILE)),
+            Resource::Replica(replica("m@1", "west", Pending)),
+            elsewhere(),
+        ],
+        "",
+    );
+}
+
+#[test]
+fn one_agent_of_a_region_does_the_work_on_a_version_and_a_dead_one_never() {
+    let records = |status| {
+        vec![
+            Resource::Node(node("west/a1", NodeStatus::Up)),
+            Resource::Node(node("west/a2", status)),
+            Resource::Version(version("m@1", Ready, FILE)),
+            Resource::Replica(replica("m@1", "west", Pending)),
+        ]
+    };
+    let owners = |status| {
+        let of = |who: &str| Desired::of(&view(records(status)), &holder(who, 1), &LocalWishes::default());
+        (of("west/a1").copy.len(), of("west/a2").copy.len())
+    };
+    let (a1, a2) = owners(NodeStatus::Up);
+    assert_eq!(a1 + a2, 1);
+    assert_eq!(owners(NodeStatus::Down), (1, 0));
+}
+
+fn served(name: &str, here: types::replica::ReplicaState, alias_name: &str) -> Vec<Resource> {
+    vec![
+        Resource::Version(version(name, Ready, FILE)),
+        Resource::Replica(replica(name, "west", here)),
+        Resource::Replica(replica(name, "east", Verified)),
+        Resource::Alias(alias(name, alias_name)),
+    ]
+}
+
+#[test]
+fn the_champion_is_active_and_every_alias_is_loaded() {
+    check(
+        served("m@1", Verified, "champion"),
+        "cache m@1<west,east; load m@1; active m@1",
+    );
+    check(
+        served("m@2", Verified, "candidate"),
+        "cache m@2<west,east; load m@2",
+    );
+}
+
+#[test]
+fn a_champion_that_is_not_here_yet_is_missing_and_named_so_that_its_predecessor_stays() {
+    check(
+        served("m@2", Pending, "champion"),
+        "copy m@2<east; active m@2; missing m@2",
+    );
+}
+
+#[test]
+fn what_stands_only_in_dead_regions_is_not_waited_for() {
+    let mut dead = region_record("east");
+    dead.health = Health::Unhealthy;
+    let mut records = served("m@2", Pending, "champion");
+    records.push(Resource::Region(dead));
+    check(records, "copy m@2<east; active m@2");
+}
+
+#[test]
+fn a_pin_wins_over_the_champion_and_hand_made_wishes_over_aliases() {
+    let mut records = served("m@1", Verified, "champion");
+    records.extend(served("m@2", Verified, "candidate"));
+    let pinned = LocalWishes {
+        pins: [("m".parse().unwrap(), v(2))].into(),
+        ..LocalWishes::default()
+    };
+    check_with(
+        records.clone(),
+        &pinned,
+        "cache m@1<west,east m@2<west,east; load m@1 m@2; active m@2",
+    );
+    let unloaded = LocalWishes {
+        unload: [key("m@1")].into(),
+        ..LocalWishes::default()
+    };
+    check_with(records, &unloaded, "cache m@1<west,east m@2<west,east; load m@2");
+}
+
+#[test]
+fn a_role_is_ours_only_under_this_incarnation() {
+    let role_of = |holder| Resource::Role(Box::new(role(4, holder, None)));
+    check(vec![role_of(Some(me()))], "role g1.e4 committed");
+    check(vec![role_of(Some(holder("west/a1", 2)))], "");
+    check(vec![role_of(None)], "");
+}
+
+#[test]
+fn a_reserved_epoch_is_good_for_claims_from_the_claim_step_on() {
+    let reserved_role = || Resource::Role(Box::new(role(2, None, Some(reserved(3, &me())))));
+    let at = |step| vec![reserved_role(), Resource::Plan(Box::new(plan(&me(), step)))];
+    check(at(StepKind::Fence), "");
+    check(
+        at(StepKind::Claim),
+        "role g1.e3 reserved; step p9 CLAIM attempt 2 under g1.e3",
+    );
+    check(at(StepKind::WaitLease), "role g1.e3 reserved");
+    check(at(StepKind::VerifyTarget), "step p9 VERIFY_TARGET attempt 2");
+    let other = holder("east/a1", 1);
+    check(
+        vec![Resource::Plan(Box::new(plan(&other, StepKind::VerifyTarget)))],
+        "",
+    );
+    let earlier_run = holder("west/a1", 2);
+    check(
+        vec![Resource::Plan(Box::new(plan(
+            &earlier_run,
+            StepKind::VerifyTarget,
+        )))],
+        "",
+    );
+}
+
+#[test]
+fn a_watch_folds_into_the_view_and_a_gap_starts_it_anew() {
+    let mut folded = View::default();
+    let reset = |resources| Change::Reset {
+        cluster_id: CLUSTER,
+        revision: Revision(3),
+        resources,
+    };
+    folded.apply(reset(vec![
+        Resource::Alias(alias("m@1", "champion")),
+        Resource::Role(Box::new(role(1, None, None))),
+    ]));
+    let event = |resource, deleted| Event {
+        kind: String::new(),
+        resource,
+        deleted,
+    };
+    folded.apply(Change::Events {
+        revision: Revision(4),
+        events: vec![
+            event(Resource::Alias(alias("m@2", "champion")), false),
+            event(Resource::Alias(alias("m@2", "candidate")), false),
+            event(Resource::Role(Box::new(role(2, Some(me()), None))), false),
+        ],
+    });
+    folded.apply(Change::Events {
+        revision: Revision(5),
+        events: vec![event(Resource::Alias(alias("m@1", "candidate")), true)],
+    });
+    folded.apply(Change::Bookmark {
+        revision: Revision(8),
+    });
+    assert_eq!(folded.revision, Revision(8));
+    assert_eq!(folded.aliases.len(), 1);
+    assert_eq!(folded.aliases.values().next().unwrap().version, v(2));
+    assert_eq!(folded.roles[&RoleName::global()].epoch, epoch(2));
+
+    folded.apply(reset(Vec::new()));
+    assert_eq!(
+        (folded.revision, folded.aliases.len(), folded.roles.len()),
+        (Revision(3), 0, 0)
+    );
+}

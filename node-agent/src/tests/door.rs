@@ -1,0 +1,286 @@
+//! The door: who comes in, what rises, what is written down.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use client::calls::FenceStanding;
+use types::{FencingToken, Holder, Reason, RoleName, reason::Refusal};
+
+use super::records::*;
+use crate::{
+    door::{Door, FenceOracle},
+    door_log::{self, DoorLog, DoorVerdict},
+    floors::Floors,
+    metrics::Metrics,
+};
+
+/// Answers by the committed role it was given, or not at all.
+struct Coordinators(Mutex<Option<(u32, Option<Holder>)>>);
+
+impl Coordinators {
+    fn commit(&self, counter: u32, holder: Option<Holder>) {
+        *self.0.lock().unwrap() = Some((counter, holder));
+    }
+}
+
+#[async_trait]
+impl FenceOracle for Coordinators {
+    async fn check_fence(&self, token: &FencingToken) -> Result<FenceStanding, Refusal> {
+        let Some((counter, holder)) = self.0.lock().unwrap().clone() else {
+            return Err(Refusal::new(Reason::NoQuorum, "no quorum"));
+        };
+        Ok(FenceStanding {
+            current: token.epoch == epoch(counter) && Some(&token.holder) == holder.as_ref(),
+            reserved: false,
+            current_epoch: epoch(counter),
+            current_holder: holder,
+        })
+    }
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    coordinators: Arc<Coordinators>,
+    door: Door,
+}
+
+fn open(dir: &Path, coordinators: &Arc<Coordinators>) -> Door {
+    Door::new(
+        Floors::open(&dir.join("floors.json")).unwrap(),
+        DoorLog::open(&door_log::path_in(dir)).unwrap(),
+        Arc::clone(coordinators) as Arc<dyn FenceOracle>,
+        Metrics::default(),
+    )
+}
+
+fn bench() -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let coordinators = Arc::new(Coordinators(Mutex::new(None)));
+    let door = open(dir.path(), &coordinators);
+    Bench {
+        dir,
+        coordinators,
+        door,
+    }
+}
+
+fn west() -> Holder {
+    holder("west/a1", 1)
+}
+fn east() -> Holder {
+    holder("east/a1", 1)
+}
+
+impl Bench {
+    async fn learn(&self, counter: u32, holder: Option<Holder>) {
+        self.door
+            .learn(CLUSTER, [&role(counter, holder, None)])
+            .await
+            .unwrap();
+    }
+
+    /// A call by the token's own holder; the answer is `ok`, or the reason.
+    async fn call(&self, token: FencingToken) -> String {
+        match self
+            .door
+            .enter("ServeVersion", &agent_of(&token.holder.clone()), token)
+            .await
+        {
+            Err(refusal) => refusal.reason.to_string(),
+            Ok(entry) => match self.door.commit(entry, || Ok(())).await {
+                Ok(_) => "ok".to_owned(),
+                Err(refusal) => format!("commit {}", refusal.reason),
+            },
+        }
+    }
+
+    async fn floor(&self) -> Option<(types::Epoch, Option<Holder>)> {
+        let floors = self.door.floors().await;
+        floors
+            .into_iter()
+            .find(|f| f.role == RoleName::global())
+            .map(|f| (f.epoch, f.holder))
+    }
+}
+
+#[tokio::test]
+async fn the_current_holder_comes_in_and_every_other_token_is_refused_by_name() {
+    let bench = bench();
+    bench.learn(5, Some(west())).await;
+    bench.coordinators.commit(5, Some(west()));
+    let mut other_cluster = token(5, &west());
+    other_cluster.cluster_id = types::ClusterId::from_u128(8);
+    let table = [
+        (token(5, &west()), "ok"),
+        (token(4, &west()), "STALE_EPOCH"),
+        (token(4, &east()), "STALE_EPOCH"),
+        (token(5, &east()), "WRONG_HOLDER"),
+        (token(5, &holder("west/a1", 2)), "WRONG_HOLDER"),
+        (token(6, &east()), "EPOCH_UNCONFIRMED"),
+        (other_cluster, "WRONG_CLUSTER"),
+    ];
+    for (shown, expected) in table {
+        assert_eq!(bench.call(shown.clone()).await, expected, "{shown}");
+    }
+    assert_eq!(bench.floor().await, Some((epoch(5), Some(west()))));
+}
+
+#[tokio::test]
+async fn a_refusal_names_what_was_shown_what_is_current_and_who_holds_it() {
+    let bench = bench();
+    bench.learn(5, Some(west())).await;
+    let refusal = bench
+        .door
+        .enter("ServeVersion", &agent_of(&east()), token(4, &east()))
+        .await
+        .unwrap_err();
+    assert_eq!(refusal.operand("shown"), Some("g1.e4"));
+    assert_eq!(refusal.operand("current"), Some("g1.e5"));
+    assert_eq!(refusal.operand("holder"), Some(west().to_string().as_str()));
+}
+
+#[tokio::test]
+async fn a_higher_epoch_that_nobody_confirms_is_refused_and_not_stored() {
+    let bench = bench();
+    bench.learn(5, Some(west())).await;
+    assert_eq!(bench.call(token(6, &east())).await, "EPOCH_UNCONFIRMED");
+    assert_eq!(bench.floor().await, Some((epoch(5), Some(west()))));
+    // Also over a restart.
+    let again = Floors::open(&bench.dir.path().join("floors.json")).unwrap();
+    assert_eq!(again.get(&RoleName::global()).map(|f| f.epoch), Some(epoch(5)));
+    assert_eq!(bench.call(token(5, &west())).await, "ok");
+}
+
+#[tokio::test]
+async fn a_higher_epoch_that_a_coordinator_confirms_comes_in_and_fences_the_old_one() {
+    let bench = bench();
+    bench.learn(5, Some(west())).await;
+    bench.coordinators.commit(6, Some(east()));
+    assert_eq!(bench.call(token(6, &east())).await, "ok");
+    assert_eq!(bench.call(token(5, &west())).await, "STALE_EPOCH");
+    assert_eq!(bench.floor().await, Some((epoch(6), Some(east()))));
+}
+
+#[tokio::test]
+async fn what_a_confirmation_says_is_learnt_also_when_the_token_is_refused() {
+    let bench = bench();
+    bench.learn(5, Some(west())).await;
+    bench.coordinators.commit(8, Some(east()));
+    assert_eq!(bench.call(token(7, &west())).await, "STALE_EPOCH");
+    assert_eq!(bench.floor().await, Some((epoch(8), Some(east()))));
+}
+
+#[tokio::test]
+async fn before_committed_state_was_read_every_call_is_refused_also_after_a_restart() {
+    let bench = bench();
+    assert_eq!(bench.call(token(5, &west())).await, "NO_QUORUM");
+    bench.learn(5, Some(west())).await;
+    assert_eq!(bench.call(token(5, &west())).await, "ok");
+    let Bench {
+        dir,
+        coordinators,
+        door,
+    } = bench;
+    drop(door);
+
+    let door = open(dir.path(), &coordinators);
+    let bench = Bench {
+        dir,
+        coordinators,
+        door,
+    };
+    assert_eq!(bench.call(token(5, &west())).await, "NO_QUORUM");
+    // The floor is the higher of disk and committed state: an older list does not lower it.
+    bench.learn(3, Some(east())).await;
+    assert_eq!(bench.call(token(3, &east())).await, "STALE_EPOCH");
+    assert_eq!(bench.call(token(5, &west())).await, "ok");
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_its_holders_certificate_only() {
+    let bench = bench();
+    bench.learn(5, Some(west())).await;
+    let user = "spiffe://regent.local/user/admin".parse().unwrap();
+    let coordinator = "spiffe://regent.local/region/west/coordinator/a1"
+        .parse()
+        .unwrap();
+    for caller in [agent_of(&east()), user, coordinator] {
+        let refusal = bench
+            .door
+            .enter("ServeVersion", &caller, token(5, &west()))
+            .await
+            .unwrap_err();
+        assert_eq!(refusal.reason, Reason::PermissionDenied);
+    }
+}
+
+#[tokio::test]
+async fn a_floor_that_rises_during_the_work_refuses_the_effect() {
+    let bench = bench();
+    bench.learn(5, Some(west())).await;
+    let entry = bench
+        .door
+        .enter("ServeVersion", &agent_of(&west()), token(5, &west()))
+        .await
+        .unwrap();
+    bench.learn(6, None).await;
+    let mut done = false;
+    let refusal = bench
+        .door
+        .commit(entry, || {
+            done = true;
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+    assert_eq!((refusal.reason, done), (Reason::StaleEpoch, false));
+}
+
+#[tokio::test]
+async fn every_call_is_one_line_of_the_log_with_its_verdict_and_numbers_go_on_after_a_restart() {
+    let bench = bench();
+    bench.learn(5, Some(west())).await;
+    bench.call(token(5, &west())).await;
+    bench.call(token(4, &east())).await;
+    let Bench {
+        dir,
+        coordinators,
+        door,
+    } = bench;
+    drop(door);
+    // A process killed in the middle of a line leaves a torn one.
+    let path = door_log::path_in(dir.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend_from_slice(b"{\"seq\":3,\"unix");
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(door_log::read(&path).unwrap().len(), 2);
+
+    let door = open(dir.path(), &coordinators);
+    let bench = Bench {
+        dir,
+        coordinators,
+        door,
+    };
+    bench.learn(6, Some(east())).await;
+    bench.call(token(5, &west())).await;
+    let records = door_log::read(&path).unwrap();
+    let rows: Vec<_> = records
+        .iter()
+        .map(|r| (r.seq, r.shown, r.floor_before, r.verdict, r.reason))
+        .collect();
+    let (e4, e5, e6) = (epoch(4), epoch(5), epoch(6));
+    let stale = Some(Reason::StaleEpoch);
+    assert_eq!(
+        rows,
+        [
+            (1, e5, Some(e5), DoorVerdict::Accepted, None),
+            (2, e4, Some(e5), DoorVerdict::Refused, stale),
+            (3, e5, Some(e6), DoorVerdict::Refused, stale),
+        ]
+    );
+    assert_eq!(records[1].shown_holder, east());
+    assert_eq!(records[1].floor_holder, Some(west()));
+}

@@ -1,0 +1,83 @@
+//! Floors on disk.
+
+use types::{ClusterId, RoleName};
+
+use super::records::*;
+use crate::floors::{Floors, FloorsError};
+use policy::fence::Floor;
+
+fn floor(counter: u32, holder: Option<types::Holder>) -> Floor {
+    Floor {
+        cluster_id: CLUSTER,
+        role: RoleName::global(),
+        epoch: epoch(counter),
+        holder,
+    }
+}
+
+#[test]
+fn a_raised_floor_survives_a_restart_and_never_sinks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("floors.json");
+    let mut floors = Floors::open(&path).unwrap();
+    assert!(floors.raise([floor(5, Some(me()))]).unwrap());
+    assert!(!floors.raise([floor(4, None)]).unwrap());
+    drop(floors);
+
+    let mut floors = Floors::open(&path).unwrap();
+    assert_eq!(floors.cluster_id(), Some(CLUSTER));
+    assert_eq!(floors.get(&RoleName::global()), Some(&floor(5, Some(me()))));
+    // Equal epochs do not change hands.
+    assert!(!floors.raise([floor(5, Some(holder("east/a1", 1)))]).unwrap());
+    assert!(floors.raise([floor(6, None)]).unwrap());
+    assert!(floors.raise([floor(6, Some(me()))]).unwrap());
+}
+
+#[test]
+fn a_door_follows_one_cluster_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("floors.json");
+    Floors::open(&path).unwrap().bind(CLUSTER).unwrap();
+    let mut floors = Floors::open(&path).unwrap();
+    let other = ClusterId::from_u128(8);
+    assert!(
+        matches!(floors.bind(other), Err(FloorsError::OtherCluster { bound, shown })
+        if bound == CLUSTER && shown == other)
+    );
+    let foreign = Floor {
+        cluster_id: other,
+        ..floor(9, None)
+    };
+    assert!(floors.raise([foreign]).is_err());
+    assert_eq!(floors.get(&RoleName::global()), None);
+}
+
+#[test]
+fn a_file_that_cannot_be_understood_is_an_error_and_not_an_open_door() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("floors.json");
+    for text in [
+        "",
+        "{",
+        r#"{"version":2,"cluster_id":null,"floors":[]}"#,
+        r#"{"version":1,"floors":[],"x":1}"#,
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = Floors::open(&path).unwrap_err().to_string();
+        assert!(error.contains("floors.json"), "{error}");
+    }
+}
+
+#[test]
+fn a_floor_that_cannot_be_written_is_not_raised() {
+    let dir = tempfile::tempdir().unwrap();
+    let gone = dir.path().join("gone");
+    std::fs::create_dir(&gone).unwrap();
+    let mut floors = Floors::open(&gone.join("floors.json")).unwrap();
+    std::fs::remove_dir(&gone).unwrap();
+    assert!(matches!(
+        floors.raise([floor(5, None)]),
+        Err(FloorsError::Io { .. })
+    ));
+    assert_eq!(floors.get(&RoleName::global()), None);
+}

@@ -1,0 +1,9 @@
+//! Tests of the rooms of this crate, by tables and against stores in memory. Whole agents are in `tests/it`.
+
+mod desired;
+mod door;
+mod floors;
+mod reconcile;
+mod records;
+mod replicate;
+mod rest;

@@ -1,0 +1,192 @@
+//! From differences to actions.
+
+use std::sync::Arc;
+
+use types::model::VersionState::{Ready, Verifying};
+
+use super::records::*;
+use crate::{
+    desired::{Copy, Desired},
+    observed::{Copied, Job, Memory, Observed},
+    reconcile::{Action, Limits, ready, reconcile},
+};
+
+const LIMITS: Limits = Limits { copies: 2, loads: 1 };
+
+/// `verify:K copy:K cache:K load:K active:K`, words separated by blanks.
+fn desired(text: &str) -> Desired {
+    let mut desired = Desired::default();
+    for word in text.split_whitespace() {
+        let (what, name) = word.split_once(':').unwrap();
+        let copy = || Copy {
+            record: Arc::new(version(name, Ready, &[("f", b"x")])),
+            sources: Vec::new(),
+        };
+        match what {
+            "verify" => drop(
+                desired
+                    .verify
+                    .insert(key(name), Arc::new(version(name, Verifying, &[]))),
+            ),
+            "copy" => drop(desired.copy.insert(key(name), copy())),
+            "cache" => drop(desired.cache.insert(key(name), copy())),
+            "load" => drop(desired.load.insert(key(name))),
+            "active" => drop(desired.active.insert(key(name).model, key(name).version)),
+            other => panic!("{other}"),
+        }
+    }
+    desired
+}
+
+/// `here:K loaded:K draining:K active:K run-copy:K run-load:K wait-load:K wait-copy:K`.
+fn observed(text: &str) -> Observed {
+    let mut observed = Observed::default();
+    for word in text.split_whitespace() {
+        let (what, name) = word.split_once(':').unwrap();
+        match what {
+            "here" => drop(observed.cached.insert(key(name), Copied::Present)),
+            "gone" => drop(observed.cached.insert(key(name), Copied::Absent)),
+            "loaded" => drop(observed.memory.insert(key(name), Memory::Loaded)),
+            "draining" => drop(observed.memory.insert(key(name), Memory::Draining)),
+            "active" => drop(observed.active.insert(key(name).model, key(name).version)),
+            "run-copy" => drop(observed.running.insert(Job::Copy(key(name)))),
+            "run-load" => drop(observed.running.insert(Job::Load(key(name)))),
+            "run-unload" => drop(observed.running.insert(Job::Unload(key(name)))),
+            "wait-copy" => drop(observed.backing_off.insert(Job::Copy(key(name)))),
+            other => panic!("{other}"),
+        }
+    }
+    observed
+}
+
+fn print(action: &Action) -> String {
+    match action {
+        Action::Activate(model, version) => format!("activate:{model}@{version}"),
+        Action::Deactivate(model) => format!("deactivate:{model}"),
+        Action::Start(Job::Verify(k)) => format!("verify:{k}"),
+        Action::Start(Job::Copy(k)) => format!("copy:{k}"),
+        Action::Start(Job::Fetch(k)) => format!("fetch:{k}"),
+        Action::Start(Job::Load(k)) => format!("load:{k}"),
+        Action::Start(Job::Unload(k)) => format!("unload:{k}"),
+    }
+}
+
+fn check(wanted: &str, seen: &str, expected: &str) {
+    let actions = reconcile(&desired(wanted), &observed(seen), LIMITS);
+    let actions: Vec<_> = actions.iter().map(print).collect();
+    assert_eq!(actions.join(" "), expected, "wanted {wanted:?}, seen {seen:?}");
+}
+
+#[test]
+fn the_table_of_actions() {
+    check("", "", "");
+    check("verify:m@1", "", "verify:m@1");
+    check("copy:m@1", "", "copy:m@1");
+    check("copy:m@1", "run-copy:m@1", "");
+    check("copy:m@1", "wait-copy:m@1", "");
+    check("cache:m@1", "", "fetch:m@1");
+    check("cache:m@1", "gone:m@1", "fetch:m@1");
+    check("cache:m@1", "here:m@1", "");
+    // Nothing is loaded before its files are on the disk.
+    check("cache:m@1 load:m@1", "", "fetch:m@1");
+    check("cache:m@1 load:m@1", "here:m@1", "load:m@1");
+    check("cache:m@1 load:m@1", "here:m@1 run-load:m@1", "");
+    check("cache:m@1 load:m@1", "here:m@1 loaded:m@1", "");
+    // A version that still drains is not loaded a second time beside itself.
+    check("cache:m@1 load:m@1", "here:m@1 draining:m@1", "");
+    check(
+        "cache:m@1 load:m@1 active:m@1",
+        "here:m@1 loaded:m@1",
+        "activate:m@1",
+    );
+}
+
+#[test]
+fn a_new_version_is_loaded_switched_in_and_only_then_the_old_one_unloaded() {
+    let wanted = "cache:m@1 cache:m@2 load:m@2 active:m@2";
+    check(wanted, "here:m@1 here:m@2 loaded:m@1 active:m@1", "load:m@2");
+    check(wanted, "here:m@1 here:m@2 loaded:m@1 active:m@1 run-load:m@2", "");
+    check(
+        wanted,
+        "here:m@1 here:m@2 loaded:m@1 loaded:m@2 active:m@1",
+        "activate:m@2",
+    );
+    check(
+        wanted,
+        "here:m@1 here:m@2 loaded:m@1 loaded:m@2 active:m@2",
+        "unload:m@1",
+    );
+    check(
+        wanted,
+        "here:m@1 here:m@2 loaded:m@1 loaded:m@2 active:m@2 run-unload:m@1",
+        "",
+    );
+    check(wanted, "here:m@1 here:m@2 draining:m@1 loaded:m@2 active:m@2", "");
+}
+
+#[test]
+fn a_predecessor_serves_while_the_champion_is_still_on_its_way() {
+    check("copy:m@2 active:m@2", "loaded:m@1 active:m@1", "copy:m@2");
+    check("active:m@2", "loaded:m@1 active:m@1", "");
+}
+
+/// A copy can fall back from VERIFIED while its version is in memory: what is loaded stays.
+#[test]
+fn what_is_to_be_switched_in_is_not_unloaded_although_its_copy_is_in_doubt() {
+    check(
+        "copy:m@2 active:m@2",
+        "loaded:m@1 loaded:m@2 active:m@1",
+        "activate:m@2 copy:m@2",
+    );
+    check(
+        "copy:m@2 active:m@2",
+        "loaded:m@1 loaded:m@2 active:m@2",
+        "copy:m@2 unload:m@1",
+    );
+}
+
+#[test]
+fn a_model_that_nobody_wants_is_taken_out_of_service() {
+    check("", "loaded:m@1 active:m@1", "deactivate:m unload:m@1");
+}
+
+#[test]
+fn limits_hold_over_running_and_new_jobs_and_served_files_come_first() {
+    check("copy:a@1 copy:b@1 copy:c@1", "", "copy:a@1 copy:b@1");
+    check("copy:a@1 copy:b@1 copy:c@1", "run-copy:b@1", "copy:a@1");
+    check(
+        "cache:a@1 cache:b@1 cache:z@1 load:z@1",
+        "",
+        "fetch:z@1 fetch:a@1",
+    );
+    check(
+        "cache:a@1 cache:b@1 load:a@1 load:b@1",
+        "here:a@1 here:b@1",
+        "load:a@1",
+    );
+    // A copy that waits for its next try takes no place.
+    check("copy:a@1 copy:b@1 copy:c@1", "wait-copy:a@1", "copy:b@1 copy:c@1");
+}
+
+#[test]
+fn readiness_names_the_first_version_that_is_not_served() {
+    let check = |wanted: &str, seen: &str, expected: Result<(), &str>| {
+        let found = ready(&desired(wanted), &observed(seen));
+        assert_eq!(found, expected.map_err(str::to_owned));
+    };
+    check("", "", Ok(()));
+    check(
+        "cache:m@1 load:m@1",
+        "",
+        Err("m@1 is not on this node's disk yet"),
+    );
+    check("cache:m@1 load:m@1", "here:m@1", Err("m@1 is not loaded yet"));
+    check(
+        "load:m@1 active:m@1",
+        "loaded:m@1",
+        Err("m@1 is not switched in yet"),
+    );
+    check("load:m@1 active:m@1", "loaded:m@1 active:m@1", Ok(()));
+    // A champion that has no copy here yet leaves the node ready: it serves all that can be served here.
+    check("load:m@1 active:m@2", "loaded:m@1 active:m@1", Ok(()));
+}

@@ -1,0 +1,13 @@
+//! Whole agents: real listeners, mTLS, stores in directories, engines without weights, and a coordinator that follows a
+//! script.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; a failure must name its line"
+)]
+
+mod certs;
+mod coordinator;
+mod roles;
+mod serving;
+mod world;

@@ -1,0 +1,234 @@
+//! From an upload to an answer, over restarts and without coordinators.
+
+use artifact_store::{keys, pointer};
+use proto::convert::watch::Resource;
+use types::{Digest, Reason, model::VersionState};
+
+use crate::{
+    coordinator::{champion, global},
+    world::{BYTES, World, key, predict, ready},
+};
+
+#[tokio::test]
+async fn the_own_store_is_probed_and_attached() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    let attached = |s: &crate::coordinator::State| s.view.regions.values().all(|r| r.store.is_some());
+    world
+        .coordinator
+        .until("the store of west is attached", attached)
+        .await;
+    let west = world.coordinator.lock().view.regions[&"west".parse().unwrap()]
+        .store
+        .clone()
+        .unwrap();
+    assert_eq!(west.fencing_door, types::region::FencingDoor::Qualified);
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_is_verified_loaded_and_answers_and_the_heartbeat_says_so() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    world
+        .put("digits@1", "west", VersionState::Verifying, BYTES)
+        .await;
+    ready(&agent).await;
+    let (status, body) = predict(&agent).await;
+    assert_eq!((status, &body["model_id"]), (200, &"digits@1".into()), "{body}");
+    let told = |s: &crate::coordinator::State| {
+        s.heartbeat
+            .as_ref()
+            .is_some_and(|h| h.ready && h.loaded.len() == 1)
+    };
+    world
+        .coordinator
+        .until("a heartbeat says that digits@1 is loaded", told)
+        .await;
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_with_other_bytes_than_announced_is_ended() {
+    let world = World::new().await;
+    let wrong = keys::artifact(&Digest::of(BYTES));
+    let agent = world.agent().await;
+    let attached = |s: &crate::coordinator::State| s.view.regions.values().all(|r| r.store.is_some());
+    world
+        .coordinator
+        .until("the store of west is attached", attached)
+        .await;
+    // The store of the agent is up; the object changes between upload and verification.
+    world
+        .put("digits@1", "west", VersionState::PendingUpload, BYTES)
+        .await;
+    world
+        .stores
+        .of("west")
+        .put(&wrong, vec![b'x'; BYTES.len()].into())
+        .await
+        .unwrap();
+    let mut version = world.coordinator.lock().view.versions[&key("digits@1")]
+        .as_ref()
+        .clone();
+    version.state = VersionState::Verifying;
+    world.coordinator.commit(vec![Resource::Version(version)]);
+    let ended =
+        |s: &crate::coordinator::State| s.view.versions[&key("digits@1")].state == VersionState::Deleted;
+    world.coordinator.until("the version is ended", ended).await;
+    assert_eq!(predict(&agent).await.0, 404);
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_comes_from_another_region_and_a_new_champion_replaces_the_old_without_a_gap() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    world.put("digits@1", "east", VersionState::Ready, BYTES).await;
+    world
+        .coordinator
+        .commit(vec![Resource::Alias(champion(&key("digits@1")))]);
+    ready(&agent).await;
+    let digest = Digest::of(BYTES);
+    assert!(
+        world
+            .stores
+            .of("west")
+            .head(&keys::artifact(&digest))
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(predict(&agent).await.1["model_id"], "digits@1");
+
+    // Requests go on all through the switch; none fails.
+    world
+        .put(
+            "digits@2",
+            "east",
+            VersionState::Ready,
+            b"{\"kind\":\"digits\",\"better\":true}",
+        )
+        .await;
+    world
+        .coordinator
+        .commit(vec![Resource::Alias(champion(&key("digits@2")))]);
+    let mut answers = Vec::new();
+    while answers.last().map(String::as_str) != Some("digits@2") {
+        let (status, body) = predict(&agent).await;
+        assert_eq!(
+            status,
+            200,
+            "{body} {:?} {:?}",
+            agent.serving().active(),
+            agent.serving().memory()
+        );
+        answers.push(body["model_id"].as_str().unwrap().to_owned());
+        assert!(answers.len() < 100_000);
+    }
+    let mut changes = agent.serving().changes();
+    let gone = changes.wait_for(|_| agent.serving().memory().len() == 1);
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone)
+        .await
+        .unwrap()
+        .unwrap();
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_load_is_named_and_leaves_the_node_unready() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    world
+        .put("digits@1", "east", VersionState::Ready, b"broken")
+        .await;
+    world
+        .coordinator
+        .commit(vec![Resource::Alias(champion(&key("digits@1")))]);
+    let told = |s: &crate::coordinator::State| {
+        s.heartbeat
+            .as_ref()
+            .is_some_and(|h| h.not_ready_reason.contains("digits@1 is not loaded"))
+    };
+    world
+        .coordinator
+        .until("a heartbeat says that digits@1 is not loaded", told)
+        .await;
+    assert_eq!(predict(&agent).await.0, 503);
+    let mut board = agent.board();
+    let why = board
+        .wait_for(|b| b.load_errors.contains_key(&key("digits@1")))
+        .await
+        .unwrap();
+    assert!(why.load_errors[&key("digits@1")].contains("it is broken"));
+    drop(why);
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_without_coordinators_serves_on_and_refuses_privileged_calls() {
+    let mut world = World::new().await;
+    let agent = world.agent().await;
+    let addresses = agent.addresses();
+    world
+        .put("digits@1", "west", VersionState::Verifying, BYTES)
+        .await;
+    ready(&agent).await;
+    agent.shutdown().await.unwrap();
+    world.running.take().unwrap().stop().await;
+
+    let agent = world.agent().await;
+    assert_eq!(agent.addresses(), addresses, "the ports are kept");
+    let mut board = agent.board();
+    let fit = board.wait_for(|b| b.ready.is_ok());
+    tokio::time::timeout(std::time::Duration::from_secs(10), fit)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(predict(&agent).await.1["model_id"], "digits@1");
+
+    let tls = world.config.tls.clone();
+    let endpoint = format!("https://{}", addresses.agent);
+    let calls =
+        client::agents::AgentClient::new(&endpoint, &tls, std::time::Duration::from_secs(10)).unwrap();
+    let token = types::FencingToken {
+        cluster_id: crate::coordinator::CLUSTER,
+        role: global(),
+        epoch: types::Epoch::new(1, 1),
+        holder: agent.holder().clone(),
+    };
+    let refusal = calls.serve_version(&token, &key("digits@1")).await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::NoQuorum);
+    assert!(
+        pointer::read_pointer(world.stores.of("west").as_ref(), &global())
+            .await
+            .unwrap()
+            .is_none()
+    );
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_data_directory_and_a_port_have_one_agent() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    let again = node_agent::Agent::builder(world.config.clone()).start().await;
+    let error = again.err().unwrap().to_string();
+    assert!(error.contains("is in use by another agent"), "{error}");
+
+    let mut other = world.config.clone();
+    other.data_dir = world.dir.path().join("a2");
+    other.listen_inference = agent.addresses().inference;
+    let error = node_agent::Agent::builder(other)
+        .start()
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains(&agent.addresses().inference.to_string()),
+        "{error}"
+    );
+    assert!(error.contains("change listen_inference"), "{error}");
+    agent.shutdown().await.unwrap();
+}

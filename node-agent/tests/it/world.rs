@@ -1,0 +1,237 @@
+//! Regions `west` (with the agent under test) and `east`, their stores, and the agent.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use artifact_store::{ArtifactStore, Deadlines, FsStore, keys};
+use async_trait::async_trait;
+use client::TlsFiles;
+use inference::{Engine, LoadError, Signature, fake::FakeEngine};
+use node_agent::{
+    Agent, AgentConfig,
+    config::{LimitsConfig, StoreConfig},
+    serving::LoadModel,
+    stores::OpenStore,
+};
+use proto::convert::watch::Resource;
+use serde_json::Value;
+use types::{
+    ByteCount, Digest, RegionId, Revision, UnixMillis, VersionKey,
+    model::{Artifact, ArtifactPath, VersionRecord, VersionState},
+    region::{FencingDoor, Health, RegionRecord, StoreBinding},
+    replica::{ReplicaKey, ReplicaRecord, ReplicaState},
+};
+
+use crate::{
+    certs::Ca,
+    coordinator::{Coordinator, Running},
+};
+
+pub(crate) const BYTES: &[u8] = b"{\"kind\":\"digits\"}";
+
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) ca: Ca,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) running: Option<Running>,
+    pub(crate) config: AgentConfig,
+    pub(crate) stores: Arc<Shelf>,
+}
+
+/// Directory stores by region; `east` can be taken away and given back.
+pub(crate) struct Shelf {
+    stores: BTreeMap<RegionId, Arc<dyn ArtifactStore>>,
+    pub(crate) east_up: AtomicBool,
+}
+
+#[async_trait]
+impl OpenStore for Shelf {
+    async fn open(&self, region: &RegionId, _: &StoreBinding) -> Result<Arc<dyn ArtifactStore>, String> {
+        if region.as_str() == "east" && !self.east_up.load(Ordering::SeqCst) {
+            return Err("the store of east does not answer".to_owned());
+        }
+        self.stores
+            .get(region)
+            .cloned()
+            .ok_or_else(|| format!("no store in {region}"))
+    }
+}
+
+impl Shelf {
+    pub(crate) fn of(&self, region: &str) -> Arc<dyn ArtifactStore> {
+        Arc::clone(&self.stores[&region.parse::<RegionId>().unwrap()])
+    }
+}
+
+/// Every directory is a digits model; one whose config.json says `broken` does not load.
+struct FakeLoader;
+
+impl LoadModel for FakeLoader {
+    fn load(&self, dir: &Path) -> Result<Arc<dyn Engine>, LoadError> {
+        let config = dir.join("config.json");
+        let text = std::fs::read_to_string(&config).unwrap();
+        if text.contains("broken") {
+            return Err(LoadError {
+                file: config,
+                kind: inference::LoadErrorKind::Malformed,
+                problem: "it is broken".to_owned(),
+                remedy: "export it again".to_owned(),
+            });
+        }
+        Ok(Arc::new(FakeEngine::new(Signature::digits(64, 16.0, 10, 32))))
+    }
+}
+
+pub(crate) fn key(text: &str) -> VersionKey {
+    text.parse().unwrap()
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Ca::new(dir.path());
+        let mut stores: BTreeMap<RegionId, Arc<dyn ArtifactStore>> = BTreeMap::new();
+        for name in ["west", "east"] {
+            let path = dir.path().join("stores").join(name);
+            let store = FsStore::open(name, &path, Deadlines::default()).await.unwrap();
+            stores.insert(name.parse().unwrap(), Arc::new(store));
+        }
+        let coordinator = Coordinator::new();
+        coordinator.commit(vec![region("west", false), region("east", true)]);
+        let running = coordinator.start(&ca.issue("region/west/coordinator/c1")).await;
+        let config = config(dir.path(), ca.issue("region/west/node/a1"), &running.endpoint);
+        Self {
+            dir,
+            ca,
+            coordinator,
+            running: Some(running),
+            config,
+            stores: Arc::new(Shelf {
+                stores,
+                east_up: AtomicBool::new(true),
+            }),
+        }
+    }
+
+    pub(crate) async fn agent(&self) -> Agent {
+        let builder = Agent::builder(self.config.clone())
+            .loader(Arc::new(FakeLoader))
+            .open_stores_by(Arc::clone(&self.stores) as Arc<dyn OpenStore>);
+        builder.start().await.unwrap()
+    }
+
+    /// Uploads `bytes` as the only file of a version to a region's store, and commits the records that follow.
+    pub(crate) async fn put(&self, name: &str, place: &str, state: VersionState, bytes: &'static [u8]) {
+        let digest = Digest::of(bytes);
+        self.stores
+            .of(place)
+            .put(&keys::artifact(&digest), bytes.into())
+            .await
+            .unwrap();
+        let version = VersionRecord {
+            key: key(name),
+            state,
+            state_reason: String::new(),
+            source_region: place.parse().unwrap(),
+            artifacts: vec![Artifact {
+                path: ArtifactPath::new("config.json").unwrap(),
+                size: ByteCount(bytes.len() as u64),
+                digest,
+                media_type: String::new(),
+            }],
+            framework: "digits-cnn".to_owned(),
+            metadata: BTreeMap::new(),
+            created_at: UnixMillis(0),
+            created_by: "spiffe://regent.local/user/admin".parse().unwrap(),
+            modified: Revision(0),
+        };
+        let mut records = vec![
+            Resource::Version(version),
+            replica(name, "west", ReplicaState::Pending),
+        ];
+        if place == "east" {
+            records.push(replica(name, "east", ReplicaState::Verified));
+        }
+        self.coordinator.commit(records);
+    }
+}
+
+pub(crate) fn region(name: &str, with_store: bool) -> Resource {
+    Resource::Region(RegionRecord {
+        region: name.parse().unwrap(),
+        health: Health::Healthy,
+        health_evidence: String::new(),
+        health_changed_at: UnixMillis(0),
+        store: with_store.then(|| StoreBinding {
+            endpoint: format!("file:///stores/{name}"),
+            bucket: "models".to_owned(),
+            fencing_door: FencingDoor::Qualified,
+        }),
+        modified: Revision(0),
+    })
+}
+
+pub(crate) fn replica(name: &str, place: &str, state: ReplicaState) -> Resource {
+    Resource::Replica(ReplicaRecord {
+        key: ReplicaKey {
+            version: key(name),
+            region: place.parse().unwrap(),
+        },
+        state,
+        source: None,
+        bytes_done: ByteCount(0),
+        attempts: 0,
+        error: String::new(),
+        started_at: None,
+        completed_at: None,
+        modified: Revision(0),
+    })
+}
+
+fn config(dir: &Path, tls: TlsFiles, coordinator: &str) -> AgentConfig {
+    let any = "127.0.0.1:0".parse().unwrap();
+    AgentConfig {
+        node: "a1".parse().unwrap(),
+        region: "west".parse().unwrap(),
+        data_dir: dir.join("a1"),
+        coordinators: vec![coordinator.to_owned()],
+        listen_agent: any,
+        listen_inference: any,
+        listen_metrics: any,
+        advertise_host: None,
+        tls,
+        store: StoreConfig {
+            endpoint: "file:///stores/west".to_owned(),
+            bucket: "models".to_owned(),
+            access_key_file: None,
+            secret_key_file: None,
+        },
+        store_credentials: BTreeMap::new(),
+        limits: LimitsConfig {
+            drain_timeout: Duration::from_secs(5),
+            ..LimitsConfig::default()
+        },
+    }
+}
+
+pub(crate) async fn ready(agent: &Agent) {
+    let mut board = agent.board();
+    let wait = board.wait_for(|b| b.ready.is_ok() && !b.copies.is_empty());
+    if tokio::time::timeout(Duration::from_secs(20), wait).await.is_err() {
+        panic!("never ready: {:?}", agent.board().borrow());
+    }
+}
+
+pub(crate) async fn predict(agent: &Agent) -> (u16, Value) {
+    let url = format!("http://{}/predict", agent.addresses().inference);
+    let body = serde_json::json!({"model": "digits", "input": vec![0.5; 64]});
+    let response = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
