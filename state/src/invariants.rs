@@ -175,6 +175,11 @@ fn a_role_has_a_holder_only_under_an_issued_epoch(s: &ControlState) -> Result<()
         require(issued, || {
             format!("{} at {}, highest {}", r.role, r.epoch, role.highest_epoch)
         })?;
+        // So a promotion, which takes the epoch after the highest, also takes the one after its role's.
+        let newest = r.holder.is_none() || r.epoch == role.highest_epoch;
+        require(newest, || {
+            format!("{} is held at {} below {}", r.role, r.epoch, role.highest_epoch)
+        })?;
         let agent = r
             .holder
             .as_ref()

@@ -46,6 +46,16 @@ fn two_shortenings_wait_for_the_longest() {
 }
 
 #[test]
+fn shortening_again_and_again_remembers_one_ttl() {
+    let mut world = World::standing();
+    for _ in 0..50 {
+        world.lines("SetRoleTiming timing=default\nSetRoleTiming timing=fast");
+    }
+    assert_eq!(world.state.roles[&RoleName::global()].former_ttls.len(), 1);
+    assert_eq!(ttl(&world), Duration::from_secs(15));
+}
+
+#[test]
 fn a_restart_of_the_holder_leaves_the_role_with_the_old_run() {
     let mut world = World::standing();
     world.lines("RegisterNode node=a1 region=eu run=2\nactor eu/a1");
