@@ -9,7 +9,7 @@ use std::{
 };
 
 use openraft::{
-    EntryPayload, RaftLogReader as _, StorageError,
+    EntryPayload, RaftLogReader as _, RaftMetrics, ServerState, StorageError,
     impls::leader_id_std::LeaderId,
     storage::{IOFlushed, RaftLogStorage as _, RaftSnapshotBuilder as _, RaftStateMachine as _},
     testing::log::{StoreBuilder, Suite},
@@ -27,7 +27,8 @@ use super::{
     publish::{Published, Publisher},
     snapshot::SnapshotDir,
     state_machine::{StateMachine, Store},
-    types::{LogEntry, Membership, Peer, SnapshotMeta, TypeConfig, Vote, log_id, raft_id},
+    types::{EntryBytes, LogEntry, Membership, Peer, SnapshotMeta, TypeConfig, Vote, log_id, raft_id},
+    view::{Leadership, next_leadership},
 };
 use crate::door_log::{self, DoorLog};
 
@@ -188,6 +189,53 @@ async fn an_older_snapshot_never_replaces_a_newer_one() {
     let current = machine.get_current_snapshot().await.unwrap().unwrap();
     assert_eq!(current.meta.last_log_id, Some(log_id(1, 1)));
     assert_eq!(current.snapshot.load().unwrap().meta, current.meta);
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_decoded_stops_the_replica_and_says_why() {
+    let dir = TempDir::new().unwrap();
+    let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+    let mut machine = StateMachine(Store::open(identity).unwrap());
+    let garbage = LogEntry {
+        payload: EntryPayload::Normal(EntryBytes(b"\xff\xff".to_vec().into())),
+        ..blank(1, 1)
+    };
+    let entries = futures::stream::iter([Ok((blank(1, 0), None)), Ok((garbage, None))]);
+    let error = machine.apply(entries).await.unwrap_err().to_string();
+    assert!(error.contains("entry r1 cannot be decoded"), "{error}");
+    assert_eq!(machine.0.applied().last, Some(log_id(1, 0)));
+}
+
+#[test]
+fn each_own_leadership_has_its_own_beginning() {
+    let own = raft_id(&node("c0"));
+    let metrics = |term: u64, state: ServerState, applied: Option<(u64, u64)>| RaftMetrics::<TypeConfig> {
+        current_term: term,
+        state,
+        current_leader: (state == ServerState::Leader).then_some(own),
+        last_applied: applied.map(|(term, index)| log_id(term, index)),
+        ..RaftMetrics::new_initial(own)
+    };
+    let follows = next_leadership(
+        &Leadership::default(),
+        &metrics(3, ServerState::Follower, Some((2, 9))),
+    );
+    assert_eq!((follows.is_leader, follows.since), (false, None));
+    let elected = next_leadership(&follows, &metrics(4, ServerState::Leader, Some((2, 9))));
+    assert_eq!(
+        (elected.is_leader, elected.since),
+        (true, None),
+        "no entry of its own term is applied yet"
+    );
+    let leads = next_leadership(&elected, &metrics(4, ServerState::Leader, Some((4, 10))));
+    assert!(leads.since.is_some());
+    let still = next_leadership(&leads, &metrics(4, ServerState::Leader, Some((4, 11))));
+    assert_eq!(still.since, leads.since);
+    // Lost and won again between two looks: another term, another beginning.
+    let again = next_leadership(&still, &metrics(6, ServerState::Leader, Some((6, 12))));
+    assert!(again.since > still.since);
+    let lost = next_leadership(&again, &metrics(7, ServerState::Follower, Some((6, 12))));
+    assert_eq!((lost.is_leader, lost.since, lost.term), (false, None, 7));
 }
 
 #[test]

@@ -185,7 +185,7 @@ impl RaftNode {
 }
 
 /// The leadership that `now` shows, after `before`.
-fn next_leadership(before: &Leadership, now: &Metrics) -> Leadership {
+pub(crate) fn next_leadership(before: &Leadership, now: &Metrics) -> Leadership {
     let is_leader =
         now.running_state.is_ok() && now.state == ServerState::Leader && now.current_leader == Some(now.id);
     let term = now.current_term;
