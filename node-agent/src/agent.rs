@@ -3,41 +3,34 @@
 //! Absent on purpose: work. Invariants: everything that is started here is awaited here; nothing that can be refused at
 //! start is left for later.
 
-use std::{fs, future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
-use artifact_store::cache::LocalCache;
-use axum::Router;
 use client::{Client, ClientConfig};
-use proto::v1::agent_service_server::AgentServiceServer;
-use rustix::fs::{FlockOperation, flock};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 use types::{FencingToken, Holder, NodeIncarnation, RoleName, reason::Refusal, region::Endpoints};
 use uuid::Uuid;
 
 use crate::{
     attach::Attach,
     board::Board,
-    catalog::Catalog,
     config::{AgentConfig, ConfigError},
     control::Control,
     desired::LocalWishes,
+    disk::Disk,
     door::Door,
-    door_log::{self, DoorLog},
-    floors::{Floors, FloorsError},
+    floors::FloorsError,
     follow,
     grpc::{self, AgentApi},
     http::{self, HttpLimits, HttpState, Shared},
     identity,
-    library::Library,
     listen::{self, Addresses, ListenError, Listeners},
     metrics::Metrics,
-    pins::Pins,
     probes,
     reconcile::Limits,
     replicate::Replicator,
     roles::Roles,
+    servers::{serve_grpc, serve_http},
     serving::{BuiltinEngines, LoadModel, Serving},
     session::SessionKeeper,
     steps::Steps,
@@ -373,44 +366,6 @@ impl Agent {
     }
 }
 
-/// Everything of this agent that is on disk.
-struct Disk {
-    lock: fs::File,
-    cache: LocalCache,
-    library: Library,
-    catalog: Catalog,
-    floors: Floors,
-    pins: Pins,
-    door_log: DoorLog,
-}
-
-impl Disk {
-    fn open(config: &AgentConfig) -> Result<Self, AgentError> {
-        let dir = &config.data_dir;
-        let at = |name: &str| {
-            let path = dir.join(name);
-            move |error| AgentError::DataDir { path, error }
-        };
-        fs::create_dir_all(dir).map_err(at(""))?;
-        let lock = fs::File::create(dir.join("lock")).map_err(at("lock"))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(AgentError::Locked { path: dir.clone() }),
-            Err(error) => return Err(at("lock")(error.into())),
-        }
-        let cache = LocalCache::open(&dir.join("cache")).map_err(at("cache"))?;
-        Ok(Self {
-            lock,
-            library: Library::open(&dir.join("models"), cache.clone()).map_err(at("models"))?,
-            cache,
-            catalog: Catalog::open(&dir.join("catalog")).map_err(at("catalog"))?,
-            floors: Floors::open(&dir.join("floors.json"))?,
-            pins: Pins::open(&dir.join("pins.json")).map_err(at("pins.json"))?,
-            door_log: DoorLog::open(&door_log::path_in(dir)).map_err(at(door_log::FILE_NAME))?,
-        })
-    }
-}
-
 fn connect(config: &AgentConfig) -> Result<Client, AgentError> {
     let settings = ClientConfig::new(config.coordinators.clone(), config.tls.clone());
     Client::new(settings).map_err(|refusal| AgentError::Identity(refusal.message))
@@ -444,43 +399,4 @@ fn flatten(ended: Result<Result<(), AgentError>, tokio::task::JoinError>) -> Res
             error: error.to_string(),
         })
     })
-}
-
-async fn serve_http(
-    name: &'static str,
-    listener: TcpListener,
-    routes: Router,
-    close: CancellationToken,
-) -> Result<(), AgentError> {
-    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(close.cancelled_owned());
-    served.await.map_err(|error| AgentError::Server {
-        name,
-        error: error.to_string(),
-    })
-}
-
-async fn serve_grpc(
-    listener: TcpListener,
-    tls: tonic::transport::ServerTlsConfig,
-    api: AgentApi,
-    close: CancellationToken,
-) -> Result<(), AgentError> {
-    let failed = |error: tonic::transport::Error| AgentError::Server {
-        name: "agent gRPC",
-        error: format!("{error:?}"),
-    };
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<AgentServiceServer<AgentApi>>().await;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    tonic::transport::Server::builder()
-        .tls_config(tls)
-        .map_err(failed)?
-        .timeout(Duration::from_secs(40))
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .add_service(health_service)
-        .add_service(AgentServiceServer::new(api))
-        .serve_with_incoming_shutdown(incoming, close.cancelled_owned())
-        .await
-        .map_err(failed)
 }

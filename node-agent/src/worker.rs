@@ -24,6 +24,7 @@ use crate::{
     board::Board,
     catalog::{Catalog, CatalogRow},
     desired::{Copy, Desired, LocalWishes},
+    jobs::{JobError, Success},
     library::Library,
     observed::{Copied, Job, Observed},
     reconcile::{Action, Limits, ready, reconcile},
@@ -38,8 +39,6 @@ use crate::{
 const WAIT_MIN: Duration = Duration::from_millis(200);
 /// Longest wait between two tries of a job.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// Time for the first inference of a version that was just loaded.
-const WARM_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the loop works with.
 pub struct Parts {
@@ -96,16 +95,6 @@ struct Failure {
 struct Ended {
     job: Job,
     result: Result<Success, JobError>,
-}
-
-/// The revision that committed the success, for work that is reported.
-type Success = Option<Revision>;
-
-enum JobError {
-    /// Worth another try.
-    Failed(String),
-    /// A cached file is not what it was: fetch it again.
-    Damaged(String),
 }
 
 impl Worker {
@@ -227,7 +216,7 @@ impl Worker {
 
     fn start(&mut self, job: Job, desired: &Desired) {
         let tries = self.failed.get(&job).map_or(0, |f| f.count);
-        let Some(work) = self.work(&job, desired, tries) else {
+        let Some(work) = self.parts.work(&job, desired, tries) else {
             return;
         };
         self.running.insert(job.clone());
@@ -238,59 +227,6 @@ impl Worker {
                 result = work => Some(Ended { job, result }),
             }
         });
-    }
-
-    /// The future of a job; none if what it needs is gone from the desired state.
-    fn work(&self, job: &Job, desired: &Desired, tries: u32) -> Option<Work> {
-        let replicator = self.parts.replicator.clone();
-        let stores = desired.stores.clone();
-        match job {
-            Job::Verify(key) => {
-                let record = Arc::clone(desired.verify.get(key)?);
-                Some(Box::pin(async move {
-                    replicator
-                        .verify_upload(&record, &stores)
-                        .await
-                        .map(Some)
-                        .map_err(failed)
-                }))
-            }
-            Job::Copy(key) => {
-                let Copy { record, sources } = desired.copy.get(key)?.clone();
-                Some(Box::pin(async move {
-                    replicator
-                        .copy(&record, &sources, tries, &stores)
-                        .await
-                        .map(Some)
-                        .map_err(failed)
-                }))
-            }
-            Job::Fetch(key) => {
-                let Copy { record, sources } = desired.cache.get(key)?.clone();
-                Some(Box::pin(async move {
-                    replicator
-                        .fetch(&record, &sources, &stores)
-                        .await
-                        .map(|()| None)
-                        .map_err(failed)
-                }))
-            }
-            Job::Load(key) => {
-                let record = Arc::clone(&desired.cache.get(key)?.record);
-                let parts = (self.parts.library.clone(), Arc::clone(&self.parts.loader));
-                let serving = self.parts.serving.clone();
-                Some(Box::pin(load(record, parts.0, parts.1, serving)))
-            }
-            Job::Unload(key) => {
-                let (key, limit) = (key.clone(), self.parts.drain_timeout);
-                let serving = self.parts.serving.clone();
-                Some(Box::pin(async move {
-                    serving.stop(&key, limit).await;
-                    tracing::info!(%key, "version unloaded");
-                    Ok(None)
-                }))
-            }
-        }
     }
 
     fn ended(&mut self, ended: Ended) {
@@ -405,12 +341,6 @@ impl Worker {
     }
 }
 
-type Work = std::pin::Pin<Box<dyn Future<Output = Result<Success, JobError>> + Send>>;
-
-fn failed(error: crate::replicate::WorkError) -> JobError {
-    JobError::Failed(error.to_string())
-}
-
 /// What the last run should have served, until a coordinator says what is wanted now.
 fn remembered(rows: &[CatalogRow]) -> Desired {
     let mut desired = Desired::default();
@@ -438,32 +368,4 @@ fn still_wanted(job: &Job, desired: &Desired) -> bool {
         Job::Load(key) => desired.load.contains(key),
         Job::Unload(_) => true,
     }
-}
-
-/// From the cache into memory: directory, engine, self-test.
-async fn load(
-    record: Arc<VersionRecord>,
-    library: Library,
-    loader: Arc<dyn LoadModel>,
-    serving: Serving,
-) -> Result<Success, JobError> {
-    let key = record.key.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let dir = library
-            .assemble(&record)
-            .map_err(|e| JobError::Damaged(e.to_string()))?;
-        loader.load(&dir).map_err(|error| {
-            // A directory that does not load is either wrong from the start or damaged since.
-            match library.scrub(&record) {
-                Ok(true) => JobError::Failed(error.to_string()),
-                Ok(false) => JobError::Damaged(format!("a cached file is damaged: {error}")),
-                Err(disk) => JobError::Failed(format!("{error}; and the cache cannot be read: {disk}")),
-            }
-        })
-    });
-    let engine = read.await.map_err(|e| JobError::Failed(e.to_string()))??;
-    let started = serving.start(key, engine, WARM_LIMIT).await;
-    started
-        .map(|()| None)
-        .map_err(|e| JobError::Failed(e.to_string()))
 }

@@ -508,10 +508,11 @@ async fn health_says_each_check_and_metrics_count_by_outcome() {
     )
     .await;
     for row in [
-        "regent_inference_requests_total{model=\"digits\",outcome=\"ok\"} 1",
-        "regent_inference_requests_total{model=\"digits\",outcome=\"invalid\"} 1",
+        "{model=\"digits\",outcome=\"ok\"} 1",
+        "{model=\"digits\",outcome=\"invalid\"} 1",
     ] {
-        assert!(metrics.contains(row), "{metrics}");
+        let row = format!("{}{row}", types::metrics::INFERENCE_REQUESTS.name);
+        assert!(metrics.contains(&row), "{metrics}");
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -336,7 +335,10 @@ async fn files_come_from_the_cache_then_the_own_store_then_a_peer() {
     let fetch = async || bench.worker.fetch(&record(), &sources, &bindings()).await;
     let pulled = |bench: &Bench, name: &str| {
         let text = bench.worker.metrics.render();
-        let row = format!("regent_replication_bytes_total{{source_region=\"{name}\"}} ");
+        let row = format!(
+            "{}{{source_region=\"{name}\"}} ",
+            types::metrics::REPLICATION_BYTES.name
+        );
         text.lines()
             .find_map(|l| l.strip_prefix(row.as_str()).map(str::to_owned))
             .unwrap_or_default()
@@ -384,5 +386,4 @@ async fn a_region_without_a_store_is_named() {
         error.to_string().contains("region west has no object store"),
         "{error}"
     );
-    assert!(Path::new("/").exists());
 }

@@ -175,7 +175,10 @@ fn every_metric_of_this_crate_is_a_row_of_the_table() {
         assert!(known, "{name}");
     }
     assert!(
-        text.contains("regent_fenced_rejections_total{door=\"agent\"} 1"),
+        text.contains(&format!(
+            "{}{{door=\"agent\"}} 1",
+            types::metrics::FENCED_REJECTIONS.name
+        )),
         "{text}"
     );
     assert!(text.ends_with("# EOF\n"));

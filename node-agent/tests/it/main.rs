@@ -9,5 +9,7 @@
 mod certs;
 mod coordinator;
 mod roles;
+#[cfg(feature = "candle")]
+mod samples;
 mod serving;
 mod world;

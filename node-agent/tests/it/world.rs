@@ -121,32 +121,53 @@ impl World {
     }
 
     pub(crate) async fn agent(&self) -> Agent {
+        self.agent_with(Arc::new(FakeLoader)).await
+    }
+
+    pub(crate) async fn agent_with(&self, loader: Arc<dyn LoadModel>) -> Agent {
         let builder = Agent::builder(self.config.clone())
-            .loader(Arc::new(FakeLoader))
+            .loader(loader)
             .open_stores_by(Arc::clone(&self.stores) as Arc<dyn OpenStore>);
         builder.start().await.unwrap()
     }
 
     /// Uploads `bytes` as the only file of a version to a region's store, and commits the records that follow.
-    pub(crate) async fn put(&self, name: &str, place: &str, state: VersionState, bytes: &'static [u8]) {
-        let digest = Digest::of(bytes);
-        self.stores
-            .of(place)
-            .put(&keys::artifact(&digest), bytes.into())
-            .await
-            .unwrap();
+    pub(crate) async fn put(&self, name: &str, place: &str, state: VersionState, bytes: &[u8]) {
+        self.put_files(name, place, state, &[("config.json".to_owned(), bytes.to_vec())])
+            .await;
+    }
+
+    /// The same with several files.
+    pub(crate) async fn put_files(
+        &self,
+        name: &str,
+        place: &str,
+        state: VersionState,
+        files: &[(String, Vec<u8>)],
+    ) {
+        let mut artifacts = Vec::new();
+        for (path, bytes) in files {
+            let digest = Digest::of(bytes);
+            let key = keys::artifact(&digest);
+            self.stores
+                .of(place)
+                .put(&key, bytes.clone().into())
+                .await
+                .unwrap();
+            artifacts.push(Artifact {
+                path: ArtifactPath::new(path.as_str()).unwrap(),
+                size: ByteCount(bytes.len() as u64),
+                digest,
+                media_type: String::new(),
+            });
+        }
         let version = VersionRecord {
             key: key(name),
             state,
             state_reason: String::new(),
             source_region: place.parse().unwrap(),
-            artifacts: vec![Artifact {
-                path: ArtifactPath::new("config.json").unwrap(),
-                size: ByteCount(bytes.len() as u64),
-                digest,
-                media_type: String::new(),
-            }],
-            framework: "digits-cnn".to_owned(),
+            artifacts,
+            framework: "candle".to_owned(),
             metadata: BTreeMap::new(),
             created_at: UnixMillis(0),
             created_by: "spiffe://regent.local/user/admin".parse().unwrap(),

@@ -1,0 +1,119 @@
+//! The futures behind jobs: what each kind of work calls, and how it can end.
+//!
+//! Absent on purpose: when they run, and when again ([`crate::worker`]).
+
+use std::{sync::Arc, time::Duration};
+
+use types::{Revision, model::VersionRecord};
+
+use crate::{
+    desired::{Copy, Desired},
+    library::Library,
+    observed::Job,
+    serving::{LoadModel, Serving},
+    worker::Parts,
+};
+
+/// Time for the first inference of a version that was just loaded.
+const WARM_LIMIT: Duration = Duration::from_secs(30);
+
+/// The revision that committed the success, for work that is reported.
+pub(crate) type Success = Option<Revision>;
+
+/// Why a job did not succeed.
+pub(crate) enum JobError {
+    /// Worth another try.
+    Failed(String),
+    /// A cached file is not what it was: fetch it again.
+    Damaged(String),
+}
+
+/// A job on its way.
+pub(crate) type Work = std::pin::Pin<Box<dyn Future<Output = Result<Success, JobError>> + Send>>;
+
+fn failed(error: crate::replicate::WorkError) -> JobError {
+    JobError::Failed(error.to_string())
+}
+
+impl Parts {
+    /// The future of a job; none if what it needs is gone from the desired state.
+    pub(crate) fn work(&self, job: &Job, desired: &Desired, tries: u32) -> Option<Work> {
+        let replicator = self.replicator.clone();
+        let stores = desired.stores.clone();
+        match job {
+            Job::Verify(key) => {
+                let record = Arc::clone(desired.verify.get(key)?);
+                Some(Box::pin(async move {
+                    replicator
+                        .verify_upload(&record, &stores)
+                        .await
+                        .map(Some)
+                        .map_err(failed)
+                }))
+            }
+            Job::Copy(key) => {
+                let Copy { record, sources } = desired.copy.get(key)?.clone();
+                Some(Box::pin(async move {
+                    replicator
+                        .copy(&record, &sources, tries, &stores)
+                        .await
+                        .map(Some)
+                        .map_err(failed)
+                }))
+            }
+            Job::Fetch(key) => {
+                let Copy { record, sources } = desired.cache.get(key)?.clone();
+                Some(Box::pin(async move {
+                    replicator
+                        .fetch(&record, &sources, &stores)
+                        .await
+                        .map(|()| None)
+                        .map_err(failed)
+                }))
+            }
+            Job::Load(key) => {
+                let record = Arc::clone(&desired.cache.get(key)?.record);
+                let parts = (self.library.clone(), Arc::clone(&self.loader));
+                let serving = self.serving.clone();
+                Some(Box::pin(load(record, parts.0, parts.1, serving)))
+            }
+            Job::Unload(key) => {
+                let (key, limit) = (key.clone(), self.drain_timeout);
+                let serving = self.serving.clone();
+                Some(Box::pin(async move {
+                    serving.stop(&key, limit).await;
+                    tracing::info!(%key, "version unloaded");
+                    Ok(None)
+                }))
+            }
+        }
+    }
+}
+
+/// From the cache into memory: directory, engine, self-test.
+async fn load(
+    record: Arc<VersionRecord>,
+    library: Library,
+    loader: Arc<dyn LoadModel>,
+    serving: Serving,
+) -> Result<Success, JobError> {
+    let key = record.key.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let dir = library
+            .assemble(&record)
+            .map_err(|e| JobError::Damaged(e.to_string()))?;
+        loader.load(&dir).map_err(|error| {
+            // A directory that does not load is either wrong from the start or damaged since.
+            match library.scrub(&record) {
+                Ok(true) => JobError::Failed(error.to_string()),
+                Ok(false) => JobError::Damaged(format!("a cached file is damaged: {error}")),
+                Err(disk) => JobError::Failed(format!("{error}; and the cache cannot be read: {disk}")),
+            }
+        })
+    });
+    let engine = read.await.map_err(|e| JobError::Failed(e.to_string()))??;
+    let started = serving.start(key, engine, WARM_LIMIT).await;
+    started
+        .map(|()| None)
+        .map_err(|e| JobError::Failed(e.to_string()))
+}
