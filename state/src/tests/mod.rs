@@ -1,6 +1,7 @@
 //! Scripts, tables and properties of the rules; bytes of every shape.
 
 mod bytes;
+mod damage;
 mod language;
 mod properties;
 mod refusals;
