@@ -26,8 +26,9 @@ use types::{
 
 use crate::{desired::RoleWish, metrics::Metrics, stores::Stores};
 
-/// One try to claim one pointer: two round trips to a living store.
-const CLAIM_LIMIT: Duration = Duration::from_secs(1);
+/// One try to claim one pointer: two round trips to a living store, and again two for each write of the old holder that
+/// was faster. A store that answers must not pass for one that cannot be reached, so this leaves time for many.
+const CLAIM_LIMIT: Duration = Duration::from_millis(2500);
 /// Wait between two tries: a store that returns is claimed well within a second (L15).
 const CLAIM_RETRY: Duration = Duration::from_millis(200);
 /// Spaces the renewals until the first is answered, and a new guard after a lapse.

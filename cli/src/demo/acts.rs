@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use types::{ClusterId, Epoch, Holder, RegionId};
 
 use super::{
-    doors::{Outcome, pointer_door},
+    doors::{Outcome, agent_door, pointer_door},
     record::{ActSeen, FaultWindow, Micros, PointerRead, Standing},
     s3::{Bucket, NoAnswer},
     stage::Stage,
@@ -165,7 +165,30 @@ pub(super) async fn come_back(stage: &mut Stage) -> Result<(), Failure> {
     act.ready = Some(ready);
     let old = act.before.holder.clone();
     stage.run.act1 = Some(act);
-    attempt_since(stage, &old, ready).await
+    refused_at_home(stage, &old).await
+}
+
+/// Waits until the old holder's writer was refused often enough by its own region's doors. Now, because this region
+/// may be the next to hold the role: its writer then gets a new token, and nobody is left to be refused there.
+async fn refused_at_home(stage: &mut Stage, old: &Holder) -> Result<(), Failure> {
+    let doors = [agent_door(&old.region), pointer_door(&old.region)];
+    let cast = stage.cast()?;
+    until(
+        "refusals at the revived region's doors",
+        RETURN_LIMIT,
+        LOG_LOOK,
+        async || {
+            cast.refresh()?;
+            let enough = |door: &String| {
+                let refused = cast
+                    .attempts()
+                    .filter(|a| &a.door == door && &a.holder == old && a.outcome == Outcome::Refused);
+                refused.count() >= steps::REFUSALS_WANTED
+            };
+            Ok(doors.iter().all(enough).then_some(()))
+        },
+    )
+    .await
 }
 
 /// Reads one pointer as any reader should: what stands below the committed epoch is not used (I5).

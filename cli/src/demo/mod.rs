@@ -52,6 +52,9 @@ pub(crate) struct DemoArgs {
     /// Write what was seen here, whether the demo holds or not.
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) record: Option<PathBuf>,
+    /// Leave the directory, also when every step held.
+    #[arg(long, hide = true)]
+    pub(crate) keep: bool,
 }
 
 /// Runs the story, or judges an old one.
@@ -80,8 +83,8 @@ async fn perform(args: DemoArgs, format: OutputFormat) -> Result<(), Failure> {
     let regions = usize::from(args.regions);
     let played = Box::pin(story::play(temporary.path(), regions, args.model, narrator)).await;
     let (run, mut report, narrator) = played?;
+    temporary.disable_cleanup(args.keep || !report.ok);
     if !report.ok {
-        temporary.disable_cleanup(true);
         report.directory = Some(temporary.path().display().to_string());
         write_run(&temporary.path().join("run.json"), &run)?;
     }

@@ -26,7 +26,7 @@ const FORM_LIMIT: Duration = Duration::from_secs(60);
 /// How long anything else may take before the step is given up.
 const STEP_LIMIT: Duration = Duration::from_secs(30);
 /// Refusals per door that the writers wait for; a few more than are needed.
-const REFUSALS_WANTED: usize = 25;
+pub(super) const REFUSALS_WANTED: usize = 25;
 /// The name that the user's own model gets.
 const OWN_MODEL: &str = "own.model";
 

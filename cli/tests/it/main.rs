@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod cluster;
+mod demo;
 mod dev;
 mod harness;
 mod orphans;

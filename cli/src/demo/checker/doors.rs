@@ -69,17 +69,23 @@ fn whole(run: &RecordedRun) -> Result<(), String> {
     }
 }
 
-/// Only a store that was down at a promotion may have taken an older epoch after it.
+/// Only a store that was down at a promotion may have taken an older epoch after it, and only until it was claimed.
 fn only_the_revived_store(run: &RecordedRun) -> Result<(), String> {
-    let revived = run
-        .act1
-        .as_ref()
-        .map(|act| pointer_door(&act.before.holder.region));
+    let act = seen("the kill", run.act1.as_ref())?;
+    let revived = pointer_door(&act.before.holder.region);
     for region in &run.regions {
         let name = pointer_door(region);
-        let early = tally::door(run, &name).report.accepted_before_claim;
-        must(early == 0 || Some(&name) == revived.as_ref(), || {
-            format!("{name} accepted {early} writes of an older epoch after a promotion")
+        let log = run.doors.iter().find(|d| d.name == name);
+        let claimed = log
+            .filter(|_| name == revived)
+            .and_then(|log| claim::position(log, act));
+        let excused = |position: &usize| claimed.is_some_and(|claimed| *position < claimed);
+        let early = tally::door(run, &name).early;
+        let early = early.iter().filter(|position| !excused(position)).count();
+        must(early == 0, || {
+            format!(
+                "{name} accepted {early} writes of an older epoch after a promotion, before it was claimed"
+            )
         })?;
     }
     Ok(())

@@ -17,6 +17,8 @@ pub(super) struct Tally {
     pub(super) report: DoorReport,
     /// Stale refusals that do not name the epoch shown and a higher one.
     pub(super) nameless: u64,
+    /// Positions in the record of what was accepted before the claim.
+    pub(super) early: Vec<usize>,
 }
 
 /// Every door that there must be; one without a record has tried nothing.
@@ -36,6 +38,7 @@ pub(super) fn door(run: &RecordedRun, name: &str) -> Tally {
             accepted_before_claim: 0,
         },
         nameless: 0,
+        early: Vec::new(),
     };
     if let Some(log) = run.doors.iter().find(|d| d.name == name) {
         count(log, &promotions(run), &mut tally);
@@ -45,7 +48,7 @@ pub(super) fn door(run: &RecordedRun, name: &str) -> Tally {
 
 fn count(log: &DoorLog, promotions: &[(Micros, Epoch)], tally: &mut Tally) {
     let mut held = Epoch::ZERO;
-    for record in &log.records {
+    for (position, record) in log.records.iter().enumerate() {
         held = held.max(record.current.unwrap_or(Epoch::ZERO));
         let Some(shown) = record.shown else { continue };
         if shown < held {
@@ -54,7 +57,10 @@ fn count(log: &DoorLog, promotions: &[(Micros, Epoch)], tally: &mut Tally) {
             let superseded = promotions
                 .iter()
                 .any(|(at, epoch)| record.at > *at && shown < *epoch);
-            tally.report.accepted_before_claim += u64::from(superseded);
+            if superseded {
+                tally.report.accepted_before_claim += 1;
+                tally.early.push(position);
+            }
         }
         if record.accepted {
             held = held.max(shown);

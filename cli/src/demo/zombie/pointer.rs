@@ -20,7 +20,7 @@ use crate::{
     demo::{
         doors::{Attempt, Outcome, pointer_door},
         record::Micros,
-        s3::{Bucket, Keys},
+        s3::{Bucket, Keys, NoAnswer, PutAnswer},
     },
     error::Failure,
 };
@@ -130,67 +130,46 @@ impl PointerDoor {
         }
     }
 
+    /// Writes, then reads again, as L14 has it: what came of a write in doubt, and who rules by now.
     async fn put(&mut self, own: Standing, token: &FencingToken) -> Attempt {
         let nonce = Uuid::now_v7().to_string();
         let body = next_body(&own.body, token, &nonce);
         let begun = Begun::now(&self.door, &nonce, token);
-        let answer = self
-            .store
-            .bucket
-            .put(&self.store.key, &own.etag, body.to_bytes())
-            .await;
-        match answer {
-            Ok(answer) if (200..300).contains(&answer.status) => {
-                let etag = answer.etag.unwrap_or_default();
-                self.own = Some(Standing { etag, body });
-                begun.ended(Told::new(Outcome::Accepted, ""))
+        let (bucket, key) = (&self.store.bucket, &self.store.key);
+        let answer = bucket.put(key, &own.etag, body.to_bytes()).await;
+        let mut attempt = begun.ended(told(&answer));
+        self.own = Some(match answer {
+            Ok(PutAnswer { etag: Some(etag), .. }) if attempt.outcome == Outcome::Accepted => {
+                Standing { etag, body }
             }
-            Ok(answer) => {
-                self.own = Some(own);
-                // The attempt ended with the answer; what is read now only says which epoch stood behind it.
-                let mut attempt = begun.ended(Told::new(outcome_of(answer.status), answer.status));
-                self.learn(&mut attempt, token, answer.status).await;
-                attempt
-            }
-            Err(error) => {
-                self.own = Some(own);
-                let outcome = if error.never_sent {
-                    Outcome::NoEffect
-                } else {
-                    Outcome::Unknown
-                };
-                let attempt = begun.ended(Told::new(outcome, error.why));
-                // It may stand there by now, under the own token.
-                if outcome == Outcome::Unknown
-                    && let Some(found) = self.store.read().await
-                {
-                    self.adopt(found, token);
-                }
-                attempt
-            }
-        }
-    }
-
-    /// Reads again: a failed If-Match under a newer epoch is a refusal by it.
-    async fn learn(&mut self, attempt: &mut Attempt, token: &FencingToken, status: u16) {
-        let Some(found) = self.store.read().await else {
-            return;
-        };
-        if status == 412 && found.body.epoch > token.epoch {
-            attempt.outcome = Outcome::Refused;
-            attempt.named = Some(found.body.epoch);
-        } else {
+            Ok(_) | Err(_) => own,
+        });
+        if let Some(found) = self.store.read().await {
+            learn(&mut attempt, &found);
             self.adopt(found, token);
         }
+        attempt
     }
 }
 
-/// Before the pointer was read again. 409 and 404 are surely no write; a 5xx says nothing.
-fn outcome_of(status: u16) -> Outcome {
-    if (400..500).contains(&status) {
-        Outcome::NoEffect
-    } else {
-        Outcome::Unknown
+/// What the answer alone says. 409, 412 and 404 are surely no write; a 5xx, or none, says nothing.
+fn told(answer: &Result<PutAnswer, NoAnswer>) -> Told {
+    match answer {
+        Ok(answer) => match answer.status {
+            200..300 => Told::new(Outcome::Accepted, ""),
+            400..500 => Told::new(Outcome::NoEffect, answer.status),
+            other => Told::new(Outcome::Unknown, other),
+        },
+        Err(error) if error.never_sent => Told::new(Outcome::NoEffect, &error.why),
+        Err(error) => Told::new(Outcome::Unknown, &error.why),
+    }
+}
+
+/// A failed If-Match behind which a newer epoch stands was a refusal by that epoch.
+fn learn(attempt: &mut Attempt, found: &Standing) {
+    if attempt.reason == "412" && found.body.epoch > attempt.shown {
+        attempt.outcome = Outcome::Refused;
+        attempt.named = Some(found.body.epoch);
     }
 }
 
