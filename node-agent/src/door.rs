@@ -1,21 +1,23 @@
 //! The agent's door (L13): what it says to the fencing token of a privileged call, and what it writes down.
 //!
 //! Absent on purpose: the rule itself (`policy::fence`) and what the call then does.
-//! Invariants: a floor rises only from committed state or after `CheckFence` said that the token is current; an effect
-//! happens under the same lock as the last look at the floor, so none slips in after a higher epoch was accepted; every
+//! Invariants: a floor rises only from committed state or after `CheckFence` said that the token is current; no token
+//! passes unless a quorum called it current within [`CONFIRMED_FOR`], so that an agent that was paused or cut off does
+//! not trust what it knew before; an effect happens under the same lock as the last look at the floor, so none slips in after a higher epoch was accepted; every
 //! decision is in the log before its answer leaves.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
-use client::calls::FenceStanding;
+use client::{calls::FenceStanding, guard::BootInstant};
 use policy::fence::{Floor, Refused, Verdict, check};
 use tokio::sync::Mutex;
-use types::{ClusterId, FencingToken, Principal, Reason, reason::Refusal, role::RoleRecord};
+use types::{ClusterId, Epoch, FencingToken, Principal, Reason, RoleName, reason::Refusal, role::RoleRecord};
 
 use crate::{
     door_log::{DoorLog, DoorRecord, DoorVerdict},
@@ -26,7 +28,11 @@ use crate::{
 /// Time for a confirmation: a caller must hear the refusal before it gives up on this door.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
 
-/// Who confirms a token that is above the floor.
+/// How long a confirmation counts, by CLOCK_BOOTTIME from when it was asked for. Well below any lease: a holder that
+/// woke from a pause is asked about again before it may do anything.
+pub const CONFIRMED_FOR: Duration = Duration::from_millis(500);
+
+/// Who confirms a token.
 #[async_trait]
 pub trait FenceOracle: Send + Sync {
     /// Whether the token is current, by a linearizable read.
@@ -53,6 +59,8 @@ struct Inner {
     log: DoorLog,
     /// Whether committed state was read since this process began; until then every privileged call is refused.
     synced: bool,
+    /// The epoch of each role that was last confirmed, and when that was asked for.
+    confirmed: BTreeMap<RoleName, (Epoch, BootInstant)>,
 }
 
 /// One privileged call that passed the door's first look; to be ended by [`Door::commit`] or [`Door::fail`].
@@ -70,6 +78,7 @@ impl Door {
             floors,
             log,
             synced: false,
+            confirmed: BTreeMap::new(),
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -106,7 +115,8 @@ impl Door {
         self.inner.lock().await.floors.all().cloned().collect()
     }
 
-    /// Looks at a token: below the floor or equal to it from another holder is refused, above it is asked about.
+    /// Looks at a token: below the floor or equal to it from another holder is refused; above it, or equal to it and
+    /// not confirmed just now, is asked about.
     ///
     /// # Errors
     /// The refusal, which is in the log already.
@@ -116,9 +126,14 @@ impl Door {
         caller: &Principal,
         token: FencingToken,
     ) -> Result<Entry, Refusal> {
-        let (floor_before, verdict) = {
+        let (floor_before, verdict, confirmed) = {
             let inner = self.inner.lock().await;
-            (inner.floors.get(&token.role).cloned(), inner.verdict(&token))
+            let floor = inner.floors.get(&token.role).cloned();
+            (
+                floor,
+                inner.verdict(&token),
+                inner.is_confirmed(&token, BootInstant::now()),
+            )
         };
         let entry = Entry {
             method,
@@ -130,9 +145,9 @@ impl Door {
         }
         let admitted = match verdict {
             Err(refusal) => Err(refusal),
-            Ok(Verdict::Accept) => Ok(()),
+            Ok(Verdict::Accept) if confirmed => Ok(()),
             Ok(Verdict::Refuse(refused)) => Err(refused.to_refusal()),
-            Ok(Verdict::Raise) => self.confirm(&entry).await,
+            Ok(Verdict::Accept | Verdict::Raise) => self.confirm(&entry).await,
         };
         match admitted {
             Ok(()) => Ok(entry),
@@ -148,7 +163,17 @@ impl Door {
         &self,
         entry: Entry,
         effect: impl FnOnce() -> Result<T, Refusal>,
-    ) -> Result<(T, types::Epoch), Refusal> {
+    ) -> Result<(T, Epoch), Refusal> {
+        // Whatever lay between, a load or a pause: what was confirmed at the entrance may be over by now.
+        if !self
+            .inner
+            .lock()
+            .await
+            .is_confirmed(&entry.token, BootInstant::now())
+            && let Err(refusal) = self.confirm(&entry).await
+        {
+            return Err(self.fail(entry, refusal).await);
+        }
         let mut inner = self.inner.lock().await;
         let done = match inner.verdict(&entry.token) {
             Ok(Verdict::Accept) => effect(),
@@ -174,6 +199,7 @@ impl Door {
     /// Asks the coordinators, and raises the floor to what they say, whatever becomes of the token.
     async fn confirm(&self, entry: &Entry) -> Result<(), Refusal> {
         let token = &entry.token;
+        let asked = BootInstant::now();
         let standing = match self.oracle.check_fence(token).await {
             Ok(standing) => standing,
             Err(error) => {
@@ -193,7 +219,10 @@ impl Door {
         inner.floors.raise([committed.clone()]).map_err(disk_failed)?;
         self.metrics.floor(&committed.role, committed.epoch);
         match check(Some(&committed), token, token.cluster_id) {
-            Verdict::Accept if standing.current => Ok(()),
+            Verdict::Accept if standing.current => {
+                inner.confirmed.insert(token.role.clone(), (token.epoch, asked));
+                Ok(())
+            }
             Verdict::Refuse(refused) => Err(refused.to_refusal()),
             Verdict::Accept | Verdict::Raise => Err(unconfirmed(entry, "it is not committed").to_refusal()),
         }
@@ -224,6 +253,11 @@ impl Door {
 }
 
 impl Inner {
+    fn is_confirmed(&self, token: &FencingToken, now: BootInstant) -> bool {
+        let confirmed = self.confirmed.get(&token.role);
+        confirmed.is_some_and(|(epoch, asked)| *epoch == token.epoch && now.since(*asked) < CONFIRMED_FOR)
+    }
+
     /// The first answer, from what is on disk; an error before committed state was read (L13).
     fn verdict(&self, token: &FencingToken) -> Result<Verdict, Refusal> {
         let Some(bound) = self.floors.cluster_id().filter(|_| self.synced) else {
@@ -256,10 +290,7 @@ fn unconfirmed(entry: &Entry, why: &str) -> Refused {
     Refused::Unconfirmed {
         role: entry.token.role.clone(),
         shown: entry.token.epoch,
-        current: entry
-            .floor_before
-            .as_ref()
-            .map_or(types::Epoch::ZERO, |f| f.epoch),
+        current: entry.floor_before.as_ref().map_or(Epoch::ZERO, |f| f.epoch),
         holder: entry.floor_before.as_ref().and_then(|f| f.holder.clone()),
     }
 }

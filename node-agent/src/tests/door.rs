@@ -151,7 +151,25 @@ async fn a_higher_epoch_that_nobody_confirms_is_refused_and_not_stored() {
     // Also over a restart.
     let again = Floors::open(&bench.dir.path().join("floors.json")).unwrap();
     assert_eq!(again.get(&RoleName::global()).map(|f| f.epoch), Some(epoch(5)));
+    bench.coordinators.commit(5, Some(west()));
     assert_eq!(bench.call(token(5, &west())).await, "ok");
+}
+
+#[tokio::test]
+async fn an_agent_that_slept_asks_before_it_trusts_the_epoch_that_it_knew() {
+    let bench = bench();
+    bench.learn(5, Some(west())).await;
+    // Meanwhile the role moved on, and this agent has not heard of it.
+    bench.coordinators.commit(7, Some(east()));
+    assert_eq!(bench.call(token(5, &west())).await, "STALE_EPOCH");
+    assert_eq!(bench.floor().await, Some((epoch(7), Some(east()))));
+}
+
+#[tokio::test]
+async fn without_a_quorum_even_the_known_holder_is_refused() {
+    let bench = bench();
+    bench.learn(5, Some(west())).await;
+    assert_eq!(bench.call(token(5, &west())).await, "EPOCH_UNCONFIRMED");
 }
 
 #[tokio::test]
@@ -177,6 +195,7 @@ async fn what_a_confirmation_says_is_learnt_also_when_the_token_is_refused() {
 async fn before_committed_state_was_read_every_call_is_refused_also_after_a_restart() {
     let bench = bench();
     assert_eq!(bench.call(token(5, &west())).await, "NO_QUORUM");
+    bench.coordinators.commit(5, Some(west()));
     bench.learn(5, Some(west())).await;
     assert_eq!(bench.call(token(5, &west())).await, "ok");
     let Bench {
@@ -220,6 +239,7 @@ async fn a_token_is_good_for_its_holders_certificate_only() {
 #[tokio::test]
 async fn a_floor_that_rises_during_the_work_refuses_the_effect() {
     let bench = bench();
+    bench.coordinators.commit(5, Some(west()));
     bench.learn(5, Some(west())).await;
     let entry = bench
         .door
@@ -242,6 +262,7 @@ async fn a_floor_that_rises_during_the_work_refuses_the_effect() {
 #[tokio::test]
 async fn every_call_is_one_line_of_the_log_with_its_verdict_and_numbers_go_on_after_a_restart() {
     let bench = bench();
+    bench.coordinators.commit(5, Some(west()));
     bench.learn(5, Some(west())).await;
     bench.call(token(5, &west())).await;
     bench.call(token(4, &east())).await;
