@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use policy::fence;
 use state::{Command, ControlState};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -24,7 +23,7 @@ use types::{
     Epoch, FencingToken, Principal, Reason, RequestId, Revision, RoleName, reason::Refusal, role::RoleRecord,
 };
 
-pub use table::{ChangeOutcome, Grant, LeaseTable, RoleView};
+pub use table::{ChangeMark, ChangeOutcome, Grant, LeaseTable, RoleView};
 
 use crate::raft::{ProposeError, Proposed, RaftNode};
 
@@ -125,53 +124,53 @@ impl Leases {
         request_id: RequestId,
         deadline: Instant,
     ) -> Option<Result<Proposed, ProposeError>> {
-        if !self.begin(&change) {
-            return None;
-        }
+        let mark = self.begin(&change)?;
         let result = self
             .raft
             .propose(actor, request_id, change.command, deadline)
             .await;
         let outcome = match &result {
             Err(ProposeError::OutcomeUnknown { .. }) => ChangeOutcome::Unknown,
-            Ok(_)
-            | Err(
+            Ok(_) => ChangeOutcome::Applied,
+            Err(
                 ProposeError::NotLeader { .. }
                 | ProposeError::NoQuorum { .. }
                 | ProposeError::Overloaded { .. }
                 | ProposeError::TooLarge { .. }
                 | ProposeError::NotServing { .. },
-            ) => ChangeOutcome::Known,
+            ) => ChangeOutcome::NotProposed,
         };
-        self.table().end_change(&change.role, outcome);
+        self.table().end_change(mark, outcome);
         Some(result)
     }
 
     /// Marks the change, and then looks whether the role is free: no renewal can come between.
-    fn begin(&self, change: &RoleChange) -> bool {
+    fn begin(&self, change: &RoleChange) -> Option<ChangeMark> {
         let mut table = self.table();
-        table.begin_change(&change.role, change.epoch);
-        if !change.needs_free {
-            return true;
+        let mark = table.begin_change(&change.role, change.epoch);
+        let now = Instant::now();
+        let free_at = || {
+            let free_at = |state: &ControlState| table.free_at(&view(state, state.role(&change.role)?)?);
+            self.raft.read(free_at)
+        };
+        if !change.needs_free || free_at().is_some_and(|at| now >= at) {
+            return Some(mark);
         }
-        let free_at = self
-            .raft
-            .read(|state| table.free_at(&view(state, state.role(&change.role)?)?));
-        let free = free_at.is_some_and(|at| Instant::now() >= at);
-        if !free {
-            table.end_change(&change.role, ChangeOutcome::Known);
-        }
-        free
+        table.end_change(mark, ChangeOutcome::NotProposed);
+        None
     }
 
-    /// Refuses renewals of an epoch until [`Self::resume`] or another leadership (L11).
+    /// Refuses renewals of an epoch until [`Self::settle`] or another leadership (L11).
     pub fn hold(&self, role: &RoleName, epoch: Epoch) {
         self.table().hold(role, epoch);
     }
 
-    /// Ends [`Self::hold`].
-    pub fn resume(&self, role: &RoleName) {
-        self.table().resume(role);
+    /// Lets a role's holder renew again, unless a plan moves the role.
+    pub fn settle(&self, role: &RoleName) {
+        let mut table = self.table();
+        if self.raft.read(|state| state.running_plan(role).is_none()) {
+            table.settle(role);
+        }
     }
 
     /// Grows whenever a holder released its lease.
@@ -179,29 +178,24 @@ impl Leases {
         self.released.subscribe()
     }
 
-    /// The holder has stopped acting under its epoch, for ever. The caller has checked that the token is the sender's;
-    /// here it must be the role's committed one, or older: of a later one nobody could have stopped.
+    /// The holder has stopped acting under its epoch, for ever. The caller has checked that the token is the sender's.
     pub async fn release(&self, token: FencingToken, deadline: Instant) -> Result<Revision, Refusal> {
         let confirmed = self.raft.confirm_leadership(deadline).await;
         let revision = confirmed.map_err(|e| e.to_refusal())?;
-        let mut table = self.table();
-        self.raft.read(|state| {
-            let role = state.role(&token.role);
-            let unknown = || Refusal::new(Reason::RoleNotFound, format!("no role {}", token.role));
-            let role = role.ok_or_else(unknown)?;
-            let cluster_id = state.cluster().map(|c| c.cluster_id).ok_or_else(unknown)?;
-            match fence::at_registry(role, cluster_id, &token) {
-                Ok(()) => {
-                    table.release(&token, Instant::now());
-                    Ok(())
-                }
-                // It is over already: whoever followed had to wait for it, so there is nothing left to release.
-                Err(refused) if refused.reason() == Reason::StaleEpoch => Ok(()),
-                Err(refused) => Err(refused.to_refusal()),
-            }
-        })?;
-        drop(table);
-        self.released.send_modify(|n| *n += 1);
+        let released = {
+            let mut table = self.table();
+            self.raft.read(|state| {
+                let view = state.role(&token.role).and_then(|role| view(state, role));
+                let view = view.ok_or_else(|| unknown(&token.role))?;
+                table.release(&view, &token, Instant::now())
+            })
+        };
+        match released {
+            Ok(()) => self.released.send_modify(|n| *n += 1),
+            // It is over already, and whoever follows waits as if nothing had been said: there is nothing to release.
+            Err(refusal) if refusal.reason == Reason::StaleEpoch => {}
+            Err(refusal) => return Err(refusal),
+        }
         Ok(revision)
     }
 
@@ -233,16 +227,16 @@ impl Leases {
         let mut table = self.table();
         let (revision, decided) = self.raft.read_at(|state| {
             let token = &renewal.token;
-            let unknown = || {
-                Refusal::new(Reason::RoleNotFound, format!("no role {}", token.role))
-                    .with("role", &token.role)
-            };
-            let role = state.role(&token.role).ok_or_else(unknown)?;
-            let view = view(state, role).ok_or_else(unknown)?;
+            let view = state.role(&token.role).and_then(|role| view(state, role));
+            let view = view.ok_or_else(|| unknown(&token.role))?;
             table.renew(&view, token, renewal.received, Instant::now())
         });
         decided.map(|grant| (revision, grant))
     }
+}
+
+fn unknown(role: &RoleName) -> Refusal {
+    Refusal::new(Reason::RoleNotFound, format!("no role {role}")).with("role", role)
 }
 
 /// What the lease table needs to know of a role.

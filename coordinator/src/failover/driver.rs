@@ -55,7 +55,7 @@ async fn look(term: &Term, whys: &mut Whys) -> Duration {
         let Some(view) = view(term, &role) else { continue };
         tick = tick.min(view.role.timing.heartbeat_interval / 3);
         if view.plan.is_none() {
-            term.api.leases.resume(&role);
+            term.api.leases.settle(&role);
         }
         let decision = decide(&view, SystemClock.now());
         act(term, &view, decision, whys).await;

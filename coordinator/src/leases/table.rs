@@ -49,10 +49,21 @@ pub struct Grant {
 /// How a proposed change of a role ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeOutcome {
-    /// It was applied, refused by rule, or surely never proposed: the applied state tells.
-    Known,
-    /// It may be applied later; renewals of the epoch stay refused until a later change has a known outcome.
+    /// Applied here, or refused by rule here. The log has one order, so whatever was proposed before it is over too.
+    Applied,
+    /// Surely not proposed. Says nothing of a change before it whose outcome is unknown.
+    NotProposed,
+    /// May be applied later: counts as changed.
     Unknown,
+}
+
+/// A change that is under way: what [`LeaseTable::begin_change`] marked, for [`LeaseTable::end_change`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeMark {
+    role: RoleName,
+    since: Option<Instant>,
+    /// The mark that stood there before: of a change whose outcome is not known.
+    before: Option<Epoch>,
 }
 
 /// What was granted last under a role, by this leadership.
@@ -89,28 +100,42 @@ impl LeaseTable {
         }
     }
 
-    /// A change of (role, epoch) is about to be proposed: renewals of that epoch are refused from here (L6).
-    pub fn begin_change(&mut self, role: &RoleName, epoch: Epoch) {
-        self.roles.entry(role.clone()).or_default().changing = Some(epoch);
-    }
-
-    /// The change ended. An unknown outcome counts as changed.
-    pub fn end_change(&mut self, role: &RoleName, outcome: ChangeOutcome) {
-        if let (Some(leases), ChangeOutcome::Known) = (self.roles.get_mut(role), outcome) {
-            leases.changing = None;
+    /// A change of (role, epoch) is about to be proposed: renewals of that epoch are refused from here (L6). A mark
+    /// that nobody ends stays, which is right for a caller that stopped waiting.
+    pub fn begin_change(&mut self, role: &RoleName, epoch: Epoch) -> ChangeMark {
+        let leases = self.roles.entry(role.clone()).or_default();
+        ChangeMark {
+            role: role.clone(),
+            since: self.since,
+            before: leases.changing.replace(epoch),
         }
     }
 
-    /// The holder of this epoch is asked to stop: it gets no renewal until [`Self::resume`].
-    pub fn hold(&mut self, role: &RoleName, epoch: Epoch) {
-        self.roles.entry(role.clone()).or_default().held = Some(epoch);
+    /// The change ended. One of a former leadership says nothing of this one's.
+    pub fn end_change(&mut self, mark: ChangeMark, outcome: ChangeOutcome) {
+        if mark.since != self.since {
+            return;
+        }
+        let leases = self.roles.entry(mark.role).or_default();
+        match outcome {
+            ChangeOutcome::Applied => leases.changing = None,
+            ChangeOutcome::NotProposed => leases.changing = mark.before,
+            ChangeOutcome::Unknown => {}
+        }
     }
 
-    /// Nobody is asked to stop any more.
-    pub fn resume(&mut self, role: &RoleName) {
+    /// No plan moves the role, by the applied state: nobody is asked to stop any more, and a change that is still on
+    /// its way belongs to a plan that has ended, so that it will be refused by rule.
+    pub fn settle(&mut self, role: &RoleName) {
         if let Some(leases) = self.roles.get_mut(role) {
+            leases.changing = None;
             leases.held = None;
         }
+    }
+
+    /// The holder of this epoch is asked to stop: it gets no renewal until [`Self::settle`].
+    pub fn hold(&mut self, role: &RoleName, epoch: Epoch) {
+        self.roles.entry(role.clone()).or_default().held = Some(epoch);
     }
 
     /// Decides a renewal and extends the leader's own deadline in the same step (L7). The caller has confirmed its
@@ -184,18 +209,22 @@ impl LeaseTable {
         }
     }
 
-    /// The holder says that it has stopped acting under this epoch, for ever (L11). The caller has checked that the
-    /// token is the sender's own and that the epoch was committed for it; so whoever came before it is over already.
-    pub fn release(&mut self, token: &FencingToken, now: Instant) {
+    /// The holder says that it has stopped acting under this epoch, for ever (L11). Only the committed epoch's holder
+    /// can say something new: whoever held an older one knows nothing of who followed, and may be long forgotten here.
+    pub fn release(
+        &mut self,
+        view: &RoleView<'_>,
+        token: &FencingToken,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        fence::at_registry(view.role, view.cluster_id, token).map_err(|refused| refused.to_refusal())?;
         let leases = self.roles.entry(token.role.clone()).or_default();
-        let newer = leases.last.as_ref().is_some_and(|last| last.epoch > token.epoch);
-        if !newer {
-            leases.last = Some(Lease {
-                epoch: token.epoch,
-                until: now,
-                released: true,
-            });
-        }
+        leases.last = Some(Lease {
+            epoch: token.epoch,
+            until: now,
+            released: true,
+        });
+        Ok(())
     }
 
     /// Whether the holder of this epoch said that it has stopped.

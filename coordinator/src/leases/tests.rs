@@ -145,14 +145,51 @@ fn renewals_are_refused_while_a_change_is_proposed_and_after_an_unknown_outcome(
     let role = role(2, Some(holder(1)));
     let renew = |table: &mut LeaseTable| table.renew(&view(&role), &token(2, holder(1)), start, start);
     renew(&mut table).unwrap();
-    table.begin_change(&role.role, role.epoch);
-    assert_eq!(renew(&mut table).unwrap_err().reason, Reason::RoleChanging);
-    table.end_change(&role.role, ChangeOutcome::Unknown);
-    assert_eq!(renew(&mut table).unwrap_err().reason, Reason::RoleChanging);
-    // A later change with a known outcome says what became of the former one: the log has one order.
-    table.begin_change(&role.role, role.epoch);
-    table.end_change(&role.role, ChangeOutcome::Known);
+    let mut change = |outcome, renews: bool| {
+        let mark = table.begin_change(&role.role, role.epoch);
+        assert_eq!(renew(&mut table).unwrap_err().reason, Reason::RoleChanging);
+        table.end_change(mark, outcome);
+        assert_eq!(renew(&mut table).is_ok(), renews, "after {outcome:?}");
+    };
+    change(ChangeOutcome::NotProposed, true);
+    change(ChangeOutcome::Unknown, false);
+    // That a later one was not proposed says nothing of the former; that a later one was applied does.
+    change(ChangeOutcome::NotProposed, false);
+    change(ChangeOutcome::Applied, true);
+    change(ChangeOutcome::Unknown, false);
+    table.settle(&role.role);
     renew(&mut table).unwrap();
+}
+
+#[test]
+fn a_change_of_a_former_leadership_ends_nothing_of_this_one() {
+    let start = Instant::now();
+    let mut table = leading(start);
+    let role = role(2, Some(holder(1)));
+    let former = table.begin_change(&role.role, role.epoch);
+    table.lead(Some(start + ms(1)));
+    let own = table.begin_change(&role.role, role.epoch);
+    table.end_change(former, ChangeOutcome::Applied);
+    let refused = table.renew(&view(&role), &token(2, holder(1)), start, start);
+    assert_eq!(refused.unwrap_err().reason, Reason::RoleChanging);
+    table.end_change(own, ChangeOutcome::Applied);
+    table
+        .renew(&view(&role), &token(2, holder(1)), start, start)
+        .unwrap();
+}
+
+#[test]
+fn who_is_asked_to_stop_gets_no_renewal_until_the_plan_has_ended() {
+    let start = Instant::now();
+    let mut table = leading(start);
+    let role = role(2, Some(holder(1)));
+    table.hold(&role.role, role.epoch);
+    let refused = table.renew(&view(&role), &token(2, holder(1)), start, start);
+    assert_eq!(refused.unwrap_err().reason, Reason::RoleChanging);
+    table.settle(&role.role);
+    table
+        .renew(&view(&role), &token(2, holder(1)), start, start)
+        .unwrap();
 }
 
 #[test]
@@ -164,22 +201,24 @@ fn after_a_switchover_the_new_holder_waits_for_the_release_or_the_lapse() {
     for release in [false, true] {
         let mut table = leading(start);
         table.renew(&view(&old), &token(2, holder(1)), at, at).unwrap();
-        let refused = table
-            .renew(&view(&new), &token(3, holder(2)), at, at + ms(1))
-            .unwrap_err();
-        assert_eq!(refused.reason, Reason::RoleChanging);
-        assert!(refused.operand("retry_after_ms").is_some());
         let then = if release {
-            table.release(&token(2, holder(1)), at + ms(5));
+            table
+                .release(&view(&old), &token(2, holder(1)), at + ms(5))
+                .unwrap();
             at + ms(6)
         } else {
+            let refused = table
+                .renew(&view(&new), &token(3, holder(2)), at, at + ms(1))
+                .unwrap_err();
+            assert_eq!(refused.reason, Reason::RoleChanging);
+            assert!(refused.operand("retry_after_ms").is_some());
             at + leader_ttl(TTL)
         };
         table
             .renew(&view(&new), &token(3, holder(2)), then, then)
             .unwrap();
         // A release that arrives late for an older epoch changes nothing.
-        table.release(&token(2, holder(1)), then);
+        assert!(table.release(&view(&new), &token(2, holder(1)), then).is_err());
         assert!(table.was_granted(&new.role, new.epoch));
     }
 }
@@ -201,7 +240,9 @@ fn who_released_an_epoch_does_not_get_it_again() {
     table
         .renew(&view(&role), &token(2, holder(1)), start, start)
         .unwrap();
-    table.release(&token(2, holder(1)), start + ms(1));
+    table
+        .release(&view(&role), &token(2, holder(1)), start + ms(1))
+        .unwrap();
     assert_eq!(table.free_at(&view(&role)), Some(start + ms(1)));
     let refused = table.renew(&view(&role), &token(2, holder(1)), start + ms(2), start + ms(2));
     assert_eq!(refused.unwrap_err().reason, Reason::LeaseLost);
@@ -219,18 +260,32 @@ enum Step {
     Decide(usize),
     /// The n-th answer reaches its holder.
     Answer(usize),
-    /// A fence is proposed; applied or lost without a trace; its outcome known or not.
-    Fence {
-        applied: bool,
-        known: bool,
-    },
+    /// A fence is proposed.
+    Fence(Fate),
+    /// A change that was on its way is applied now.
+    Land,
     /// A promotion of an empty role, or a switchover; each only if nobody can believe any more.
     Promote(u128),
-    Switch(u128),
+    Switch(u128, Fate),
     /// A node stops under every epoch that it was given, and says so.
     Release(u128),
-    /// Another leader is elected.
-    Elect,
+    /// Another leader is elected; what was on its way is in its log, or lost.
+    Elect {
+        lands: bool,
+    },
+}
+
+/// What becomes of a proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Applied,
+    NotProposed,
+    /// Its caller gave up; it is applied later, or never.
+    OnItsWay,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![Just(Fate::Applied), Just(Fate::NotProposed), Just(Fate::OnItsWay)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -241,11 +296,12 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0usize..4).prop_map(Step::Receive),
         4 => (0usize..4).prop_map(Step::Decide),
         4 => (0usize..4).prop_map(Step::Answer),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(applied, known)| Step::Fence { applied, known }),
+        1 => fate().prop_map(Step::Fence),
+        1 => Just(Step::Land),
         2 => (1u128..4).prop_map(Step::Promote),
-        1 => (1u128..4).prop_map(Step::Switch),
+        1 => (1u128..4, fate()).prop_map(|(node, fate)| Step::Switch(node, fate)),
         1 => (1u128..4).prop_map(Step::Release),
-        1 => Just(Step::Elect),
+        1 => any::<bool>().prop_map(|lands| Step::Elect { lands }),
     ]
 }
 
@@ -265,6 +321,8 @@ struct World {
     released: Vec<(u128, u32)>,
     /// Who was given which epoch.
     held: BTreeMap<u32, u128>,
+    /// A change of this epoch, to this holder or nobody, whose proposer gave up waiting.
+    on_its_way: Option<(u32, Option<u128>)>,
 }
 
 impl World {
@@ -280,6 +338,7 @@ impl World {
             beliefs: BTreeMap::new(),
             released: Vec::new(),
             held: BTreeMap::from([(2, 1)]),
+            on_its_way: None,
         }
     }
 
@@ -289,19 +348,44 @@ impl World {
             .is_some_and(|at| self.now >= at)
     }
 
-    fn change(&mut self, known: bool) {
-        self.table.begin_change(&self.role.role, self.role.epoch);
-        let outcome = if known {
-            ChangeOutcome::Known
-        } else {
-            ChangeOutcome::Unknown
+    /// Proposes a change of the role; what is applied comes after everything that was proposed before it.
+    fn propose(&mut self, to: Option<u128>, needs_free: bool, fate: Fate) {
+        let mark = self.table.begin_change(&self.role.role, self.role.epoch);
+        if needs_free && !self.is_free() {
+            return self.table.end_change(mark, ChangeOutcome::NotProposed);
+        }
+        let change = (self.role.epoch.counter(), to);
+        let outcome = match fate {
+            Fate::NotProposed => ChangeOutcome::NotProposed,
+            Fate::OnItsWay => {
+                // One at a time is enough; the driver proposes the same change again until it is over.
+                self.on_its_way = self.on_its_way.or(Some(change));
+                ChangeOutcome::Unknown
+            }
+            Fate::Applied => {
+                self.land();
+                self.apply(change);
+                ChangeOutcome::Applied
+            }
         };
-        self.table.end_change(&self.role.role.clone(), outcome);
+        self.table.end_change(mark, outcome);
     }
 
-    fn give(&mut self, node: u128) {
-        self.role = role(self.role.epoch.counter() + 1, Some(holder(node)));
-        self.held.insert(self.role.epoch.counter(), node);
+    fn land(&mut self) {
+        if let Some(change) = self.on_its_way.take() {
+            self.apply(change);
+        }
+    }
+
+    /// A change of another epoch than the committed one is refused by rule.
+    fn apply(&mut self, (epoch, to): (u32, Option<u128>)) {
+        if epoch != self.role.epoch.counter() {
+            return;
+        }
+        self.role = role(epoch + 1, to.map(holder));
+        if let Some(node) = to {
+            self.held.insert(epoch + 1, node);
+        }
     }
 
     fn run(&mut self, step: &Step) {
@@ -331,24 +415,13 @@ impl World {
                     *until = (*until).max(sent + TTL);
                 }
             }
-            Step::Fence { applied, known } => {
-                self.change(known);
-                if applied && self.role.holder.is_some() {
-                    self.role = role(self.role.epoch.counter() + 1, None);
-                }
-            }
+            Step::Fence(fate) if self.role.holder.is_some() => self.propose(None, false, fate),
+            Step::Land => self.land(),
+            // The wait is a committed step before it, so the entry itself needs no look at the leases.
             Step::Promote(node) if self.role.holder.is_none() && self.is_free() => {
-                self.change(true);
-                self.give(node);
+                self.propose(Some(node), false, Fate::Applied);
             }
-            Step::Switch(node) if self.role.holder.is_some() => {
-                self.table.begin_change(&self.role.role, self.role.epoch);
-                if self.is_free() {
-                    self.give(node);
-                }
-                self.table
-                    .end_change(&self.role.role.clone(), ChangeOutcome::Known);
-            }
+            Step::Switch(node, fate) if self.role.holder.is_some() => self.propose(Some(node), true, fate),
             Step::Release(node) => {
                 // Also of epochs under which it never got an answer.
                 let old: Vec<_> = (2..=self.role.epoch.counter())
@@ -358,10 +431,18 @@ impl World {
                     let key = (node, epoch);
                     self.beliefs.remove(&key);
                     self.released.push(key);
-                    self.table.release(&token(epoch, holder(node)), self.now);
+                    let role = self.role.clone();
+                    // A stale one is refused, and changes nothing.
+                    let _ = self
+                        .table
+                        .release(&view(&role), &token(epoch, holder(node)), self.now);
                 }
             }
-            Step::Elect => {
+            Step::Elect { lands } => {
+                if lands {
+                    self.land();
+                }
+                self.on_its_way = None;
                 self.table = leading(self.now);
                 // The former leader's round cannot be confirmed any more; its calls end unanswered.
                 self.received.clear();
