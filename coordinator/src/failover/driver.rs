@@ -28,7 +28,7 @@ use crate::{
     leases::RoleChange,
 };
 
-/// Why nothing is done about a role, as it was logged last.
+/// Why nothing is done about a role, as it was logged last, without its figures.
 type Whys = BTreeMap<RoleName, String>;
 
 /// Looks at every role, does what is due, and sleeps until something changes; until `shutdown`.
@@ -104,10 +104,11 @@ fn absent_by_its_own_word(view: &mut FailoverView) {
 async fn act(term: &Term, view: &FailoverView, decision: Decision, whys: &mut Whys) {
     let role = &view.role.role;
     if let Decision::Nothing { why } = decision {
-        if whys.get(role) != Some(&why) {
-            // Silences are part of it, so it changes with each look while one lasts.
+        // A silence changes with each look while it lasts; that is no news.
+        let without_figures: String = why.chars().filter(|c| !c.is_ascii_digit()).collect();
+        if whys.get(role) != Some(&without_figures) {
             debug!(%role, %why, "nothing to do");
-            whys.insert(role.clone(), why);
+            whys.insert(role.clone(), without_figures);
         }
         return;
     }
