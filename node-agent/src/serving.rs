@@ -256,6 +256,11 @@ impl Serving {
         self.write(|table| table.stopping = true);
     }
 
+    /// Whether requests are refused because the process stops.
+    pub fn is_stopping(&self) -> bool {
+        self.read(|table| table.stopping)
+    }
+
     /// Drains every version.
     pub async fn stop_all(&self, limit: Duration) {
         let keys = self.read(|table| table.loaded.keys().cloned().collect::<Vec<_>>());

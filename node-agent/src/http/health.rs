@@ -15,7 +15,8 @@ use super::HttpState;
 pub(super) async fn health(State(state): State<HttpState>) -> (StatusCode, Json<Value>) {
     let board = state.board.borrow();
     let check = |ok: bool, detail: String| json!({"ok": ok, "detail": detail});
-    let models = match &board.ready {
+    let ready = state.ready();
+    let models = match &ready {
         Ok(()) => check(true, format!("{} versions loaded", state.serving.memory().len())),
         Err(why) => check(false, why.clone()),
     };
@@ -24,7 +25,7 @@ pub(super) async fn health(State(state): State<HttpState>) -> (StatusCode, Json<
         None => check(false, "no coordinator has a session with this agent".to_owned()),
     };
     // Inference goes on without the control plane (I10), so a lost session alone keeps nobody from asking here.
-    let ok = board.ready.is_ok();
+    let ok = ready.is_ok();
     let status = if ok {
         StatusCode::OK
     } else {

@@ -61,6 +61,16 @@ impl HttpState {
     }
 }
 
+impl HttpState {
+    /// Whether requests should come here; else why not.
+    fn ready(&self) -> Result<(), String> {
+        if self.serving.is_stopping() {
+            return Err("this agent is stopping".to_owned());
+        }
+        self.board.borrow().ready.clone()
+    }
+}
+
 impl std::ops::Deref for HttpState {
     type Target = Shared;
     fn deref(&self) -> &Shared {

@@ -262,7 +262,13 @@ async fn a_model_on_its_way_is_a_503_and_a_version_that_is_not_loaded_a_404() {
         (StatusCode::NOT_FOUND, &json!("MODEL_NOT_LOADED"))
     );
     assert!(message(&answer).contains("loaded are: 1, 2"), "{answer}");
+    bench.board.send_modify(|b| b.ready = Ok(()));
     bench.state.serving.refuse_all();
+    assert_eq!(
+        bench.get("/v2/health/ready").await.0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(bench.get("/health").await.0, StatusCode::SERVICE_UNAVAILABLE);
     let (status, _) = bench.post("/v2/models/digits/infer", image()).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 }

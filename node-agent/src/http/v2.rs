@@ -65,7 +65,7 @@ pub(super) async fn live() -> Json<Value> {
 }
 
 pub(super) async fn ready(State(state): State<HttpState>) -> (StatusCode, Json<Value>) {
-    match &state.board.borrow().ready {
+    match state.ready() {
         Ok(()) => (StatusCode::OK, Json(json!({"ready": true}))),
         Err(why) => (
             StatusCode::SERVICE_UNAVAILABLE,
