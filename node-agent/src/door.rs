@@ -135,7 +135,7 @@ impl Door {
                 inner.is_confirmed(&token, BootInstant::now()),
             )
         };
-        let entry = Entry {
+        let mut entry = Entry {
             method,
             token,
             floor_before,
@@ -147,7 +147,7 @@ impl Door {
             Err(refusal) => Err(refusal),
             Ok(Verdict::Accept) if confirmed => Ok(()),
             Ok(Verdict::Refuse(refused)) => Err(refused.to_refusal()),
-            Ok(Verdict::Accept | Verdict::Raise) => self.confirm(&entry).await,
+            Ok(Verdict::Accept | Verdict::Raise) => self.confirm(&mut entry).await,
         };
         match admitted {
             Ok(()) => Ok(entry),
@@ -161,7 +161,7 @@ impl Door {
     /// The refusal of a floor that rose meanwhile, or the effect's own.
     pub async fn commit<T>(
         &self,
-        entry: Entry,
+        mut entry: Entry,
         effect: impl FnOnce() -> Result<T, Refusal>,
     ) -> Result<(T, Epoch), Refusal> {
         // Whatever lay between, a load or a pause: what was confirmed at the entrance may be over by now.
@@ -170,7 +170,7 @@ impl Door {
             .lock()
             .await
             .is_confirmed(&entry.token, BootInstant::now())
-            && let Err(refusal) = self.confirm(&entry).await
+            && let Err(refusal) = self.confirm(&mut entry).await
         {
             return Err(self.fail(entry, refusal).await);
         }
@@ -197,8 +197,9 @@ impl Door {
     }
 
     /// Asks the coordinators, and raises the floor to what they say, whatever becomes of the token.
-    async fn confirm(&self, entry: &Entry) -> Result<(), Refusal> {
-        let token = &entry.token;
+    async fn confirm(&self, entry: &mut Entry) -> Result<(), Refusal> {
+        let token = entry.token.clone();
+        let token = &token;
         let asked = BootInstant::now();
         let standing = match self.oracle.check_fence(token).await {
             Ok(standing) => standing,
@@ -218,6 +219,8 @@ impl Door {
         let mut inner = self.inner.lock().await;
         inner.floors.raise([committed.clone()]).map_err(disk_failed)?;
         self.metrics.floor(&committed.role, committed.epoch);
+        // The record names the floor that judged the token, as the refusal does.
+        entry.floor_before = inner.floors.get(&token.role).cloned();
         match check(Some(&committed), token, token.cluster_id) {
             Verdict::Accept if standing.current => {
                 inner.confirmed.insert(token.role.clone(), (token.epoch, asked));
