@@ -1,0 +1,185 @@
+//! Fencing (design.md I4, I5, I6, L12, L13), as clients can see it:
+//!
+//! 1. at one door accepted epochs never fall: a write that began after a higher epoch had been accepted there, or had
+//!    been named there as the current one, is not accepted;
+//! 2. an epoch has one holder;
+//! 3. two holders never hold leases at the same time, by what their agents say.
+//!
+//! Only what is certain counts: an operation took effect somewhere between its beginning and its end, and two that
+//! overlap may have happened in either order.
+
+use std::collections::{BTreeMap, HashMap};
+
+use types::{Epoch, Holder};
+
+use crate::history::{Action, Event, What};
+
+/// Every broken promise.
+pub(crate) fn check(history: &[Event]) -> Vec<String> {
+    let ops = operations(history);
+    let mut anomalies = falling_epochs(&ops);
+    anomalies.extend(shared_epochs(&ops));
+    anomalies.extend(overlapping_leases(&ops));
+    anomalies
+}
+
+/// An operation with its end.
+struct Op<'a> {
+    began: u64,
+    ended: u64,
+    action: &'a Action,
+    end: &'a What,
+}
+
+/// Operations that ended; one without an end may have had its effect at any time, and proves nothing.
+fn operations(history: &[Event]) -> Vec<Op<'_>> {
+    let mut open = HashMap::new();
+    let mut ops = Vec::new();
+    for event in history {
+        match &event.what {
+            What::Invoke { action } => {
+                open.insert((event.process, event.op), (event.at, action));
+            }
+            What::Nemesis { .. } => {}
+            end => {
+                if let Some((began, action)) = open.remove(&(event.process, event.op)) {
+                    ops.push(Op {
+                        began,
+                        ended: event.at,
+                        action,
+                        end,
+                    });
+                }
+            }
+        }
+    }
+    ops
+}
+
+/// What a door surely knew from a moment on.
+struct Known {
+    since: u64,
+    epoch: Epoch,
+}
+
+fn falling_epochs(ops: &[Op<'_>]) -> Vec<String> {
+    let mut known: BTreeMap<&str, Vec<Known>> = BTreeMap::new();
+    let mut accepted: BTreeMap<&str, Vec<(u64, Epoch)>> = BTreeMap::new();
+    for op in ops {
+        let Action::Write { door, epoch, .. } = op.action else {
+            continue;
+        };
+        let learnt = match op.end {
+            What::Ok { .. } => {
+                accepted.entry(door).or_default().push((op.began, *epoch));
+                Some(*epoch)
+            }
+            What::Fail { current, .. } => *current,
+            What::Info { .. } | What::Invoke { .. } | What::Nemesis { .. } => None,
+        };
+        let since = op.ended;
+        known
+            .entry(door)
+            .or_default()
+            .extend(learnt.map(|epoch| Known { since, epoch }));
+    }
+    let nothing = Vec::new();
+    accepted
+        .into_iter()
+        .flat_map(|(door, writes)| stale(door, writes, known.get(door).unwrap_or(&nothing)))
+        .collect()
+}
+
+/// Accepted writes that began after the door surely knew a higher epoch. Ends come in the order of their times.
+fn stale(door: &str, mut writes: Vec<(u64, Epoch)>, known: &[Known]) -> Vec<String> {
+    writes.sort_unstable();
+    let (mut next, mut highest) = (0, Epoch::ZERO);
+    let mut anomalies = Vec::new();
+    for (began, epoch) in writes {
+        while let Some(fact) = known.get(next).filter(|fact| fact.since < began) {
+            highest = highest.max(fact.epoch);
+            next += 1;
+        }
+        if epoch < highest {
+            anomalies.push(format!(
+                "{door} accepted a write of {epoch} that began at {began} us, after it had known {highest}"
+            ));
+        }
+    }
+    anomalies
+}
+
+/// Everybody who was seen with an epoch: by an accepted write, or by a token that an agent gave.
+fn shared_epochs(ops: &[Op<'_>]) -> Vec<String> {
+    let mut holders: BTreeMap<Epoch, &Holder> = BTreeMap::new();
+    let mut anomalies = Vec::new();
+    for op in ops {
+        let (epoch, holder) = match (op.action, op.end) {
+            (Action::Write { epoch, holder, .. }, What::Ok { .. }) => (*epoch, holder),
+            (
+                _,
+                What::Ok {
+                    token: Some((epoch, holder)),
+                    ..
+                },
+            ) => (*epoch, holder),
+            _ => continue,
+        };
+        let first = *holders.entry(epoch).or_insert(holder);
+        if first != holder {
+            anomalies.push(format!("{epoch} was held by {first} and by {holder}"));
+        }
+    }
+    anomalies.sort();
+    anomalies.dedup();
+    anomalies
+}
+
+/// A lease that somebody held, and for how long at least.
+struct Lease {
+    epoch: Epoch,
+    /// By then it was surely held.
+    held_by: u64,
+    /// Until then it surely holds: what was left is counted from when the question was asked.
+    until: u64,
+}
+
+fn overlapping_leases(ops: &[Op<'_>]) -> Vec<String> {
+    let leases = ops.iter().filter_map(|op| match op.end {
+        What::Ok {
+            lease_left_millis: Some(left),
+            token: Some((epoch, _)),
+        } => Some(Lease {
+            epoch: *epoch,
+            held_by: op.ended,
+            until: op.began + left * 1000,
+        }),
+        _ => None,
+    });
+    // Per epoch: the earliest moment at which it was surely held, and the latest until which it surely holds.
+    let mut spans: BTreeMap<Epoch, (u64, u64)> = BTreeMap::new();
+    for lease in leases {
+        let span = spans.entry(lease.epoch).or_insert((lease.held_by, lease.until));
+        span.0 = span.0.min(lease.held_by);
+        span.1 = span.1.max(lease.until);
+    }
+    let mut anomalies = Vec::new();
+    let mut latest: Option<(Epoch, u64)> = None;
+    for (epoch, (held_by, until)) in spans {
+        if let Some((older, end)) = latest
+            && held_by < end
+        {
+            anomalies.push(format!(
+                "{epoch} was held at {held_by} us, while the lease of {older} held until {end} us"
+            ));
+        }
+        if latest.is_none_or(|(_, end)| until > end) {
+            latest = Some((epoch, until));
+        }
+    }
+    anomalies
+}
+
+#[cfg(test)]
+#[path = "fencing_tests.rs"]
+mod tests;

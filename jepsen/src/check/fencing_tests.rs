@@ -1,0 +1,166 @@
+//! Seeded histories: each bad one breaks one promise, each good one looks bad at first sight.
+
+use types::{Epoch, Holder};
+
+use super::check;
+use crate::history::{Action, Event, What};
+
+fn holder(region: &str) -> Holder {
+    Holder {
+        region: region.parse().unwrap(),
+        node: "a1".parse().unwrap(),
+        incarnation: types::NodeIncarnation::from_u128(7),
+    }
+}
+
+fn epoch(counter: u32) -> Epoch {
+    Epoch::new(1, counter)
+}
+
+/// Begins at `.0`, ends at `.1`; process and operation are the line's number.
+fn history(ops: &[(u64, u64, Action, What)]) -> Vec<Event> {
+    let mut events = Vec::new();
+    for (n, (began, ended, action, end)) in (0u32..).zip(ops) {
+        let line = |at: &u64, what| Event {
+            at: *at,
+            process: n,
+            op: u64::from(n),
+            what,
+        };
+        let action = action.clone();
+        events.push(line(began, What::Invoke { action }));
+        events.push(line(ended, end.clone()));
+    }
+    events.sort_by_key(|event| event.at);
+    events
+}
+
+fn write(door: &str, counter: u32, region: &str) -> Action {
+    Action::Write {
+        door: door.to_owned(),
+        epoch: epoch(counter),
+        holder: holder(region),
+    }
+}
+
+fn accepted() -> What {
+    What::Ok {
+        lease_left_millis: None,
+        token: None,
+    }
+}
+
+fn refused(current: u32) -> What {
+    What::Fail {
+        reason: "STALE_EPOCH".to_owned(),
+        current: Some(epoch(current)),
+    }
+}
+
+fn unknown() -> What {
+    What::Info {
+        reason: "timed out".to_owned(),
+    }
+}
+
+fn ask(region: &str) -> Action {
+    Action::Token {
+        region: region.to_owned(),
+    }
+}
+
+fn token(counter: u32, region: &str, left: u64) -> What {
+    What::Ok {
+        lease_left_millis: Some(left),
+        token: Some((epoch(counter), holder(region))),
+    }
+}
+
+fn finds(ops: &[(u64, u64, Action, What)], words: &str) {
+    let anomalies = check(&history(ops));
+    assert!(
+        anomalies.iter().any(|a| a.contains(words)),
+        "{words:?}: {anomalies:?}"
+    );
+}
+
+fn holds(ops: &[(u64, u64, Action, What)]) {
+    assert_eq!(check(&history(ops)), Vec::<String>::new());
+}
+
+#[test]
+fn a_stale_write_after_a_newer_one_is_found() {
+    let ops = [
+        (0, 10, write("registry", 4, "b"), accepted()),
+        (11, 20, write("registry", 2, "a"), accepted()),
+    ];
+    finds(&ops, "registry accepted a write of g1.e2");
+}
+
+#[test]
+fn a_stale_write_after_a_refusal_that_named_the_newer_epoch_is_found() {
+    let ops = [
+        (0, 10, write("agent/c", 2, "a"), refused(4)),
+        (11, 20, write("agent/c", 2, "a"), accepted()),
+    ];
+    finds(&ops, "agent/c accepted a write of g1.e2");
+}
+
+#[test]
+fn writes_that_overlap_in_time_may_have_come_in_either_order() {
+    holds(&[
+        (0, 30, write("registry", 4, "b"), accepted()),
+        (11, 20, write("registry", 2, "a"), accepted()),
+    ]);
+}
+
+#[test]
+fn a_write_of_unknown_outcome_proves_nothing() {
+    holds(&[
+        (0, 10, write("registry", 4, "b"), unknown()),
+        (11, 20, write("registry", 2, "a"), accepted()),
+        (21, 30, write("registry", 4, "b"), accepted()),
+    ]);
+}
+
+#[test]
+fn doors_are_judged_apart() {
+    holds(&[
+        (0, 10, write("registry", 4, "b"), accepted()),
+        (11, 20, write("agent/c", 2, "a"), accepted()),
+    ]);
+}
+
+#[test]
+fn an_epoch_with_two_holders_is_found() {
+    let ops = [
+        (0, 10, write("registry", 4, "b"), accepted()),
+        (11, 20, write("agent/c", 4, "c"), accepted()),
+    ];
+    finds(&ops, "g1.e4 was held by");
+    let ops = [
+        (0, 10, write("registry", 4, "b"), accepted()),
+        (11, 20, ask("c"), token(4, "c", 100)),
+    ];
+    finds(&ops, "g1.e4 was held by");
+}
+
+#[test]
+fn a_lease_that_begins_before_the_last_one_ended_is_found() {
+    let ops = [
+        (0, 1_000, ask("a"), token(2, "a", 2_000)),
+        (500_000, 501_000, ask("b"), token(4, "b", 2_000)),
+    ];
+    finds(&ops, "while the lease of g1.e2 held");
+}
+
+#[test]
+fn a_lease_that_begins_after_the_last_one_ended_is_fine() {
+    holds(&[
+        (0, 1_000, ask("a"), token(2, "a", 400)),
+        (500_000, 501_000, ask("b"), token(4, "b", 2_000)),
+        // What is left counts from the question: the answer may have been late.
+        (600_000, 3_000_000, ask("b"), token(4, "b", 100)),
+        (3_100_000, 3_200_000, ask("c"), token(6, "c", 2_000)),
+    ]);
+}

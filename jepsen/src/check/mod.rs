@@ -1,0 +1,3 @@
+//! Promises, one per file; each a pure function from a history to the sentences that say where it was broken.
+
+pub(crate) mod fencing;

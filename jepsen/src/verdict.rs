@@ -1,0 +1,57 @@
+//! The document that a suite ends with (design.md section 11).
+
+use serde::Serialize;
+
+/// All runs of a suite.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Verdict {
+    /// One per workload and nemesis.
+    pub(crate) runs: Vec<RunVerdict>,
+    /// Bugs put in on purpose, and what found them (`bug`, `found_by`, `seconds`); none are yet.
+    pub(crate) planted: Vec<serde_json::Value>,
+}
+
+/// One run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RunVerdict {
+    /// What clients did.
+    pub(crate) workload: String,
+    /// What was done to processes.
+    pub(crate) nemesis: String,
+    /// Repeats its choices.
+    pub(crate) seed: u64,
+    /// Operations that clients began.
+    pub(crate) operations: usize,
+    /// Faults that were proved to have taken hold.
+    pub(crate) faults: usize,
+    /// Broken promises, each in one sentence.
+    pub(crate) anomalies: Vec<String>,
+    /// Longest time without an accepted write.
+    pub(crate) longest_unavailable_seconds: f64,
+}
+
+impl Verdict {
+    /// No run found an anomaly.
+    pub(crate) fn holds(&self) -> bool {
+        self.runs.iter().all(|r| r.anomalies.is_empty())
+    }
+
+    /// For people.
+    pub(crate) fn table(&self) -> String {
+        let mut lines = Vec::new();
+        for run in &self.runs {
+            lines.push(format!(
+                "{} under {}: {} operations, {} faults, {} anomalies, longest without an accepted write {:.1} s (seed {})",
+                run.workload,
+                run.nemesis,
+                run.operations,
+                run.faults,
+                run.anomalies.len(),
+                run.longest_unavailable_seconds,
+                run.seed
+            ));
+            lines.extend(run.anomalies.iter().map(|a| format!("  {a}")));
+        }
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,3 @@
+//! What clients do while processes are hurt; one workload per file.
+
+pub(crate) mod primary;
