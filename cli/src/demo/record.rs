@@ -119,10 +119,6 @@ pub(crate) struct StepTaken {
 pub(crate) struct RecordedRun {
     /// The regions, in the order in which they were made.
     pub(crate) regions: Vec<RegionId>,
-    /// Seconds within which a revived store must be claimed, where it is not the promised one: an unoptimised build
-    /// signs, hashes and encrypts several times slower, and the promise is of the optimised one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) claim_seconds_max: Option<f64>,
     /// The steps that were begun, in order.
     pub(crate) steps: Vec<StepTaken>,
     /// How the cluster stood when it had formed.

@@ -79,7 +79,6 @@ impl Stage {
             .map_err(|e| Failure::other(format!("could not make an HTTP client: {e}")))?;
         let run = RecordedRun {
             regions: cluster.regions().to_vec(),
-            claim_seconds_max: cfg!(debug_assertions).then_some(10.0),
             ..RecordedRun::default()
         };
         Ok(Self {

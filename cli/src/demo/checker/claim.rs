@@ -24,9 +24,8 @@ pub(super) fn revived(run: &RecordedRun) -> Result<f64, String> {
     let served = |r: &&DoorRecord| r.at > act.struck && r.current.is_some();
     let served = log.records.iter().find(served).map_or(returned, |r| r.at);
     let seconds = claim.at.seconds_since(returned.min(served));
-    let limit = run.claim_seconds_max.unwrap_or(CLAIM_SECONDS_MAX);
-    must(seconds <= limit, || {
-        format!("{door} was claimed {seconds:.2} s after its return; {limit} s are promised")
+    must(seconds <= CLAIM_SECONDS_MAX, || {
+        format!("{door} was claimed {seconds:.2} s after its return; {CLAIM_SECONDS_MAX} s are promised")
     })?;
     readers(run, &door)?;
     Ok(seconds)
