@@ -45,7 +45,9 @@ fn recheck(change: impl FnOnce(&mut Value)) -> Ran {
 fn the_demo_holds_every_step_and_leaves_nothing_behind() {
     if cfg!(debug_assertions) {
         // Its promises are in seconds, and an unoptimised build signs, hashes and encrypts several times slower.
-        eprintln!("skipped: unoptimised build; `cargo test --release -p cli`, or the demo itself, plays the story");
+        eprintln!(
+            "skipped: unoptimised build; `cargo test --release -p cli`, or the demo itself, plays the story"
+        );
         return;
     }
     let _turn = turn();
