@@ -20,8 +20,10 @@ pub(super) fn revived(run: &RecordedRun) -> Result<f64, String> {
     let claim = position(log, act).and_then(|n| log.records.get(n));
     let claim = claim.ok_or_else(|| format!("{door} was never claimed after its return"))?;
     // Somebody may have been served before the reader was. A record without what stood there was added by the store
-    // itself, when it found a change of before the kill.
-    let served = |r: &&DoorRecord| r.at > act.struck && r.current.is_some();
+    // itself, when it found a change of before the kill. The region is started again only after the promotion was seen;
+    // a record between the signal's moment and that one was made by the dying run.
+    let down = act.promoted.unwrap_or(act.struck);
+    let served = |r: &&DoorRecord| r.at > down && r.current.is_some();
     let served = log.records.iter().find(served).map_or(returned, |r| r.at);
     let seconds = claim.at.seconds_since(returned.min(served));
     must(seconds <= CLAIM_SECONDS_MAX, || {
