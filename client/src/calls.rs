@@ -293,7 +293,8 @@ impl Client {
         }
     }
 
-    /// Sets and removes tags; under a token only while its epoch is current and the caller holds it (L12).
+    /// Sets and removes tags; under a token only while its epoch is current and the caller holds it (L12). An agent
+    /// must show one; a person may write without.
     pub async fn set_model_tags(
         &self,
         model: &ModelName,

@@ -106,7 +106,7 @@ pub enum Command {
         /// Where copies must be.
         placement: Placement,
     },
-    /// Changes a model's tags; under a role if a token is given (the registry's fencing door).
+    /// Changes a model's tags; under a role if a token is given (the registry's fencing door). An agent must give one.
     SetModelTags {
         /// The model.
         model: ModelName,

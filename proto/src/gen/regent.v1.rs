@@ -1709,7 +1709,8 @@ pub mod registry_service_client {
                 .insert(GrpcMethod::new("regent.v1.RegistryService", "ListModels"));
             self.inner.unary(req, path, codec).await
         }
-        /// Sets and removes tags; under a fencing token only while its epoch is current and the caller holds it.
+        /// Sets and removes tags; under a fencing token only while its epoch is current and the caller holds it. An agent must
+        /// show one; a person may write without.
         pub async fn set_model_tags(
             &mut self,
             request: impl tonic::IntoRequest<super::SetModelTagsRequest>,
@@ -1950,7 +1951,8 @@ pub mod registry_service_server {
             &self,
             request: tonic::Request<super::ListModelsRequest>,
         ) -> std::result::Result<tonic::Response<super::ListModelsResponse>, tonic::Status>;
-        /// Sets and removes tags; under a fencing token only while its epoch is current and the caller holds it.
+        /// Sets and removes tags; under a fencing token only while its epoch is current and the caller holds it. An agent must
+        /// show one; a person may write without.
         async fn set_model_tags(
             &self,
             request: tonic::Request<super::SetModelTagsRequest>,

@@ -94,3 +94,18 @@ pub(super) fn check(change: &Change<'_>, token: &FencingToken) -> Result<(), Rej
         }
     }
 }
+
+/// That somebody who shows no token acts for a person. A process writes under a role or not at all: else a stale one
+/// would get past the door by leaving its token out (L12). There is nothing to record: a door's record names the epoch
+/// that was shown.
+pub(super) fn may_write_without_token(change: &Change<'_>) -> Result<(), Rejection> {
+    match change.actor() {
+        Principal::User { .. } => Ok(()),
+        actor @ (Principal::Agent { .. } | Principal::Coordinator { .. }) => {
+            Err(Rejection::PermissionDenied {
+                actor: actor.clone(),
+                needs: "the fencing token of the role that it holds: show it with the write".to_owned(),
+            })
+        }
+    }
+}

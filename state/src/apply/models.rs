@@ -79,8 +79,9 @@ pub(super) fn set_tags(
     etag: Option<Revision>,
     token: Option<&FencingToken>,
 ) -> Outcome {
-    if let Some(token) = token {
-        door::check(change, token)?;
+    match token {
+        Some(token) => door::check(change, token)?,
+        None => door::may_write_without_token(change)?,
     }
     let record = change.model(model)?;
     check_etag(&format!("model {model}"), etag, Some(record.modified))?;

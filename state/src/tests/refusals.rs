@@ -134,6 +134,21 @@ fn models_refuse() {
 }
 
 #[test]
+fn a_process_that_leaves_its_token_out_is_refused() {
+    let line = "SetModelTags model=fraud.scorer set=k:v";
+    for process in ["eu/a1", "us/b1", "coordinator/c1"] {
+        check(
+            &format!("actor {process}"),
+            line,
+            "PERMISSION_DENIED",
+            "it takes the fencing token of the role",
+        );
+    }
+    let mut world = World::standing();
+    world.lines(line);
+}
+
+#[test]
 fn versions_refuse() {
     check("", "CreateVersion model=m source=sa", "REGION_NOT_FOUND", "sa");
     check(
