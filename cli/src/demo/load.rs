@@ -87,26 +87,33 @@ async fn send(
 ) {
     let mut under_way = JoinSet::new();
     let mut intended = first;
-    for question in questions.iter().cycle() {
+    for (place, question) in questions.iter().cycle().enumerate() {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
             () = sleep_until(intended) => {}
         }
         while under_way.try_join_next().is_some() {}
-        under_way.spawn(one(question.clone(), endpoint.clone(), intended, seen.clone()));
+        under_way.spawn(one(
+            place,
+            question.clone(),
+            endpoint.clone(),
+            intended,
+            seen.clone(),
+        ));
         intended += INTERVAL;
     }
     while under_way.join_next().await.is_some() {}
 }
 
 /// One request. What was late before it was sent counts as lateness of the answer.
-async fn one(question: Question, endpoint: Endpoint, intended: Instant, seen: Seen) {
+async fn one(place: usize, question: Question, endpoint: Endpoint, intended: Instant, seen: Seen) {
     let late = intended.elapsed();
     let at = Micros(Micros::now().0.saturating_sub(micros(late)));
     let left = DEADLINE.saturating_sub(late);
     let error = question.ask(&endpoint, left).await.err();
     let request = LoadRequest {
+        place,
         at,
         took: micros(intended.elapsed()),
         error,

@@ -60,6 +60,7 @@ impl Narrator {
             report.inference_requests,
             report.inference_failures
         ));
+        self.line(&format!("the whole run took {:.1} s", report.seconds));
         let rows = report.doors.iter().map(|d| {
             [
                 d.name.clone(),

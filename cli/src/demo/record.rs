@@ -121,6 +121,9 @@ pub(crate) struct RecordedRun {
     pub(crate) regions: Vec<RegionId>,
     /// The steps that were begun, in order.
     pub(crate) steps: Vec<StepTaken>,
+    /// From the first process's start until the last one had ended.
+    #[serde(default)]
+    pub(crate) seconds: f64,
     /// How the cluster stood when it had formed.
     pub(crate) cluster: Option<ClusterSeen>,
     /// The versions that were pushed.
@@ -173,8 +176,7 @@ pub(crate) struct ClusterSeen {
     pub(crate) primary: Standing,
     /// TTL of the role's leases, in milliseconds.
     pub(crate) lease_ttl_millis: u64,
-    /// Resident memory of each coordinator, in bytes.
-    #[serde(default)]
+    /// The most memory that each coordinator has had resident so far, in bytes.
     pub(crate) coordinator_resident_bytes: Vec<u64>,
 }
 
@@ -231,10 +233,13 @@ pub(crate) struct LoadSeen {
     pub(crate) requests: Vec<LoadRequest>,
 }
 
-/// One request of the load; it was sent once.
+/// One request of the load, as it was sent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoadRequest {
+    /// Its place in the load of its region, from 0. The same place twice would be a retry; one that is missing at the
+    /// end would be a request that nobody knows the end of.
+    pub(crate) place: usize,
     /// When it had to be sent, whatever became of the ones before it.
     pub(crate) at: Micros,
     /// From the intended time to the answer, in microseconds.
@@ -339,7 +344,6 @@ pub(crate) struct ConvergedSeen {
     pub(crate) replicas_behind: usize,
     /// Replication records in all.
     pub(crate) replicas: usize,
-    /// Largest resident memory of a coordinator, in bytes.
-    #[serde(default)]
+    /// The most memory that each coordinator has had resident so far, in bytes.
     pub(crate) coordinator_resident_bytes: Vec<u64>,
 }

@@ -11,6 +11,8 @@ pub(crate) struct Report {
     pub(crate) ok: bool,
     /// Each step, in order; a step that was not reached did not hold.
     pub(crate) steps: Vec<StepReport>,
+    /// The whole run, from the first process's start until the last one had ended.
+    pub(crate) seconds: f64,
     /// From the kill to the first write accepted from the new primary; none if there was none.
     pub(crate) failover_seconds: Option<f64>,
     /// The first primary's epoch, as the number that compares.
@@ -27,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) inference_requests: u64,
     /// Of these, those without the right answer within the deadline.
     pub(crate) inference_failures: u64,
+    /// The most memory that any coordinator had resident; none if that was not seen.
+    pub(crate) coordinator_resident_bytes: Option<u64>,
     /// Where everything still is; only after a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) directory: Option<String>,

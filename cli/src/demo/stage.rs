@@ -57,6 +57,7 @@ pub(super) struct Stage {
     pub(super) own_model: Option<PathBuf>,
     /// Every pushed version, by model name.
     pub(super) versions: BTreeMap<String, VersionKey>,
+    began: Instant,
 }
 
 /// A step could not be finished; the record says which and why.
@@ -75,6 +76,8 @@ impl Stage {
         let cluster = DevCluster::create(dir, spec, Options::current()?).await?;
         let http = reqwest::Client::builder()
             .tcp_nodelay(true)
+            // What is sent twice would hide a failure: the load promises that nothing is.
+            .retry(reqwest::retry::never())
             .build()
             .map_err(|e| Failure::other(format!("could not make an HTTP client: {e}")))?;
         let run = RecordedRun {
@@ -94,6 +97,7 @@ impl Stage {
             role: RoleName::global(),
             own_model,
             versions: BTreeMap::new(),
+            began: Instant::now(),
         })
     }
 
@@ -142,6 +146,7 @@ impl Stage {
         if let Err(failure) = self.cluster.stop_all().await {
             self.narrator.say(&failure.to_string());
         }
+        self.run.seconds = self.began.elapsed().as_secs_f64();
         let report = checker::check(&self.run);
         (self.run, report, self.narrator)
     }

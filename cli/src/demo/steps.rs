@@ -60,7 +60,7 @@ async fn healthy(stage: &mut Stage) -> Result<Vec<RegionId>, Failure> {
     Ok(healthy.map(|r| r.region).collect())
 }
 
-/// Resident memory of each coordinator, as the kernel counts it.
+/// The most memory that each coordinator has had resident, as the kernel counts it.
 fn resident(stage: &Stage) -> Result<Vec<u64>, Failure> {
     let mut bytes = Vec::new();
     for region in stage.cluster.regions() {
@@ -71,9 +71,9 @@ fn resident(stage: &Stage) -> Result<Vec<u64>, Failure> {
     Ok(bytes)
 }
 
-/// `VmRSS` of a `/proc/PID/status`, in bytes.
+/// `VmHWM` of a `/proc/PID/status`, in bytes: the peak, because a moment's look may miss it.
 fn resident_of(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

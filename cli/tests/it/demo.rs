@@ -68,6 +68,10 @@ fn the_demo_holds_every_step_and_leaves_nothing_behind() {
         "{report}"
     );
     assert!(report["failover_seconds"].as_f64().unwrap() <= 10.0, "{report}");
+    let seconds = report["seconds"].as_f64().unwrap();
+    let of_steps = report["steps"].as_array().unwrap().iter();
+    let of_steps: f64 = of_steps.map(|s| s["seconds"].as_f64().unwrap()).sum();
+    assert!(seconds >= of_steps, "{report}");
     for door in report["doors"].as_array().unwrap() {
         assert!(door["attempted"].as_u64().unwrap() >= 20, "{door}");
     }
@@ -84,7 +88,7 @@ fn a_recorded_run_that_held_exits_0() {
 #[test]
 fn recorded_bad_runs_exit_1_with_one_document() {
     type Change = fn(&mut Value);
-    let bad: [(&str, Change); 5] = [
+    let bad: [(&str, Change); 7] = [
         ("refusals", |run| {
             run["doors"][0]["records"][20]["accepted"] = true.into()
         }),
@@ -99,6 +103,10 @@ fn recorded_bad_runs_exit_1_with_one_document() {
         }),
         ("load", |run| {
             run["load"][2]["requests"][9]["error"] = "HTTP 503".into()
+        }),
+        ("load", |run| run["load"][0]["requests"][9]["place"] = 8.into()),
+        ("converged", |run| {
+            run["converged"]["coordinator_resident_bytes"][0] = (100_u64 << 20).into();
         }),
     ];
     for (step, change) in bad {

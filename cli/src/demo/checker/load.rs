@@ -1,5 +1,7 @@
 //! The inference load: which requests count, and whether every one of them was answered in time.
 
+use std::collections::BTreeSet;
+
 use types::RegionId;
 
 use super::{Verdict, must, seen};
@@ -51,6 +53,7 @@ pub(super) fn judge(run: &RecordedRun) -> Verdict {
         let load = run.load.iter().find(|l| &l.region == region);
         let load = seen(&format!("the load of {region}"), load)?;
         steady(run, load)?;
+        sent_once(run, load)?;
         if let Some(request) = load.requests.iter().find(|r| counts(run, region, r) && failed(r)) {
             return Err(describe(run, region, request));
         }
@@ -76,6 +79,24 @@ fn steady(run: &RecordedRun, load: &LoadSeen) -> Result<(), String> {
     let released = run.act2.as_ref().and_then(|act| act.released);
     must(released.is_none_or(|end| last.at > end), || {
         format!("the load of {region} ended before the last act did")
+    })
+}
+
+/// No place of the load was taken twice; once the load has ended, none is without an end.
+fn sent_once(run: &RecordedRun, load: &LoadSeen) -> Result<(), String> {
+    let region = &load.region;
+    let mut places = BTreeSet::new();
+    let again = load.requests.iter().find(|r| !places.insert(r.place));
+    must(again.is_none(), || {
+        let place = again.map_or(0, |r| r.place);
+        format!("request {place} to {region} was sent twice; none may be retried")
+    })?;
+    let sent = places.last().map_or(0, |last| last + 1);
+    must(run.converged.is_none() || places.len() == sent, || {
+        format!(
+            "{} of {sent} requests to {region} have no recorded end",
+            sent - places.len()
+        )
     })
 }
 

@@ -23,6 +23,9 @@ use super::{
 /// Every failover ends within this.
 pub(crate) const FAILOVER_SECONDS_MAX: f64 = 10.0;
 
+/// A coordinator stays below this much resident memory.
+pub(crate) const COORDINATOR_RESIDENT_BYTES_MAX: u64 = 100 << 20;
+
 /// A revived store's pointer is claimed within this after the store's return.
 pub(crate) const CLAIM_SECONDS_MAX: f64 = 1.0;
 
@@ -40,6 +43,7 @@ pub(crate) fn check(run: &RecordedRun) -> Report {
     Report {
         ok: steps.iter().all(|s| s.ok),
         steps,
+        seconds: run.seconds,
         failover_seconds: run.act1.as_ref().and_then(|act| acts::failover_seconds(run, act)),
         epoch_before: run.act1.as_ref().map(|act| act.before.epoch.as_u64()),
         epoch_after: acts::last_epoch(run).map(types::Epoch::as_u64),
@@ -48,6 +52,7 @@ pub(crate) fn check(run: &RecordedRun) -> Report {
         doors,
         inference_requests: load.requests,
         inference_failures: load.failures,
+        coordinator_resident_bytes: steps::most_resident(run),
         directory: None,
     }
 }

@@ -97,6 +97,8 @@ fn the_good_run_passes() {
     );
     assert_eq!(report.inference_failures, 0);
     assert!(report.inference_requests > 1000);
+    assert_eq!(report.coordinator_resident_bytes, Some(36 << 20));
+    assert!((report.seconds - 41.5).abs() < f64::EPSILON, "{report:?}");
 }
 
 #[test]
