@@ -150,7 +150,7 @@ pub struct FailoverView {
     /// No lease of this role can be outstanding, by the leader's own monotonic deadline (L8): neither of the present
     /// holder nor of a fenced one, also counting grants of earlier leaders.
     pub lease_lapsed: bool,
-    /// The holder said that it has stopped acting; only asked for in a switchover (L11).
+    /// The holder said that it has stopped acting, for ever under this epoch; only asked for in a switchover (L11).
     pub released: bool,
 }
 
@@ -262,8 +262,9 @@ pub fn step_timeout(role: &RoleRecord) -> Duration {
     role.timing.promotion_absence.max(STEP_TIMEOUT_MIN)
 }
 
-/// The first agent that may take the role now: by candidate order, then node name; never the present holder, never one
-/// that just failed. The error says for each agent of a candidate region why it is not.
+/// The first agent that may take the role now: by candidate order, then node name; never one that just failed, and never
+/// the present holder, unless it released its lease and can only go on under a new epoch. The error says for each agent
+/// of a candidate region why it is not.
 pub fn choose_target(view: &FailoverView, now: UnixMillis) -> Result<Holder, String> {
     let mut reasons = Vec::new();
     for region in &view.candidates {
@@ -291,7 +292,7 @@ pub fn choose_target(view: &FailoverView, now: UnixMillis) -> Result<Holder, Str
 
 fn objection(view: &FailoverView, agent: &AgentView, now: UnixMillis) -> Option<String> {
     let target = &agent.as_target.target;
-    if view.role.holder.as_ref() == Some(target) {
+    if view.role.holder.as_ref() == Some(target) && !view.released {
         return Some("it holds the role".to_owned());
     }
     if let Err(unmet) = qualified(&agent.as_target) {
@@ -342,9 +343,14 @@ fn begin(view: &FailoverView, now: UnixMillis) -> Decision {
     }
 }
 
-/// That the holder is gone, with the evidence; or that it is not.
+/// That the holder is gone, with the evidence; or that it is not. One that released its lease is as good as gone under
+/// this epoch, but in a switchover, which asked for it.
 fn absence(view: &FailoverView, holder: &Holder) -> Result<String, String> {
     let limit = view.role.timing.promotion_absence;
+    let asked = |plan: &PlanRecord| plan.kind == PlanKind::Switchover;
+    if view.released && !view.plan.as_ref().is_some_and(asked) {
+        return Ok(format!("{holder} released its lease under {}", view.role.epoch));
+    }
     match view.agents.iter().find(|a| a.node == holder.node) {
         None => Ok(format!("{holder} is not registered")),
         Some(agent) if agent.as_target.target.incarnation != holder.incarnation => {

@@ -83,22 +83,7 @@ fn view(term: &Term, role: &RoleName) -> Option<FailoverView> {
             heard: heard.is_some(),
         }
     };
-    let mut view = term.api.raft.read(|s| s.failover_view(role, seen, lease))?;
-    if lease.released && view.plan.is_none() {
-        absent_by_its_own_word(&mut view);
-    }
-    Some(view)
-}
-
-/// A holder that released its lease outside of a switchover, or in one that failed since, does not come back under this
-/// epoch: it is as good as gone, and the role should not wait for its silence.
-fn absent_by_its_own_word(view: &mut FailoverView) {
-    let limit = view.role.timing.promotion_absence;
-    let holder = view.role.holder.as_ref().map(|h| h.node.clone());
-    let agent = view.agents.iter_mut().find(|a| Some(&a.node) == holder.as_ref());
-    if let Some(agent) = agent {
-        agent.silent_for = agent.silent_for.max(limit);
-    }
+    term.api.raft.read(|s| s.failover_view(role, seen, lease))
 }
 
 async fn act(term: &Term, view: &FailoverView, decision: Decision, whys: &mut Whys) {

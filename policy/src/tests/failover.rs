@@ -315,6 +315,28 @@ fn a_plan_begins_when_the_holder_is_gone_and_not_before() {
     check(&view, "start ASSIGN to us/b1#00000001: nobody holds the role");
 }
 
+/// A switchover that failed after its holder stopped: the role must not stay with somebody who cannot renew it.
+#[test]
+fn a_holder_that_released_its_lease_goes_on_under_a_new_epoch() {
+    let mut view = view();
+    view.released = true;
+    check(
+        &view,
+        "start FAILOVER to eu/a1#00000001: eu/a1#00000001 released its lease under g1.e4",
+    );
+    view.candidates = ["us", "eu"].map(region).to_vec();
+    check(
+        &view,
+        "start FAILOVER to us/b1#00000001: eu/a1#00000001 released its lease under g1.e4",
+    );
+    // The failover that follows does not take it for a holder who is back; the switchover asked for the release.
+    let mut moving = moving(PlanKind::Failover, StepKind::Fence, StepState::Running, 1);
+    moving.agents[0].silent_for = Duration::ZERO;
+    assert!(matches!(decide(&moving, NOW), Decision::FailPlan { .. }));
+    moving.released = true;
+    assert!(matches!(decide(&moving, NOW), Decision::Fence { .. }));
+}
+
 #[test]
 fn without_a_qualified_candidate_nothing_is_fenced() {
     let mut view = view();

@@ -46,7 +46,7 @@ pub(super) fn start(change: &mut Change<'_>, command: &Command) -> Outcome {
     check_expected(&record, *expected_epoch)?;
     check_mode(change, &record)?;
     check_kind(&record, *kind)?;
-    if record.holder.as_ref() == Some(target) {
+    if record.holder.as_ref() == Some(target) && !may_return(change, *kind) {
         let problem = format!("{target} holds {role} already");
         return Err(Rejection::invalid("target", problem));
     }
@@ -74,6 +74,12 @@ pub(super) fn start(change: &mut Change<'_>, command: &Command) -> Outcome {
         modified: change.revision(),
     });
     Ok(Reply::Plan { plan })
+}
+
+/// A holder that released its lease goes on only under a new epoch: the leader, who heard the release, may begin a
+/// failover back to it. A person would only make it stop for nothing.
+fn may_return(change: &Change<'_>, kind: PlanKind) -> bool {
+    kind == PlanKind::Failover && matches!(change.actor(), Principal::Coordinator { .. })
 }
 
 fn new_step(change: &Change<'_>, kind: StepKind, trigger: &str) -> StepRecord {

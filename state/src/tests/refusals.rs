@@ -386,12 +386,14 @@ fn a_plan_is_not_begun() {
         "ILLEGAL_TRANSITION",
         "ASSIGN",
     );
-    check(
-        "",
-        &begin("kind=SWITCHOVER target=eu/a1#1 epoch=g1.e2"),
-        "INVALID_ARGUMENT",
-        "holds",
-    );
+    for (actor, kind) in [
+        ("", "SWITCHOVER"),
+        ("", "FAILOVER"),
+        ("actor coordinator/c1", "SWITCHOVER"),
+    ] {
+        let to_itself = begin(&format!("kind={kind} target=eu/a1#1 epoch=g1.e2"));
+        check(actor, &to_itself, "INVALID_ARGUMENT", "holds");
+    }
     check(
         "",
         &begin("role=primaries/x kind=ASSIGN target=us/b1#1 epoch=g1.e0"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use types::{RegionId, RoleName, UnixMillis, replica::ReplicaKey};
+use types::{Epoch, RegionId, RoleName, UnixMillis, replica::ReplicaKey};
 
 use super::world::World;
 use crate::{requests::RequestTable, state::ControlState};
@@ -92,6 +92,27 @@ fn a_person_moves_a_role_in_a_pause_and_the_pause_ends_by_itself() {
     let mut world = World::standing();
     world.lines("SetRoleMode mode=MANUAL");
     world.lines(failover);
+}
+
+/// Its lease released, it renews nothing under its epoch any more; the leader gives it the next one.
+#[test]
+fn a_leader_returns_a_role_to_its_own_holder_under_a_new_epoch() {
+    let mut world = World::standing();
+    world.lines(
+        "actor coordinator/c1
+        StartPlan kind=FAILOVER target=eu/a1#1 epoch=g1.e2 trigger=t
+        StartStep step=VERIFY_TARGET attempt=1
+        actor eu/a1
+        FinishStep step=VERIFY_TARGET attempt=1
+        actor coordinator/c1
+        StartStep step=FENCE attempt=1
+        Fence attempt=1",
+    );
+    let role = world.state.role(&RoleName::global()).unwrap();
+    assert_eq!((role.holder.as_ref(), role.epoch), (None, Epoch::new(1, 3)));
+    let reserved = role.reservation.as_ref().unwrap();
+    assert_eq!(reserved.epoch, Epoch::new(1, 4));
+    assert_eq!(reserved.target.to_string(), "eu/a1#00000001");
 }
 
 #[test]
