@@ -34,7 +34,7 @@ use crate::{
     args::{OutputFormat, Shared},
     error::Failure,
     exit::Exit,
-    output,
+    output, push,
 };
 
 /// What `regent demo` takes.
@@ -76,6 +76,10 @@ fn recheck(file: &Path, format: OutputFormat) -> Result<(), Failure> {
 }
 
 async fn perform(args: DemoArgs, format: OutputFormat) -> Result<(), Failure> {
+    if let Some(dir) = &args.model {
+        // Before anything is started: a directory that is no model ends the demo here.
+        push::check(dir).await.map_err(|f| f.while_doing("--model"))?;
+    }
     let temporary = tempfile::Builder::new().prefix("regent-demo-").tempdir();
     let mut temporary =
         temporary.map_err(|e| Failure::other(format!("could not make a temporary directory: {e}")))?;

@@ -55,6 +55,12 @@ pub(crate) async fn run(args: PushArgs, shared: Shared) -> Result<(), Failure> {
     }
 }
 
+/// Checks a directory as a push would, registering nothing: the error names file, finding and remedy.
+#[cfg(feature = "server")]
+pub(crate) async fn check(dir: &std::path::Path) -> Result<(), Failure> {
+    scan::scan(dir).await.map(drop)
+}
+
 /// The region that may write now: its store is where models come from.
 async fn primary_region(client: &Client) -> Result<RegionId, Failure> {
     let (role, _) = client.get_role(&RoleName::global()).await?;

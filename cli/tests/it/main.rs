@@ -10,6 +10,7 @@
 mod bad_input;
 mod cluster;
 mod demo;
+mod demo_model;
 mod dev;
 mod harness;
 mod orphans;
