@@ -6,83 +6,27 @@
 //! Invariant: what [`Lease::left`] promises is over before the leader may count the lease as lapsed, as long as the
 //! two clocks run apart by less than a tenth.
 
+mod keeper;
+mod lease;
+#[cfg(test)]
+mod tests;
+
 use std::{future::Future, time::Duration};
 
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use types::{
     FencingToken,
-    reason::{Category, Reason, Refusal},
-    role::DRIFT_DIVISOR,
+    reason::{Reason, Refusal},
 };
 
-use crate::calls::{Client, Renewal};
+use keeper::{Course, Keeper, Renew};
+pub use lease::{BootInstant, Lease};
 
-/// A moment on CLOCK_BOOTTIME.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BootInstant(Duration);
+use crate::calls::Client;
 
-impl BootInstant {
-    /// Now.
-    pub fn now() -> Self {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        // The kernel counts it up from 0; a negative value cannot be and reads as the start of time.
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
-        Self(Duration::new(seconds, nanos.min(999_999_999)))
-    }
-    /// A moment at this distance from boot; for tests and simulation.
-    pub const fn from_boot(duration: Duration) -> Self {
-        Self(duration)
-    }
-    /// This moment and `duration` later.
-    #[must_use]
-    pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(duration))
-    }
-    /// How long after `earlier` this is; zero if it is not.
-    pub fn since(self, earlier: BootInstant) -> Duration {
-        self.0.saturating_sub(earlier.0)
-    }
-}
-
-/// A lease as its holder may count on it. Pure: the time is handed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
-    valid_until: BootInstant,
-    drain_margin: Duration,
-}
-
-impl Lease {
-    /// The lease that a renewal sent at `sent` gives: `sent + TTL × (1 − drift)` (L4).
-    pub fn granted(sent: BootInstant, renewal: Renewal) -> Self {
-        let held = renewal.ttl - renewal.ttl / DRIFT_DIVISOR;
-        Self {
-            valid_until: sent.plus(held),
-            drain_margin: renewal.drain_margin,
-        }
-    }
-    /// What is left at `now`; zero once it is over.
-    pub fn left(&self, now: BootInstant) -> Duration {
-        self.valid_until.since(now)
-    }
-    /// What is left for new work: the drain margin before the end is for stopping (L5).
-    pub fn left_for_work(&self, now: BootInstant) -> Duration {
-        self.left(now).saturating_sub(self.drain_margin)
-    }
-    /// The later of two leases: an answer that comes late must not shorten what was granted.
-    #[must_use]
-    pub fn or_later(self, other: Option<Lease>) -> Self {
-        match other {
-            Some(other) if other.valid_until > self.valid_until => other,
-            _ => self,
-        }
-    }
-}
+/// Where a guard reads the time; tests hand in another one.
+type Clock = fn() -> BootInstant;
 
 /// How the holder stands now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +66,7 @@ pub struct RoleGuard {
     token: FencingToken,
     standing: watch::Receiver<Standing>,
     lost: CancellationToken,
+    clock: Clock,
 }
 
 /// The owner of the renewals of a [`RoleGuard`].
@@ -151,26 +96,37 @@ impl RoleGuard {
     /// Begins to hold `token`; the first renewal is sent at once, every further one after what the leader asks for.
     /// `first_interval` spaces the attempts until a renewal was answered.
     pub fn hold(client: Client, token: FencingToken, first_interval: Duration) -> (Self, Renewals) {
+        Self::hold_by(client, BootInstant::now, token, first_interval)
+    }
+
+    fn hold_by<R: Renew>(
+        renew: R,
+        clock: Clock,
+        token: FencingToken,
+        first_interval: Duration,
+    ) -> (Self, Renewals) {
         let (sender, standing) = watch::channel(Standing::NotHeld);
-        let stop = CancellationToken::new();
-        let lost = CancellationToken::new();
+        let (stop, lost) = (CancellationToken::new(), CancellationToken::new());
         let keeper = Keeper {
-            client,
+            renew,
+            clock,
             token: token.clone(),
             standing: sender,
             lost: lost.clone(),
-            interval: first_interval,
+            course: Course {
+                lease: None,
+                interval: first_interval,
+            },
             stop: stop.clone(),
         };
         let task = tokio::spawn(keeper.run());
-        (
-            Self {
-                token,
-                standing,
-                lost,
-            },
-            Renewals { stop, task },
-        )
+        let guard = Self {
+            token,
+            standing,
+            lost,
+            clock,
+        };
+        (guard, Renewals { stop, task })
     }
 
     /// The token under which guarded work runs.
@@ -182,7 +138,7 @@ impl RoleGuard {
     pub fn standing(&self) -> Standing {
         let standing = self.standing.borrow().clone();
         match standing {
-            Standing::Held(lease) if lease.left(BootInstant::now()).is_zero() => Standing::NotHeld,
+            Standing::Held(lease) if lease.left((self.clock)()).is_zero() => Standing::NotHeld,
             other => other,
         }
     }
@@ -190,7 +146,7 @@ impl RoleGuard {
     /// What is left of the lease; zero when it is not held.
     pub fn left(&self) -> Duration {
         match self.standing() {
-            Standing::Held(lease) => lease.left(BootInstant::now()),
+            Standing::Held(lease) => lease.left((self.clock)()),
             Standing::NotHeld | Standing::Lost(_) => Duration::ZERO,
         }
     }
@@ -200,7 +156,7 @@ impl RoleGuard {
         let mut standing = self.standing.clone();
         loop {
             match standing.borrow_and_update().clone() {
-                Standing::Held(lease) if !lease.left_for_work(BootInstant::now()).is_zero() => return Ok(()),
+                Standing::Held(lease) if !lease.left_for_work((self.clock)()).is_zero() => return Ok(()),
                 Standing::Lost(refusal) => return Err(refusal),
                 Standing::Held(_) | Standing::NotHeld => {}
             }
@@ -226,7 +182,7 @@ impl RoleGuard {
         F: Future<Output = T>,
     {
         let role = || self.token.role.to_string();
-        let begun = BootInstant::now();
+        let begun = (self.clock)();
         let Standing::Held(lease) = self.standing() else {
             return Err(GuardError::NotHeld { role: role() });
         };
@@ -239,100 +195,11 @@ impl RoleGuard {
             after: now.since(begun),
         };
         let result = timeout(budget, work(budget)).await;
-        let now = BootInstant::now();
+        let now = (self.clock)();
         match result {
             // Tokio's timer stands still while the machine sleeps; BOOTTIME does not.
             Ok(value) if now.since(begun) <= budget || !self.left().is_zero() => Ok(value),
             Ok(_) | Err(_) => Err(stopped(now)),
         }
     }
-}
-
-/// The renewal loop.
-struct Keeper {
-    client: Client,
-    token: FencingToken,
-    standing: watch::Sender<Standing>,
-    lost: CancellationToken,
-    interval: Duration,
-    stop: CancellationToken,
-}
-
-impl Keeper {
-    async fn run(mut self) {
-        let mut lease: Option<Lease> = None;
-        loop {
-            let sent = BootInstant::now();
-            let client = self.client.with_deadline(self.attempt_limit(lease, sent));
-            let answer = tokio::select! {
-                () = self.stop.cancelled() => break,
-                answer = client.renew_lease(&self.token) => answer,
-            };
-            match answer {
-                Ok(renewal) => {
-                    let granted = Lease::granted(sent, renewal).or_later(lease);
-                    lease = Some(granted);
-                    self.interval = renewal.renew_interval;
-                    self.standing.send_replace(Standing::Held(granted));
-                }
-                Err(refusal) if is_final(&refusal) => {
-                    tracing::info!(role = %self.token.role, epoch = %self.token.epoch, "lease taken away: {refusal}");
-                    self.standing.send_replace(Standing::Lost(refusal));
-                    break;
-                }
-                Err(refusal) => {
-                    tracing::debug!(role = %self.token.role, "renewal failed, will try again: {refusal}");
-                }
-            }
-            if !self.pause(sent, lease).await {
-                break;
-            }
-        }
-        self.lost.cancel();
-    }
-
-    /// Time for one renewal with its retries: no longer than the lease has left, and long enough to be worth sending.
-    fn attempt_limit(&self, lease: Option<Lease>, now: BootInstant) -> Duration {
-        let left = lease.map_or(Duration::MAX, |l| l.left_for_work(now));
-        left.min(self.interval.saturating_mul(2))
-            .max(Duration::from_millis(100))
-    }
-
-    /// Waits for the next renewal's time, watching the lease's end. False: stop.
-    async fn pause(&self, sent: BootInstant, lease: Option<Lease>) -> bool {
-        // Short naps, each followed by a look at BOOTTIME: a timer alone would sleep through a suspend.
-        let nap = Duration::from_millis(50);
-        loop {
-            let now = BootInstant::now();
-            if lease.is_some_and(|l| l.left_for_work(now).is_zero()) {
-                tracing::warn!(role = %self.token.role, epoch = %self.token.epoch, "lease not renewed in time");
-                self.standing.send_replace(Standing::NotHeld);
-                return false;
-            }
-            let due = sent.plus(self.interval);
-            let left = due.since(now);
-            if left.is_zero() {
-                return !self.stop.is_cancelled();
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => return false,
-                () = sleep(left.min(nap)) => {}
-            }
-        }
-    }
-}
-
-/// Whether a refused renewal means that this token will never hold again.
-fn is_final(refusal: &Refusal) -> bool {
-    matches!(
-        refusal.reason,
-        Reason::StaleEpoch
-            | Reason::WrongHolder
-            | Reason::WrongCluster
-            | Reason::RoleNotFound
-            | Reason::PermissionDenied
-    ) && !matches!(
-        refusal.reason.category(),
-        Category::Unavailable | Category::Unknown
-    )
 }
