@@ -211,6 +211,11 @@ impl Leases {
             .read(|state| table.free_at(&view(state, state.role(role)?)?))
     }
 
+    /// When the last renewal came in that this leadership granted under this epoch: a sign of life of its holder.
+    pub fn renewed_at(&self, role: &RoleName, epoch: Epoch) -> Option<Instant> {
+        self.table().renewed_at(role, epoch)
+    }
+
     /// Whether the holder of this epoch was granted a lease by this leadership.
     pub fn was_granted(&self, role: &RoleName, epoch: Epoch) -> bool {
         self.table().was_granted(role, epoch)

@@ -1,7 +1,9 @@
 //! Who shall hold a role, and what a plan does next (design.md sections 4 and 8, I8).
 //!
-//! Absent on purpose: clocks, sessions, leases. The driver builds a [`FailoverView`] from what it sees, proposes what
-//! [`decide`] says, and asks again; after a change of leader the next driver goes on from the committed plan.
+//! Absent on purpose: clocks, sessions, leases, and the times that records carry: those follow any leader's wall clock,
+//! and one fast clock would hold every failover. The driver builds a [`FailoverView`] from what it sees, with ages by
+//! its own monotonic clock, proposes what [`decide`] says, and asks again; after a change of leader the next driver goes
+//! on from the committed plan, and counts anew.
 //! Invariants: an unqualified target is never chosen; a living holder is never fenced but by a person's plan; without
 //! a qualified candidate nothing is fenced.
 
@@ -145,8 +147,12 @@ pub struct FailoverView {
     pub candidates: Vec<RegionId>,
     /// The agents of the whole cluster, with their current runs.
     pub agents: Vec<AgentView>,
-    /// Targets of failed plans of this role, with the state time of the failure.
-    pub failed: Vec<(Holder, UnixMillis)>,
+    /// How long this leader has seen the running plan's current step as it is: same attempt, same state.
+    pub step_age: Duration,
+    /// Targets of the plans of this role that failed since one succeeded, and how long this leader has seen them failed.
+    pub failed: Vec<(Holder, Duration)>,
+    /// Time since this leader last granted the present holder a renewal; none: it did not, or the holder has released.
+    pub holder_renewed: Option<Duration>,
     /// No lease of this role can be outstanding, by the leader's own monotonic deadline (L8): neither of the present
     /// holder nor of a fenced one, also counting grants of earlier leaders.
     pub lease_lapsed: bool,
@@ -249,10 +255,11 @@ pub enum Decision {
     },
 }
 
-/// What to do about a role now. `now` is the leader's wall clock; it times retries of steps and ends pauses only.
+/// What to do about a role now. `now` is the leader's wall clock: it ends a pause, which a person set by it, and nothing
+/// else.
 pub fn decide(view: &FailoverView, now: UnixMillis) -> Decision {
     match &view.plan {
-        Some(plan) => advance(view, plan, now),
+        Some(plan) => advance(view, plan),
         None => begin(view, now),
     }
 }
@@ -265,7 +272,7 @@ pub fn step_timeout(role: &RoleRecord) -> Duration {
 /// The first agent that may take the role now: by candidate order, then node name; never one that just failed, and never
 /// the present holder, unless it released its lease and can only go on under a new epoch. The error says for each agent
 /// of a candidate region why it is not.
-pub fn choose_target(view: &FailoverView, now: UnixMillis) -> Result<Holder, String> {
+pub fn choose_target(view: &FailoverView) -> Result<Holder, String> {
     let mut reasons = Vec::new();
     for region in &view.candidates {
         let mut agents: Vec<_> = view
@@ -278,7 +285,7 @@ pub fn choose_target(view: &FailoverView, now: UnixMillis) -> Result<Holder, Str
             reasons.push(format!("{region} has no agent"));
         }
         for agent in agents {
-            match objection(view, agent, now) {
+            match objection(view, agent) {
                 None => return Ok(agent.as_target.target.clone()),
                 Some(why) => reasons.push(format!("{}: {why}", agent.as_target.target)),
             }
@@ -290,7 +297,7 @@ pub fn choose_target(view: &FailoverView, now: UnixMillis) -> Result<Holder, Str
     Err(reasons.join("; "))
 }
 
-fn objection(view: &FailoverView, agent: &AgentView, now: UnixMillis) -> Option<String> {
+fn objection(view: &FailoverView, agent: &AgentView) -> Option<String> {
     let target = &agent.as_target.target;
     if view.role.holder.as_ref() == Some(target) && !view.released {
         return Some("it holds the role".to_owned());
@@ -303,7 +310,7 @@ fn objection(view: &FailoverView, agent: &AgentView, now: UnixMillis) -> Option<
         return Some(format!("it is silent for {}", format_duration(agent.silent_for)));
     }
     let cool_down = step_timeout(&view.role);
-    let cooling = |(failed, at): &(Holder, UnixMillis)| failed == target && now < at.plus(cool_down);
+    let cooling = |(failed, ago): &(Holder, Duration)| failed == target && *ago < cool_down;
     let failed_just_now = view.failed.iter().any(cooling);
     failed_just_now.then(|| {
         format!(
@@ -331,7 +338,7 @@ fn begin(view: &FailoverView, now: UnixMillis) -> Decision {
             };
         }
     }
-    match choose_target(view, now) {
+    match choose_target(view) {
         Ok(target) => Decision::StartPlan {
             kind,
             target,
@@ -341,6 +348,13 @@ fn begin(view: &FailoverView, now: UnixMillis) -> Decision {
             why: format!("{trigger}; nothing is fenced, because no candidate qualifies: {reasons}"),
         },
     }
+}
+
+/// How long an agent gave no sign of life. A renewal of the holder's lease is one, also while its session is mute.
+fn silence(view: &FailoverView, agent: &AgentView) -> Duration {
+    let is_holder = view.role.holder.as_ref() == Some(&agent.as_target.target);
+    let renewed = view.holder_renewed.filter(|_| is_holder);
+    renewed.map_or(agent.silent_for, |renewed| agent.silent_for.min(renewed))
 }
 
 /// That the holder is gone, with the evidence; or that it is not. One that released its lease is as good as gone under
@@ -356,22 +370,22 @@ fn absence(view: &FailoverView, holder: &Holder) -> Result<String, String> {
         Some(agent) if agent.as_target.target.incarnation != holder.incarnation => {
             Ok(format!("{holder} has restarted as {}", agent.as_target.target))
         }
-        Some(agent) if agent.silent_for >= limit => Ok(format!(
+        Some(agent) if silence(view, agent) >= limit => Ok(format!(
             "{holder} is silent for {}, the limit of {} is {}",
-            format_duration(agent.silent_for),
+            format_duration(silence(view, agent)),
             view.role.timing.name,
             format_duration(limit)
         )),
         Some(agent) => Err(format!(
             "{holder} was heard {} ago; the limit is {}",
-            format_duration(agent.silent_for),
+            format_duration(silence(view, agent)),
             format_duration(limit)
         )),
     }
 }
 
 /// A plan runs: its next step.
-fn advance(view: &FailoverView, plan: &PlanRecord, now: UnixMillis) -> Decision {
+fn advance(view: &FailoverView, plan: &PlanRecord) -> Decision {
     let Some(step) = plan.current_step() else {
         return Decision::Nothing {
             why: format!("plan {} is done", plan.plan),
@@ -389,8 +403,8 @@ fn advance(view: &FailoverView, plan: &PlanRecord, now: UnixMillis) -> Decision 
             step: step.kind,
             attempt: step.attempt.saturating_add(1),
         },
-        StepState::Running => running(view, plan, step, now),
-        StepState::Failed => failed(view, plan, step, now),
+        StepState::Running => running(view, plan, step),
+        StepState::Failed => failed(view, plan, step),
         StepState::Done => Decision::Nothing {
             why: format!("step {} is done", step.kind),
         },
@@ -412,8 +426,8 @@ fn hopeless(view: &FailoverView, plan: &PlanRecord) -> Option<String> {
         Some(agent) if agent.as_target.target != *target => {
             return Some(format!("target {target} has restarted"));
         }
-        Some(agent) if agent.silent_for >= view.role.timing.promotion_absence => {
-            let silence = format_duration(agent.silent_for);
+        Some(agent) if silence(view, agent) >= view.role.timing.promotion_absence => {
+            let silence = format_duration(silence(view, agent));
             return Some(format!("target {target} is silent for {silence}"));
         }
         Some(agent) if !promoted => {
@@ -444,10 +458,10 @@ fn holder_changed_its_mind(view: &FailoverView, plan: &PlanRecord, promoted: boo
     }
 }
 
-fn running(view: &FailoverView, plan: &PlanRecord, step: &StepRecord, now: UnixMillis) -> Decision {
+fn running(view: &FailoverView, plan: &PlanRecord, step: &StepRecord) -> Decision {
     let (id, attempt) = (plan.plan, step.attempt);
     match step.kind {
-        StepKind::VerifyTarget | StepKind::Claim => await_agent(view, id, step, now),
+        StepKind::VerifyTarget | StepKind::Claim => await_agent(view, id, step),
         StepKind::Fence => Decision::Fence { plan: id, attempt },
         StepKind::WaitLease if view.lease_lapsed => Decision::LeaseWaited { plan: id, attempt },
         StepKind::WaitLease => Decision::AwaitLease { plan: id },
@@ -470,10 +484,9 @@ fn running(view: &FailoverView, plan: &PlanRecord, step: &StepRecord, now: UnixM
     }
 }
 
-fn await_agent(view: &FailoverView, plan: PlanId, step: &StepRecord, now: UnixMillis) -> Decision {
+fn await_agent(view: &FailoverView, plan: PlanId, step: &StepRecord) -> Decision {
     let timeout = step_timeout(&view.role);
-    let waited = now.since(step.started_at.unwrap_or_default());
-    match timeout.checked_sub(waited) {
+    match timeout.checked_sub(view.step_age) {
         Some(left) if !left.is_zero() => Decision::AwaitAgent {
             plan,
             step: step.kind,
@@ -489,10 +502,9 @@ fn await_agent(view: &FailoverView, plan: PlanId, step: &StepRecord, now: UnixMi
 }
 
 /// The last attempt failed: another one after a pause, so that a target that fails at once is not asked in a loop.
-fn failed(view: &FailoverView, plan: &PlanRecord, step: &StepRecord, now: UnixMillis) -> Decision {
+fn failed(view: &FailoverView, plan: &PlanRecord, step: &StepRecord) -> Decision {
     let pause = view.role.timing.heartbeat_interval;
-    let ended = step.finished_at.unwrap_or_default();
-    if step.attempt < STEP_ATTEMPTS_MAX && now < ended.plus(pause) {
+    if step.attempt < STEP_ATTEMPTS_MAX && view.step_age < pause {
         return Decision::Nothing {
             why: format!("step {} is tried again soon", step.kind),
         };

@@ -238,12 +238,20 @@ impl ControlState {
         }
     }
 
-    /// The committed half of what [`policy::failover::decide`] looks at; the driver adds what it saw and its leases.
+    /// The plans of a role that a decision looks at: the running one, and those that failed since one succeeded.
+    pub fn unsettled_plans<'a>(&'a self, role: &'a RoleName) -> impl Iterator<Item = &'a PlanRecord> {
+        let newest_first = self.plans.values().rev().filter(move |p| &p.role == role);
+        newest_first.take_while(|p| p.state != PlanState::Succeeded)
+    }
+
+    /// The committed half of what [`policy::failover::decide`] looks at; the driver adds what it saw, its leases, and how
+    /// long it has seen a plan as it stands. The times in the records are no part of it: they follow wall clocks.
     pub fn failover_view(
         &self,
         role: &RoleName,
         seen: impl Fn(&NodeRecord) -> Seen,
         lease: LeaseView,
+        stood: impl Fn(&PlanRecord) -> Duration,
     ) -> Option<FailoverView> {
         let role = self.role(role)?;
         let agents = self
@@ -264,18 +272,18 @@ impl ControlState {
                     heard,
                 }
             });
+        let plan = self.running_plan(&role.role);
         let failed = self
-            .plans
-            .values()
-            .filter(|p| p.role == role.role && p.state == PlanState::Failed);
+            .unsettled_plans(&role.role)
+            .filter(|p| p.state == PlanState::Failed);
         Some(FailoverView {
             role: role.clone(),
-            plan: self.running_plan(&role.role).cloned(),
+            plan: plan.cloned(),
             candidates: self.candidates(role).to_vec(),
             agents: agents.collect(),
-            failed: failed
-                .filter_map(|p| Some((p.target.clone(), p.finished_at?)))
-                .collect(),
+            step_age: plan.map(&stood).unwrap_or_default(),
+            failed: failed.map(|p| (p.target.clone(), stood(p))).collect(),
+            holder_renewed: lease.renewed,
             lease_lapsed: lease.lapsed,
             released: lease.released,
         })
@@ -298,4 +306,6 @@ pub struct LeaseView {
     pub lapsed: bool,
     /// The holder said that it has stopped acting (L11).
     pub released: bool,
+    /// Time since this leader last granted the present holder a renewal.
+    pub renewed: Option<Duration>,
 }

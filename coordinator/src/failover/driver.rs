@@ -1,7 +1,7 @@
 //! The leader's loop over roles: builds the view, asks [`policy::failover::decide`], proposes what it says.
 //!
 //! Absent on purpose: decisions, and any memory of them: the next look, by this leader or by another one, goes on from
-//! the committed plan.
+//! the committed plan. What is remembered is since when a plan stands as it does ([`super::memory`]).
 //! Invariant: what changes a role's epoch goes through [`crate::leases::Leases::change`] (L6); a hand-over in one entry
 //! only while no lease of its role can be believed in.
 
@@ -22,6 +22,7 @@ use types::{
     time::{Clock as _, SystemClock},
 };
 
+use super::memory::Memory;
 use crate::{
     api::{Api, fresh_request_id},
     lead::{PROPOSAL, Term, settle},
@@ -34,9 +35,9 @@ type Whys = BTreeMap<RoleName, String>;
 /// Looks at every role, does what is due, and sleeps until something changes; until `shutdown`.
 pub async fn run(api: Arc<Api>, shutdown: CancellationToken) {
     while let Some(mut term) = Term::begin(&api, &shutdown).await {
-        let mut whys = Whys::new();
+        let (mut memory, mut whys) = (Memory::default(), Whys::new());
         loop {
-            let tick = look(&term, &mut whys).await;
+            let tick = look(&term, &mut memory, &mut whys).await;
             if !term.next(Instant::now() + tick).await {
                 break;
             }
@@ -45,14 +46,16 @@ pub async fn run(api: Arc<Api>, shutdown: CancellationToken) {
 }
 
 /// One look; the time until a silence or a lease could mean something new.
-async fn look(term: &Term, whys: &mut Whys) -> Duration {
+async fn look(term: &Term, memory: &mut Memory, whys: &mut Whys) -> Duration {
     let roles: Vec<RoleName> = term
         .api
         .raft
         .read(|s| s.roles().map(|r| r.role.clone()).collect());
     let mut tick = Duration::from_millis(500);
     for role in roles {
-        let Some(view) = view(term, &role) else { continue };
+        let Some(view) = view(term, memory, &role) else {
+            continue;
+        };
         tick = tick.min(view.role.timing.heartbeat_interval / 3);
         if view.plan.is_none() {
             term.api.leases.settle(&role);
@@ -63,13 +66,16 @@ async fn look(term: &Term, whys: &mut Whys) -> Duration {
     tick.max(Duration::from_millis(25))
 }
 
-fn view(term: &Term, role: &RoleName) -> Option<FailoverView> {
+fn view(term: &Term, memory: &mut Memory, role: &RoleName) -> Option<FailoverView> {
     let now = Instant::now();
     let leases = &term.api.leases;
     let epoch = term.api.raft.read(|s| s.role(role).map(|r| r.epoch))?;
     let lease = LeaseView {
         lapsed: leases.free_at(role).is_some_and(|at| now >= at),
         released: leases.was_released(role, epoch),
+        renewed: leases
+            .renewed_at(role, epoch)
+            .map(|at| now.saturating_duration_since(at)),
     };
     let since_election = now.saturating_duration_since(term.since);
     let seen = |node: &NodeRecord| {
@@ -83,7 +89,10 @@ fn view(term: &Term, role: &RoleName) -> Option<FailoverView> {
             heard: heard.is_some(),
         }
     };
-    term.api.raft.read(|s| s.failover_view(role, seen, lease))
+    term.api.raft.read(|s| {
+        memory.look(role, s.unsettled_plans(role), now);
+        s.failover_view(role, seen, lease, |plan| memory.age(plan, now))
+    })
 }
 
 async fn act(term: &Term, view: &FailoverView, decision: Decision, whys: &mut Whys) {
@@ -98,69 +107,61 @@ async fn act(term: &Term, view: &FailoverView, decision: Decision, whys: &mut Wh
         return;
     }
     whys.remove(role);
-    match decision {
-        Decision::Nothing { .. } | Decision::AwaitAgent { .. } | Decision::AwaitLease { .. } => {}
+    if let Decision::AskRelease { plan, holder } = &decision {
+        debug!(%role, %plan, %holder, "the holder is asked to stop");
+        term.api.leases.hold(role, view.role.epoch);
+    }
+    let due = format!("{decision:?}");
+    let Some(command) = command(view, decision) else {
+        return;
+    };
+    info!(%role, epoch = %view.role.epoch, due, "proposing");
+    match command {
+        Command::Fence { .. } => change(term, view, false, command).await,
+        Command::Promote { .. } => {
+            // After a fence the lease was waited out as a committed step; a switchover has a holder until this entry.
+            let switchover = view.plan.as_ref().is_some_and(|p| p.kind == PlanKind::Switchover);
+            change(term, view, switchover, command).await;
+        }
+        command => drop(term.propose(command).await),
+    }
+}
+
+/// What carries a decision out; none where it is to wait.
+pub(super) fn command(view: &FailoverView, decision: Decision) -> Option<Command> {
+    Some(match decision {
+        Decision::Nothing { .. }
+        | Decision::AwaitAgent { .. }
+        | Decision::AwaitLease { .. }
+        | Decision::AskRelease { .. } => return None,
         Decision::StartPlan {
             kind,
             target,
             trigger,
-        } => {
-            info!(%role, %kind, %target, %trigger, "starting a plan");
-            let command = Command::StartPlan {
-                role: role.clone(),
-                kind,
-                target,
-                trigger,
-                expected_epoch: view.role.epoch,
-            };
-            term.propose(command).await;
-        }
-        Decision::StartStep { plan, step, attempt } => {
-            info!(%role, %plan, %step, attempt, "step");
-            term.propose(Command::StartStep { plan, step, attempt }).await;
-        }
-        Decision::RetryStep {
+        } => Command::StartPlan {
+            role: view.role.role.clone(),
+            kind,
+            target,
+            trigger,
+            expected_epoch: view.role.epoch,
+        },
+        Decision::StartStep { plan, step, attempt }
+        | Decision::RetryStep {
+            plan, step, attempt, ..
+        } => Command::StartStep { plan, step, attempt },
+        Decision::Fence { plan, attempt } => Command::Fence { plan, attempt },
+        Decision::Promote { plan, attempt } => Command::Promote { plan, attempt },
+        Decision::LeaseWaited { plan, attempt } => Command::FinishStep {
             plan,
-            step,
+            step: StepKind::WaitLease,
             attempt,
-            why,
-        } => {
-            info!(%role, %plan, %step, attempt, %why, "step again");
-            term.propose(Command::StartStep { plan, step, attempt }).await;
-        }
-        Decision::Fence { plan, attempt } => {
-            info!(%role, %plan, epoch = %view.role.epoch, "fencing");
-            change(term, view, false, Command::Fence { plan, attempt }).await;
-        }
-        Decision::Promote { plan, attempt } => {
-            info!(%role, %plan, epoch = %view.role.epoch, "promoting");
-            // After a fence the lease was waited out as a committed step; a switchover has a holder until this entry.
-            let switchover = view.plan.as_ref().is_some_and(|p| p.kind == PlanKind::Switchover);
-            change(term, view, switchover, Command::Promote { plan, attempt }).await;
-        }
-        Decision::AskRelease { plan, holder } => {
-            debug!(%role, %plan, %holder, "the holder is asked to stop");
-            term.api.leases.hold(role, view.role.epoch);
-        }
-        Decision::LeaseWaited { plan, attempt } => {
-            info!(%role, %plan, "leases are over");
-            let outcome = StepOutcome::Done {
+            outcome: StepOutcome::Done {
                 detail: "no lease under an earlier epoch can be outstanding".to_owned(),
                 doors: Vec::new(),
-            };
-            let command = Command::FinishStep {
-                plan,
-                step: StepKind::WaitLease,
-                attempt,
-                outcome,
-            };
-            term.propose(command).await;
-        }
-        Decision::FailPlan { plan, reason } => {
-            info!(%role, %plan, %reason, "giving a plan up");
-            term.propose(Command::FailPlan { plan, reason }).await;
-        }
-    }
+            },
+        },
+        Decision::FailPlan { plan, reason } => Command::FailPlan { plan, reason },
+    })
 }
 
 async fn change(term: &Term, view: &FailoverView, needs_free: bool, command: Command) {

@@ -71,6 +71,8 @@ pub struct ChangeMark {
 struct Lease {
     epoch: Epoch,
     until: Instant,
+    /// Receipt of the last renewal that was granted.
+    renewed: Instant,
     /// The holder said that it has stopped, for ever.
     released: bool,
 }
@@ -162,13 +164,14 @@ impl LeaseTable {
         let leases = self.roles.entry(token.role.clone()).or_default();
         let timing = &view.role.timing;
         let own = received + leader_ttl(timing.lease_ttl);
-        let until = match &leases.last {
-            Some(lease) if lease.epoch == token.epoch => lease.until.max(own),
-            _ => own,
+        let (until, renewed) = match &leases.last {
+            Some(lease) if lease.epoch == token.epoch => (lease.until.max(own), lease.renewed.max(received)),
+            _ => (own, received),
         };
         leases.last = Some(Lease {
             epoch: token.epoch,
             until,
+            renewed,
             released: false,
         });
         Ok(Grant {
@@ -222,6 +225,7 @@ impl LeaseTable {
         leases.last = Some(Lease {
             epoch: token.epoch,
             until: now,
+            renewed: now,
             released: true,
         });
         Ok(())
@@ -249,10 +253,15 @@ impl LeaseTable {
         }
     }
 
+    /// When the last renewal came in that this leadership granted under an epoch; none once its holder has released it.
+    pub fn renewed_at(&self, role: &RoleName, epoch: Epoch) -> Option<Instant> {
+        let last = self.roles.get(role)?.last.as_ref()?;
+        (last.epoch == epoch && !last.released).then_some(last.renewed)
+    }
+
     /// Whether the role's current holder was granted a lease by this leadership.
     pub fn was_granted(&self, role: &RoleName, epoch: Epoch) -> bool {
-        let last = self.roles.get(role).and_then(|l| l.last.as_ref());
-        last.is_some_and(|last| last.epoch == epoch && !last.released)
+        self.renewed_at(role, epoch).is_some()
     }
 }
 

@@ -121,6 +121,31 @@ fn only_the_committed_holder_under_the_committed_epoch_renews() {
 }
 
 #[test]
+fn the_last_renewal_of_an_epoch_is_remembered_until_its_holder_releases_it() {
+    let start = Instant::now();
+    let mut table = leading(start);
+    let role = role(2, Some(holder(1)));
+    let (name, epoch) = (RoleName::global(), role.epoch);
+    assert_eq!(table.renewed_at(&name, epoch), None);
+    let renew = |table: &mut LeaseTable, at| {
+        let token = token(2, holder(1));
+        table
+            .renew(&view(&role), &token, start + ms(at), start + ms(9_000))
+            .unwrap();
+    };
+    renew(&mut table, 5_000);
+    renew(&mut table, 4_000);
+    assert_eq!(table.renewed_at(&name, epoch), Some(start + ms(5_000)));
+    assert_eq!(table.renewed_at(&name, Epoch::new(1, 1)), None);
+    table
+        .release(&view(&role), &token(2, holder(1)), start + ms(9_000))
+        .unwrap();
+    assert_eq!(table.renewed_at(&name, epoch), None);
+    table.lead(Some(start + ms(10_000)));
+    assert_eq!(table.renewed_at(&name, epoch), None, "of another leadership");
+}
+
+#[test]
 fn a_follower_grants_nothing() {
     let start = Instant::now();
     let role = role(2, Some(holder(1)));

@@ -44,6 +44,8 @@ pub(crate) struct TestAgent {
     pub(crate) held: watch::Receiver<Option<FencingToken>>,
     /// Whether it answers CLAIM; a step that is withheld is answered later.
     pub(crate) claims: watch::Sender<bool>,
+    /// Whether its session speaks; it renews all the same.
+    pub(crate) speaks: watch::Sender<bool>,
     world: World,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -64,7 +66,8 @@ impl TestAgent {
         let (held, held_out) = watch::channel(None);
         let (wanted, wanted_out) = watch::channel(None);
         let (claims, claims_out) = watch::channel(true);
-        let session = session(client.clone(), holder.clone(), world.clone());
+        let (speaks, speaks_out) = watch::channel(true);
+        let session = session(client.clone(), holder.clone(), world.clone(), speaks_out);
         let follow = follow(client.clone(), holder.clone(), wanted, claims_out);
         let renew = renew(client.clone(), wanted_out, held);
         for task in [boxed(session), boxed(follow), boxed(renew)] {
@@ -81,6 +84,7 @@ impl TestAgent {
             holder,
             held: held_out,
             claims,
+            speaks,
             world: world.clone(),
             stop,
             tasks,
@@ -107,7 +111,7 @@ fn boxed(f: impl Future<Output = ()> + Send + 'static) -> futures::future::BoxFu
     Box::pin(f)
 }
 
-async fn session(client: Client, holder: Holder, world: World) {
+async fn session(client: Client, holder: Holder, world: World, mut speaks: watch::Receiver<bool>) {
     let hello = pb::Hello {
         region: holder.region.to_string(),
         node: holder.node.to_string(),
@@ -121,13 +125,17 @@ async fn session(client: Client, holder: Holder, world: World) {
     let mut beats = tokio::time::interval(Duration::from_millis(100));
     loop {
         beats.tick().await;
+        if speaks.wait_for(|speaks| *speaks).await.is_err() {
+            return;
+        }
         let Ok(mut session) = Session::open(&client, &hello, patience).await else {
             continue;
         };
-        while session
-            .heartbeat(heartbeat(&holder, &world), patience)
-            .await
-            .is_ok()
+        while *speaks.borrow()
+            && session
+                .heartbeat(heartbeat(&holder, &world), patience)
+                .await
+                .is_ok()
         {
             beats.tick().await;
         }

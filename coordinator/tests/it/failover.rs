@@ -8,7 +8,7 @@ use proto::convert::watch::Resource;
 use types::{
     FencingToken, Reason, RoleName,
     plan::{PlanKind, PlanRecord, PlanState, StepKind, StepState},
-    region::Health,
+    region::{Health, NodeStatus},
     role::RoleRecord,
 };
 
@@ -263,6 +263,34 @@ async fn a_holder_keeps_its_epoch_when_the_leader_changes() {
     assert_ne!(story.cluster.leader().await, before);
     let (now, _) = story.admin.get_role(&RoleName::global()).await.unwrap();
     assert_eq!((now.epoch, now.holder), (first.epoch, Some(first.holder)));
+    story.end().await;
+}
+
+/// I8: its session is one sign of life, and its renewals are another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_holder_whose_session_is_mute_keeps_the_role_while_it_renews() {
+    let mut story = Story::begin().await;
+    let first = story.agents[0].holds().await;
+    let standing = async |status: NodeStatus| {
+        let node = &first.holder.node;
+        until(&story.admin, &format!("{node} {status}"), |r| match r {
+            Resource::Node(n) if n.node == *node && n.status == status => Some(()),
+            _ => None,
+        })
+        .await;
+    };
+    story.agents[0].speaks.send_replace(false);
+    // As long a silence as a failover waits for; the loop that starts one looks several times until the node is back.
+    standing(NodeStatus::Down).await;
+    story.agents[0].speaks.send_replace(true);
+    standing(NodeStatus::Up).await;
+    let (now, _) = story.admin.get_role(&RoleName::global()).await.unwrap();
+    assert_eq!(
+        (now.epoch, now.holder.as_ref()),
+        (first.epoch, Some(&first.holder)),
+        "{}",
+        now.reason
+    );
     story.end().await;
 }
 

@@ -58,7 +58,9 @@ fn view() -> FailoverView {
         plan: None,
         candidates: ["eu", "us", "ap"].map(region).to_vec(),
         agents: ["eu/a1#1", "us/b1#1", "ap/c1#1"].map(|a| agent(a, 100)).to_vec(),
+        step_age: Duration::ZERO,
         failed: Vec::new(),
+        holder_renewed: None,
         lease_lapsed: false,
         released: false,
     }
@@ -231,17 +233,17 @@ fn every_unmet_condition_is_named() {
 #[test]
 fn the_first_qualified_agent_in_candidate_order_is_chosen() {
     let mut view = view();
-    assert_eq!(choose_target(&view, NOW), Ok(holder("us/b1#1")));
+    assert_eq!(choose_target(&view), Ok(holder("us/b1#1")));
     view.candidates = ["ap", "us"].map(region).to_vec();
-    assert_eq!(choose_target(&view, NOW), Ok(holder("ap/c1#1")));
+    assert_eq!(choose_target(&view), Ok(holder("ap/c1#1")));
     view.agents.push(agent("ap/c0#1", 100));
-    assert_eq!(choose_target(&view, NOW), Ok(holder("ap/c0#1")));
+    assert_eq!(choose_target(&view), Ok(holder("ap/c0#1")));
     view.agents[3].as_target.health = Some(Health::Unhealthy);
-    assert_eq!(choose_target(&view, NOW), Ok(holder("ap/c1#1")));
+    assert_eq!(choose_target(&view), Ok(holder("ap/c1#1")));
     // Another agent of the holder's own region may take over.
     view.candidates = vec![region("eu")];
     view.agents.push(agent("eu/a2#1", 100));
-    assert_eq!(choose_target(&view, NOW), Ok(holder("eu/a2#1")));
+    assert_eq!(choose_target(&view), Ok(holder("eu/a2#1")));
 }
 
 #[test]
@@ -250,38 +252,27 @@ fn no_choice_says_why_of_each_agent() {
     view.agents[1].as_target.health = Some(Health::Recovering);
     view.agents[2].silent_for = seconds(2);
     assert_eq!(
-        choose_target(&view, NOW).unwrap_err(),
+        choose_target(&view).unwrap_err(),
         "eu/a1#00000001: it holds the role; us/b1#00000001: its region is RECOVERING; ap/c1#00000001: it is silent for 2s"
     );
     view.agents[2] = agent("ap/c1#1", 0);
     view.agents[2].heard = false;
-    assert!(choose_target(&view, NOW).is_err(), "never heard by this leader");
+    assert!(choose_target(&view).is_err(), "never heard by this leader");
     view.agents.remove(2);
-    assert!(
-        choose_target(&view, NOW)
-            .unwrap_err()
-            .ends_with("ap has no agent")
-    );
+    assert!(choose_target(&view).unwrap_err().ends_with("ap has no agent"));
     view.candidates.clear();
-    assert_eq!(
-        choose_target(&view, NOW).unwrap_err(),
-        "there is no candidate region"
-    );
+    assert_eq!(choose_target(&view).unwrap_err(), "there is no candidate region");
 }
 
 #[test]
 fn a_target_that_just_failed_is_left_alone_for_a_while() {
     let mut view = view();
-    view.failed = vec![(holder("us/b1#1"), UnixMillis(NOW.0 - 4_999))];
-    assert_eq!(choose_target(&view, NOW), Ok(holder("ap/c1#1")));
-    view.failed = vec![(holder("us/b1#1"), UnixMillis(NOW.0 - 5_000))];
-    assert_eq!(choose_target(&view, NOW), Ok(holder("us/b1#1")));
-    view.failed = vec![(holder("us/b1#7"), NOW)];
-    assert_eq!(
-        choose_target(&view, NOW),
-        Ok(holder("us/b1#1")),
-        "another run failed"
-    );
+    view.failed = vec![(holder("us/b1#1"), Duration::from_millis(4_999))];
+    assert_eq!(choose_target(&view), Ok(holder("ap/c1#1")));
+    view.failed = vec![(holder("us/b1#1"), seconds(5))];
+    assert_eq!(choose_target(&view), Ok(holder("us/b1#1")));
+    view.failed = vec![(holder("us/b1#7"), Duration::ZERO)];
+    assert_eq!(choose_target(&view), Ok(holder("us/b1#1")), "another run failed");
 }
 
 #[test]
@@ -335,6 +326,35 @@ fn a_holder_that_released_its_lease_goes_on_under_a_new_epoch() {
     assert!(matches!(decide(&moving, NOW), Decision::FailPlan { .. }));
     moving.released = true;
     assert!(matches!(decide(&moving, NOW), Decision::Fence { .. }));
+}
+
+/// I8: its session may be cut while it goes on renewing at the leader.
+#[test]
+fn a_holder_that_renews_while_its_session_is_mute_is_not_gone() {
+    let mut view = view();
+    view.agents[0].silent_for = seconds(60);
+    view.holder_renewed = Some(Duration::from_millis(400));
+    check(
+        &view,
+        "nothing: eu/a1#00000001 was heard 400ms ago; the limit is 3s",
+    );
+    view.holder_renewed = Some(Duration::from_millis(2_999));
+    check(
+        &view,
+        "nothing: eu/a1#00000001 was heard 2999ms ago; the limit is 3s",
+    );
+    view.holder_renewed = Some(seconds(3));
+    check(
+        &view,
+        "start FAILOVER to us/b1#00000001: eu/a1#00000001 is silent for 3s, the limit of fast is 3s",
+    );
+    // A renewal of the holder says nothing of anybody else.
+    view.holder_renewed = Some(Duration::ZERO);
+    view.agents[0] = agent("eu/a1#2", 0);
+    check(
+        &view,
+        "start FAILOVER to eu/a1#00000002: eu/a1#00000001 has restarted as eu/a1#00000002",
+    );
 }
 
 #[test]

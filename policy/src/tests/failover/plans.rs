@@ -50,8 +50,7 @@ fn a_switchover_promotes_only_after_the_release_or_the_end_of_the_lease() {
 fn a_step_is_tried_again_with_a_pause_and_not_for_ever() {
     let failed = |attempt, ago| {
         let mut view = moving(PlanKind::Failover, StepKind::Claim, StepState::Failed, attempt);
-        let steps = &mut view.plan.as_mut().unwrap().steps;
-        steps[3].finished_at = Some(UnixMillis(NOW.0 - ago));
+        view.step_age = Duration::from_millis(ago);
         view
     };
     check(&failed(1, 299), "nothing: step CLAIM is tried again soon");
@@ -60,16 +59,48 @@ fn a_step_is_tried_again_with_a_pause_and_not_for_ever() {
         &failed(STEP_ATTEMPTS_MAX, 0),
         "fail: step CLAIM failed 3 times; last: a detail",
     );
-    let silent = |attempt| {
+    let silent = |attempt, age| {
         let mut view = moving(PlanKind::Failover, StepKind::Claim, StepState::Running, attempt);
-        view.plan.as_mut().unwrap().steps[3].started_at = Some(UnixMillis(NOW.0 - 5_000));
+        view.step_age = age;
         view
     };
-    check(&silent(1), "retry CLAIM 2: no answer within 5s");
+    let just_before = Duration::from_millis(4_999);
+    check(&silent(1, just_before), "await agent CLAIM 1ms");
+    check(&silent(1, seconds(5)), "retry CLAIM 2: no answer within 5s");
     check(
-        &silent(3),
+        &silent(3, seconds(5)),
         "fail: step CLAIM failed 3 times; last: no answer within 5s",
     );
+}
+
+/// Records carry state time, which follows the fastest clock that ever led: it may lie an hour ahead, or behind.
+#[test]
+fn the_times_in_the_records_decide_nothing() {
+    let hour = 3_600_000;
+    for stamped in [NOW.0 - 900_000, NOW.0 + hour] {
+        for (state, age, expected) in [
+            (
+                StepState::Running,
+                seconds(5),
+                "retry CLAIM 2: no answer within 5s",
+            ),
+            (StepState::Running, seconds(4), "await agent CLAIM 1s"),
+            (StepState::Failed, seconds(1), "retry CLAIM 2: a detail"),
+            (
+                StepState::Failed,
+                Duration::ZERO,
+                "nothing: step CLAIM is tried again soon",
+            ),
+        ] {
+            let mut view = moving(PlanKind::Failover, StepKind::Claim, state, 1);
+            for step in &mut view.plan.as_mut().unwrap().steps {
+                step.started_at = step.started_at.map(|_| UnixMillis(stamped));
+                step.finished_at = step.finished_at.map(|_| UnixMillis(stamped));
+            }
+            view.step_age = age;
+            check(&view, expected);
+        }
+    }
 }
 
 type Loss = fn(&mut FailoverView);

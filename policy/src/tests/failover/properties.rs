@@ -31,6 +31,7 @@ fn any_view() -> impl Strategy<Value = FailoverView> {
         0..8_u8,
     );
     let agents = prop::collection::vec(agent, 3);
+    let renewed = prop::option::weighted(0.3, prop::sample::select(vec![0_u64, 2_999, 3_000, 90_000]));
     let flags = (
         any::<bool>(),
         any::<bool>(),
@@ -38,69 +39,74 @@ fn any_view() -> impl Strategy<Value = FailoverView> {
         any::<bool>(),
         0..4_u8,
     );
-    (plan, agents, flags).prop_map(|(plan, agents, (lapsed, released, by_person, held, mode))| {
-        let mut view = match plan {
-            None => view(),
-            Some((kind, at, state, attempt)) => {
-                let steps = StepKind::of(kind);
-                // DETECT is done with the plan's own entry.
-                let first = usize::from(kind != PlanKind::Switchover);
-                let step = steps[first + at.index(steps.len() - first)];
-                let attempt = if state == StepState::Waiting { 0 } else { attempt };
-                moving(kind, step, state, attempt)
-            }
-        };
-        if view.plan.is_none() && !held {
-            view.role.holder = None;
-        }
-        for (agent, (health, run, silent, flaw)) in view.agents.iter_mut().zip(agents) {
-            let target = &mut agent.as_target;
-            target.health = [Health::Healthy, Health::Healthy, Health::Recovering]
-                .get(usize::from(health))
-                .copied();
-            if run == 0 {
-                target.target.incarnation = holder("xx/xx#2").incarnation;
-                target.node.as_mut().unwrap().incarnation = target.target.incarnation;
-            }
-            match flaw {
-                0 => target.is_candidate = false,
-                1 => target.node.as_mut().unwrap().status = NodeStatus::Down,
-                2 => {
-                    target.coverage = Coverage {
-                        wanted: 2,
-                        verified: 1,
-                    }
+    (plan, agents, flags, renewed).prop_map(
+        |(plan, agents, (lapsed, released, by_person, held, mode), renewed)| {
+            let mut view = match plan {
+                None => view(),
+                Some((kind, at, state, attempt)) => {
+                    let steps = StepKind::of(kind);
+                    // DETECT is done with the plan's own entry.
+                    let first = usize::from(kind != PlanKind::Switchover);
+                    let step = steps[first + at.index(steps.len() - first)];
+                    let attempt = if state == StepState::Waiting { 0 } else { attempt };
+                    moving(kind, step, state, attempt)
                 }
-                3 => target.node = None,
-                4 => agent.heard = false,
-                _ => {}
+            };
+            if view.plan.is_none() && !held {
+                view.role.holder = None;
             }
-            agent.silent_for = Duration::from_millis(silent);
-        }
-        view.lease_lapsed = lapsed;
-        view.released = released;
-        view.role.mode = match mode {
-            0 => FailoverMode::Manual,
-            1 => FailoverMode::Paused {
-                until: UnixMillis(NOW.0 + 1),
-            },
-            _ => FailoverMode::Automatic,
-        };
-        if by_person && let Some(plan) = &mut view.plan {
-            plan.created_by = "spiffe://regent.local/user/ann".parse().unwrap();
-        }
-        view
-    })
+            for (agent, (health, run, silent, flaw)) in view.agents.iter_mut().zip(agents) {
+                let target = &mut agent.as_target;
+                target.health = [Health::Healthy, Health::Healthy, Health::Recovering]
+                    .get(usize::from(health))
+                    .copied();
+                if run == 0 {
+                    target.target.incarnation = holder("xx/xx#2").incarnation;
+                    target.node.as_mut().unwrap().incarnation = target.target.incarnation;
+                }
+                match flaw {
+                    0 => target.is_candidate = false,
+                    1 => target.node.as_mut().unwrap().status = NodeStatus::Down,
+                    2 => {
+                        target.coverage = Coverage {
+                            wanted: 2,
+                            verified: 1,
+                        }
+                    }
+                    3 => target.node = None,
+                    4 => agent.heard = false,
+                    _ => {}
+                }
+                agent.silent_for = Duration::from_millis(silent);
+            }
+            view.lease_lapsed = lapsed;
+            view.released = released;
+            view.holder_renewed = renewed.map(Duration::from_millis);
+            view.role.mode = match mode {
+                0 => FailoverMode::Manual,
+                1 => FailoverMode::Paused {
+                    until: UnixMillis(NOW.0 + 1),
+                },
+                _ => FailoverMode::Automatic,
+            };
+            if by_person && let Some(plan) = &mut view.plan {
+                plan.created_by = "spiffe://regent.local/user/ann".parse().unwrap();
+            }
+            view
+        },
+    )
 }
 
-/// The holder was heard within the limit, in the run that holds the role, and did not give it up by itself.
+/// The holder was heard within the limit, in the run that holds the role (in its session, or by a renewal), and did not
+/// give it up by itself.
 fn holder_lives(view: &FailoverView) -> bool {
     let limit = view.role.timing.promotion_absence;
     let switchover = |p: &PlanRecord| p.kind == PlanKind::Switchover;
     if view.released && !view.plan.as_ref().is_some_and(switchover) {
         return false;
     }
-    let is_it = |a: &AgentView, h: &Holder| a.as_target.target == *h && a.silent_for < limit;
+    let heard = |a: &AgentView| a.silent_for < limit || view.holder_renewed.is_some_and(|ago| ago < limit);
+    let is_it = |a: &AgentView, h: &Holder| a.as_target.target == *h && heard(a);
     view.role
         .holder
         .as_ref()

@@ -1,0 +1,63 @@
+//! Since when this leader has seen each plan as it stands, by its own monotonic clock.
+//!
+//! Absent on purpose: the times in the records. They follow the fastest wall clock that ever led, so that a time-out or a
+//! cool-down counted by them could last for as long as that clock was ahead. A new leader remembers nothing, and counts
+//! from its first look, which is never before its election.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::Instant;
+use types::{
+    PlanId, RoleName,
+    plan::{PlanRecord, PlanState, StepKind, StepState},
+};
+
+/// What a plan stands at; another one begins a new count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Standing {
+    state: PlanState,
+    step: Option<(StepKind, u32, StepState)>,
+}
+
+impl Standing {
+    fn of(plan: &PlanRecord) -> Self {
+        let step = plan.current_step().map(|s| (s.kind, s.attempt, s.state));
+        Self {
+            state: plan.state,
+            step,
+        }
+    }
+}
+
+/// The memory of one leadership.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    roles: BTreeMap<RoleName, BTreeMap<PlanId, (Standing, Instant)>>,
+}
+
+impl Memory {
+    /// Takes in the plans of a role that still matter; what is not among them is forgotten.
+    pub(super) fn look<'a>(
+        &mut self,
+        role: &RoleName,
+        plans: impl Iterator<Item = &'a PlanRecord>,
+        now: Instant,
+    ) {
+        let known = self.roles.remove(role).unwrap_or_default();
+        let seen = plans.map(|plan| {
+            let standing = Standing::of(plan);
+            let since = match known.get(&plan.plan) {
+                Some((before, since)) if *before == standing => *since,
+                Some(_) | None => now,
+            };
+            (plan.plan, (standing, since))
+        });
+        self.roles.insert(role.clone(), seen.collect());
+    }
+
+    /// How long a plan has stood as it did at the last look; nothing of one that was not there.
+    pub(super) fn age(&self, plan: &PlanRecord, now: Instant) -> Duration {
+        let seen = self.roles.get(&plan.role).and_then(|plans| plans.get(&plan.plan));
+        seen.map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(*since))
+    }
+}
