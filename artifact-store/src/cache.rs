@@ -14,7 +14,7 @@ use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock};
 use types::{ByteCount, Digest, DigestHasher};
 
-use crate::transfer::Artifact;
+use crate::Artifact;
 
 /// A directory of artifacts.
 #[derive(Clone, Debug)]

@@ -23,6 +23,9 @@ pub use error::{Details, ErrorKind, PutError, StoreError};
 pub mod keys;
 pub use keys::ObjectKey;
 
+mod artifact;
+pub use artifact::Artifact;
+
 pub mod cache;
 pub mod pointer;
 pub mod probe;

@@ -9,27 +9,12 @@ use std::{io, path::PathBuf};
 use futures::{StreamExt as _, stream};
 use types::{ByteCount, Digest, DigestHasher};
 
+pub use crate::Artifact;
+
 use crate::{
-    ArtifactStore, ErrorKind, ObjectKey, PutError, StoreError, Upload,
+    ArtifactStore, ErrorKind, PutError, StoreError, Upload,
     cache::{LocalCache, Partial},
-    keys,
 };
-
-/// What is copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Artifact {
-    /// Its identity.
-    pub digest: Digest,
-    /// Its length.
-    pub size: ByteCount,
-}
-
-impl Artifact {
-    /// Its key in every store.
-    pub fn key(&self) -> ObjectKey {
-        keys::artifact(&self.digest)
-    }
-}
 
 /// How hard a transfer pulls. The default is the measured one: 8 MiB, four in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use s3s::{S3Result, s3_error};
 
 use crate::{
     Error,
-    access_log::AccessLog,
+    access_log::{AccessLog, Standing},
     directory::{Directory, object_file_name, sync_dir},
     listing::{Page, Query, page},
     locks::Locks,
@@ -44,7 +44,7 @@ impl Store {
     pub(crate) fn open(root: &Path) -> Result<Self, Error> {
         let directory = Directory::open(root)?;
         let buckets = read_buckets(&directory.buckets())?;
-        let log = AccessLog::open(root, &buckets)?;
+        let log = AccessLog::open(root, &standing(&buckets))?;
         let buckets = Mutex::new(buckets);
         Ok(Self {
             directory,
@@ -157,6 +157,18 @@ impl Bucket {
 }
 
 pub(crate) type Buckets = BTreeMap<String, Arc<Bucket>>;
+
+fn standing(buckets: &Buckets) -> Vec<Standing> {
+    let of = |bucket: &Arc<Bucket>| {
+        let name = bucket.name.clone();
+        let all = bucket.all().into_iter();
+        all.map(move |meta| Standing {
+            bucket: name.clone(),
+            meta,
+        })
+    };
+    buckets.values().flat_map(of).collect()
+}
 
 fn read_buckets(root: &Path) -> Result<Buckets, Error> {
     let mut buckets = Buckets::new();

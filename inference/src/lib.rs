@@ -24,6 +24,7 @@ pub mod fake;
 mod json;
 mod layout;
 mod load;
+mod options;
 pub mod request;
 pub mod sampling;
 pub mod signature;
@@ -36,7 +37,8 @@ mod worker;
 pub use actor::{ActorLoad, ActorOptions, ModelActor, StreamItem, TokenStream};
 pub use engine::{Engine, TokenSink, warm};
 pub use error::{InferError, InputError, LoadError, LoadErrorKind};
-pub use load::{LoadOptions, load};
+pub use load::load;
+pub use options::LoadOptions;
 pub use request::{
     FinishReason, GenerateRequest, Generated, InferRequest, Output, Sampling, TokenEvent, Usage,
 };

@@ -5,7 +5,7 @@
 use crate::config::{self, ModelConfig};
 use crate::error::{LoadError, LoadErrorKind};
 use crate::layout;
-use crate::load::LoadOptions;
+use crate::options::LoadOptions;
 use crate::signature::{Family, Signature};
 use crate::tokenizer_file;
 use crate::weights::{WeightsIndex, gguf, pickle, safetensors};

@@ -13,7 +13,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use s3s::{S3Result, s3_error};
@@ -21,7 +21,11 @@ use s3s::{S3Result, s3_error};
 pub use line::{AccessLine, Current};
 pub use read::read;
 
-use crate::{Error, directory::access_log_path, meta::now_micros, store::Buckets};
+use crate::{
+    Error,
+    directory::access_log_path,
+    meta::{ObjectMeta, now_micros},
+};
 
 /// The open log.
 #[derive(Debug)]
@@ -38,9 +42,18 @@ struct Writer {
     broken: bool,
 }
 
+/// An object that stands in the store when its log is opened.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Its bucket.
+    pub(crate) bucket: String,
+    /// What is known of it.
+    pub(crate) meta: Arc<ObjectMeta>,
+}
+
 impl AccessLog {
     /// Opens the log, cuts a torn last line, and adds what the objects say and the log does not.
-    pub(crate) fn open(root: &Path, buckets: &Buckets) -> Result<Self, Error> {
+    pub(crate) fn open(root: &Path, standing: &[Standing]) -> Result<Self, Error> {
         let path = access_log_path(root);
         let file = OpenOptions::new()
             .create(true)
@@ -58,7 +71,7 @@ impl AccessLog {
                 broken: false,
             }),
         };
-        for line in missing(&lines, buckets) {
+        for line in missing(&lines, standing) {
             log.append(line).map_err(Error::directory(&path))?;
         }
         Ok(log)
@@ -100,24 +113,16 @@ impl AccessLog {
 }
 
 /// Lines for changes that became visible just before the process was killed.
-fn missing(lines: &[AccessLine], buckets: &Buckets) -> Vec<AccessLine> {
+fn missing(lines: &[AccessLine], standing: &[Standing]) -> Vec<AccessLine> {
     let mut last: HashMap<(String, String), Option<&str>> = HashMap::new();
     for line in lines.iter().filter(|line| line.accepted()) {
         last.insert((line.bucket.clone(), line.key.clone()), line.etag.as_deref());
     }
     let mut found = Vec::new();
-    for bucket in buckets.values() {
-        for meta in bucket.all() {
-            let logged = last.remove(&(bucket.name.clone(), meta.key.clone()));
-            if logged.flatten() != Some(&meta.etag) {
-                found.push(AccessLine::recovered(
-                    "PUT",
-                    200,
-                    &bucket.name,
-                    &meta.key,
-                    Some(&meta),
-                ));
-            }
+    for Standing { bucket, meta } in standing {
+        let logged = last.remove(&(bucket.clone(), meta.key.clone()));
+        if logged.flatten() != Some(&meta.etag) {
+            found.push(AccessLine::recovered("PUT", 200, bucket, &meta.key, Some(meta)));
         }
     }
     let gone = last.into_iter().filter(|(_, etag)| etag.is_some());
