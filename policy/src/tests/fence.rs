@@ -152,6 +152,32 @@ fn the_current_token_claims_and_writes() {
     assert_eq!(refused.reason(), Reason::StaleEpoch);
 }
 
+/// Of two floors the higher one stays; of two equal ones the one with a holder.
+#[test]
+fn a_floor_rises_and_learns_its_holder() {
+    let (free, held, other) = (
+        floor(7, None),
+        floor(7, Some("eu/a1#1")),
+        floor(7, Some("us/b1#1")),
+    );
+    let (low, high) = (floor(6, Some("us/b1#1")), floor(8, None));
+    for (floor, confirmed, stays) in [
+        (None, &free, &free),
+        (Some(&free), &held, &held),
+        (Some(&held), &free, &held),
+        (Some(&held), &other, &held),
+        (Some(&held), &low, &held),
+        (Some(&free), &low, &free),
+        (Some(&held), &high, &high),
+    ] {
+        assert_eq!(
+            raise(floor.cloned(), confirmed.clone()),
+            *stays,
+            "{floor:?} {confirmed:?}"
+        );
+    }
+}
+
 fn any_holder() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["eu/a1#1", "eu/a1#2", "us/b1#1", "ap/c1#1"])
 }

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod damage;
+mod epochs;
 mod language;
 mod properties;
 mod refusals;
