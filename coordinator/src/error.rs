@@ -40,7 +40,7 @@ pub enum RunError {
         problem: String,
     },
     /// A port cannot be had.
-    #[error("cannot listen on {address} ({purpose}): {source}{remedy}")]
+    #[error("{purpose} cannot listen on {address}: {source}{remedy}")]
     Listen {
         /// Where.
         address: SocketAddr,

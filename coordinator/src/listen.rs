@@ -39,11 +39,11 @@ pub(crate) struct Sockets {
 pub(crate) fn bind(config: &Config) -> Result<Sockets, RunError> {
     let path = config.data_dir.join("listen.json");
     let kept = read(&path)?;
-    let api = open("api", config.listen_api, kept.api, &path)?;
-    let raft = open("raft", config.listen_raft, kept.raft, &path)?;
+    let api = open("listen_api", config.listen_api, kept.api, &path)?;
+    let raft = open("listen_raft", config.listen_raft, kept.raft, &path)?;
     let metrics = config
         .listen_metrics
-        .map(|address| open("metrics", address, kept.metrics, &path))
+        .map(|address| open("listen_metrics", address, kept.metrics, &path))
         .transpose()?;
     let bound = ListenFile {
         api: Some(api.1),
@@ -75,7 +75,10 @@ fn open(
                 path.display()
             ),
         ),
-        _ => (configured, "; free the port or configure another".to_owned()),
+        _ => (
+            configured,
+            format!("; free the port, or set {purpose} to another port"),
+        ),
     };
     let fail = |source| RunError::Listen {
         address,

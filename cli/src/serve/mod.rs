@@ -43,12 +43,15 @@ async fn agent(args: &ServerArgs, stop: CancellationToken) -> Result<(), Failure
     served.map_err(|e| failed(&e))
 }
 
-/// An error with its causes, which libraries never repeat in their own text.
+/// An error with its causes; one that the text says already is not said again.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        let why = cause.to_string();
+        if !text.contains(&why) {
+            text = format!("{text}: {why}");
+        }
         source = cause.source();
     }
     text

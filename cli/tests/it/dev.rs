@@ -1,7 +1,7 @@
 //! A `regent dev` of a test's own, in a directory that goes with it.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -96,6 +96,15 @@ impl Dev {
         let mut command = regent();
         command.env("REGENT_CONTEXT", self.context_file()).args(args);
         Ran::of(command.output().unwrap())
+    }
+    /// The document of a verb that may fail.
+    pub(crate) fn json_of(&self, args: &[&str]) -> Option<Value> {
+        let ran = self.run(&[args, &["--output", "json"]].concat());
+        (ran.code == Some(0)).then(|| ran.json())
+    }
+    /// Where everything of the cluster stands.
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
     }
     /// A verb that succeeds, and its document.
     pub(crate) fn json(&self, args: &[&str]) -> Value {

@@ -7,7 +7,9 @@
     reason = "a test that cannot go on has failed; clippy exempts only its #[test] functions"
 )]
 
+mod bad_configs;
 mod bad_input;
+mod bad_models;
 mod cluster;
 mod demo;
 mod demo_model;

@@ -1,0 +1,153 @@
+//! Configs of coordinators and agents that cannot be: the process ends at once, names the value and the remedy, and
+//! leaves its data directory as it was.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    dev::Dev,
+    harness::{Ran, run, turn},
+};
+
+/// The configs that a `dev` wrote; nothing runs any more.
+struct Configs {
+    dev: Dev,
+    dir: TempDir,
+}
+
+impl Configs {
+    fn new() -> Self {
+        let mut dev = Dev::start(1);
+        assert_eq!(dev.stop(), Some(0));
+        Self {
+            dev,
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// The config of a process with a data directory of its own.
+    fn text(&self, part: &str) -> String {
+        let file = self
+            .dev
+            .path()
+            .join("regions/us-west-2")
+            .join(part)
+            .join("config.toml");
+        let text = fs::read_to_string(file).unwrap();
+        set(&text, "data_dir", &self.data(part).display().to_string())
+    }
+
+    fn data(&self, part: &str) -> PathBuf {
+        self.dir.path().join(format!("{part}-data"))
+    }
+
+    fn run(&self, part: &str, text: &str) -> Ran {
+        let file = self.dir.path().join(format!("{part}.toml"));
+        fs::write(&file, text).unwrap();
+        run(&[part, "--config", file.to_str().unwrap()])
+    }
+
+    /// Refused, in words that name the file.
+    fn check(&self, part: &str, text: &str, code: i32, said: &[&str]) {
+        self.run(part, text).failed_with(code, said);
+    }
+}
+
+/// The text with another value under a key of its first section.
+fn set(text: &str, key: &str, value: &str) -> String {
+    let prefix = format!("{key} = ");
+    assert!(
+        text.lines().any(|l| l.starts_with(&prefix)),
+        "{key} is not in:\n{text}"
+    );
+    let lines = text.lines().map(|line| match line.starts_with(&prefix) {
+        true => format!("{key} = {value:?}\n"),
+        false => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
+/// The listeners of a process.
+fn listeners(part: &str) -> &'static [&'static str] {
+    match part {
+        "coordinator" => &["listen_api", "listen_raft"],
+        _ => &["listen_agent", "listen_inference", "listen_metrics"],
+    }
+}
+
+#[test]
+fn configs_that_cannot_be() {
+    let _turn = turn();
+    let configs = Configs::new();
+    for part in ["coordinator", "agent"] {
+        unknown_keys(&configs, part);
+        bad_ports(&configs, part);
+        assert!(
+            !configs.data(part).exists(),
+            "a refused config has made a data directory"
+        );
+        ports_in_use(&configs, part);
+        data_directories(&configs, part);
+    }
+    inference_for_everybody(&configs);
+}
+
+fn unknown_keys(configs: &Configs, part: &str) {
+    let file = format!("{part}.toml");
+    let text = format!("nodee = \"x\"\n{}", configs.text(part));
+    configs.check(part, &text, 2, &[&file, "nodee", "expected one of"]);
+    let text = format!("{}cert = \"x\"\n", configs.text(part));
+    configs.check(part, &text, 2, &[&file, "cert", "expected one of"]);
+    let text = configs.text(part).replace("region = ", "# region = ");
+    configs.check(part, &text, 2, &[&file, "region"]);
+}
+
+fn bad_ports(configs: &Configs, part: &str) {
+    for key in listeners(part) {
+        for bad in ["127.0.0.1:70000", "127.0.0.1", "localhost:http"] {
+            let text = set(&configs.text(part), key, bad);
+            configs.check(part, &text, 2, &[&format!("{part}.toml"), key, bad]);
+        }
+    }
+}
+
+fn ports_in_use(configs: &Configs, part: &str) {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for key in listeners(part) {
+        let text = set(&configs.text(part), key, &address);
+        configs.check(part, &text, 1, &[&address, "in use", key]);
+        fs::remove_dir_all(configs.data(part)).unwrap();
+    }
+}
+
+/// A file in the directory's place, and a directory below a file: both hold for root too.
+fn data_directories(configs: &Configs, part: &str) {
+    let file = configs.dir.path().join("file");
+    fs::write(&file, "a file, where a directory should be").unwrap();
+    for dir in [file.clone(), file.join("below")] {
+        check_data_dir(configs, part, &dir);
+    }
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        "a file, where a directory should be"
+    );
+}
+
+fn check_data_dir(configs: &Configs, part: &str, dir: &Path) {
+    let dir = dir.to_str().unwrap();
+    let text = set(&configs.text(part), "data_dir", dir);
+    configs.check(part, &text, 1, &[dir]);
+}
+
+fn inference_for_everybody(configs: &Configs) {
+    let text = set(&configs.text("agent"), "listen_inference", "0.0.0.0:0");
+    let ran = configs.run("agent", &text);
+    ran.failed_with(ran.code.unwrap_or_default(), &["0.0.0.0:0", "loopback"]);
+    assert_ne!(ran.code, Some(0));
+}

@@ -1,0 +1,305 @@
+//! Models and questions that cannot be, against a cluster: each is refused with the value and the remedy, and nothing
+//! half-registered stays. Bytes that are not those of the manifest are never passed on.
+
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+};
+
+use artifact_store::keys;
+use chaos::{ProcessRef, ProcessState};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::{
+    demo_model::copy_of,
+    dev::Dev,
+    harness::{Ran, regent, turn, until},
+};
+
+fn sample(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name);
+    path.display().to_string()
+}
+
+#[test]
+fn models_and_questions_that_cannot_be_are_refused() {
+    let _turn = turn();
+    let dev = Dev::start(1);
+    truncated_weights(&dev);
+    pickles(&dev);
+    damaged_config(&dev);
+    let nothing = dev.json(&["model", "list"]);
+    assert_eq!(nothing["models"], json!([]), "something is registered");
+    for model in ["digits", "embedder", "tinylm"] {
+        let name = format!("demo.{model}");
+        dev.json(&["model", "push", &sample(model), "--name", &name]);
+        until("the model answers", || dev.json_of(&question(model)).is_some());
+    }
+    unknown_models(&dev);
+    wrong_shapes(&dev);
+    long_texts(&dev);
+}
+
+/// A push that is refused leaves no model and no version.
+fn check_push(dev: &Dev, dir: &Path, said: &[&str]) {
+    let push = ["model", "push", dir.to_str().unwrap(), "--name", "bad.model"];
+    dev.run(&push).failed_with(1, said);
+    dev.run(&["model", "versions", "bad.model"])
+        .failed_with(3, &["bad.model"]);
+}
+
+fn truncated_weights(dev: &Dev) {
+    let dir = copy_of("digits");
+    let path = dir.path().join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    for keep in [0, 7, 40, bytes.len() / 2, bytes.len() - 1] {
+        fs::write(&path, &bytes[..keep]).unwrap();
+        check_push(dev, dir.path(), &["model.safetensors", "download it again"]);
+    }
+}
+
+fn pickles(dev: &Dev) {
+    for name in ["model.pkl", "pytorch_model.bin", "model.pt"] {
+        let dir = copy_of("digits");
+        let bytes = b"\x80\x04\x95\x0c\x00\x00\x00\x00\x00\x00\x00\x8c\x05hello\x94.";
+        fs::write(dir.path().join(name), bytes).unwrap();
+        check_push(dev, dir.path(), &[name, "pickle", "safetensors"]);
+    }
+}
+
+fn damaged_config(dev: &Dev) {
+    let dir = copy_of("embedder");
+    fs::write(dir.path().join("config.json"), "{\"model_type\": \"gpt-9\"}").unwrap();
+    check_push(dev, dir.path(), &["config.json", "gpt-9", "bert"]);
+    fs::write(dir.path().join("config.json"), "{\"model_type\": ").unwrap();
+    check_push(dev, dir.path(), &["config.json"]);
+}
+
+/// A question that the sample answers.
+fn question(model: &str) -> Vec<&'static str> {
+    match model {
+        "embedder" => vec!["infer", "demo.embedder", "--text", "hello"],
+        "tinylm" => vec!["infer", "demo.tinylm", "--prompt", "Once upon a time"],
+        _ => vec!["replication", "status"],
+    }
+}
+
+fn unknown_models(dev: &Dev) {
+    dev.run(&["infer", "no.such", "--prompt", "a"])
+        .failed_with(3, &["no.such"]);
+    dev.run(&["infer", "demo.tinylm", "--prompt", "a", "--model-version", "9"])
+        .failed_with(3, &["demo.tinylm", "9"]);
+}
+
+/// An Open Inference Protocol request, in a file.
+fn check_request(dev: &Dev, request: &Value, said: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("request.json");
+    fs::write(&file, request.to_string()).unwrap();
+    dev.run(&["infer", "demo.digits", "--input", file.to_str().unwrap()])
+        .failed_with(2, said);
+}
+
+fn wrong_shapes(dev: &Dev) {
+    let model = dev.json_of(&["infer", "demo.digits", "--input", "/dev/null"]);
+    assert!(model.is_none(), "an empty file is no request");
+    let name = "image";
+    let tensor = |name: &str, shape: Value, datatype: &str, count: usize| {
+        json!({ "inputs": [{
+            "name": name, "shape": shape, "datatype": datatype, "data": vec![0.0; count],
+        }]})
+    };
+    check_request(dev, &tensor(name, json!([1, 63]), "FP32", 63), &["63", "64"]);
+    check_request(dev, &tensor(name, json!([64]), "FP32", 64), &["64"]);
+    check_request(dev, &tensor(name, json!([2, 64]), "FP32", 64), &["64", "128"]);
+    check_request(dev, &tensor(name, json!([1, 64]), "INT99", 64), &["INT99"]);
+    check_request(
+        dev,
+        &tensor("pixels", json!([1, 64]), "FP32", 64),
+        &["pixels", name],
+    );
+    check_request(dev, &json!({ "inputs": [] }), &[name]);
+    check_request(dev, &json!({ "input": [] }), &["inputs"]);
+}
+
+fn long_texts(dev: &Dev) {
+    let text = "a long text ".repeat(200);
+    dev.run(&["infer", "demo.embedder", "--text", &text])
+        .failed_with(2, &["128", "token"]);
+    dev.run(&["infer", "demo.tinylm", "--prompt", &text])
+        .failed_with(2, &["256", "token"]);
+    dev.run(&["infer", "demo.tinylm", "--prompt", "a", "--max-tokens", "100000"])
+        .failed_with(2, &["100000", "from 1 to 255"]);
+}
+
+/// Two regions, one of which is asleep while bytes are exchanged behind Regent's back.
+#[test]
+fn bytes_that_are_not_those_of_the_manifest_are_never_passed_on() {
+    let _turn = turn();
+    let dev = Dev::start(2);
+    let holder = dev.json(&["primary", "get"])["role"]["holder"]["region"].clone();
+    let source = holder.as_str().unwrap();
+    let other = if source == "us-west-2" {
+        "eu-west-1"
+    } else {
+        "us-west-2"
+    };
+    changed_before_others_copied(&dev, source, other);
+    changed_before_anybody_verified(&dev, other);
+}
+
+/// The source region has verified its own copy; then its bytes change. The other region must find that out by itself.
+fn changed_before_others_copied(dev: &Dev, source: &str, other: &str) {
+    let asleep = Asleep::agent(dev, other);
+    let pushed = dev.json(&["model", "push", &sample("digits"), "--name", "demo.digits"]);
+    let object = Object::of(dev, source, &pushed["version"]);
+    object.flip();
+    drop(asleep);
+    let replica = || {
+        let status = dev.json(&[
+            "replication",
+            "status",
+            "--model",
+            "demo.digits",
+            "--region",
+            other,
+        ]);
+        status["replicas"][0].clone()
+    };
+    until("the damage was found twice", || {
+        assert_ne!(replica()["state"], "VERIFIED", "{}", replica());
+        replica()["attempts"].as_u64() >= Some(2) && replica()["error"].as_str() != Some("")
+    });
+    let error = replica()["error"].as_str().unwrap().to_owned();
+    assert!(error.contains(&object.digest), "{error}");
+    let table = dev.run(&["replication", "status"]).stdout;
+    assert!(table.contains(&object.digest), "{table}");
+    let digit = dev.path().join("digit.json");
+    fs::write(&digit, json!(vec![0; 64]).to_string()).unwrap();
+    let ask = |region| {
+        let args = [
+            "infer",
+            "demo.digits",
+            "--input",
+            digit.to_str().unwrap(),
+            "--region",
+            region,
+        ];
+        dev.run(&args).code
+    };
+    assert_eq!(ask(source), Some(0), "{source} has verified its copy");
+    assert_eq!(ask(other), Some(6), "{other} has none to serve yet");
+    assert!(
+        !object.exists_in(dev, other),
+        "damaged bytes became visible in {other}"
+    );
+    // Its bytes are right again: the next attempt copies them, and nobody has to do anything.
+    object.flip();
+    until("the copy is verified", || replica()["state"] == "VERIFIED");
+    assert!(object.exists_in(dev, other));
+    until("the model answers there too", || ask(other) == Some(0));
+}
+
+/// The upload is complete, and its bytes change before an agent has read them: the version never becomes READY.
+fn changed_before_anybody_verified(dev: &Dev, region: &str) {
+    let asleep = Asleep::agent(dev, region);
+    let dir = copy_of("tinylm");
+    let args = [
+        "model",
+        "push",
+        dir.path().to_str().unwrap(),
+        "--name",
+        "demo.damaged",
+    ];
+    let push = start(dev, &[&args[..], &["--region", region]].concat());
+    let version = || {
+        dev.json_of(&["model", "versions", "demo.damaged"])
+            .map(|v| v["versions"][0].clone())
+    };
+    until("the upload is complete", || {
+        version().is_some_and(|v| v["state"] == "VERIFYING")
+    });
+    let object = Object::of(dev, region, &version().unwrap());
+    object.flip();
+    drop(asleep);
+    let ran = Ran::of(push.wait_with_output().unwrap());
+    ran.failed_with(1, &["demo.damaged@1", "DIGEST_MISMATCH", &object.digest]);
+    let version = version().unwrap();
+    assert_eq!(version["state"], "DELETED", "{version}");
+    dev.run(&["infer", "demo.damaged", "--prompt", "a"])
+        .failed_with(3, &["demo.damaged"]);
+}
+
+/// An agent that gets no processor time while this lives.
+struct Asleep<'a> {
+    dev: &'a Dev,
+    pid: u32,
+}
+
+impl<'a> Asleep<'a> {
+    fn agent(dev: &'a Dev, region: &str) -> Self {
+        let pid = dev.pid_of(region, "agent");
+        let process = ProcessRef::of(pid).unwrap();
+        dev.signal(pid, Signal::STOP);
+        until("the agent sleeps", || process.state() == ProcessState::Stopped);
+        Self { dev, pid }
+    }
+}
+
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        self.dev.signal(self.pid, Signal::CONT);
+    }
+}
+
+/// The weights of a version, as a file of a region's dev store.
+struct Object {
+    digest: String,
+    path: PathBuf,
+    key: String,
+}
+
+impl Object {
+    fn of(dev: &Dev, region: &str, version: &Value) -> Self {
+        let artifacts = version["artifacts"].as_array().unwrap();
+        let weights = artifacts
+            .iter()
+            .find(|a| a["path"] == "model.safetensors")
+            .unwrap();
+        let digest = weights["digest"].as_str().unwrap().to_owned();
+        let key = keys::artifact(&digest.parse().unwrap()).to_string();
+        Self {
+            path: Self::path_in(dev, region, &key),
+            digest,
+            key,
+        }
+    }
+    fn path_in(dev: &Dev, region: &str, key: &str) -> PathBuf {
+        let data = dev.path().join("regions").join(region).join("s3/data");
+        dev_s3::object_path(&data, "models", key)
+    }
+    /// Changes one bit of the body in place; twice is as before.
+    fn flip(&self) {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&self.path)
+            .unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 4096).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], 4096).unwrap();
+    }
+    fn exists_in(&self, dev: &Dev, region: &str) -> bool {
+        Self::path_in(dev, region, &self.key).exists()
+    }
+}
+
+fn start(dev: &Dev, args: &[&str]) -> Child {
+    let mut command = regent();
+    command.env("REGENT_CONTEXT", dev.context_file()).args(args);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
