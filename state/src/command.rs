@@ -3,7 +3,10 @@
 //! Absent on purpose: wire formats ([`crate::codec`]) and checks (`crate::apply`). A command is what somebody wants,
 //! and may be nonsense.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use types::{
     AliasName, ByteCount, ClusterId, Epoch, FencingToken, Holder, ModelName, ModelVersion, NodeId,
@@ -205,12 +208,21 @@ pub enum Command {
         /// The new mode.
         mode: FailoverMode,
     },
-    /// Changes a role's timings; a shorter TTL counts only once the old one is over (L8).
+    /// Changes a role's timings; a shorter TTL counts only once a leader has waited the old one out (L8).
     SetRoleTiming {
         /// The role.
         role: RoleName,
         /// The new timings.
         timing: TimingPolicy,
+    },
+    /// A leader has waited out a TTL that a role's timing had before: the shorter one counts from here (L8).
+    RetireTtl {
+        /// The role.
+        role: RoleName,
+        /// The former TTL.
+        ttl: Duration,
+        /// The entry that shortened it last; another one since means another wait.
+        since: Revision,
     },
     /// Changes who may hold a role.
     SetRoleCandidates {

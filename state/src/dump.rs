@@ -153,13 +153,9 @@ fn write_role(role: &RoleState, out: &mut String) -> std::fmt::Result {
         " candidates {:?} {} timing {} ttl {ttl}",
         r.candidates, r.mode, r.timing.name
     )?;
-    for former in &role.former_ttls {
-        write!(
-            out,
-            " formerly {} until {}",
-            format_duration(former.ttl),
-            former.until
-        )?;
+    if let Some(former) = &role.former_ttl {
+        let ttl = format_duration(former.ttl);
+        write!(out, " formerly {ttl} since {}", former.since)?;
     }
     writeln!(out, " since {} {:?} {}", r.changed_at, r.reason, r.modified)
 }

@@ -39,7 +39,7 @@ pub use command::{Command, Entry, ReplicaReport, StepOutcome};
 pub use event::Event;
 pub use rejection::Rejection;
 pub use reply::{Applied, DoorRecord, Reply};
-pub use state::{ClusterRecord, ControlState};
+pub use state::{ClusterRecord, ControlState, FormerTtl};
 
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ use types::{
     role::RoleRecord,
 };
 
-use crate::state::{ClusterRecord, ControlState};
+use crate::state::{ClusterRecord, ControlState, FormerTtl, RoleState};
 
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,10 +167,13 @@ impl ControlState {
             &role.candidates
         }
     }
-    /// The largest TTL that may be outstanding under a role now, by state time (L8).
+    /// The largest TTL that may be outstanding under a role (L8).
     pub fn outstanding_ttl(&self, role: &RoleName) -> Option<Duration> {
-        let role = self.roles.get(role)?;
-        Some(role.outstanding_ttl(self.time))
+        self.roles.get(role).map(RoleState::outstanding_ttl)
+    }
+    /// The TTL that a role's leases had before it was shortened, until a leader has waited it out.
+    pub fn former_ttl(&self, role: &RoleName) -> Option<FormerTtl> {
+        self.roles.get(role)?.former_ttl
     }
 
     /// One plan.

@@ -46,16 +46,19 @@ pub(crate) struct RoleState {
     pub(crate) record: RoleRecord,
     /// The highest epoch that was ever issued or reserved; a plan that fails after its fence burns the reserved one.
     pub(crate) highest_epoch: Epoch,
-    /// TTLs of former timings that may still be outstanding.
-    pub(crate) former_ttls: Vec<FormerTtl>,
+    /// The TTL of former timings that may still be outstanding.
+    pub(crate) former_ttl: Option<FormerTtl>,
 }
 
-/// A TTL that was granted before a change of timing (L8).
+/// The largest TTL that was granted before a role's timing was shortened. It counts until a leader has said, by
+/// `RetireTtl`, that it waited it out on its own monotonic clock: state time follows wall clocks, and would end it early
+/// where one was fast (L8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FormerTtl {
-    pub(crate) ttl: Duration,
-    /// State time from which no lease of it can be outstanding.
-    pub(crate) until: UnixMillis,
+pub struct FormerTtl {
+    /// The TTL.
+    pub ttl: Duration,
+    /// The entry that shortened it last: a wait that began before it does not count.
+    pub since: Revision,
 }
 
 /// Everything that the log has said so far.
@@ -150,8 +153,8 @@ fn refused(rejection: Rejection) -> Applied {
 
 impl RoleState {
     /// The largest TTL that a lease may have been granted for and not yet have outlived (L8).
-    pub(crate) fn outstanding_ttl(&self, now: UnixMillis) -> Duration {
-        let former = self.former_ttls.iter().filter(|f| f.until > now).map(|f| f.ttl);
-        former.fold(self.record.timing.lease_ttl, Duration::max)
+    pub(crate) fn outstanding_ttl(&self) -> Duration {
+        let former = self.former_ttl.map_or(Duration::ZERO, |former| former.ttl);
+        former.max(self.record.timing.lease_ttl)
     }
 }

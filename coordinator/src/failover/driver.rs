@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use policy::failover::{Decision, FailoverView, decide};
 use state::{
-    Command, StepOutcome,
+    Command, FormerTtl, StepOutcome,
     query::{LeaseView, Seen},
 };
 use tokio::time::Instant;
@@ -53,6 +53,7 @@ async fn look(term: &Term, memory: &mut Memory, whys: &mut Whys) -> Duration {
         .read(|s| s.roles().map(|r| r.role.clone()).collect());
     let mut tick = Duration::from_millis(500);
     for role in roles {
+        retire_former_ttl(term, memory, &role).await;
         let Some(view) = view(term, memory, &role) else {
             continue;
         };
@@ -64,6 +65,18 @@ async fn look(term: &Term, memory: &mut Memory, whys: &mut Whys) -> Duration {
         act(term, &view, decision, whys).await;
     }
     tick.max(Duration::from_millis(25))
+}
+
+/// Says that a TTL which the role's timing had before is waited out, once it is (L8).
+async fn retire_former_ttl(term: &Term, memory: &mut Memory, role: &RoleName) {
+    let former = term.api.raft.read(|s| s.former_ttl(role));
+    if memory.waited_out(role, former, Instant::now())
+        && let Some(FormerTtl { ttl, since }) = former
+    {
+        let role = role.clone();
+        info!(%role, ?ttl, "a former lease TTL is waited out");
+        term.propose(Command::RetireTtl { role, ttl, since }).await;
+    }
 }
 
 fn view(term: &Term, memory: &mut Memory, role: &RoleName) -> Option<FailoverView> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use policy::failover::{Decision, decide};
 use state::{
-    Command, ControlState, Entry, Reply, StepOutcome,
+    Command, ControlState, Entry, FormerTtl, Reply, StepOutcome,
     query::{LeaseView, Seen},
 };
 use tokio::time::Instant;
@@ -250,6 +250,35 @@ fn a_target_that_failed_is_asked_again_after_its_cool_down_and_not_before() {
     assert!(
         pause >= Duration::from_secs(5) && pause < Duration::from_secs(6),
         "{pause:?}"
+    );
+}
+
+#[test]
+fn a_former_ttl_is_waited_out_with_its_drift_from_its_last_change_and_anew_by_each_leader() {
+    let (start, role) = (Instant::now(), RoleName::global());
+    let former = |since| {
+        let ttl = Duration::from_secs(10);
+        Some(FormerTtl {
+            ttl,
+            since: types::Revision(since),
+        })
+    };
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut memory = Memory::default();
+    assert!(!memory.waited_out(&role, former(5), at(0)));
+    assert!(!memory.waited_out(&role, former(5), at(10)));
+    assert!(memory.waited_out(&role, former(5), at(11)));
+    assert!(
+        !memory.waited_out(&role, former(6), at(11)),
+        "shortened once more"
+    );
+    assert!(!memory.waited_out(&role, former(6), at(21)));
+    assert!(memory.waited_out(&role, former(6), at(22)));
+    assert!(!memory.waited_out(&role, None, at(23)));
+    assert!(!memory.waited_out(&role, former(6), at(24)));
+    assert!(
+        !Memory::default().waited_out(&role, former(6), at(40)),
+        "another leader"
     );
 }
 

@@ -9,7 +9,7 @@ use types::{
     FencingToken, Reason, RoleName,
     plan::{PlanKind, PlanRecord, PlanState, StepKind, StepState},
     region::{Health, NodeStatus},
-    role::RoleRecord,
+    role::{RoleRecord, TimingPolicy},
 };
 
 use crate::{
@@ -292,6 +292,36 @@ async fn a_holder_whose_session_is_mute_keeps_the_role_while_it_renews() {
         now.reason
     );
     story.end().await;
+}
+
+/// L8: a leader has waited the old TTL out, by its own clock, before anybody counts by the shorter one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shortened_ttl_counts_only_after_the_leader_waited_out_the_old_one() {
+    let cluster = Cluster::start(1).await;
+    let admin = cluster.admin();
+    let name = RoleName::global();
+    let fast = TimingPolicy::fast();
+    let shorter = TimingPolicy {
+        lease_ttl: fast.lease_ttl * 3 / 4,
+        renew_interval: fast.renew_interval / 2,
+        ..fast.clone()
+    };
+    let begun = std::time::Instant::now();
+    let set = admin.set_role_timing(&name, &shorter).await.unwrap();
+    assert_eq!(set.outstanding_ttl, fast.lease_ttl);
+    let counted = until(&admin, "the shorter TTL", |r| {
+        role(r)
+            .filter(|r| r.outstanding_ttl == shorter.lease_ttl)
+            .cloned()
+    })
+    .await;
+    assert_eq!(counted.timing.lease_ttl, shorter.lease_ttl);
+    assert!(
+        begun.elapsed() >= fast.lease_ttl + fast.lease_ttl / 10,
+        "{:?}",
+        begun.elapsed()
+    );
+    cluster.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

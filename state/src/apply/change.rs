@@ -104,7 +104,7 @@ impl<'a> Change<'a> {
     }
     pub(crate) fn put_role(&mut self, mut role: RoleState) {
         role.record.modified = self.state.revision;
-        role.record.outstanding_ttl = role.outstanding_ttl(self.state.time);
+        role.record.outstanding_ttl = role.outstanding_ttl();
         self.events.push(Event::Role(Box::new(role.record.clone())));
         self.state.roles.insert(role.record.role.clone(), role);
     }

@@ -63,7 +63,7 @@ pub(super) fn empty_role(
     RoleState {
         record,
         highest_epoch: epoch,
-        former_ttls: Vec::new(),
+        former_ttl: None,
     }
 }
 

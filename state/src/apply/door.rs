@@ -35,6 +35,7 @@ fn token(command: &Command) -> Option<&FencingToken> {
         | Command::CreateRole { .. }
         | Command::SetRoleMode { .. }
         | Command::SetRoleTiming { .. }
+        | Command::RetireTtl { .. }
         | Command::SetRoleCandidates { .. }
         | Command::StartPlan { .. }
         | Command::StartStep { .. }

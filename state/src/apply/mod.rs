@@ -20,7 +20,7 @@ use crate::{
     command::{Command, Entry},
     rejection::Rejection,
     reply::{Applied, Reply},
-    state::ControlState,
+    state::{ControlState, FormerTtl},
 };
 use change::Change;
 
@@ -117,6 +117,14 @@ fn handle(change: &mut Change<'_>, command: &Command) -> Outcome {
         } => primary::create(change, role, candidates, *mode, timing.as_ref()),
         Command::SetRoleMode { role, mode } => primary::set_mode(change, role, *mode),
         Command::SetRoleTiming { role, timing } => primary::set_timing(change, role, timing),
+        Command::RetireTtl { role, ttl, since } => primary::retire_ttl(
+            change,
+            role,
+            FormerTtl {
+                ttl: *ttl,
+                since: *since,
+            },
+        ),
         Command::SetRoleCandidates { role, candidates } => primary::set_candidates(change, role, candidates),
         Command::StartPlan { .. } => plans::start(change, command),
         Command::StartStep { plan, step, attempt } => plans::start_step(change, *plan, *step, *attempt),

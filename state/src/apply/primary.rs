@@ -4,9 +4,10 @@
 //! failed, so no two holders ever share one. Time decides nothing here: leases end on the leader's own clock.
 
 use types::{
-    Epoch, Holder, PlanId, RegionId, RoleName,
+    Epoch, Holder, PlanId, Principal, RegionId, RoleName,
     plan::{PlanKind, PlanRecord, StepKind},
-    role::{DRIFT_DIVISOR, FailoverMode, Reservation, RoleRecord, TimingPolicy},
+    role::{FailoverMode, Reservation, RoleRecord, TimingPolicy},
+    units::format_duration,
 };
 
 use super::{
@@ -76,18 +77,42 @@ pub(super) fn set_candidates(change: &mut Change<'_>, role: &RoleName, candidate
     Ok(change.done())
 }
 
-/// A longer TTL counts at once; a shorter one only when no lease of the old one can be outstanding, with drift (L8).
+/// A longer TTL counts at once; a shorter one only when a leader has waited the old one out (L8). Of several old ones the
+/// largest is kept, from the last change on.
 pub(super) fn set_timing(change: &mut Change<'_>, role: &RoleName, timing: &TimingPolicy) -> Outcome {
     let mut role = change.role(role)?;
     check_timing(timing)?;
-    let ttl = role.record.timing.lease_ttl;
-    let until = change.now().plus(ttl + ttl / DRIFT_DIVISOR);
-    role.former_ttls
-        .retain(|former| former.until > change.now() && former.ttl > ttl);
-    if ttl > timing.lease_ttl {
-        role.former_ttls.push(FormerTtl { ttl, until });
+    if timing.lease_ttl < role.record.timing.lease_ttl {
+        role.former_ttl = Some(FormerTtl {
+            ttl: role.outstanding_ttl(),
+            since: change.revision(),
+        });
     }
     role.record.timing = timing.clone();
+    change.put_role(role);
+    Ok(change.done())
+}
+
+/// A leader has waited a former TTL and its drift on its monotonic clock, since it had applied the entry that shortened it:
+/// no lease of it can be outstanding. `apply` has no clock to check that by, so it takes a coordinator's word and nobody
+/// else's.
+pub(super) fn retire_ttl(change: &mut Change<'_>, role: &RoleName, waited: FormerTtl) -> Outcome {
+    if !matches!(change.actor(), Principal::Coordinator { .. }) {
+        return Err(Rejection::PermissionDenied {
+            actor: change.actor().clone(),
+            needs: "a coordinator".to_owned(),
+        });
+    }
+    let mut role = change.role(role)?;
+    if role.former_ttl != Some(waited) {
+        let text = |former: FormerTtl| format!("{} since {}", format_duration(former.ttl), former.since);
+        return Err(Rejection::IllegalTransition {
+            what: format!("the former TTL of {}", role.record.role),
+            from: role.former_ttl.map_or_else(|| "none".to_owned(), text),
+            to: format!("retired after {}", text(waited)),
+        });
+    }
+    role.former_ttl = None;
     change.put_role(role);
     Ok(change.done())
 }

@@ -28,6 +28,7 @@ wire_oneof!(Command => pb::entry::Command {
     CreateRole => pb::CreateRole { role, candidates, mode, timing },
     SetRoleMode => pb::SetRoleMode { role, mode },
     SetRoleTiming => pb::SetRoleTiming { role, timing },
+    RetireTtl => pb::RetireTtl { role, ttl, since },
     SetRoleCandidates => pb::SetRoleCandidates { role, candidates },
     StartPlan => pb::StartPlan { role, kind, target, trigger, expected_epoch },
     StartStep => pb::StartStep { plan, step, attempt },

@@ -62,8 +62,8 @@ wire_struct! {
         created_by, finished_at, modified,
     }
     ClusterRecord => pb::Cluster { cluster_id, generation, timing, feature_level, created_at, modified }
-    RoleState => pb::RoleState { record, highest_epoch, former_ttls }
-    FormerTtl => pb::FormerTtl { ttl, until }
+    RoleState => pb::RoleState { record, highest_epoch, former_ttl }
+    FormerTtl => pb::FormerTtl { ttl, since }
 }
 
 wire_oneof!(FailoverMode => pb::failover_mode::Kind {

@@ -13,7 +13,7 @@ pub struct Entry {
     /// Last, so that a cut entry is seen as one: the command is required.
     #[prost(
         oneof = "entry::Command",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44"
     )]
     pub command: ::core::option::Option<entry::Command>,
 }
@@ -78,6 +78,8 @@ pub mod entry {
         Promote(super::Promote),
         #[prost(message, tag = "43")]
         FailPlan(super::FailPlan),
+        #[prost(message, tag = "44")]
+        RetireTtl(super::RetireTtl),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -316,6 +318,15 @@ pub struct SetRoleTiming {
     pub role: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub timing: ::core::option::Option<TimingPolicy>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetireTtl {
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub ttl: u64,
+    #[prost(uint64, tag = "3")]
+    pub since: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetRoleCandidates {
@@ -920,21 +931,21 @@ pub struct Cluster {
     #[prost(uint64, tag = "6")]
     pub modified: u64,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RoleState {
     #[prost(message, optional, tag = "1")]
     pub record: ::core::option::Option<Role>,
     #[prost(uint64, tag = "2")]
     pub highest_epoch: u64,
-    #[prost(message, repeated, tag = "3")]
-    pub former_ttls: ::prost::alloc::vec::Vec<FormerTtl>,
+    #[prost(message, optional, tag = "4")]
+    pub former_ttl: ::core::option::Option<FormerTtl>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FormerTtl {
     #[prost(uint64, tag = "1")]
     pub ttl: u64,
-    #[prost(uint64, tag = "2")]
-    pub until: u64,
+    #[prost(uint64, tag = "3")]
+    pub since: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Holder {

@@ -260,6 +260,11 @@ impl Line {
                 role: self.role(),
                 timing: self.timing().unwrap(),
             },
+            "RetireTtl" => Command::RetireTtl {
+                role: self.role(),
+                ttl: millis(&self.text("ttl")),
+                since: Revision(self.get("since")),
+            },
             "SetRoleCandidates" => Command::SetRoleCandidates {
                 role: self.role(),
                 candidates: self.list("candidates"),

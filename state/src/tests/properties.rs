@@ -408,6 +408,15 @@ fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[Entry]) -> E
                 a,
             ),
         },
+        21 if a % 4 == 0 => {
+            world.actor = actor("coordinator/c1");
+            let former = world.state.former_ttl(&RoleName::global());
+            Command::RetireTtl {
+                role: RoleName::global(),
+                ttl: former.map_or(Duration::from_secs(2), |f| f.ttl),
+                since: former.map_or(next(&world.state), |f| f.since),
+            }
+        }
         21 => Command::SetRoleTiming {
             role: RoleName::global(),
             timing: choose(

@@ -365,6 +365,39 @@ fn roles_refuse() {
 }
 
 #[test]
+fn a_former_ttl_ends_by_the_leaders_word_about_the_last_change_only() {
+    let shortened = "SetRoleTiming timing=default
+        SetRoleTiming timing=fast";
+    let retire = |words: &str, setup: &str, reason: &str| {
+        check(
+            &format!("{shortened}\n{setup}"),
+            "RetireTtl ttl=15s since=37",
+            reason,
+            words,
+        );
+    };
+    retire("a coordinator", "", "PERMISSION_DENIED");
+    retire("a coordinator", "actor eu/a1", "PERMISSION_DENIED");
+    let mut world = World::standing();
+    world.lines(shortened);
+    world.lines("actor coordinator/c1\nRetireTtl ttl=15s since=37");
+    let again = "SetRoleTiming timing=default\nSetRoleTiming timing=fast\nactor coordinator/c1";
+    retire("15s since r39", again, "ILLEGAL_TRANSITION");
+    check(
+        &format!("{shortened}\nactor coordinator/c1"),
+        "RetireTtl ttl=14s since=37",
+        "ILLEGAL_TRANSITION",
+        "15s since r37",
+    );
+    check(
+        "actor coordinator/c1",
+        "RetireTtl ttl=15s since=37",
+        "ILLEGAL_TRANSITION",
+        "is none",
+    );
+}
+
+#[test]
 fn a_plan_is_not_begun() {
     let begin = |rest: &str| format!("StartPlan {rest} trigger=t");
     let failover = begin("kind=FAILOVER target=us/b1#1 epoch=g1.e2");

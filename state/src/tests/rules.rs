@@ -4,55 +4,52 @@ use std::time::Duration;
 
 use types::{Epoch, RegionId, RoleName, UnixMillis, replica::ReplicaKey};
 
-use super::world::World;
+use super::world::{World, actor};
 use crate::{requests::RequestTable, state::ControlState};
 
 fn ttl(world: &World) -> Duration {
     world.state.outstanding_ttl(&RoleName::global()).unwrap()
 }
 
+/// A leader's word that it waited out what the role's leases were granted for before.
+fn retire(world: &mut World) {
+    let former = world.state.former_ttl(&RoleName::global()).unwrap();
+    world.actor = actor("coordinator/c1");
+    let (ttl, since) = (former.ttl.as_secs(), former.since.0);
+    world.lines(&format!("RetireTtl ttl={ttl}s since={since}"));
+    world.actor = actor("admin");
+}
+
 #[test]
-fn a_longer_ttl_counts_at_once_and_a_shorter_one_after_the_old_one() {
+fn a_longer_ttl_counts_at_once_and_a_shorter_one_when_a_leader_waited_out_the_old_one() {
     let mut world = World::standing();
     let (fast, long) = (Duration::from_secs(2), Duration::from_secs(15));
     assert_eq!(ttl(&world), fast);
     world.lines("SetRoleTiming timing=default");
     assert_eq!(ttl(&world), long);
-    world.lines("SetRoleTiming timing=fast\nwait 15s\nSetFeatureLevel level=1");
-    assert_eq!(ttl(&world), long, "one old TTL and its drift are not over");
-    world.lines("wait 2s\nSetFeatureLevel level=2");
-    assert_eq!(ttl(&world), fast);
-    assert_eq!(
-        world.state.role(&RoleName::global()).unwrap().outstanding_ttl,
-        long,
-        "the record waits for a write"
-    );
-    world.lines("SetRoleMode mode=MANUAL");
-    assert_eq!(
-        world.state.role(&RoleName::global()).unwrap().outstanding_ttl,
-        fast
-    );
+    world.lines("SetRoleTiming timing=fast");
+    assert_eq!(ttl(&world), long);
+    // An hour of state time may pass in a moment: some leader's wall clock was fast.
+    world.lines("wait 3600s\nSetRoleMode mode=MANUAL");
+    assert_eq!(ttl(&world), long);
+    let recorded = |world: &World| world.state.role(&RoleName::global()).unwrap().outstanding_ttl;
+    assert_eq!(recorded(&world), long);
+    retire(&mut world);
+    assert_eq!((ttl(&world), recorded(&world)), (fast, fast));
 }
 
 #[test]
-fn two_shortenings_wait_for_the_longest() {
+fn of_two_shortenings_the_longest_ttl_is_waited_for_from_the_last_one_on() {
     let mut world = World::standing();
-    world.lines("SetRoleTiming timing=conservative\nSetRoleTiming timing=default\nSetRoleTiming timing=fast");
+    world.lines("SetRoleTiming timing=conservative\nSetRoleTiming timing=default");
+    let first = world.state.former_ttl(&RoleName::global()).unwrap();
+    world.lines("SetRoleTiming timing=fast");
     assert_eq!(ttl(&world), Duration::from_secs(30));
-    world.lines("wait 17s\nSetFeatureLevel level=1");
-    assert_eq!(ttl(&world), Duration::from_secs(30));
-    world.lines("wait 17s\nSetFeatureLevel level=2");
+    let second = world.state.former_ttl(&RoleName::global()).unwrap();
+    assert_eq!(second.ttl, first.ttl);
+    assert!(second.since > first.since);
+    retire(&mut world);
     assert_eq!(ttl(&world), Duration::from_secs(2));
-}
-
-#[test]
-fn shortening_again_and_again_remembers_one_ttl() {
-    let mut world = World::standing();
-    for _ in 0..50 {
-        world.lines("SetRoleTiming timing=default\nSetRoleTiming timing=fast");
-    }
-    assert_eq!(world.state.roles[&RoleName::global()].former_ttls.len(), 1);
-    assert_eq!(ttl(&world), Duration::from_secs(15));
 }
 
 #[test]
