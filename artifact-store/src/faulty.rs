@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::BoxFuture, stream};
 use tokio::sync::Notify;
 
 use crate::{
@@ -76,17 +76,29 @@ impl Gate {
     pub fn release(&self) {
         self.released.notify_one();
     }
-    async fn pass(&self) {
+    /// Waits at the gate.
+    pub async fn pass(&self) {
         self.arrived.notify_one();
         self.released.notified().await;
     }
 }
 
+/// Something that happens in the store below, just before a write arrives there.
+pub type Rival = Arc<dyn Fn(Arc<dyn ArtifactStore>) -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// The wrapper.
-#[derive(Debug)]
 pub struct FaultyStore {
     inner: Arc<dyn ArtifactStore>,
     plan: Mutex<VecDeque<(Operation, Fault)>>,
+    rival: Mutex<Option<Rival>>,
+}
+
+impl std::fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FaultyStore")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FaultyStore {
@@ -95,6 +107,27 @@ impl FaultyStore {
         Self {
             inner,
             plan: Mutex::default(),
+            rival: Mutex::default(),
+        }
+    }
+
+    /// From now on somebody who sits beside the store is faster than each write: `rival` runs to its end before it.
+    pub fn before_each_put(
+        &self,
+        rival: impl Fn(Arc<dyn ArtifactStore>) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) {
+        *self.rival.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(rival));
+    }
+
+    /// The rival is gone.
+    pub fn puts_are_undisturbed(&self) {
+        *self.rival.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    async fn let_the_rival_pass(&self) {
+        let rival = self.rival.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(rival) = rival {
+            rival(Arc::clone(&self.inner)).await;
         }
     }
 
@@ -168,6 +201,7 @@ impl ArtifactStore for FaultyStore {
 
     async fn put_stream(&self, key: &ObjectKey, mut upload: Upload) -> Result<ETag, PutError> {
         let (store, text) = (self.inner.name().to_owned(), key.to_string());
+        self.let_the_rival_pass().await;
         match self.fault(Operation::Put).await {
             None | Some(Fault::Wait(_)) => self.inner.put_stream(key, upload).await,
             Some(Fault::Fail | Fault::Corrupt) => Err(PutError::Failed(self.error("put", key.as_str()))),

@@ -36,7 +36,7 @@ pub use fs::FsStore;
 mod mem;
 pub use mem::MemStore;
 mod faulty;
-pub use faulty::{Fault, FaultyStore, Gate, Operation};
+pub use faulty::{Fault, FaultyStore, Gate, Operation, Rival};
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "s3")]

@@ -27,6 +27,7 @@ use crate::{
     listen::{self, Addresses, ListenError, Listeners},
     metrics::Metrics,
     probes,
+    raise::Raiser,
     reconcile::Limits,
     replicate::Replicator,
     roles::Roles,
@@ -308,6 +309,7 @@ impl Agent {
                 loader,
                 catalog: disk.catalog,
                 roles: roles.clone(),
+                raiser: Raiser::new(me.region.clone(), stores.clone()),
                 steps,
                 board: board.clone(),
                 limits: Limits {

@@ -12,10 +12,10 @@ use artifact_store::transfer;
 use types::{
     ClusterId, FencingToken, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, RoleName, VersionKey,
     model::{VersionRecord, VersionState},
-    plan::{PlanState, StepKind, StepState},
+    plan::{PlanKind, PlanState, StepKind, StepRecord, StepState},
     region::{Health, NodeKind, NodeStatus, StoreBinding},
     replica::{ReplicaKey, ReplicaState},
-    role::TimingPolicy,
+    role::{RoleRecord, TimingPolicy},
 };
 
 use crate::view::View;
@@ -55,6 +55,8 @@ pub struct Desired {
     pub roles: BTreeMap<RoleName, RoleWish>,
     /// Steps of plans that this run of this node carries out now.
     pub steps: BTreeMap<StepId, StepWish>,
+    /// Tokens of others under whose epoch the pointers of the own region's store shall stand.
+    pub raises: BTreeMap<RoleName, FencingToken>,
     /// Every region's store.
     pub stores: BTreeMap<RegionId, StoreBinding>,
     /// Agents of other regions to probe: node, region, inference endpoint.
@@ -97,8 +99,19 @@ pub struct RoleWish {
     pub token: FencingToken,
     /// The role's timings.
     pub timing: TimingPolicy,
-    /// The epoch is committed: renew its lease. Otherwise it is reserved, and good for claims only.
-    pub committed: bool,
+    /// How far the role is ours.
+    pub phase: RolePhase,
+}
+
+/// How far a role is this run's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RolePhase {
+    /// The epoch is reserved: good for claims only.
+    Reserved,
+    /// The epoch is committed: renew its lease.
+    Held,
+    /// A switchover is about to promote another: stop acting, and say so (L11).
+    Yielding,
 }
 
 /// One try of one step; also its idempotency key.
@@ -131,6 +144,7 @@ impl Desired {
         };
         if let Some(cluster_id) = view.cluster_id {
             desired.roles = roles(view, me, cluster_id);
+            desired.raises = raises(view, me, cluster_id);
             desired.steps = steps(view, me, cluster_id);
         }
         for record in view.versions.values() {
@@ -279,28 +293,63 @@ fn weight(node: &NodeId, key: &VersionKey) -> [u8; 32] {
     *types::Digest::of(format!("{node} {key}").as_bytes()).as_bytes()
 }
 
-fn roles(view: &View, me: &Holder, cluster_id: ClusterId) -> BTreeMap<RoleName, RoleWish> {
-    let wish = |epoch, role: &types::role::RoleRecord, committed| RoleWish {
-        token: FencingToken {
-            cluster_id,
-            role: role.role.clone(),
-            epoch,
-            holder: me.clone(),
-        },
-        timing: role.timing.clone(),
-        committed,
+/// Who shall act under a role, and may claim its doors now: its committed holder, or the target of a plan from its claim
+/// on. Both epochs were given out by the log after every older holder was fenced.
+fn claimant(view: &View, role: &RoleRecord, cluster_id: ClusterId) -> Option<(FencingToken, bool)> {
+    let reserved = role.reservation.as_ref().filter(|r| claims_now(view, r.plan));
+    let (epoch, holder, committed) = match (&role.holder, reserved) {
+        (Some(holder), _) => (role.epoch, holder, true),
+        (None, Some(reserved)) => (reserved.epoch, &reserved.target, false),
+        (None, None) => return None,
     };
+    let token = FencingToken {
+        cluster_id,
+        role: role.role.clone(),
+        epoch,
+        holder: holder.clone(),
+    };
+    Some((token, committed))
+}
+
+fn roles(view: &View, me: &Holder, cluster_id: ClusterId) -> BTreeMap<RoleName, RoleWish> {
     let mut wishes = BTreeMap::new();
     for role in view.roles.values() {
-        if role.holder.as_ref() == Some(me) {
-            wishes.insert(role.role.clone(), wish(role.epoch, role, true));
-        } else if let Some(reserved) = role.reservation.as_ref().filter(|r| r.target == *me)
-            && claims_now(view, reserved.plan)
-        {
-            wishes.insert(role.role.clone(), wish(reserved.epoch, role, false));
-        }
+        let Some((token, committed)) = claimant(view, role, cluster_id).filter(|(t, _)| t.holder == *me)
+        else {
+            continue;
+        };
+        let phase = match committed {
+            false => RolePhase::Reserved,
+            true if yields_now(view, &token) => RolePhase::Yielding,
+            true => RolePhase::Held,
+        };
+        let timing = role.timing.clone();
+        wishes.insert(role.role.clone(), RoleWish { token, timing, phase });
     }
     wishes
+}
+
+/// Pointers in the own region's store that are raised for somebody else: who sits beside a store wins every race at it,
+/// and reaches it when the holder does not (L15).
+fn raises(view: &View, me: &Holder, cluster_id: ClusterId) -> BTreeMap<RoleName, FencingToken> {
+    let tokens = view.roles.values().filter_map(|role| {
+        let (token, _) = claimant(view, role, cluster_id)?;
+        (token.holder != *me).then(|| (role.role.clone(), token))
+    });
+    tokens.collect()
+}
+
+/// Whether a switchover waits for this holder to stop.
+fn yields_now(view: &View, token: &FencingToken) -> bool {
+    let mut running = view.plans.values().filter(|p| p.state == PlanState::Running);
+    running.any(|plan| {
+        let promoting = |s: &StepRecord| s.kind == StepKind::Promote && s.state == StepState::Running;
+        plan.kind == PlanKind::Switchover
+            && plan.role == token.role
+            && plan.from.as_ref() == Some(&token.holder)
+            && plan.from_epoch == token.epoch
+            && plan.steps.iter().any(promoting)
+    })
 }
 
 /// Whether the plan's claim has begun: from then until promotion the target takes doors under the reserved epoch.

@@ -24,7 +24,7 @@ use crate::{
 const READY_LIMIT: Duration = Duration::from_secs(3);
 /// Time for one real inference of each model.
 const SELF_TEST_LIMIT: Duration = Duration::from_secs(5);
-/// Time for the first try at every pointer; one try has less.
+/// Time for the claim of every pointer; one try has less.
 const CLAIMS_LIMIT: Duration = Duration::from_secs(3);
 /// Wait between two tries to tell the leader.
 const REPORT_RETRY: Duration = Duration::from_millis(200);
@@ -131,7 +131,8 @@ impl Worker {
         }
     }
 
-    /// Takes every pointer that can be reached (L15); those that cannot are tried again for as long as the role is ours.
+    /// Takes every pointer that can be reached (L15). One that can be reached and still takes an older epoch ends the
+    /// attempt: nobody is promoted over it.
     async fn claim(&self, wish: &StepWish) -> Outcome {
         let failed = |why: String| Outcome {
             result: Err(why),
@@ -140,9 +141,12 @@ impl Worker {
         let Some(token) = &wish.token else {
             return failed("the plan names no epoch to claim under".to_owned());
         };
-        let claims = timeout(CLAIMS_LIMIT, self.roles.first_claims(&wish.role, token.epoch)).await;
+        let claims = self
+            .roles
+            .first_claims(&wish.role, token.epoch, CLAIMS_LIMIT)
+            .await;
         match claims {
-            Ok(Ok(doors)) => {
+            Ok(doors) => {
                 let claimed = doors.iter().filter(|d| d.claimed).count();
                 let text = format!(
                     "{claimed} of {} pointers claimed under {}",
@@ -154,8 +158,7 @@ impl Worker {
                     doors,
                 }
             }
-            Ok(Err(refusal)) => failed(refusal.message),
-            Err(_) => failed(format!("pointers were not tried within {CLAIMS_LIMIT:?}")),
+            Err(refusal) => failed(refusal.message),
         }
     }
 

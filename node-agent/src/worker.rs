@@ -27,6 +27,7 @@ use crate::{
     jobs::{JobError, Success},
     library::Library,
     observed::{Copied, Job, Observed},
+    raise::Raiser,
     reconcile::{Action, Limits, ready, reconcile},
     replicate::Replicator,
     roles::Roles,
@@ -60,6 +61,8 @@ pub struct Parts {
     pub catalog: Catalog,
     /// Roles held.
     pub roles: Roles,
+    /// The own store's pointers, raised for others.
+    pub raiser: Raiser,
     /// Steps of plans.
     pub steps: Steps,
     /// How this node stands.
@@ -127,6 +130,7 @@ impl Worker {
         }
         while self.jobs.join_next().await.is_some() {}
         self.parts.steps.shutdown().await;
+        self.parts.raiser.shutdown().await;
         self.parts.roles.shutdown().await;
         self.parts.catalog.flush().await;
     }
@@ -145,6 +149,7 @@ impl Worker {
     fn act(&mut self, desired: &Desired) -> bool {
         // Doors before bytes: who lost a role stops acting before anything else happens.
         self.parts.roles.update(&desired.roles, &desired.stores);
+        self.parts.raiser.update(&desired.raises, &desired.stores);
         self.parts.steps.update(&desired.steps);
         let observed = self.observed();
         let mut settled = true;

@@ -13,6 +13,8 @@ pub use body::{BadBody, PointerBody, Unusable};
 pub use decide::{Decision, Pointed, PointerChange, Refusal, decide};
 pub use write::{Claim, Written, claim_pointer, read_pointer, write_pointer};
 
+use std::time::Duration;
+
 use crate::StoreError;
 
 /// Why a pointer was not read or written.
@@ -38,9 +40,9 @@ pub enum PointerError {
     /// The write may have happened, and the store did not say whether.
     #[error("whether the pointer was written is unknown: read it again before acting on it")]
     Unknown(#[source] StoreError),
-    /// Other writers kept changing the pointer.
+    /// The store answers, and the pointer does not stand as asked: it still takes other writers' epochs.
     #[error(
-        "gave up on pointer {key} of store {store} after {attempts} attempts: other writers keep changing it"
+        "gave up on pointer {key} of store {store} after {attempts} writes: other writers were faster {lost} times"
     )]
     Contended {
         /// The store's name.
@@ -49,5 +51,17 @@ pub enum PointerError {
         key: String,
         /// How many writes were tried.
         attempts: u32,
+        /// How many of them were lost to another writer. None: it is the store that did not answer them.
+        lost: u32,
+    },
+    /// No read was answered in time.
+    #[error("store {store} said nothing of pointer {key} within {} ms", limit.as_millis())]
+    Silent {
+        /// The store's name.
+        store: String,
+        /// The pointer's key.
+        key: String,
+        /// The time that it was given.
+        limit: Duration,
     },
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use tokio::time::timeout;
 use types::{Epoch, FencingToken, RoleName};
 use uuid::Uuid;
 
@@ -81,12 +82,36 @@ pub async fn write_pointer(
     change: &PointerChange,
 ) -> Result<Written, PointerError> {
     let read = read_pointer(store, &token.role).await?;
-    write_over(store, token, change, read).await
+    write_over(store, token, change, read, &mut Tally::default()).await
 }
 
-/// Raises the pointer to the token's epoch and keeps its target (L15). Claiming twice writes once.
-pub async fn claim_pointer(store: &dyn ArtifactStore, token: &FencingToken) -> Result<Claim, PointerError> {
+/// Raises the pointer to the token's epoch and keeps its target (L15). Claiming twice writes once. Ends within `limit`,
+/// and says whether the store was silent or other writers were faster: a door that answers is no unreachable one.
+pub async fn claim_pointer(
+    store: &dyn ArtifactStore,
+    token: &FencingToken,
+    limit: Duration,
+) -> Result<Claim, PointerError> {
+    let mut tally = Tally::default();
+    let claimed = timeout(limit, claim(store, token, &mut tally)).await;
+    if let Ok(claimed) = claimed {
+        return claimed;
+    }
+    let (store, key) = (store.name().to_owned(), keys::pointer(&token.role).to_string());
+    Err(if tally.reads == 0 {
+        PointerError::Silent { store, key, limit }
+    } else {
+        tally.contended(store, key)
+    })
+}
+
+async fn claim(
+    store: &dyn ArtifactStore,
+    token: &FencingToken,
+    tally: &mut Tally,
+) -> Result<Claim, PointerError> {
     let read = read_pointer(store, &token.role).await?;
+    tally.reads += 1;
     let previous = read.as_ref().map(|pointed| pointed.body.epoch);
     if let Some(Pointed { body, etag }) = &read
         && body.token() == *token
@@ -97,8 +122,29 @@ pub async fn claim_pointer(store: &dyn ArtifactStore, token: &FencingToken) -> R
             etag: etag.clone(),
         });
     }
-    let Written { body, etag } = write_over(store, token, &PointerChange::Keep, read).await?;
+    let Written { body, etag } = write_over(store, token, &PointerChange::Keep, read, tally).await?;
     Ok(Claim { previous, body, etag })
+}
+
+/// What became of the calls of one write or claim.
+#[derive(Debug, Default)]
+struct Tally {
+    reads: u32,
+    attempts: u32,
+    /// Attempts that another writer was faster than.
+    lost: u32,
+}
+
+impl Tally {
+    fn contended(&self, store: String, key: String) -> PointerError {
+        let (attempts, lost) = (self.attempts, self.lost);
+        PointerError::Contended {
+            store,
+            key,
+            attempts,
+            lost,
+        }
+    }
 }
 
 async fn write_over(
@@ -106,6 +152,7 @@ async fn write_over(
     token: &FencingToken,
     change: &PointerChange,
     mut read: Option<Pointed>,
+    tally: &mut Tally,
 ) -> Result<Written, PointerError> {
     let key = keys::pointer(&token.role);
     for attempt in 1..=ATTEMPTS_MAX {
@@ -114,10 +161,16 @@ async fn write_over(
             Decision::Refuse(refusal) => return Err(refusal.into()),
             Decision::Write(body, condition) => (body, condition),
         };
+        tally.attempts += 1;
         match put(store, &key, body, condition).await {
             Ok(written) => return Ok(written),
-            Err(Lost::Race) => read = read_pointer(store, &token.role).await?,
+            // Nothing between the read and the next write: whoever is far away wins by being quick only.
+            Err(Lost::Race) => {
+                tally.lost += 1;
+                read = read_pointer(store, &token.role).await?;
+            }
             Err(Lost::Conflict) => {
+                tally.lost += 1;
                 tokio::time::sleep(RETRY_DELAY * attempt).await;
                 read = read_pointer(store, &token.role).await?;
             }
@@ -137,12 +190,7 @@ async fn write_over(
             }
         }
     }
-    let (store, key) = (store.name().to_owned(), key.to_string());
-    Err(PointerError::Contended {
-        store,
-        key,
-        attempts: ATTEMPTS_MAX,
-    })
+    Err(tally.contended(store.name().to_owned(), key.to_string()))
 }
 
 /// How a PUT did not succeed.

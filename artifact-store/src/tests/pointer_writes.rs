@@ -1,6 +1,6 @@
 //! The loop of the door, over stores that answer badly.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use types::{Digest, Epoch, RoleName};
 
@@ -9,6 +9,9 @@ use crate::{
     ArtifactStore, Fault, FaultyStore, Gate, MemStore, Operation, keys,
     pointer::{PointerChange, PointerError, Refusal, claim_pointer, read_pointer, write_pointer},
 };
+
+const LIMIT: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(30);
 
 fn faulty() -> Arc<FaultyStore> {
     Arc::new(FaultyStore::new(Arc::new(MemStore::new("mem"))))
@@ -88,7 +91,7 @@ async fn a_writer_paused_between_read_and_write_is_stopped_by_the_claim() {
         async move { write_pointer(&*store, &token(1, "old"), &target("stale")).await }
     });
     gate.arrived().await;
-    let claim = claim_pointer(&*store, &token(2, "new")).await.unwrap();
+    let claim = claim_pointer(&*store, &token(2, "new"), LIMIT).await.unwrap();
     assert_eq!(claim.previous, Some(Epoch::new(1, 1)));
     gate.release();
     let error = paused.await.unwrap().unwrap_err();
@@ -115,14 +118,62 @@ async fn a_writer_paused_between_read_and_write_is_stopped_by_the_claim() {
 async fn a_claim_writes_once_and_creates_where_nothing_is() {
     let store = faulty();
     assert_eq!(
-        claim_pointer(&*store, &token(1, "a")).await.unwrap().previous,
+        claim_pointer(&*store, &token(1, "a"), LIMIT)
+            .await
+            .unwrap()
+            .previous,
         None
     );
-    let again = claim_pointer(&*store, &token(1, "a")).await.unwrap();
+    let again = claim_pointer(&*store, &token(1, "a"), LIMIT).await.unwrap();
     assert_eq!((again.previous, again.body.sequence), (Some(Epoch::new(1, 1)), 1));
-    let error = claim_pointer(&*store, &token(1, "b")).await.unwrap_err();
+    let error = claim_pointer(&*store, &token(1, "b"), LIMIT).await.unwrap_err();
     assert!(
         matches!(error, PointerError::Refused(Refusal::OtherHolder { .. })),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_claim_that_loses_every_race_is_contended_and_not_silent() {
+    let store = faulty();
+    write_pointer(&*store, &token(1, "old"), &target("x"))
+        .await
+        .unwrap();
+    // A writer beside the store, faster than any claim from afar.
+    store.before_each_put(move |inner| {
+        Box::pin(async move {
+            write_pointer(inner.as_ref(), &token(1, "old"), &target("y"))
+                .await
+                .unwrap();
+        })
+    });
+    let error = claim_pointer(&*store, &token(2, "new"), LIMIT).await.unwrap_err();
+    let PointerError::Contended { attempts, lost, .. } = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(attempts, lost);
+    store.puts_are_undisturbed();
+    let claim = claim_pointer(&*store, &token(2, "new"), LIMIT).await.unwrap();
+    assert_eq!(claim.previous, Some(Epoch::new(1, 1)));
+}
+
+#[tokio::test]
+async fn a_claim_that_runs_out_of_time_says_whether_the_store_answered_anything() {
+    let store = faulty();
+    store.plan(Operation::Get, Fault::Wait(Gate::new()));
+    let error = claim_pointer(&*store, &token(1, "a"), SHORT).await.unwrap_err();
+    assert!(matches!(error, PointerError::Silent { .. }), "{error:?}");
+    store.plan(Operation::Put, Fault::Wait(Gate::new()));
+    let error = claim_pointer(&*store, &token(1, "a"), SHORT).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PointerError::Contended {
+                attempts: 1,
+                lost: 0,
+                ..
+            }
+        ),
         "{error:?}"
     );
 }
@@ -146,7 +197,7 @@ async fn a_foreign_body_is_not_overwritten() {
     let key = keys::pointer(&RoleName::global());
     for body in ["no json", r#"{"version": 9}"#] {
         store.put(&key, body.into()).await.unwrap();
-        let error = claim_pointer(&*store, &token(1, "a")).await.unwrap_err();
+        let error = claim_pointer(&*store, &token(1, "a"), LIMIT).await.unwrap_err();
         assert!(matches!(error, PointerError::BadBody { .. }), "{error:?}");
         assert_eq!(store.get_range(&key, 0..body.len() as u64).await.unwrap(), body);
     }

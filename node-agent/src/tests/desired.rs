@@ -5,14 +5,14 @@ use proto::convert::watch::Resource;
 use types::{
     Revision, RoleName,
     model::VersionState::{Deleted, PendingUpload, Ready, Verifying},
-    plan::StepKind,
+    plan::{PlanKind, PlanRecord, PlanState, StepKind, StepState},
     region::{Health, NodeStatus},
     replica::ReplicaState::{Copying, Failed, Pending, Verified},
 };
 
 use super::records::*;
 use crate::{
-    desired::{Desired, LocalWishes},
+    desired::{Desired, LocalWishes, RolePhase},
     view::View,
 };
 
@@ -56,13 +56,16 @@ fn print(desired: &Desired) -> String {
         join(desired.missing.iter().map(ToString::to_string).collect()),
     );
     let role = |r: &crate::desired::RoleWish| {
-        format!(
-            "{} {}",
-            r.token.epoch,
-            if r.committed { "committed" } else { "reserved" }
-        )
+        let phase = match r.phase {
+            RolePhase::Reserved => "reserved",
+            RolePhase::Held => "committed",
+            RolePhase::Yielding => "yielding",
+        };
+        format!("{} {phase}", r.token.epoch)
     };
     line("role", join(desired.roles.values().map(role).collect()));
+    let raise = |t: &types::FencingToken| format!("{} for {}", t.epoch, t.holder);
+    line("raise", join(desired.raises.values().map(raise).collect()));
     let step = |(id, wish): (&crate::desired::StepId, &crate::desired::StepWish)| {
         let epoch = wish
             .token
@@ -212,8 +215,54 @@ fn a_pin_wins_over_the_champion_and_hand_made_wishes_over_aliases() {
 fn a_role_is_ours_only_under_this_incarnation() {
     let role_of = |holder| Resource::Role(Box::new(role(4, holder, None)));
     check(vec![role_of(Some(me()))], "role g1.e4 committed");
-    check(vec![role_of(Some(holder("west/a1", 2)))], "");
+    let other_run = "raise g1.e4 for west/a1#00000002";
+    check(vec![role_of(Some(holder("west/a1", 2)))], other_run);
     check(vec![role_of(None)], "");
+}
+
+#[test]
+fn the_own_store_is_raised_for_a_holder_elsewhere_and_for_a_target_from_its_claim_on() {
+    let other = holder("east/a1", 1);
+    let held = Resource::Role(Box::new(role(4, Some(other.clone()), None)));
+    check(vec![held], "raise g1.e4 for east/a1#00000001");
+    let reserved_role = || Resource::Role(Box::new(role(2, None, Some(reserved(3, &other)))));
+    let at = |step| vec![reserved_role(), Resource::Plan(Box::new(plan(&other, step)))];
+    check(at(StepKind::Fence), "");
+    check(at(StepKind::Claim), "raise g1.e3 for east/a1#00000001");
+    check(at(StepKind::Promote), "raise g1.e3 for east/a1#00000001");
+    // A reservation whose plan is over or unknown gives nobody anything.
+    check(vec![reserved_role()], "");
+    let mut failed = plan(&other, StepKind::Claim);
+    failed.state = PlanState::Failed;
+    check(vec![reserved_role(), Resource::Plan(Box::new(failed))], "");
+}
+
+#[test]
+fn a_holder_yields_while_a_switchover_promotes_another_and_only_then() {
+    let held = |counter| Resource::Role(Box::new(role(counter, Some(me()), None)));
+    let moving = |change: fn(&mut PlanRecord)| {
+        let mut plan = plan(&holder("east/a1", 1), StepKind::Promote);
+        (plan.kind, plan.from) = (PlanKind::Switchover, Some(me()));
+        change(&mut plan);
+        Resource::Plan(Box::new(plan))
+    };
+    check(vec![held(1), moving(|_| ())], "role g1.e1 yielding");
+    type Edit = fn(&mut PlanRecord);
+    let others: [(u32, Edit); 6] = [
+        (1, |p| p.state = PlanState::Failed),
+        (1, |p| p.kind = PlanKind::Failover),
+        (1, |p| p.from = Some(holder("west/a1", 2))),
+        (1, |p| p.role = "primaries/other".parse().unwrap()),
+        (1, |p| {
+            p.steps.iter_mut().for_each(|s| s.state = StepState::Waiting)
+        }),
+        // It took another epoch from us; this one we were given since.
+        (3, |_| ()),
+    ];
+    for (counter, change) in others {
+        let expected = format!("role g1.e{counter} committed");
+        check(vec![held(counter), moving(change)], &expected);
+    }
 }
 
 #[test]

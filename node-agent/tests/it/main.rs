@@ -7,7 +7,10 @@
 )]
 
 mod certs;
+mod claims;
 mod coordinator;
+mod handover;
+mod records;
 mod roles;
 #[cfg(feature = "candle")]
 mod samples;

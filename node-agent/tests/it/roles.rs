@@ -5,146 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use artifact_store::pointer;
-use client::agents::AgentClient;
-use node_agent::{Agent, door_log};
-use proto::{convert::watch::Resource, v1 as pb};
-use types::{
-    Epoch, FencingToken, Holder, NodeIncarnation, PlanId, Reason, Revision, UnixMillis,
-    model::VersionState,
-    plan::{PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
-    role::{FailoverMode, Reservation, RoleRecord, TimingPolicy},
-};
+use node_agent::door_log;
+use proto::convert::watch::Resource;
+use types::{Epoch, Reason, model::VersionState, plan::StepKind};
 
 use crate::{
-    coordinator::{CLUSTER, State, global},
+    coordinator::global,
+    records::{
+        calls, east, last_step, plan, pointer_epoch, reported, reserved, role, stores_attached, token,
+        token_of,
+    },
     world::{BYTES, World, key, ready},
 };
-
-fn role(counter: u32, holder: Option<Holder>, reservation: Option<Reservation>) -> Resource {
-    Resource::Role(Box::new(RoleRecord {
-        role: global(),
-        epoch: Epoch::new(1, counter),
-        holder,
-        reservation,
-        candidates: vec!["west".parse().unwrap(), "east".parse().unwrap()],
-        mode: FailoverMode::Automatic,
-        timing: TimingPolicy::fast(),
-        outstanding_ttl: Duration::from_secs(2),
-        changed_at: UnixMillis(0),
-        reason: String::new(),
-        modified: Revision(0),
-    }))
-}
-
-fn plan(target: &Holder, running: StepKind) -> Resource {
-    let step = |kind: StepKind| StepRecord {
-        kind,
-        state: match kind.cmp(&running) {
-            std::cmp::Ordering::Less => StepState::Done,
-            std::cmp::Ordering::Equal => StepState::Running,
-            std::cmp::Ordering::Greater => StepState::Waiting,
-        },
-        attempt: 1,
-        detail: String::new(),
-        started_at: None,
-        finished_at: None,
-    };
-    Resource::Plan(Box::new(PlanRecord {
-        plan: PlanId(9),
-        role: global(),
-        kind: PlanKind::Failover,
-        trigger: String::new(),
-        from: None,
-        from_epoch: Epoch::new(1, 1),
-        target: target.clone(),
-        target_epoch: Some(Epoch::new(1, 3)),
-        steps: StepKind::of(PlanKind::Failover)
-            .iter()
-            .map(|k| step(*k))
-            .collect(),
-        state: PlanState::Running,
-        reason: String::new(),
-        doors: Vec::new(),
-        created_at: UnixMillis(0),
-        created_by: "spiffe://regent.local/user/admin".parse().unwrap(),
-        finished_at: None,
-        modified: Revision(0),
-    }))
-}
-
-fn reserved(target: &Holder) -> Reservation {
-    Reservation {
-        plan: PlanId(9),
-        target: target.clone(),
-        epoch: Epoch::new(1, 3),
-    }
-}
-
-fn east() -> Holder {
-    Holder {
-        region: "east".parse().unwrap(),
-        node: "b1".parse().unwrap(),
-        incarnation: NodeIncarnation::from_u128(5),
-    }
-}
-
-fn token(counter: u32, holder: &Holder) -> FencingToken {
-    FencingToken {
-        cluster_id: CLUSTER,
-        role: global(),
-        epoch: Epoch::new(1, counter),
-        holder: holder.clone(),
-    }
-}
-
-async fn stores_attached(world: &World) {
-    let attached = |s: &State| s.view.regions.values().all(|r| r.store.is_some()) && s.heartbeat.is_some();
-    world
-        .coordinator
-        .until("both stores are attached", attached)
-        .await;
-}
-
-async fn pointer_epoch(world: &World, region: &str) -> Option<Epoch> {
-    let found = pointer::read_pointer(world.stores.of(region).as_ref(), &global())
-        .await
-        .unwrap();
-    found.map(|p| p.body.epoch)
-}
-
-fn calls(world: &World, agent: &Agent, who: &str) -> AgentClient {
-    let endpoint = format!("https://{}", agent.addresses().agent);
-    AgentClient::new(&endpoint, &world.ca.issue(who), Duration::from_secs(10)).unwrap()
-}
-
-/// Asks until the agent gives its token; the time that takes is bounded.
-async fn token_of(calls: &AgentClient) -> FencingToken {
-    let asking = async {
-        loop {
-            match calls.token(&global()).await {
-                Ok((token, left)) => {
-                    assert!(left <= Duration::from_secs(2));
-                    return token;
-                }
-                Err(refusal) => assert_eq!(refusal.reason, Reason::LeaseLost, "{refusal}"),
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), asking)
-        .await
-        .unwrap()
-}
-
-fn reported(step: StepKind) -> impl Fn(&State) -> bool {
-    let wanted = proto::convert::primaries::step_kind_to_pb(step);
-    move |s| s.steps.iter().any(|r| r.step == wanted)
-}
-
-fn last_step(world: &World) -> pb::ReportStepRequest {
-    world.coordinator.lock().steps.last().unwrap().clone()
-}
 
 #[tokio::test]
 async fn a_failover_to_this_agent_verifies_claims_holds_and_gives_tokens() {

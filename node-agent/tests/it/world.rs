@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use artifact_store::{ArtifactStore, Deadlines, FsStore, keys};
+use artifact_store::{ArtifactStore, Deadlines, FaultyStore, FsStore, Gate, keys};
 use async_trait::async_trait;
 use client::TlsFiles;
 use inference::{Engine, LoadError, Signature, fake::FakeEngine};
@@ -45,28 +45,69 @@ pub(crate) struct World {
     pub(crate) stores: Arc<Shelf>,
 }
 
-/// Directory stores by region; `east` can be taken away and given back.
+/// Directory stores by the last part of their endpoint; `east` can be taken away and given back, and any of them can look
+/// otherwise from where the agent is.
 pub(crate) struct Shelf {
-    stores: BTreeMap<RegionId, Arc<dyn ArtifactStore>>,
+    stores: BTreeMap<String, Arc<dyn ArtifactStore>>,
     pub(crate) east_up: AtomicBool,
+    from_afar: Mutex<BTreeMap<String, Arc<FaultyStore>>>,
+    held: Mutex<BTreeMap<String, Arc<Gate>>>,
 }
 
 #[async_trait]
 impl OpenStore for Shelf {
-    async fn open(&self, region: &RegionId, _: &StoreBinding) -> Result<Arc<dyn ArtifactStore>, String> {
-        if region.as_str() == "east" && !self.east_up.load(Ordering::SeqCst) {
+    async fn open(&self, _: &RegionId, binding: &StoreBinding) -> Result<Arc<dyn ArtifactStore>, String> {
+        let name = binding.endpoint.rsplit('/').next().unwrap();
+        let gate = self.held.lock().unwrap().remove(name);
+        if let Some(gate) = gate {
+            gate.pass().await;
+        }
+        if name == "east" && !self.east_up.load(Ordering::SeqCst) {
             return Err("the store of east does not answer".to_owned());
         }
+        if let Some(store) = self.from_afar.lock().unwrap().get(name) {
+            return Ok(Arc::clone(store) as Arc<dyn ArtifactStore>);
+        }
         self.stores
-            .get(region)
+            .get(name)
             .cloned()
-            .ok_or_else(|| format!("no store in {region}"))
+            .ok_or_else(|| format!("no store {name}"))
     }
 }
 
 impl Shelf {
-    pub(crate) fn of(&self, region: &str) -> Arc<dyn ArtifactStore> {
-        Arc::clone(&self.stores[&region.parse::<RegionId>().unwrap()])
+    pub(crate) fn of(&self, name: &str) -> Arc<dyn ArtifactStore> {
+        Arc::clone(&self.stores[name])
+    }
+
+    /// How the agent sees this store from now on, if it has not opened it yet.
+    pub(crate) fn seen_from_afar(&self, name: &str) -> Arc<FaultyStore> {
+        let seen = Arc::new(FaultyStore::new(self.of(name)));
+        self.from_afar
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), Arc::clone(&seen));
+        seen
+    }
+
+    /// Whoever opens this store next waits at the gate.
+    pub(crate) fn hold_opening(&self, name: &str) -> Arc<Gate> {
+        let gate = Gate::new();
+        self.held
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), Arc::clone(&gate));
+        gate
+    }
+
+    /// The same stores, as somebody beside them sees them.
+    fn near(&self) -> Arc<Self> {
+        Arc::new(Self {
+            stores: self.stores.clone(),
+            east_up: AtomicBool::new(true),
+            from_afar: Mutex::default(),
+            held: Mutex::default(),
+        })
     }
 }
 
@@ -97,16 +138,17 @@ impl World {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::new(dir.path());
-        let mut stores: BTreeMap<RegionId, Arc<dyn ArtifactStore>> = BTreeMap::new();
-        for name in ["west", "east"] {
+        let mut stores: BTreeMap<String, Arc<dyn ArtifactStore>> = BTreeMap::new();
+        for name in ["west", "east", "annex"] {
             let path = dir.path().join("stores").join(name);
             let store = FsStore::open(name, &path, Deadlines::default()).await.unwrap();
-            stores.insert(name.parse().unwrap(), Arc::new(store));
+            stores.insert(name.to_owned(), Arc::new(store));
         }
         let coordinator = Coordinator::new();
         coordinator.commit(vec![region("west", false), region("east", true)]);
         let running = coordinator.start(&ca.issue("region/west/coordinator/c1")).await;
-        let config = config(dir.path(), ca.issue("region/west/node/a1"), &running.endpoint);
+        let tls = ca.issue("region/west/node/a1");
+        let config = config(dir.path(), "west", "a1", tls, &running.endpoint);
         Self {
             dir,
             ca,
@@ -116,8 +158,20 @@ impl World {
             stores: Arc::new(Shelf {
                 stores,
                 east_up: AtomicBool::new(true),
+                from_afar: Mutex::default(),
+                held: Mutex::default(),
             }),
         }
+    }
+
+    /// Another agent, `east/b1`, beside its own store.
+    pub(crate) async fn agent_in_east(&self) -> Agent {
+        let endpoint = &self.running.as_ref().unwrap().endpoint;
+        let tls = self.ca.issue("region/east/node/b1");
+        let builder = Agent::builder(config(self.dir.path(), "east", "b1", tls, endpoint))
+            .loader(Arc::new(FakeLoader))
+            .open_stores_by(self.stores.near());
+        builder.start().await.unwrap()
     }
 
     pub(crate) async fn agent(&self) -> Agent {
@@ -185,16 +239,24 @@ impl World {
 }
 
 pub(crate) fn region(name: &str, with_store: bool) -> Resource {
+    region_at(name, with_store.then(|| binding(name, FencingDoor::Qualified)))
+}
+
+pub(crate) fn binding(store: &str, fencing_door: FencingDoor) -> StoreBinding {
+    StoreBinding {
+        endpoint: format!("file:///stores/{store}"),
+        bucket: "models".to_owned(),
+        fencing_door,
+    }
+}
+
+pub(crate) fn region_at(name: &str, store: Option<StoreBinding>) -> Resource {
     Resource::Region(RegionRecord {
         region: name.parse().unwrap(),
         health: Health::Healthy,
         health_evidence: String::new(),
         health_changed_at: UnixMillis(0),
-        store: with_store.then(|| StoreBinding {
-            endpoint: format!("file:///stores/{name}"),
-            bucket: "models".to_owned(),
-            fencing_door: FencingDoor::Qualified,
-        }),
+        store,
         modified: Revision(0),
     })
 }
@@ -216,12 +278,12 @@ pub(crate) fn replica(name: &str, place: &str, state: ReplicaState) -> Resource 
     })
 }
 
-fn config(dir: &Path, tls: TlsFiles, coordinator: &str) -> AgentConfig {
+fn config(dir: &Path, region: &str, node: &str, tls: TlsFiles, coordinator: &str) -> AgentConfig {
     let any = "127.0.0.1:0".parse().unwrap();
     AgentConfig {
-        node: "a1".parse().unwrap(),
-        region: "west".parse().unwrap(),
-        data_dir: dir.join("a1"),
+        node: node.parse().unwrap(),
+        region: region.parse().unwrap(),
+        data_dir: dir.join(node),
         coordinators: vec![coordinator.to_owned()],
         listen_agent: any,
         listen_inference: any,
@@ -229,7 +291,7 @@ fn config(dir: &Path, tls: TlsFiles, coordinator: &str) -> AgentConfig {
         advertise_host: None,
         tls,
         store: StoreConfig {
-            endpoint: "file:///stores/west".to_owned(),
+            endpoint: format!("file:///stores/{region}"),
             bucket: "models".to_owned(),
             access_key_file: None,
             secret_key_file: None,

@@ -1,0 +1,120 @@
+//! One pointer, brought under an epoch over as many tries as it takes (L14, L15).
+//!
+//! Absent on purpose: who may claim, and until when ([`crate::roles`], [`crate::raise`]).
+//! Invariant: a door that answers is never taken for one that cannot be reached: who merely lost every race says
+//! [`Claim::Contended`], and nobody may act while that stands.
+
+use std::time::Duration;
+
+use artifact_store::pointer::{self, PointerError};
+use tokio::time::timeout;
+use types::{FencingToken, RegionId, region::StoreBinding};
+
+use crate::stores::Stores;
+
+/// One try to claim one pointer: two round trips to a living store, and again two for each write that was faster.
+pub(crate) const CLAIM_LIMIT: Duration = Duration::from_millis(2500);
+/// Wait before a store is tried again that could not be reached: one that returns is claimed well within a second.
+pub(crate) const CLAIM_RETRY: Duration = Duration::from_millis(200);
+
+/// How far the claim of one region's pointer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The first try is under way.
+    Pending,
+    /// The pointer stands under the epoch.
+    Claimed,
+    /// The store answers, and the pointer still takes older epochs: other writers were faster, so far.
+    Contended(String),
+    /// The last try failed; the next is soon.
+    Unreachable(String),
+    /// The pointer's store is no fencing door, or the door said no: a higher epoch rules.
+    Refused(String),
+}
+
+impl Claim {
+    /// Whether somebody may go on although this is all that came of the door.
+    pub fn is_settled(&self) -> bool {
+        !matches!(self, Self::Pending | Self::Contended(_))
+    }
+
+    /// Whether there is nothing left to try.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Claimed | Self::Refused(_))
+    }
+
+    /// Why the pointer does not stand under the epoch; empty if it does.
+    pub fn why_not(&self) -> &str {
+        match self {
+            Self::Claimed => "",
+            Self::Pending => "not tried yet",
+            Self::Contended(why) | Self::Unreachable(why) | Self::Refused(why) => why,
+        }
+    }
+}
+
+/// Tries at one pointer for one token.
+pub(crate) struct Claimer {
+    stores: Stores,
+    token: FencingToken,
+    region: RegionId,
+    binding: StoreBinding,
+    /// For how long the store left a call of ours unanswered, since it last told of a race.
+    unanswered: Duration,
+}
+
+impl Claimer {
+    pub(crate) fn new(stores: Stores, token: FencingToken, region: RegionId, binding: StoreBinding) -> Self {
+        Self {
+            stores,
+            token,
+            region,
+            binding,
+            unanswered: Duration::ZERO,
+        }
+    }
+
+    /// One try of at most `limit`; none if that was too short to say anything new of the door.
+    pub(crate) async fn attempt(&mut self, limit: Duration) -> Option<Claim> {
+        let Ok(store) = timeout(limit, self.stores.get(&self.region, &self.binding)).await else {
+            return self.silent(limit, "it could not be opened in time".to_owned());
+        };
+        let store = match store {
+            Ok(store) => store,
+            Err(why) => return Some(Claim::Unreachable(why)),
+        };
+        let (region, token) = (&self.region, &self.token);
+        match pointer::claim_pointer(store.as_ref(), token, limit).await {
+            Ok(claim) => {
+                tracing::info!(%region, %token, previous = ?claim.previous, "pointer claimed");
+                Some(Claim::Claimed)
+            }
+            Err(PointerError::Refused(refusal)) => {
+                tracing::warn!(%region, %token, "pointer not claimed: {refusal}");
+                Some(Claim::Refused(refusal.to_string()))
+            }
+            Err(error @ PointerError::Silent { .. }) => self.silent(limit, error.to_string()),
+            Err(error @ PointerError::Contended { lost: 0, .. }) => Some(self.unanswered(limit, &error)),
+            Err(error @ PointerError::Contended { .. }) => {
+                self.unanswered = Duration::ZERO;
+                Some(Claim::Contended(error.to_string()))
+            }
+            Err(error) => Some(Claim::Unreachable(error.to_string())),
+        }
+    }
+
+    /// Nothing was heard: it takes a whole limit of that, in one try or in many, to call a store unreachable.
+    fn silent(&mut self, waited: Duration, why: String) -> Option<Claim> {
+        self.unanswered = self.unanswered.saturating_add(waited);
+        (self.unanswered >= CLAIM_LIMIT).then_some(Claim::Unreachable(why))
+    }
+
+    /// Reads are answered and a write is not: slow at first, and a store that serves no writes after twice the limit.
+    fn unanswered(&mut self, waited: Duration, error: &PointerError) -> Claim {
+        self.unanswered = self.unanswered.saturating_add(waited);
+        if self.unanswered < CLAIM_LIMIT * 2 {
+            return Claim::Contended(error.to_string());
+        }
+        Claim::Unreachable(format!("reads are answered and writes are not: {error}"))
+    }
+}

@@ -1,0 +1,49 @@
+//! Claiming every guarded pointer that can be reached under a role's epoch (L15).
+
+use std::sync::Arc;
+
+use super::{
+    Shared,
+    holding::{Holding, Task},
+};
+use crate::claim::{CLAIM_LIMIT, CLAIM_RETRY, Claim, Claimer};
+
+impl Shared {
+    /// Claims one pointer: at once, again at once while others are faster, and again and again while its store cannot be
+    /// reached.
+    pub(super) async fn claim(self: Arc<Self>, holding: Arc<Holding>, task: Task) {
+        let (region, binding) = (task.region.clone(), task.binding.clone());
+        let mut claimer = Claimer::new(self.stores.clone(), holding.token.clone(), region, binding);
+        loop {
+            let claim = tokio::select! {
+                () = task.stop.cancelled() => return,
+                claim = attempt(&holding, &mut claimer) => claim,
+            };
+            let Some(claim) = claim else { continue };
+            let (over, wait) = (claim.is_over(), matches!(claim, Claim::Unreachable(_)));
+            holding.set(&task, claim);
+            if over {
+                return;
+            }
+            if wait {
+                tokio::select! {
+                    () = task.stop.cancelled() => return,
+                    () = tokio::time::sleep(CLAIM_RETRY) => {}
+                }
+            }
+        }
+    }
+}
+
+/// One try, as soon as one may be made, and no longer than the lease has left for work (L5).
+async fn attempt(holding: &Holding, claimer: &mut Claimer) -> Option<Claim> {
+    let Some(guard) = holding.may_claim().await else {
+        return claimer.attempt(CLAIM_LIMIT).await;
+    };
+    // A tenth less than the guard allows: the try itself says what it saw when its time is over.
+    let work = guard.run(CLAIM_LIMIT, |budget| claimer.attempt(budget - budget / 10));
+    tokio::select! {
+        claim = work => claim.ok().flatten(),
+        () = holding.must_stop() => None,
+    }
+}

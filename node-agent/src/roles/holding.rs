@@ -1,0 +1,202 @@
+//! One role under one epoch: its phase, its lease, and how far its doors are claimed.
+//!
+//! Invariant: what [`Holding::held`] calls active is so under every one of its conditions at once: the role was not asked
+//! back, the lease holds, and no door that answers still takes an older epoch.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use client::guard::RoleGuard;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use types::{
+    FencingToken, RegionId,
+    plan::DoorClaim,
+    region::{FencingDoor, StoreBinding},
+};
+
+use super::{Held, RENEW_RETRY};
+use crate::{
+    claim::Claim,
+    desired::{RolePhase, RoleWish},
+};
+
+/// One role under one epoch.
+pub(super) struct Holding {
+    pub(super) token: FencingToken,
+    pub(super) phase: watch::Sender<RolePhase>,
+    pub(super) guard: Mutex<Option<RoleGuard>>,
+    doors: watch::Sender<BTreeMap<RegionId, Door>>,
+    /// Guarded writes that run now.
+    pub(super) busy: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+/// The pointer in one region's store, as that store is bound now.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    binding: StoreBinding,
+    pub(super) claim: Claim,
+    stop: CancellationToken,
+}
+
+/// A claim to be carried out until it is over, or `stop`.
+pub(super) struct Task {
+    pub(super) region: RegionId,
+    pub(super) binding: StoreBinding,
+    pub(super) stop: CancellationToken,
+}
+
+impl Holding {
+    pub(super) fn new(wish: &RoleWish) -> Self {
+        Self {
+            token: wish.token.clone(),
+            phase: watch::Sender::new(RolePhase::Reserved),
+            guard: Mutex::default(),
+            doors: watch::Sender::default(),
+            busy: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Follows the regions' stores: what is to be claimed now. A door is one binding; a store that moved, or that may
+    /// guard since, is another door, and claims of what is gone end.
+    pub(super) fn bind(&self, stores: &BTreeMap<RegionId, StoreBinding>) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        self.doors.send_if_modified(|doors| {
+            let before = doors.len();
+            doors.retain(|region, door| {
+                let kept = stores.get(region) == Some(&door.binding);
+                if !kept {
+                    door.stop.cancel();
+                }
+                kept
+            });
+            let mut changed = doors.len() != before;
+            for (region, binding) in stores {
+                if doors.contains_key(region) {
+                    continue;
+                }
+                changed = true;
+                let door = Door::new(binding, &self.stop);
+                if door.claim == Claim::Pending {
+                    tasks.push(Task {
+                        region: region.clone(),
+                        binding: binding.clone(),
+                        stop: door.stop.clone(),
+                    });
+                }
+                doors.insert(region.clone(), door);
+            }
+            changed
+        });
+        tasks
+    }
+
+    /// Notes how far a claim is; one of a binding that is gone says nothing.
+    pub(super) fn set(&self, task: &Task, claim: Claim) {
+        self.doors.send_if_modified(|doors| {
+            let door = doors
+                .get_mut(&task.region)
+                .filter(|door| door.binding == task.binding);
+            let Some(door) = door else { return false };
+            door.claim = claim;
+            true
+        });
+    }
+
+    /// Waits until nothing is left open at any door, and says what came of each.
+    pub(super) async fn settled(&self) -> Option<Vec<DoorClaim>> {
+        let mut doors = self.doors.subscribe();
+        let settled = doors.wait_for(|doors| doors.values().all(|door| door.claim.is_settled()));
+        settled.await.ok().map(|doors| report(&doors))
+    }
+
+    /// Why [`Self::settled`] still waits.
+    pub(super) fn unsettled(&self) -> String {
+        let doors = self.doors.borrow();
+        let open = doors.iter().filter(|(_, door)| !door.claim.is_settled());
+        let texts: Vec<_> = open
+            .map(|(region, door)| format!("pointer/{region}: {}", door.claim.why_not()))
+            .collect();
+        texts.join("; ")
+    }
+
+    pub(super) fn lease_left(&self) -> Duration {
+        lock(&self.guard).as_ref().map_or(Duration::ZERO, RoleGuard::left)
+    }
+
+    pub(super) fn held(&self) -> Held {
+        let lease_left = self.lease_left();
+        let settled = self.doors.borrow().values().all(|door| door.claim.is_settled());
+        Held {
+            token: self.token.clone(),
+            lease_left,
+            active: settled && !lease_left.is_zero() && *self.phase.borrow() == RolePhase::Held,
+        }
+    }
+
+    /// Waits until claims may be made: under a reserved epoch at once, under a committed one within its lease (L5).
+    pub(super) async fn may_claim(&self) -> Option<RoleGuard> {
+        let mut phase = self.phase.subscribe();
+        loop {
+            let now = *phase.borrow_and_update();
+            let guard = lock(&self.guard).clone();
+            match (now, guard) {
+                (RolePhase::Reserved, _) => return None,
+                (RolePhase::Held, Some(guard)) if guard.held().await.is_ok() => return Some(guard),
+                (RolePhase::Held, _) => tokio::time::sleep(RENEW_RETRY / 2).await,
+                (RolePhase::Yielding, _) => drop(phase.changed().await),
+            }
+        }
+    }
+
+    /// Waits until the holder may act no longer, or not any more: it is asked to stop, or the role is another's.
+    pub(super) async fn must_stop(&self) {
+        let mut phase = self.phase.subscribe();
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            _ = phase.wait_for(|phase| *phase == RolePhase::Yielding) => {}
+        }
+    }
+
+    /// Waits until a switchover that asked for the role was given up.
+    pub(super) async fn may_go_on(&self) {
+        let mut phase = self.phase.subscribe();
+        // The sender lives as long as `self`.
+        let _ = phase.wait_for(|phase| *phase == RolePhase::Held).await;
+    }
+}
+
+impl Door {
+    fn new(binding: &StoreBinding, role: &CancellationToken) -> Self {
+        let claim = match &binding.fencing_door {
+            FencingDoor::Qualified => Claim::Pending,
+            FencingDoor::Refused { reason } => {
+                Claim::Refused(format!("the store is no fencing door: {reason}"))
+            }
+        };
+        Self {
+            binding: binding.clone(),
+            claim,
+            stop: role.child_token(),
+        }
+    }
+}
+
+fn report(doors: &BTreeMap<RegionId, Door>) -> Vec<DoorClaim> {
+    let door = |(region, door): (&RegionId, &Door)| DoorClaim {
+        door: format!("pointer/{region}"),
+        claimed: door.claim == Claim::Claimed,
+        error: door.claim.why_not().to_owned(),
+    };
+    doors.iter().map(door).collect()
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Every guarded section is one assignment or one map operation.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

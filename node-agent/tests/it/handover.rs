@@ -1,0 +1,227 @@
+//! Giving a role back in a switchover, and releasing it at the end (L11).
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use artifact_store::{
+    Fault, Gate, Operation,
+    pointer::{PointerChange, PointerError},
+};
+use node_agent::{Agent, roles::GuardedError};
+use types::{Digest, Epoch, Reason, plan::PlanState, region::FencingDoor};
+
+use crate::{
+    coordinator::global,
+    records::{calls, east, role, stores_attached, switchover, token, token_of},
+    world::{World, binding},
+};
+
+const E1: u64 = Epoch::new(1, 1).as_u64();
+
+/// `west/a1` holds the role under epoch 1; its token was given to nobody.
+async fn holder(world: &World) -> Agent {
+    let agent = world.agent().await;
+    stores_attached(world).await;
+    let me = agent.holder().clone();
+    world.coordinator.commit(vec![role(1, Some(me), None)]);
+    active(&agent).await;
+    agent
+}
+
+async fn active(agent: &Agent) {
+    let active = async {
+        while agent.roles().held().iter().all(|h| !h.active) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), active)
+        .await
+        .unwrap();
+}
+
+fn released(world: &World) -> Vec<u64> {
+    world.coordinator.lock().released.clone()
+}
+
+#[tokio::test]
+async fn a_switchover_that_promotes_is_told_at_once_that_the_holder_has_stopped_and_told_again() {
+    let world = World::new().await;
+    let agent = holder(&world).await;
+    let asked = Instant::now();
+    world
+        .coordinator
+        .commit(vec![switchover(agent.holder(), &east(), PlanState::Running)]);
+    world
+        .coordinator
+        .until("the lease is released", |s| s.released == [E1])
+        .await;
+    // Its rest would last longer than this.
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    let refusal = agent.token(&global()).unwrap_err();
+    assert_eq!(refusal.reason, Reason::LeaseLost);
+    assert!(agent.roles().held().iter().all(|h| h.lease_left.is_zero()));
+    // A leader that was elected since would not know.
+    world
+        .coordinator
+        .until("it is said again", |s| s.released == [E1, E1])
+        .await;
+
+    // Whoever said so never acts under this epoch again, also if the switchover fails now.
+    world
+        .coordinator
+        .commit(vec![switchover(agent.holder(), &east(), PlanState::Failed)]);
+    world
+        .coordinator
+        .until("it stays so", |s| s.released.len() > 3)
+        .await;
+    assert!(agent.token(&global()).is_err());
+    // The next epoch is another thing.
+    world
+        .coordinator
+        .commit(vec![role(3, Some(agent.holder().clone()), None)]);
+    active(&agent).await;
+    assert_eq!(agent.token(&global()).unwrap().0, token(3, agent.holder()));
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_released_while_somebody_else_may_act_and_a_failed_switchover_lets_the_holder_go_on() {
+    let world = World::new().await;
+    let agent = holder(&world).await;
+    let own = calls(&world, &agent, "region/west/node/a1");
+    let handed_out = Instant::now();
+    let (_, left) = own.token(&global()).await.unwrap();
+    world
+        .coordinator
+        .commit(vec![switchover(agent.holder(), &east(), PlanState::Running)]);
+    let refused = async {
+        while agent.token(&global()).is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), refused)
+        .await
+        .unwrap();
+    world
+        .coordinator
+        .commit(vec![switchover(agent.holder(), &east(), PlanState::Failed)]);
+    // Nothing was said, so the same epoch goes on.
+    let own = calls(&world, &agent, "region/west/node/a1");
+    assert_eq!(token_of(&own).await, token(1, agent.holder()));
+    let until = Instant::now() + own.token(&global()).await.unwrap().1;
+    assert_eq!(released(&world), Vec::<u64>::new());
+    assert!(until > handed_out + left);
+
+    world
+        .coordinator
+        .commit(vec![switchover(agent.holder(), &east(), PlanState::Running)]);
+    world
+        .coordinator
+        .until("the lease is released", |s| !s.released.is_empty())
+        .await;
+    let margin = Duration::from_millis(20);
+    assert!(
+        Instant::now() + margin >= until,
+        "{:?} too early",
+        until - Instant::now()
+    );
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_released_while_a_guarded_write_is_under_way() {
+    let world = World::new().await;
+    let store = world.stores.seen_from_afar("west");
+    let agent = holder(&world).await;
+    let gate = Gate::new();
+    store.plan(Operation::Put, Fault::Wait(Arc::clone(&gate)));
+    let roles = agent.roles().clone();
+    let writing = tokio::spawn(async move {
+        let target = PointerChange::Target(Digest::of(b"x"));
+        let binding = binding("west", FencingDoor::Qualified);
+        let (role, region, limit) = (global(), "west".parse().unwrap(), Duration::from_secs(5));
+        roles.write_pointer(&role, &region, &binding, target, limit).await
+    });
+    gate.arrived().await;
+    world
+        .coordinator
+        .commit(vec![switchover(agent.holder(), &east(), PlanState::Running)]);
+    let begun = Instant::now();
+    while agent.token(&global()).is_ok() || begun.elapsed() < Duration::from_millis(300) {
+        assert_eq!(released(&world), Vec::<u64>::new());
+        tokio::task::yield_now().await;
+    }
+    gate.release();
+    world
+        .coordinator
+        .until("the lease is released", |s| !s.released.is_empty())
+        .await;
+    writing.await.unwrap().unwrap();
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_whose_store_opens_too_late_is_not_begun() {
+    let world = World::new().await;
+    let store = world.stores.seen_from_afar("annex");
+    let agent = holder(&world).await;
+    let opening = world.stores.hold_opening("annex");
+    let roles = agent.roles().clone();
+    let writing = tokio::spawn(async move {
+        let target = PointerChange::Target(Digest::of(b"x"));
+        let binding = binding("annex", FencingDoor::Qualified);
+        let (role, region, limit) = (global(), "annex".parse().unwrap(), Duration::from_secs(5));
+        roles.write_pointer(&role, &region, &binding, target, limit).await
+    });
+    opening.arrived().await;
+    world
+        .coordinator
+        .commit(vec![switchover(agent.holder(), &east(), PlanState::Running)]);
+    world
+        .coordinator
+        .until("the lease is released", |s| !s.released.is_empty())
+        .await;
+    // A write that were begun now would leave this behind.
+    store.plan(Operation::Get, Fault::Fail);
+    opening.release();
+    let error = writing.await.unwrap().unwrap_err();
+    assert!(
+        matches!(&error, GuardedError::NotHeld(r) if r.reason == Reason::LeaseLost),
+        "{error:?}"
+    );
+    assert!(!matches!(error, GuardedError::Pointer(PointerError::Store(_))));
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_stops_releases_nothing_that_others_may_use() {
+    let world = World::new().await;
+    let agent = holder(&world).await;
+    let own = calls(&world, &agent, "region/west/node/a1");
+    own.token(&global()).await.unwrap();
+    agent.shutdown().await.unwrap();
+    assert_eq!(released(&world), Vec::<u64>::new());
+}
+
+/// Old news of the state would otherwise end an epoch for ever.
+#[tokio::test]
+async fn a_role_that_is_gone_from_the_state_is_not_released() {
+    let world = World::new().await;
+    let agent = holder(&world).await;
+    world.coordinator.commit(vec![role(0, None, None)]);
+    let lost = async {
+        while !agent.roles().held().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), lost).await.unwrap();
+    world
+        .coordinator
+        .commit(vec![role(1, Some(agent.holder().clone()), None)]);
+    active(&agent).await;
+    assert_eq!(released(&world), Vec::<u64>::new());
+    agent.shutdown().await.unwrap();
+    assert_eq!(released(&world), [E1]);
+}
