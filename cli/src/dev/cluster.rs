@@ -147,17 +147,6 @@ impl DevCluster {
     pub(crate) fn store_credentials(&self) -> &StoreCredentials {
         &self.inner.store
     }
-    /// Starts every process that does not run, in the order in which they need each other, and waits until each
-    /// listens. On the first start the ports become known here, and the context file is written.
-    pub(crate) async fn start_all(&self) -> Result<(), Failure> {
-        for part in Part::ALL {
-            for region in self.regions() {
-                self.start(&name(region, part)).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Waits until every region is registered and healthy and somebody holds `primaries/global`.
     pub(crate) async fn wait_ready(&self, limit: Duration) -> Result<(), Failure> {
         let client = client::Client::new(self.context()?.client_config())?;

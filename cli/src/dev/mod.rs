@@ -18,6 +18,7 @@ mod run;
 mod sockets;
 pub(crate) mod spawn;
 pub(crate) mod spec;
+mod start;
 mod supervise;
 pub(crate) mod templates;
 #[cfg(test)]

@@ -23,6 +23,7 @@ fn verbs_answer_with_documents_and_codes() {
     let _turn = turn();
     let dev = Dev::start(3);
     status(&dev);
+    order(&dev);
     push_twice(&dev);
     aliases(&dev);
     infer(&dev);
@@ -45,6 +46,23 @@ fn status(dev: &Dev) {
     assert_eq!(leaders.count(), 1, "{status}");
     let table = dev.run(&["cluster", "status"]);
     assert!(table.stdout.starts_with("REGION"), "{table:?}");
+}
+
+/// Regions join in the order of their list, and the first one holds the role first: the list is the candidate order.
+fn order(dev: &Dev) {
+    let listed = dev.json(&["region", "list"]);
+    let regions = listed["regions"].as_array().unwrap().iter();
+    let joined: Vec<&str> = regions.map(|r| r["region"].as_str().unwrap()).collect();
+    assert_eq!(joined, ["us-west-2", "eu-west-1", "ap-southeast-1"]);
+    let role = dev.json(&["primary", "get"])["role"].clone();
+    assert_eq!(role["holder"]["region"], "us-west-2", "{role}");
+    assert_eq!(
+        role["candidates"],
+        serde_json::json!([]),
+        "the order of joining counts"
+    );
+    // The first assignment and nothing else: an epoch for nobody, and the one that was reserved meanwhile.
+    assert_eq!(role["epoch"], "g1.e2", "{role}");
 }
 
 fn push_twice(dev: &Dev) {
