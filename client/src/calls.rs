@@ -13,8 +13,8 @@ use proto::{
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Request, Response, Status, transport::Channel};
 use types::{
-    AliasName, ClusterId, Epoch, FencingToken, ModelName, PlanId, RegionId, RequestId, Revision, RoleName,
-    VersionKey,
+    AliasName, ClusterId, Epoch, FencingToken, ModelName, NodeIncarnation, PlanId, RegionId, RequestId,
+    Revision, RoleName, VersionKey,
     model::{AliasRecord, Artifact, ModelRecord, Placement, VersionRecord},
     plan::{DoorClaim, PlanRecord, StepKind},
     reason::{Category, Reason, Refusal},
@@ -752,7 +752,7 @@ impl Client {
         answer.plans.into_iter().map(primaries::plan).collect()
     }
 
-    /// The target's agent says how its step went.
+    /// The target's agent says how its step went; another run of its node is refused.
     pub async fn report_step(
         &self,
         plan: PlanId,
@@ -760,6 +760,7 @@ impl Client {
         attempt: u32,
         result: Result<&str, &str>,
         doors: &[DoorClaim],
+        run: NodeIncarnation,
     ) -> Result<PlanRecord, Refusal> {
         let message = pb::ReportStepRequest {
             request_id: mint_request_id().to_string(),
@@ -769,6 +770,7 @@ impl Client {
             done: result.is_ok(),
             detail: result.unwrap_or_else(|e| e).to_owned(),
             doors: doors.iter().map(Into::into).collect(),
+            incarnation: run.to_string(),
         };
         plan_of(send!(self, Leader, PrimaryServiceClient::report_step, message)?)
     }

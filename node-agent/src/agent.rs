@@ -279,7 +279,13 @@ impl Agent {
             limits: artifact_store::transfer::TransferLimits::default(),
             metrics: metrics.clone(),
         };
-        let steps = Steps::new(control, roles.clone(), serving.clone(), board_seen.clone());
+        let steps = Steps::new(
+            me.incarnation,
+            control,
+            roles.clone(),
+            serving.clone(),
+            board_seen.clone(),
+        );
         let addresses = listeners.addresses;
         let endpoints = endpoints(&config, addresses);
         let http = HttpState::new(Shared {

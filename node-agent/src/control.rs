@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use client::calls::ReplicaReport;
 use types::{
-    PlanId,
+    NodeIncarnation, PlanId,
     plan::{DoorClaim, StepKind},
     reason::Refusal,
     replica::{ReplicaKey, ReplicaRecord},
@@ -19,7 +19,7 @@ pub trait Control: Send + Sync {
         report: &ReplicaReport,
     ) -> Result<ReplicaRecord, Refusal>;
 
-    /// Says how a step of a plan went.
+    /// Says how a step of a plan went, as this run of the agent.
     async fn report_step(
         &self,
         plan: PlanId,
@@ -27,6 +27,7 @@ pub trait Control: Send + Sync {
         attempt: u32,
         result: Result<&str, &str>,
         doors: &[DoorClaim],
+        run: NodeIncarnation,
     ) -> Result<(), Refusal>;
 }
 
@@ -47,8 +48,9 @@ impl Control for client::Client {
         attempt: u32,
         result: Result<&str, &str>,
         doors: &[DoorClaim],
+        run: NodeIncarnation,
     ) -> Result<(), Refusal> {
-        client::Client::report_step(self, plan, step, attempt, result, doors)
+        client::Client::report_step(self, plan, step, attempt, result, doors, run)
             .await
             .map(drop)
     }

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use types::{
+    NodeIncarnation,
     plan::{DoorClaim, StepKind},
     reason::Category,
 };
@@ -37,6 +38,7 @@ pub struct Steps {
 }
 
 struct Worker {
+    run: NodeIncarnation,
     control: Arc<dyn Control>,
     roles: Roles,
     serving: Serving,
@@ -49,14 +51,16 @@ struct Outcome {
 }
 
 impl Steps {
-    /// Runs nothing yet.
+    /// Runs nothing yet; reports as `run`.
     pub fn new(
+        run: NodeIncarnation,
         control: Arc<dyn Control>,
         roles: Roles,
         serving: Serving,
         board: watch::Receiver<Board>,
     ) -> Self {
         let worker = Worker {
+            run,
             control,
             roles,
             serving,
@@ -88,7 +92,7 @@ impl Steps {
             self.tasks.spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = worker.run(id, wish) => {}
+                    () = worker.carry_out(id, wish) => {}
                 }
             });
         }
@@ -103,7 +107,7 @@ impl Steps {
 }
 
 impl Worker {
-    async fn run(&self, id: StepId, wish: StepWish) {
+    async fn carry_out(&self, id: StepId, wish: StepWish) {
         tracing::info!(plan = %id.plan, step = %id.step, attempt = id.attempt, role = %wish.role, "step begins");
         let outcome = match id.step {
             StepKind::VerifyTarget => self.verify_target().await,
@@ -168,7 +172,7 @@ impl Worker {
         loop {
             let told = self
                 .control
-                .report_step(id.plan, id.step, id.attempt, result, &outcome.doors)
+                .report_step(id.plan, id.step, id.attempt, result, &outcome.doors, self.run)
                 .await;
             match told {
                 Ok(()) => return,

@@ -259,8 +259,17 @@ pub enum Decision {
 /// else.
 pub fn decide(view: &FailoverView, now: UnixMillis) -> Decision {
     match &view.plan {
-        Some(plan) => advance(view, plan),
+        Some(plan) => advance(view, plan, now),
         None => begin(view, now),
+    }
+}
+
+/// Whether nothing automatic may move a role now. `apply` asks with state time, the leader with its wall clock.
+pub fn is_held(mode: FailoverMode, now: UnixMillis) -> bool {
+    match mode {
+        FailoverMode::Automatic => false,
+        FailoverMode::Manual => true,
+        FailoverMode::Paused { until } => now < until,
     }
 }
 
@@ -329,14 +338,10 @@ fn begin(view: &FailoverView, now: UnixMillis) -> Decision {
             Ok(trigger) => (PlanKind::Failover, trigger),
         },
     };
-    match view.role.mode {
-        FailoverMode::Automatic => {}
-        FailoverMode::Paused { until } if now >= until => {}
-        mode @ (FailoverMode::Manual | FailoverMode::Paused { .. }) => {
-            return Decision::Nothing {
-                why: format!("{trigger}; failovers are {mode}"),
-            };
-        }
+    if is_held(view.role.mode, now) {
+        return Decision::Nothing {
+            why: format!("{trigger}; failovers are {}", view.role.mode),
+        };
     }
     match choose_target(view) {
         Ok(target) => Decision::StartPlan {
@@ -385,13 +390,13 @@ fn absence(view: &FailoverView, holder: &Holder) -> Result<String, String> {
 }
 
 /// A plan runs: its next step.
-fn advance(view: &FailoverView, plan: &PlanRecord) -> Decision {
+fn advance(view: &FailoverView, plan: &PlanRecord, now: UnixMillis) -> Decision {
     let Some(step) = plan.current_step() else {
         return Decision::Nothing {
             why: format!("plan {} is done", plan.plan),
         };
     };
-    if let Some(reason) = hopeless(view, plan) {
+    if let Some(reason) = stopped(view, plan, now).or_else(|| hopeless(view, plan)) {
         return Decision::FailPlan {
             plan: plan.plan,
             reason,
@@ -415,6 +420,23 @@ fn is_done(plan: &PlanRecord, kind: StepKind) -> bool {
     plan.steps
         .iter()
         .any(|s| s.kind == kind && s.state == StepState::Done)
+}
+
+/// A pause stops what runs by itself before it takes the role from anybody: failed, and not kept waiting, so that a person
+/// may start a plan in the pause. A person's plan goes on.
+fn stopped(view: &FailoverView, plan: &PlanRecord, now: UnixMillis) -> Option<String> {
+    let automatic = matches!(plan.created_by, Principal::Coordinator { .. });
+    let takes_the_role = match plan.kind {
+        PlanKind::Assign | PlanKind::Failover => StepKind::Fence,
+        PlanKind::Switchover => StepKind::Promote,
+    };
+    let stops = automatic && !is_done(plan, takes_the_role) && is_held(view.role.mode, now);
+    stops.then(|| {
+        format!(
+            "failovers are {}: stopped before {takes_the_role}",
+            view.role.mode
+        )
+    })
 }
 
 /// Why a plan cannot succeed any more, or must not.

@@ -261,6 +261,8 @@ pub enum Command {
         step: StepKind,
         /// The attempt that ended.
         attempt: u32,
+        /// The run of the agent that reports it; none from a coordinator or a person.
+        reporter: Option<NodeIncarnation>,
         /// How.
         outcome: StepOutcome,
     },

@@ -59,6 +59,10 @@ fn write_records(s: &ControlState, out: &mut String) -> std::fmt::Result {
             n.status, n.changed_at, n.modified
         )?;
     }
+    for (node, runs) in &s.superseded {
+        let runs: Vec<_> = runs.iter().map(ToString::to_string).collect();
+        writeln!(out, "node {node} ran as {}", runs.join(", "))?;
+    }
     for m in s.models.values() {
         let (tags, placement) = (&m.tags, &m.placement);
         writeln!(

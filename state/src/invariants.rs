@@ -33,11 +33,12 @@ macro_rules! named {
 impl ControlState {
     /// That this state is possible.
     pub fn check_invariants(&self) -> Result<(), Broken> {
-        let checks: [(&'static str, Check); 13] = named![
+        let checks: [(&'static str, Check); 14] = named![
             records_stand_under_their_own_keys,
             nothing_was_modified_after_the_last_revision,
             every_region_joined_once,
             every_node_is_in_a_region,
+            no_node_runs_as_a_superseded_run,
             every_version_has_a_model_and_a_number_that_was_given_out,
             every_alias_points_at_a_version_that_is_served,
             every_replica_belongs_to_a_version_and_a_region,
@@ -114,6 +115,16 @@ fn every_region_joined_once(s: &ControlState) -> Result<(), String> {
 fn every_node_is_in_a_region(s: &ControlState) -> Result<(), String> {
     let lost = s.nodes.values().find(|n| !s.regions.contains_key(&n.region));
     require(lost.is_none(), || format!("{lost:?}"))
+}
+
+fn no_node_runs_as_a_superseded_run(s: &ControlState) -> Result<(), String> {
+    for (node, runs) in &s.superseded {
+        let current = s.nodes.get(node).map(|n| n.incarnation);
+        require(current.is_some_and(|run| !runs.contains(&run)), || {
+            format!("{node} runs as {current:?}")
+        })?;
+    }
+    Ok(())
 }
 
 fn every_version_has_a_model_and_a_number_that_was_given_out(s: &ControlState) -> Result<(), String> {

@@ -3,11 +3,14 @@
 //! Absent on purpose: rules; each family of commands has its file under `apply/`.
 //! Invariant: fields change only in `apply`, and only together with the events that say so.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use types::{
-    AliasName, ClusterId, Epoch, ModelName, NodeId, PlanId, RegionId, Revision, RoleName, UnixMillis,
-    VersionKey,
+    AliasName, ClusterId, Epoch, ModelName, NodeId, NodeIncarnation, PlanId, RegionId, Revision, RoleName,
+    UnixMillis, VersionKey,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
     region::{NodeRecord, RegionRecord},
@@ -71,7 +74,11 @@ pub struct ControlState {
     /// Every region once, in the order in which they were registered.
     pub(crate) join_order: Vec<RegionId>,
     pub(crate) nodes: BTreeMap<NodeId, NodeRecord>,
+    /// Runs of each node that another one has followed, oldest first: they register nothing any more (L2).
+    pub(crate) superseded: BTreeMap<NodeId, Vec<NodeIncarnation>>,
     pub(crate) models: BTreeMap<ModelName, ModelRecord>,
+    /// Models of which a version was READY once.
+    pub(crate) published: BTreeSet<ModelName>,
     pub(crate) versions: BTreeMap<VersionKey, VersionRecord>,
     pub(crate) aliases: BTreeMap<(ModelName, AliasName), AliasRecord>,
     pub(crate) replicas: BTreeMap<ReplicaKey, ReplicaRecord>,
@@ -107,7 +114,9 @@ impl ControlState {
             regions: BTreeMap::new(),
             join_order: Vec::new(),
             nodes: BTreeMap::new(),
+            superseded: BTreeMap::new(),
             models: BTreeMap::new(),
+            published: BTreeSet::new(),
             versions: BTreeMap::new(),
             aliases: BTreeMap::new(),
             replicas: BTreeMap::new(),

@@ -327,6 +327,7 @@ impl PrimaryService for Primaries {
             plan,
             step,
             attempt: r.attempt,
+            reporter: Some(text("incarnation", &r.incarnation).map_err(status)?),
             outcome,
         };
         let done = self.0.propose(&caller, &r.request_id, command).await?;

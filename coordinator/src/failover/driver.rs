@@ -168,6 +168,7 @@ pub(super) fn command(view: &FailoverView, decision: Decision) -> Option<Command
             plan,
             step: StepKind::WaitLease,
             attempt,
+            reporter: None,
             outcome: StepOutcome::Done {
                 detail: "no lease under an earlier epoch can be outstanding".to_owned(),
                 doors: Vec::new(),

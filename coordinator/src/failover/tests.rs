@@ -172,6 +172,7 @@ impl Sim {
             plan,
             step,
             attempt,
+            reporter: Some(by.incarnation),
             outcome,
         };
         self.apply_as(actor, command);

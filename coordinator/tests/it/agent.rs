@@ -235,7 +235,14 @@ async fn answer(client: &Client, own: &Holder, plan: &PlanRecord, may_claim: boo
     if mine && &plan.target == own {
         // A refusal says that the step is over, or that there will be another attempt.
         let _ = client
-            .report_step(plan.plan, step.kind, step.attempt, Ok("done"), &[])
+            .report_step(
+                plan.plan,
+                step.kind,
+                step.attempt,
+                Ok("done"),
+                &[],
+                own.incarnation,
+            )
             .await;
     }
 }

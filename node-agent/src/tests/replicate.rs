@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::calls::ReplicaReport;
 use types::{
-    ByteCount, Digest, PlanId, RegionId,
+    ByteCount, Digest, NodeIncarnation, PlanId, RegionId,
     model::{VersionRecord, VersionState},
     plan::{DoorClaim, StepKind},
     reason::Refusal,
@@ -79,6 +79,7 @@ impl Control for Registry {
         _: u32,
         _: Result<&str, &str>,
         _: &[DoorClaim],
+        _: NodeIncarnation,
     ) -> Result<(), Refusal> {
         Ok(())
     }

@@ -3396,6 +3396,9 @@ pub struct ReportStepRequest {
     pub detail: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "7")]
     pub doors: ::prost::alloc::vec::Vec<DoorClaim>,
+    /// The run that reports; only the plan's target is heard.
+    #[prost(string, tag = "8")]
+    pub incarnation: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewLeaseRequest {

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use policy::{failover, placement};
 use types::{
-    AliasName, Holder, ModelName, PlanId, Principal, RegionId, Revision, RoleName, UnixMillis, VersionKey,
+    AliasName, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Principal, RegionId, Revision, RoleName,
+    UnixMillis, VersionKey,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
     region::{NodeRecord, RegionRecord},
@@ -71,6 +72,13 @@ impl<'a> Change<'a> {
         record.modified = self.state.revision;
         self.state.nodes.insert(record.node.clone(), record.clone());
         self.events.push(Event::Node(record));
+    }
+    /// Remembers that another run of a node has followed this one; the oldest of more than `kept` is forgotten.
+    pub(crate) fn supersede(&mut self, node: &NodeId, run: NodeIncarnation, kept: usize) {
+        let runs = self.state.superseded.entry(node.clone()).or_default();
+        runs.push(run);
+        let surplus = runs.len().saturating_sub(kept);
+        runs.drain(..surplus);
     }
     pub(crate) fn put_model(&mut self, mut record: ModelRecord) {
         record.modified = self.state.revision;

@@ -132,8 +132,12 @@ fn handle(change: &mut Change<'_>, command: &Command) -> Outcome {
             plan,
             step,
             attempt,
+            reporter,
             outcome,
-        } => plans::finish_step(change, *plan, *step, *attempt, outcome),
+        } => {
+            let due = plans::running_attempt(change, *plan, *step, *attempt)?;
+            plans::finish_step(change, due, *reporter, outcome)
+        }
         Command::Fence { plan, attempt } => primary::fence(change, *plan, *attempt),
         Command::Promote { plan, attempt } => primary::promote(change, *plan, *attempt),
         Command::FailPlan { plan, reason } => plans::fail(change, *plan, reason),

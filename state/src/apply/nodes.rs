@@ -10,8 +10,12 @@ use crate::{command::Command, rejection::Rejection, reply::Reply};
 
 /// Nodes that a cluster may have.
 const NODES_MAX: u64 = 10_000;
+/// Earlier runs that are remembered of a node: an old one would have to outlive as many restarts to be taken for new.
+const SUPERSEDED_KEPT: usize = 64;
 
-/// Adds a node or a new run of it. A role that the old run held stays with the old run until a plan moves it (L2).
+/// Adds a node or a new run of it. A role that the old run held stays with the old run until a plan moves it (L2). A run
+/// that another one has followed never comes back: it may only have been paused, and would take the node from its
+/// successor.
 pub(super) fn register(change: &mut Change<'_>, command: &Command) -> Outcome {
     let Command::RegisterNode {
         node,
@@ -53,10 +57,30 @@ pub(super) fn register(change: &mut Change<'_>, command: &Command) -> Outcome {
                     modified: known.modified,
                 });
             }
+            check_not_superseded(change, &known, new.incarnation)?;
+            if known.incarnation != new.incarnation {
+                change.supersede(node, known.incarnation, SUPERSEDED_KEPT);
+            }
         }
     }
     change.put_node(new);
     Ok(change.done())
+}
+
+fn check_not_superseded(
+    change: &Change<'_>,
+    known: &NodeRecord,
+    shown: NodeIncarnation,
+) -> Result<(), Rejection> {
+    let superseded = change.state.superseded.get(&known.node);
+    if !superseded.is_some_and(|runs| runs.contains(&shown)) {
+        return Ok(());
+    }
+    Err(Rejection::StaleIncarnation {
+        node: known.node.clone(),
+        shown,
+        current: known.incarnation,
+    })
 }
 
 /// A node's name is unique in the cluster; it never moves to another region or becomes something else.

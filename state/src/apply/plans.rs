@@ -1,12 +1,13 @@
 //! Plans: long work as a record. Steps run in order, attempts fence their effects, ended plans are forgotten by rule.
 
 use types::{
-    Epoch, PlanId, Principal, RoleName,
+    Epoch, Holder, NodeIncarnation, PlanId, Principal, RoleName,
     plan::{DoorClaim, PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
-    role::{FailoverMode, RoleRecord},
+    region::FencingDoor,
+    role::RoleRecord,
 };
 
-use policy::fence::Refused;
+use policy::{failover::is_held, fence::Refused};
 
 use super::{
     Outcome,
@@ -44,7 +45,7 @@ pub(super) fn start(change: &mut Change<'_>, command: &Command) -> Outcome {
         });
     }
     check_expected(&record, *expected_epoch)?;
-    check_mode(change, &record)?;
+    check_mode(change, &record, change.actor())?;
     check_kind(&record, *kind)?;
     if record.holder.as_ref() == Some(target) && !may_return(change, *kind) {
         let problem = format!("{target} holds {role} already");
@@ -135,14 +136,14 @@ fn check_expected(role: &RoleRecord, shown: Epoch) -> Result<(), Rejection> {
     })))
 }
 
-/// What runs by itself waits in a pause; a person may act in one.
-fn check_mode(change: &Change<'_>, role: &RoleRecord) -> Result<(), Rejection> {
-    let held = match role.mode {
-        FailoverMode::Automatic => false,
-        FailoverMode::Manual => true,
-        FailoverMode::Paused { until } => change.now() < until,
-    };
-    if held && matches!(change.actor(), Principal::Coordinator { .. }) {
+/// What runs by itself waits in a pause; a person may act in one. Asked when a plan begins, and again where it takes the
+/// role, because a pause may have been said in between.
+pub(super) fn check_mode(
+    change: &Change<'_>,
+    role: &RoleRecord,
+    begun_by: &Principal,
+) -> Result<(), Rejection> {
+    if is_held(role.mode, change.now()) && matches!(begun_by, Principal::Coordinator { .. }) {
         return Err(Rejection::FailoverPaused {
             role: role.role.clone(),
             mode: role.mode,
@@ -221,7 +222,8 @@ pub(super) fn due(
     running_attempt(change, plan, step, attempt)
 }
 
-fn running_attempt(
+/// The running attempt of a step that is due, whoever asks.
+pub(super) fn running_attempt(
     change: &Change<'_>,
     plan: PlanId,
     step: StepKind,
@@ -264,25 +266,48 @@ pub(super) fn start_step(change: &mut Change<'_>, plan: PlanId, step: StepKind, 
 /// Ends an attempt of a step that has no command of its own.
 pub(super) fn finish_step(
     change: &mut Change<'_>,
-    plan: PlanId,
-    step: StepKind,
-    attempt: u32,
+    due: Attempt,
+    reporter: Option<NodeIncarnation>,
     outcome: &StepOutcome,
 ) -> Outcome {
-    let due = running_attempt(change, plan, step, attempt)?;
-    check_finisher(change, &due)?;
+    check_finisher(change, &due, reporter)?;
+    let reply = Reply::Step {
+        plan: due.plan.plan,
+        step: due.step().kind,
+        attempt: due.step().attempt,
+    };
     match outcome {
         StepOutcome::Done { detail, doors } => {
             at_most("count of doors", doors.len(), DOORS_MAX)?;
+            if let Some(why) = untried(change, &due, doors) {
+                fail_step(change, due, why);
+                return Ok(reply);
+            }
             let doors: Vec<_> = doors.iter().map(cut).collect();
             complete(change, due, note(detail), |plan| plan.doors.extend(doors));
         }
-        StepOutcome::Failed { detail } => {
-            let record = with_step(change, due, StepState::Failed, note(detail));
-            change.put_plan(record);
-        }
+        StepOutcome::Failed { detail } => fail_step(change, due, note(detail)),
     }
-    Ok(Reply::Step { plan, step, attempt })
+    Ok(reply)
+}
+
+fn fail_step(change: &mut Change<'_>, due: Attempt, detail: String) {
+    let record = with_step(change, due, StepState::Failed, detail);
+    change.put_plan(record);
+}
+
+/// Why an agent's claim counts as not tried: it names no door, though there are stores with pointers to claim (L15). One
+/// that cannot be reached is reported as unclaimed, and is no reason to wait.
+fn untried(change: &Change<'_>, due: &Attempt, doors: &[DoorClaim]) -> Option<String> {
+    let by_agent = matches!(change.actor(), Principal::Agent { .. });
+    if due.step().kind != StepKind::Claim || !by_agent || !doors.is_empty() {
+        return None;
+    }
+    let stores = change.state.regions.values().filter_map(|r| r.store.as_ref());
+    let qualified = stores
+        .filter(|s| s.fencing_door == FencingDoor::Qualified)
+        .count();
+    (qualified > 0).then(|| format!("no door was tried, and {qualified} stores are attached"))
 }
 
 /// An agent names and explains its doors: both texts are kept, so both are cut.
@@ -295,8 +320,13 @@ fn cut(claim: &DoorClaim) -> DoorClaim {
     }
 }
 
-/// The target's agent ends what it carries out; a coordinator or a person may end any step but those that change the role.
-fn check_finisher(change: &Change<'_>, due: &Attempt) -> Result<(), Rejection> {
+/// The target's agent ends what it carries out, in the run that is the plan's target; a coordinator may end any step but
+/// those that change the role. So may a person, but for the wait: only the leader's clock knows when leases are over.
+fn check_finisher(
+    change: &Change<'_>,
+    due: &Attempt,
+    reporter: Option<NodeIncarnation>,
+) -> Result<(), Rejection> {
     let step = due.step().kind;
     if matches!(step, StepKind::Fence | StepKind::Promote) {
         return Err(Rejection::invalid(
@@ -306,13 +336,14 @@ fn check_finisher(change: &Change<'_>, due: &Attempt) -> Result<(), Rejection> {
     }
     let target = &due.plan.target;
     match change.actor() {
-        Principal::Coordinator { .. } | Principal::User { .. } => Ok(()),
+        Principal::Coordinator { .. } => Ok(()),
+        Principal::User { .. } if step != StepKind::WaitLease => Ok(()),
         Principal::Agent { region, node }
             if step.runs_in_agent() && *region == target.region && *node == target.node =>
         {
-            Ok(())
+            check_run(target, reporter)
         }
-        actor @ Principal::Agent { .. } => {
+        actor @ (Principal::Agent { .. } | Principal::User { .. }) => {
             let needs = if step.runs_in_agent() {
                 format!("the agent of {target}")
             } else {
@@ -323,6 +354,19 @@ fn check_finisher(change: &Change<'_>, due: &Attempt) -> Result<(), Rejection> {
                 needs,
             })
         }
+    }
+}
+
+/// Another run of the target's node did not do what the plan's target was asked to do, and knows nothing of it.
+fn check_run(target: &Holder, reporter: Option<NodeIncarnation>) -> Result<(), Rejection> {
+    match reporter {
+        Some(run) if run == target.incarnation => Ok(()),
+        Some(shown) => Err(Rejection::StaleIncarnation {
+            node: target.node.clone(),
+            shown,
+            current: target.incarnation,
+        }),
+        None => Err(Rejection::invalid("reporter", "an agent's report names its run")),
     }
 }
 

@@ -123,6 +123,7 @@ pub(super) fn fence(change: &mut Change<'_>, plan: PlanId, attempt: u32) -> Outc
     let due = plans::due(change, plan, StepKind::Fence, attempt)?;
     let role = change.role(&due.plan.role)?;
     check_unmoved(&due.plan, &role.record)?;
+    plans::check_mode(change, &role.record, &due.plan.created_by)?;
     check_target(change, &due.plan, &role.record)?;
     let epoch = next_epoch(role.highest_epoch)?;
     let reserved = next_epoch(epoch)?;
@@ -163,7 +164,7 @@ pub(super) fn promote(change: &mut Change<'_>, plan: PlanId, attempt: u32) -> Ou
     let due = plans::due(change, plan, StepKind::Promote, attempt)?;
     let role = change.role(&due.plan.role)?;
     check_target(change, &due.plan, &role.record)?;
-    let epoch = promoted_epoch(&due, &role)?;
+    let epoch = promoted_epoch(change, &due, &role)?;
     let target = due.plan.target.clone();
     let detail = format!("{target} holds {} from {epoch} on", role.record.role);
     let record = RoleRecord {
@@ -192,10 +193,11 @@ pub(super) fn promote(change: &mut Change<'_>, plan: PlanId, attempt: u32) -> Ou
 
 /// The epoch that a promotion commits: the one that its fence reserved, or in a switchover the next one, in the same
 /// entry that ends the old (L11).
-fn promoted_epoch(due: &Attempt, role: &RoleState) -> Result<Epoch, Rejection> {
+fn promoted_epoch(change: &Change<'_>, due: &Attempt, role: &RoleState) -> Result<Epoch, Rejection> {
     match due.plan.kind {
         PlanKind::Switchover => {
             check_unmoved(&due.plan, &role.record)?;
+            plans::check_mode(change, &role.record, &due.plan.created_by)?;
             next_epoch(role.highest_epoch)
         }
         PlanKind::Assign | PlanKind::Failover => {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
-use types::Digest;
+use types::{Digest, NodeId, NodeIncarnation};
 
 use super::{
     CodecError, FORMAT,
@@ -106,7 +106,9 @@ impl Wire<pb::Snapshot> for ControlState {
             regions: values(&self.regions),
             join_order: self.join_order.to_pb(),
             nodes: values(&self.nodes),
+            superseded: self.superseded.iter().map(superseded).collect(),
             models: values(&self.models),
+            published: self.published.iter().map(Wire::to_pb).collect(),
             versions: values(&self.versions),
             aliases: values(&self.aliases),
             replicas: values(&self.replicas),
@@ -148,8 +150,25 @@ impl Wire<pb::Snapshot> for ControlState {
                     .ok_or_else(|| Malformed::missing().inside("requests"))?,
             )?,
             finished_plans_kept: pb.finished_plans_kept,
+            superseded: read_superseded(pb.superseded)?,
+            published: field::<Vec<types::ModelName>, _>("published", pb.published)?
+                .into_iter()
+                .collect(),
         })
     }
+}
+
+fn superseded((node, runs): (&NodeId, &Vec<NodeIncarnation>)) -> pb::SupersededRuns {
+    pb::SupersededRuns {
+        node: node.to_pb(),
+        runs: runs.to_pb(),
+    }
+}
+
+fn read_superseded(pb: Vec<pb::SupersededRuns>) -> Result<BTreeMap<NodeId, Vec<NodeIncarnation>>, Malformed> {
+    let read = |one: pb::SupersededRuns| Ok((field("node", one.node)?, field("runs", one.runs)?));
+    let named = |e: Malformed| e.inside("superseded");
+    pb.into_iter().map(read).collect::<Result<_, _>>().map_err(named)
 }
 
 impl Wire<pb::RequestTable> for RequestTable {

@@ -367,6 +367,9 @@ pub struct FinishStep {
     pub attempt: u32,
     #[prost(message, optional, tag = "4")]
     pub outcome: ::core::option::Option<StepOutcome>,
+    /// The run of the agent that reports; none where a coordinator or a person does.
+    #[prost(bytes = "vec", optional, tag = "5")]
+    pub reporter: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StepOutcome {
@@ -893,6 +896,19 @@ pub struct Snapshot {
     pub requests: ::core::option::Option<RequestTable>,
     #[prost(uint64, tag = "14")]
     pub finished_plans_kept: u64,
+    #[prost(message, repeated, tag = "15")]
+    pub superseded: ::prost::alloc::vec::Vec<SupersededRuns>,
+    /// Models of which a version was ready once.
+    #[prost(string, repeated, tag = "16")]
+    pub published: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Runs of a node that another one has followed, oldest first.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SupersededRuns {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub runs: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RequestTable {

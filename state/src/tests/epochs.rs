@@ -10,12 +10,12 @@ const BEFORE_FENCE: &str = "actor coordinator/c1
     StartPlan kind=FAILOVER target=us/b1#1 epoch=g1.e2 trigger=gone
     StartStep step=VERIFY_TARGET attempt=1
     actor us/b1
-    FinishStep step=VERIFY_TARGET attempt=1
+    FinishStep step=VERIFY_TARGET attempt=1 run=1
     actor coordinator/c1
     StartStep step=FENCE attempt=1";
 const BEFORE_PROMOTE: &str = "StartStep step=CLAIM attempt=1
     actor us/b1
-    FinishStep step=CLAIM attempt=1 doors=pointer/eu,pointer/us
+    FinishStep step=CLAIM attempt=1 doors=pointer/eu,pointer/us run=1
     actor coordinator/c1
     StartStep step=WAIT_LEASE attempt=1
     FinishStep step=WAIT_LEASE attempt=1
@@ -24,7 +24,7 @@ const SWITCHOVER: &str = "actor coordinator/c1
     StartPlan kind=SWITCHOVER target=us/b1#1 epoch=g1.e2 trigger=asked
     StartStep step=VERIFY_TARGET attempt=1
     actor us/b1
-    FinishStep step=VERIFY_TARGET attempt=1
+    FinishStep step=VERIFY_TARGET attempt=1 run=1
     actor coordinator/c1
     StartStep step=PROMOTE attempt=1";
 

@@ -285,6 +285,7 @@ impl Line {
                 plan: self.plan(),
                 step: self.step(),
                 attempt: self.attempt(),
+                reporter: self.maybe("run").map(NodeIncarnation::from_u128),
                 outcome: self.outcome(),
             },
             "Fence" => Command::Fence {

@@ -11,7 +11,7 @@ use types::{
     ByteCount, Digest, Epoch, FencingToken, Holder, ModelVersion, NodeId, NodeIncarnation, PlanId, Principal,
     RegionId, RequestId, RoleName, UnixMillis, VersionKey,
     model::{Artifact, ArtifactPath, Placement},
-    plan::{PlanKind, StepKind},
+    plan::{DoorClaim, PlanKind, StepKind},
     region::{Endpoints, FencingDoor, Health, NodeKind, NodeStatus, StoreBinding},
     replica::{ReplicaKey, ReplicaState},
     role::{FailoverMode, TimingPolicy},
@@ -414,7 +414,7 @@ fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[Entry]) -> E
             Command::RetireTtl {
                 role: RoleName::global(),
                 ttl: former.map_or(Duration::from_secs(2), |f| f.ttl),
-                since: former.map_or(next(&world.state), |f| f.since),
+                since: former.map_or_else(|| next(&world.state), |f| f.since),
             }
         }
         21 => Command::SetRoleTiming {
@@ -615,18 +615,29 @@ fn step(world: &mut World, Pick { a, b, c, .. }: Pick) -> Entry {
             StepKind::Promote => Command::Promote { plan: id, attempt },
             StepKind::Detect | StepKind::VerifyTarget | StepKind::Claim | StepKind::WaitLease => {
                 let detail = "d".to_owned();
+                let doors = || DoorClaim {
+                    door: "pointer/eu".to_owned(),
+                    claimed: false,
+                    error: String::new(),
+                };
                 let outcome = if b % 8 == 0 {
                     StepOutcome::Failed { detail }
                 } else {
                     StepOutcome::Done {
                         detail,
-                        doors: Vec::new(),
+                        doors: (b % 8 > 1).then(doors).into_iter().collect(),
                     }
+                };
+                let run = match b % 16 {
+                    2 => None,
+                    3 => Some(NodeIncarnation::from_u128(u128::from(c % 3) + 1)),
+                    _ => Some(running.target.incarnation),
                 };
                 Command::FinishStep {
                     plan: id,
                     step: kind,
                     attempt,
+                    reporter: run,
                     outcome,
                 }
             }

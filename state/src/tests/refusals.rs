@@ -89,6 +89,25 @@ fn regions_and_nodes_refuse() {
 }
 
 #[test]
+fn a_run_that_another_one_followed_never_comes_back() {
+    let again = "RegisterNode node=a1 region=eu run=1";
+    let second = "RegisterNode node=a1 region=eu run=2";
+    check(second, again, "ILLEGAL_TRANSITION", "runs as");
+    let third = format!("{second}\nRegisterNode node=a1 region=eu run=3");
+    check(&third, again, "ILLEGAL_TRANSITION", "runs as");
+    check(&third, second, "ILLEGAL_TRANSITION", "runs as");
+    // The run that is registered may say so again, from elsewhere too.
+    let mut world = World::standing();
+    world.lines(&third);
+    world.lines("RegisterNode node=a1 region=eu run=3 agent=https://elsewhere");
+    let restored = crate::codec::decode_snapshot(&crate::codec::encode_snapshot(&world.state)).unwrap();
+    let mut after = World::with(restored);
+    after.line("wait 1h");
+    let late = after.line(again).unwrap().outcome.unwrap_err();
+    assert_eq!(late.reason().as_str(), "ILLEGAL_TRANSITION", "{late}");
+}
+
+#[test]
 fn models_refuse() {
     check(
         "",
@@ -531,6 +550,36 @@ fn steps_refuse() {
         "a coordinator",
     );
     check(&as_other, "FailPlan", "PERMISSION_DENIED", "a coordinator");
+    let as_target = format!("{verify}\n{AGENT}");
+    check(
+        &as_target,
+        "FinishStep step=VERIFY_TARGET run=2",
+        "ILLEGAL_TRANSITION",
+        "runs as",
+    );
+    check(
+        &as_target,
+        "FinishStep step=VERIFY_TARGET",
+        "INVALID_ARGUMENT",
+        "names its run",
+    );
+    let to_wait = format!(
+        "{verify}
+        FinishStep step=VERIFY_TARGET
+        StartStep step=FENCE
+        Fence
+        StartStep step=CLAIM
+        FinishStep step=CLAIM
+        StartStep step=WAIT_LEASE"
+    );
+    for somebody in ["", AGENT] {
+        check(
+            &format!("{to_wait}\n{somebody}"),
+            "FinishStep step=WAIT_LEASE run=1",
+            "PERMISSION_DENIED",
+            "a coordinator",
+        );
+    }
     let failed = format!("{verify}\nFinishStep step=VERIFY_TARGET failed detail=oom");
     check(
         &failed,
@@ -546,6 +595,35 @@ fn steps_refuse() {
         "STEP_OUT_OF_ORDER",
         "FAILED",
     );
+}
+
+#[test]
+fn a_pause_that_was_said_after_the_start_stops_an_automatic_plan_at_its_fence() {
+    let to_fence = |who: &str| {
+        format!(
+            "actor {who}
+            {PLAN}
+            StartStep step=VERIFY_TARGET
+            FinishStep step=VERIFY_TARGET
+            StartStep step=FENCE
+            actor admin"
+        )
+    };
+    let held = |mode: &str| {
+        format!(
+            "{}\nSetRoleMode mode={mode}\nactor coordinator/c1",
+            to_fence("coordinator/c1")
+        )
+    };
+    check(&held("MANUAL"), "Fence", "FAILOVER_PAUSED", "MANUAL");
+    check(&held("1700000060000"), "Fence", "FAILOVER_PAUSED", "PAUSED");
+    let mut world = World::standing();
+    world.lines(&held("1700000060000"));
+    world.lines("wait 60s\nFence");
+    // A person's plan goes on, whoever proposes its fence.
+    let mut world = World::standing();
+    world.lines(&to_fence("admin"));
+    world.lines("SetRoleMode mode=MANUAL\nactor coordinator/c1\nFence");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use types::{Epoch, RegionId, RoleName, UnixMillis, replica::ReplicaKey};
+use types::{Epoch, RegionId, RoleName, UnixMillis, plan::StepState, replica::ReplicaKey};
 
 use super::world::{World, actor};
 use crate::{requests::RequestTable, state::ControlState};
@@ -100,7 +100,7 @@ fn a_leader_returns_a_role_to_its_own_holder_under_a_new_epoch() {
         StartPlan kind=FAILOVER target=eu/a1#1 epoch=g1.e2 trigger=t
         StartStep step=VERIFY_TARGET attempt=1
         actor eu/a1
-        FinishStep step=VERIFY_TARGET attempt=1
+        FinishStep step=VERIFY_TARGET attempt=1 run=1
         actor coordinator/c1
         StartStep step=FENCE attempt=1
         Fence attempt=1",
@@ -110,6 +110,45 @@ fn a_leader_returns_a_role_to_its_own_holder_under_a_new_epoch() {
     let reserved = role.reservation.as_ref().unwrap();
     assert_eq!(reserved.epoch, Epoch::new(1, 4));
     assert_eq!(reserved.target.to_string(), "eu/a1#00000001");
+}
+
+#[test]
+fn a_claim_that_tried_no_door_counts_as_failed_while_stores_are_attached() {
+    let to_claim = |world: &mut World| {
+        world.lines(
+            "actor coordinator/c1
+            StartPlan kind=FAILOVER target=us/b1#1 epoch=g1.e2 trigger=t
+            StartStep step=VERIFY_TARGET
+            FinishStep step=VERIFY_TARGET
+            StartStep step=FENCE
+            Fence
+            StartStep step=CLAIM
+            actor us/b1",
+        );
+    };
+    let claim = |world: &World| {
+        let plan = world.state.running_plan(&RoleName::global()).unwrap();
+        plan.steps[3].clone()
+    };
+    let mut world = World::standing();
+    to_claim(&mut world);
+    world.lines("FinishStep step=CLAIM run=1");
+    assert_eq!(claim(&world).state, StepState::Failed);
+    assert_eq!(
+        claim(&world).detail,
+        "no door was tried, and 2 stores are attached"
+    );
+    world.lines("actor coordinator/c1\nStartStep step=CLAIM attempt=2\nactor us/b1");
+    world.lines("FinishStep step=CLAIM attempt=2 run=1 doors=pointer/us");
+    assert_eq!(claim(&world).state, StepState::Done);
+    // Where no store can be a door there is nothing to try.
+    let mut world = World::standing();
+    for region in ["eu", "us", "ap"] {
+        world.lines(&format!("AttachStore region={region} refused=slow"));
+    }
+    to_claim(&mut world);
+    world.lines("FinishStep step=CLAIM run=1");
+    assert_eq!(claim(&world).state, StepState::Done);
 }
 
 #[test]

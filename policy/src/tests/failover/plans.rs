@@ -6,10 +6,11 @@ use types::{
     Principal, UnixMillis,
     plan::{PlanKind, StepKind, StepState},
     region::Health,
+    role::FailoverMode,
 };
 
 use super::{super::seconds, NOW, agent, check, moving};
-use crate::failover::{FailoverView, STEP_ATTEMPTS_MAX};
+use crate::failover::{Decision, FailoverView, STEP_ATTEMPTS_MAX, decide};
 
 #[test]
 fn a_failover_goes_through_its_steps() {
@@ -100,6 +101,46 @@ fn the_times_in_the_records_decide_nothing() {
             view.step_age = age;
             check(&view, expected);
         }
+    }
+}
+
+/// I8: what a person said between the start of a plan and its fence counts.
+#[test]
+fn a_pause_stops_an_automatic_plan_before_its_fence_and_no_other() {
+    let paused = FailoverMode::Paused {
+        until: UnixMillis(NOW.0 + 1),
+    };
+    let over = FailoverMode::Paused { until: NOW };
+    let person: Principal = "spiffe://regent.local/user/ann".parse().unwrap();
+    let at = |kind, step, state, mode| {
+        let mut view = moving(kind, step, state, u32::from(state != StepState::Waiting));
+        view.role.mode = mode;
+        view
+    };
+    for kind in [PlanKind::Failover, PlanKind::Assign] {
+        for (step, state) in [
+            (StepKind::VerifyTarget, StepState::Waiting),
+            (StepKind::VerifyTarget, StepState::Running),
+            (StepKind::VerifyTarget, StepState::Failed),
+            (StepKind::Fence, StepState::Waiting),
+            (StepKind::Fence, StepState::Running),
+        ] {
+            let mut view = at(kind, step, state, FailoverMode::Manual);
+            check(&view, "fail: failovers are MANUAL: stopped before FENCE");
+            view.role.mode = paused;
+            check(
+                &view,
+                "fail: failovers are PAUSED until 1000.001: stopped before FENCE",
+            );
+            view.plan.as_mut().unwrap().created_by = person.clone();
+            assert!(
+                !matches!(decide(&view, NOW), Decision::FailPlan { .. }),
+                "{view:?}"
+            );
+        }
+        check(&at(kind, StepKind::Fence, StepState::Running, over), "fence 1");
+        let fenced = at(kind, StepKind::Claim, StepState::Waiting, FailoverMode::Manual);
+        check(&fenced, "step CLAIM 1");
     }
 }
 

@@ -154,8 +154,9 @@ proptest! {
     fn a_pause_starts_nothing_and_a_decision_is_repeatable(view in any_view()) {
         let decision = decide(&view, NOW);
         prop_assert_eq!(&decision, &decide(&view, NOW));
-        let starts = matches!(decision, Decision::StartPlan { .. });
-        prop_assert!(!starts || view.role.mode == FailoverMode::Automatic);
+        let automatic = view.plan.as_ref().is_none_or(|p| matches!(p.created_by, Principal::Coordinator { .. }));
+        let takes_it = matches!(decision, Decision::StartPlan { .. } | Decision::Fence { .. });
+        prop_assert!(!(takes_it && automatic) || view.role.mode == FailoverMode::Automatic);
         prop_assert!(step_timeout(&view.role) >= seconds(5));
     }
 }
