@@ -13,6 +13,9 @@ use tempfile::TempDir;
 
 use crate::harness::{Lines, Ran, Running, is_alive, regent, until};
 
+/// What `dev` says once everything is up.
+const UP: &str = "The cluster is up";
+
 /// A cluster and the process that runs it.
 pub(crate) struct Dev {
     dir: TempDir,
@@ -24,6 +27,12 @@ pub(crate) struct Dev {
 impl Dev {
     /// A new cluster, up and healthy.
     pub(crate) fn start(regions: u8) -> Self {
+        let dev = Self::begin(regions);
+        dev.wait_for(UP);
+        dev
+    }
+    /// A new cluster that has only just begun to start.
+    pub(crate) fn begin(regions: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (running, said) = launch(&dir, regions);
         Self {
@@ -36,6 +45,7 @@ impl Dev {
     /// The same directory again.
     pub(crate) fn start_again(&mut self) {
         (self.running, self.said) = launch(&self.dir, self.regions);
+        self.wait_for(UP);
     }
     /// A second one on the same directory, to its end.
     pub(crate) fn run_to_its_end(&self) -> Ran {
@@ -125,6 +135,5 @@ fn command(dir: &TempDir, regions: u8) -> Command {
 fn launch(dir: &TempDir, regions: u8) -> (Running, Lines) {
     let mut running = Running(command(dir, regions).stderr(Stdio::piped()).spawn().unwrap());
     let said = Lines::of(running.0.stderr.take().unwrap());
-    said.wait_for("The cluster is up");
     (running, said)
 }
