@@ -294,7 +294,7 @@ pub enum Command {
 pub enum ReplicaReport {
     /// A new attempt begins; the reply carries its number.
     Started {
-        /// The region that the bytes come from; none for the region of the upload.
+        /// The region that the bytes come from, whose copy is verified; none in the region of the upload.
         source: Option<RegionId>,
     },
     /// Bytes moved so far.

@@ -33,7 +33,7 @@ macro_rules! named {
 impl ControlState {
     /// That this state is possible.
     pub fn check_invariants(&self) -> Result<(), Broken> {
-        let checks: [(&'static str, Check); 14] = named![
+        let checks: [(&'static str, Check); 15] = named![
             records_stand_under_their_own_keys,
             nothing_was_modified_after_the_last_revision,
             every_region_joined_once,
@@ -41,6 +41,7 @@ impl ControlState {
             no_node_runs_as_a_superseded_run,
             every_version_has_a_model_and_a_number_that_was_given_out,
             every_alias_points_at_a_version_that_is_served,
+            every_model_with_a_served_version_was_published,
             every_replica_belongs_to_a_version_and_a_region,
             a_ready_version_is_verified_somewhere_or_was,
             a_role_has_a_holder_only_under_an_issued_epoch,
@@ -146,6 +147,12 @@ fn every_alias_points_at_a_version_that_is_served(s: &ControlState) -> Result<()
         require(served, || format!("{} points at {key}", alias.alias))?;
     }
     Ok(())
+}
+
+fn every_model_with_a_served_version_was_published(s: &ControlState) -> Result<(), String> {
+    let mut served = s.versions.values().filter(|v| v.is_replicated());
+    let lost = served.find(|v| !s.published.contains(&v.key.model));
+    require(lost.is_none(), || format!("{lost:?}"))
 }
 
 fn every_replica_belongs_to_a_version_and_a_region(s: &ControlState) -> Result<(), String> {

@@ -2,6 +2,8 @@
 //!
 //! A refusal is a successful apply: every replica comes to the same one. It travels as a [`Refusal`]; nobody reads its text.
 
+use std::time::Duration;
+
 use policy::fence::Refused;
 use types::{
     AliasName, ClusterId, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Principal, Reason, RegionId,
@@ -66,6 +68,15 @@ pub enum Rejection {
     RequestFromFuture {
         request_id: RequestId,
         state_time: UnixMillis,
+    },
+    #[error(
+        "{limit} requests are remembered for {} each, and no more fit; the oldest may go in {}",
+        format_duration(*.kept_for), format_duration(*.retry_after)
+    )]
+    RequestsExhausted {
+        limit: u64,
+        kept_for: Duration,
+        retry_after: Duration,
     },
     #[error("{version} is {state}, and must be {needs}")]
     VersionState {
@@ -154,6 +165,7 @@ impl Rejection {
             Self::RequestReused { .. } => Reason::RequestReused,
             Self::RequestTooOld { .. } => Reason::RequestTooOld,
             Self::RequestFromFuture { .. } => Reason::RequestFromFuture,
+            Self::RequestsExhausted { .. } => Reason::Overloaded,
             Self::VersionState { .. } | Self::VersionInUse { .. } => Reason::VersionState,
             Self::IllegalTransition { .. } | Self::StaleIncarnation { .. } => Reason::IllegalTransition,
             Self::PlanRunning { .. } => Reason::PlanRunning,
@@ -206,6 +218,11 @@ impl Rejection {
             } => refusal
                 .with("request_time_ms", request_id.unix_millis())
                 .with("state_time_ms", state_time.0),
+            Self::RequestsExhausted {
+                limit, retry_after, ..
+            } => refusal
+                .with("limit", limit)
+                .with("retry_after_ms", retry_after.as_millis()),
             Self::VersionState {
                 version,
                 state,

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use types::{Digest, RequestId, UnixMillis};
+use types::{Digest, Principal, RequestId, UnixMillis};
 
 use crate::{codec, command::Entry, rejection::Rejection, reply::Reply};
 
@@ -15,12 +15,17 @@ pub const REQUEST_AHEAD_MAX: Duration = Duration::from_secs(60);
 pub const REQUESTS_KEPT_MIN: u64 = 100_000;
 /// How long each answer is kept at least, in state time.
 pub const REQUESTS_KEPT_FOR: Duration = Duration::from_secs(3600);
+/// Answers that are kept at most, of people's requests: some 250 bytes each in memory and less in a snapshot. What comes
+/// beyond it is refused until the oldest are an hour old. To forget sooner would break a promise to every caller for the
+/// sake of the one that floods.
+pub const REQUESTS_KEPT_MAX: u64 = 1_000_000;
 
-/// Answered requests. Its two bounds are part of it, so that all replicas forget alike.
+/// Answered requests. Its bounds are part of it, so that all replicas forget alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestTable {
     pub(crate) kept_min: u64,
     pub(crate) kept_for: Duration,
+    pub(crate) kept_max: u64,
     /// The highest id that was forgotten; an unknown id at or below it may have been answered.
     pub(crate) floor: Option<RequestId>,
     pub(crate) answered: BTreeMap<RequestId, Answered>,
@@ -59,13 +64,20 @@ impl RequestTable {
         Self {
             kept_min,
             kept_for,
+            kept_max: REQUESTS_KEPT_MAX,
             floor: None,
             answered: BTreeMap::new(),
         }
     }
 
+    /// With room for this many answers.
+    #[must_use]
+    pub fn capped(self, kept_max: u64) -> Self {
+        Self { kept_max, ..self }
+    }
+
     /// The first answer of a known id, the digest to remember of a new one, or why the id cannot be taken.
-    pub(crate) fn look_up(&self, entry: &Entry, state_time: UnixMillis) -> Result<Seen, Rejection> {
+    pub(crate) fn look_up(&mut self, entry: &Entry, state_time: UnixMillis) -> Result<Seen, Rejection> {
         let request_id = entry.request_id;
         if !request_id.is_v7() {
             return Err(Rejection::invalid(
@@ -77,10 +89,37 @@ impl RequestTable {
         match self.answered.get(&request_id) {
             Some(known) if known.digest == digest => Ok(Seen::Before(known.outcome.clone())),
             Some(_) => Err(Rejection::RequestReused { request_id }),
-            None => self
-                .check_new(request_id, state_time)
-                .map(|()| Seen::Never(digest)),
+            None => {
+                self.check_new(request_id, state_time)?;
+                self.check_room(&entry.actor, state_time)?;
+                Ok(Seen::Never(digest))
+            }
         }
+    }
+
+    /// That one more answer can be remembered. It is not run otherwise: what is run must be remembered (I9). Agents have a
+    /// tenth in reserve and coordinators two, so that a flood of requests stops no replication and no failover.
+    fn check_room(&mut self, actor: &Principal, state_time: UnixMillis) -> Result<(), Rejection> {
+        let tenth = self.kept_max / 10;
+        let limit = self.kept_max.saturating_add(match actor {
+            Principal::User { .. } => 0,
+            Principal::Agent { .. } => tenth,
+            Principal::Coordinator { .. } => tenth.saturating_mul(2),
+        });
+        if (self.answered.len() as u64) < limit {
+            return Ok(());
+        }
+        self.forget(state_time);
+        let oldest = self.answered.first_key_value();
+        let free_at = oldest.map_or(state_time, |(_, oldest)| oldest.at.plus(self.kept_for));
+        if (self.answered.len() as u64) < limit {
+            return Ok(());
+        }
+        Err(Rejection::RequestsExhausted {
+            limit,
+            kept_for: self.kept_for,
+            retry_after: free_at.since(state_time) + Duration::from_millis(1),
+        })
     }
 
     fn check_new(&self, request_id: RequestId, state_time: UnixMillis) -> Result<(), Rejection> {
@@ -113,10 +152,15 @@ impl RequestTable {
     ) {
         let outcome = outcome.clone();
         self.answered.insert(id, Answered { digest, at, outcome });
+        self.forget(at);
+    }
+
+    /// Forgets the oldest ids beyond both bounds.
+    fn forget(&mut self, now: UnixMillis) {
         while self.answered.len() as u64 > self.kept_min {
             match self.answered.first_key_value() {
                 // The oldest id may be a slow clock's and answered just now: it blocks the others, for an hour at most.
-                Some((id, oldest)) if oldest.at.plus(self.kept_for) < at => self.floor = Some(*id),
+                Some((id, oldest)) if oldest.at.plus(self.kept_for) < now => self.floor = Some(*id),
                 Some(_) | None => break,
             }
             self.answered.pop_first();

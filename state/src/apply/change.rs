@@ -80,6 +80,10 @@ impl<'a> Change<'a> {
         let surplus = runs.len().saturating_sub(kept);
         runs.drain(..surplus);
     }
+    /// Remembers that a version of the model was ready once; whether this is the first.
+    pub(crate) fn publish(&mut self, model: &ModelName) -> bool {
+        self.state.published.insert(model.clone())
+    }
     pub(crate) fn put_model(&mut self, mut record: ModelRecord) {
         record.modified = self.state.revision;
         self.state.models.insert(record.name.clone(), record.clone());

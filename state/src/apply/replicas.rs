@@ -33,7 +33,7 @@ pub(super) fn report(change: &mut Change<'_>, key: &ReplicaKey, report: &Replica
     let known = change.state.replicas.get(key).cloned();
     let record = known.ok_or_else(|| Rejection::ReplicaNotFound { key: key.clone() })?;
     match report {
-        ReplicaReport::Started { source } => started(change, record, source.as_ref()),
+        ReplicaReport::Started { source } => started(change, record, &version, source.as_ref()),
         ReplicaReport::Progress { attempt, bytes_done } => {
             progress(change, record, *attempt, *bytes_done, version.total_size())
         }
@@ -60,13 +60,16 @@ fn check_reporter(change: &Change<'_>, of: &RegionId) -> Result<(), Rejection> {
     }
 }
 
-fn started(change: &mut Change<'_>, record: ReplicaRecord, source: Option<&RegionId>) -> Outcome {
+fn started(
+    change: &mut Change<'_>,
+    record: ReplicaRecord,
+    version: &VersionRecord,
+    source: Option<&RegionId>,
+) -> Outcome {
     if record.state == ReplicaState::Verified {
         return Err(illegal(&record, ReplicaState::Copying));
     }
-    if let Some(source) = source {
-        change.region(source)?;
-    }
+    check_source(change, &record, version, source)?;
     let attempt = next_attempt(&record)?;
     change.put_replica(ReplicaRecord {
         state: ReplicaState::Copying,
@@ -79,6 +82,40 @@ fn started(change: &mut Change<'_>, record: ReplicaRecord, source: Option<&Regio
     Ok(Reply::Replica {
         attempt,
         modified: change.revision(),
+    })
+}
+
+/// The bytes come from a region whose copy is verified; in the region of the upload they may be there already. Anything
+/// else would be copied in vain, or from somebody who never had the right bytes.
+fn check_source(
+    change: &Change<'_>,
+    record: &ReplicaRecord,
+    version: &VersionRecord,
+    source: Option<&RegionId>,
+) -> Result<(), Rejection> {
+    let Some(source) = source else {
+        if record.key.region == version.source_region {
+            return Ok(());
+        }
+        let problem = format!(
+            "is missing: {} was uploaded in {}",
+            version.key, version.source_region
+        );
+        return Err(Rejection::invalid("source", problem));
+    };
+    change.region(source)?;
+    let key = ReplicaKey {
+        version: version.key.clone(),
+        region: source.clone(),
+    };
+    let state = change.state.replica(&key).map(|r| r.state);
+    if state == Some(ReplicaState::Verified) {
+        return Ok(());
+    }
+    Err(Rejection::IllegalTransition {
+        what: format!("copy of {key}"),
+        from: state.map_or_else(|| "not wanted".to_owned(), |s| s.to_string()),
+        to: "the source of another".to_owned(),
     })
 }
 

@@ -182,15 +182,12 @@ pub(super) fn end(change: &mut Change<'_>, record: VersionRecord, reason: &str) 
 }
 
 /// READY: the source region's bytes are verified. Copies are wanted in the other regions of the placement, and the
-/// first version of a model becomes its `champion`.
+/// first version of a model that ever became ready is its `champion`. Later ones never are by themselves, also where all
+/// before them were deleted: a person who took the alias away meant the model to be out of service.
 pub(super) fn make_ready(change: &mut Change<'_>, record: VersionRecord) {
     let key = record.key.clone();
     let source = record.source_region.clone();
-    let is_first = !change
-        .state
-        .versions
-        .values()
-        .any(|v| v.key.model == key.model && v.is_replicated());
+    let is_first = change.publish(&key.model);
     change.put_version(VersionRecord {
         state: VersionState::Ready,
         ..record

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
-use types::{Digest, NodeId, NodeIncarnation};
+use types::{Digest, ModelName, NodeId, NodeIncarnation};
 
 use super::{
     CodecError, FORMAT,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     r#gen as pb,
-    requests::{Answered, RequestTable},
+    requests::{Answered, REQUESTS_KEPT_MAX, RequestTable},
     state::ControlState,
 };
 
@@ -151,10 +151,20 @@ impl Wire<pb::Snapshot> for ControlState {
             )?,
             finished_plans_kept: pb.finished_plans_kept,
             superseded: read_superseded(pb.superseded)?,
-            published: field::<Vec<types::ModelName>, _>("published", pb.published)?
+            published: field::<Vec<ModelName>, _>("published", pb.published)?
                 .into_iter()
                 .collect(),
-        })
+        }
+        .with_served_models_published())
+    }
+}
+
+impl ControlState {
+    /// Snapshots from before it was kept which models were published name none: those that are served were.
+    fn with_served_models_published(mut self) -> Self {
+        let served = self.versions.values().filter(|v| v.is_replicated());
+        self.published.extend(served.map(|v| v.key.model.clone()));
+        self
     }
 }
 
@@ -182,6 +192,7 @@ impl Wire<pb::RequestTable> for RequestTable {
         pb::RequestTable {
             kept_min: self.kept_min,
             kept_for: self.kept_for.to_pb(),
+            kept_max: self.kept_max,
             floor: self.floor.to_pb(),
             answered: answered.collect(),
         }
@@ -190,6 +201,11 @@ impl Wire<pb::RequestTable> for RequestTable {
         let mut table = Self {
             kept_min: pb.kept_min,
             kept_for: field("kept_for", pb.kept_for)?,
+            kept_max: if pb.kept_max == 0 {
+                REQUESTS_KEPT_MAX
+            } else {
+                pb.kept_max
+            },
             floor: field("floor", pb.floor)?,
             answered: BTreeMap::new(),
         };

@@ -508,7 +508,7 @@ pub struct ReplyRole {
 pub struct Rejection {
     #[prost(
         oneof = "rejection::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33"
     )]
     pub kind: ::core::option::Option<rejection::Kind>,
 }
@@ -580,6 +580,8 @@ pub mod rejection {
         PermissionDenied(super::PermissionDenied),
         #[prost(message, tag = "32")]
         LimitExceeded(super::LimitExceeded),
+        #[prost(message, tag = "33")]
+        RequestsExhausted(super::RequestsExhausted),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -738,6 +740,15 @@ pub struct RequestFromFuture {
     pub request_id: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "2")]
     pub state_time: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RequestsExhausted {
+    #[prost(uint64, tag = "1")]
+    pub limit: u64,
+    #[prost(uint64, tag = "2")]
+    pub kept_for: u64,
+    #[prost(uint64, tag = "3")]
+    pub retry_after: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VersionStateRefused {
@@ -920,6 +931,9 @@ pub struct RequestTable {
     pub floor: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
     #[prost(message, repeated, tag = "4")]
     pub answered: ::prost::alloc::vec::Vec<Answered>,
+    /// 0, as before there was a limit: the default one.
+    #[prost(uint64, tag = "5")]
+    pub kept_max: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Answered {

@@ -32,7 +32,7 @@ fn the_samples_have_one_of_everything() {
     assert_eq!(variants(samples::replies().iter().map(|r| format!("{r:?}"))), 6);
     assert_eq!(
         variants(samples::rejections().iter().map(|r| format!("{r:?}"))),
-        32
+        33
     );
 }
 

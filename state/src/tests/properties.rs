@@ -279,6 +279,7 @@ impl Oracle {
                 Rejection::RequestReused { .. }
                     | Rejection::RequestTooOld { .. }
                     | Rejection::RequestFromFuture { .. }
+                    | Rejection::RequestsExhausted { .. }
             )
         };
         let Some((first, outcome)) = self.answered.get(&entry.request_id) else {
@@ -518,9 +519,13 @@ fn report(world: &mut World, Pick { a, b, c, .. }: Pick) -> Entry {
             error: "e".to_owned(),
         },
         _ if copying => ReplicaReport::Verified { attempt, bytes: size },
-        _ => ReplicaReport::Started {
-            source: (b % 2 == 0).then(|| region(c)),
-        },
+        _ => {
+            let uploaded = world.state.version(&key.version).map(|v| v.source_region.clone());
+            let sensible = uploaded.filter(|source| *source != key.region);
+            ReplicaReport::Started {
+                source: if b % 16 == 0 { Some(region(c)) } else { sensible },
+            }
+        }
     };
     world.entry(Command::ReportReplica { key, report })
 }

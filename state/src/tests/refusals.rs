@@ -341,6 +341,36 @@ fn replicas_refuse() {
         "VERIFIED",
     );
     check(&copying, &line("started source=sa"), "REGION_NOT_FOUND", "sa");
+    check(
+        &copying,
+        &line("started"),
+        "INVALID_ARGUMENT",
+        "was uploaded in eu",
+    );
+    check(
+        &copying,
+        &line("started source=us"),
+        "ILLEGAL_TRANSITION",
+        "fraud.scorer@1 in us is COPYING",
+    );
+    let lost = "actor eu/a1
+        ReportReplica version=fraud.scorer@1 region=eu report=failed error=scrub";
+    check(
+        &format!("{lost}\n{copying}").replace(" report=started source=eu", " report=started source=ap"),
+        &line("started source=eu"),
+        "ILLEGAL_TRANSITION",
+        "fraud.scorer@1 in eu is FAILED",
+    );
+    let placed = "CreateModel name=n placement=us
+        CreateVersion model=n source=us
+        CompleteUpload version=n@1
+        actor us/b1";
+    check(
+        placed,
+        "ReportReplica version=n@1 region=us report=started source=ap",
+        "ILLEGAL_TRANSITION",
+        "n@1 in ap is not wanted",
+    );
 }
 
 #[test]

@@ -133,6 +133,56 @@ fn a_slow_clocks_answer_is_kept_for_its_time_too() {
     assert_eq!(request(&mut world, slow, "RegisterRegion region=us"), first);
 }
 
+/// Room for ten people's answers within ten seconds; eleven of agents, twelve of coordinators.
+#[test]
+fn a_flood_is_refused_by_the_limit_and_stops_neither_agents_nor_coordinators() {
+    let table = RequestTable::with_limits(2, Duration::from_secs(10)).capped(10);
+    let mut world = World::with(ControlState::with_limits(table, 5));
+    world.lines("InitCluster\nRegisterRegion region=eu\nwait 1s");
+    let set = |level: u32| format!("SetFeatureLevel level={level}");
+    for level in 1..=8 {
+        world.lines(&set(level));
+    }
+    let ninth = RequestId::v7_from_parts(START + 1_000, 1 << 40);
+    let refused = request(&mut world, ninth, &set(9)).unwrap_err();
+    assert_eq!(refused.reason().as_str(), "OVERLOADED");
+    assert!(refused.reason().retryable() && refused.reason().surely_no_effect());
+    let refusal = refused.to_refusal();
+    assert_eq!(refusal.operand("limit"), Some("10"));
+    assert_eq!(refusal.operand("retry_after_ms"), Some("9001"), "{refused}");
+    // Who was answered is answered again.
+    assert!(world.line("again").unwrap().outcome.is_err());
+    let known = *world.state.requests.answered.last_key_value().unwrap().0;
+    assert_eq!(
+        request(&mut world, known, &set(8)).map(|_| ()),
+        Ok(()),
+        "a retry needs no room"
+    );
+    world.actor = actor("eu/a1");
+    world.lines("RegisterNode node=a1 region=eu");
+    assert!(
+        world
+            .line("RegisterNode node=a1 region=eu run=2")
+            .unwrap()
+            .outcome
+            .is_err()
+    );
+    world.actor = actor("coordinator/c1");
+    world.lines("RegisterNode node=c1 region=eu kind=coordinator");
+    let last = world
+        .line("SetFeatureLevel level=10")
+        .unwrap()
+        .outcome
+        .unwrap_err();
+    assert_eq!(last.to_refusal().operand("limit"), Some("12"));
+    // What was refused was not run, and runs under the same id once there is room.
+    world.actor = actor("admin");
+    world.lines("wait 11s");
+    assert_eq!(world.state.cluster().unwrap().feature_level, 8);
+    request(&mut world, ninth, &set(9)).unwrap();
+    assert!(world.state.requests.answered.len() <= 10);
+}
+
 #[test]
 fn state_time_never_goes_back() {
     let mut world = small();

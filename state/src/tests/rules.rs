@@ -168,6 +168,41 @@ fn ended_plans_are_forgotten_oldest_first() {
     );
 }
 
+/// Whoever takes the alias away and deletes what is served has taken the model out of service.
+#[test]
+fn only_the_first_version_that_was_ever_ready_becomes_champion_by_itself() {
+    let mut world = World::standing();
+    let publish = |world: &mut World, version: &str| {
+        world.lines(&format!(
+            "actor admin
+            CreateVersion model=m source=eu
+            CompleteUpload version={version}
+            actor eu/a1
+            ReportReplica version={version} region=eu report=started
+            ReportReplica version={version} region=eu report=verified
+            actor admin"
+        ));
+    };
+    let champion = |world: &World| {
+        let model = "m".parse().unwrap();
+        let alias = world.state.alias(&model, &"champion".parse().unwrap());
+        alias.map(|a| a.version.0)
+    };
+    // One that was given up before it was ready does not count.
+    world.lines("CreateVersion model=m source=eu\nAbortVersion version=m@1");
+    publish(&mut world, "m@2");
+    assert_eq!(champion(&world), Some(2));
+    world.lines("DeleteAlias model=m alias=champion\nDeleteVersion version=m@2");
+    publish(&mut world, "m@3");
+    assert_eq!(champion(&world), None);
+    let bytes = crate::codec::encode_snapshot(&world.state);
+    let mut restored = World::with(crate::codec::decode_snapshot(&bytes).unwrap());
+    restored.line("wait 1h");
+    restored.lines("DeleteVersion version=m@3");
+    publish(&mut restored, "m@4");
+    assert_eq!(champion(&restored), None, "a snapshot remembers it too");
+}
+
 #[test]
 fn copies_follow_the_placement() {
     let mut world = World::standing();

@@ -224,6 +224,11 @@ pub(super) fn rejections() -> Vec<Rejection> {
             shown: 9,
             limit: 8,
         },
+        Rejection::RequestsExhausted {
+            limit: 9,
+            kept_for: std::time::Duration::from_secs(10),
+            retry_after: std::time::Duration::from_secs(7),
+        },
     ]);
     all
 }
