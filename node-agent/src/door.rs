@@ -3,8 +3,9 @@
 //! Absent on purpose: the rule itself (`policy::fence`) and what the call then does.
 //! Invariants: a floor rises only from committed state or after `CheckFence` said that the token is current; no token
 //! passes unless a quorum called it current within [`CONFIRMED_FOR`], so that an agent that was paused or cut off does
-//! not trust what it knew before; an effect happens under the same lock as the last look at the floor, so none slips in after a higher epoch was accepted; every
-//! decision is in the log before its answer leaves.
+//! not trust what it knew before; an effect happens under the same lock as the last look at the floor and at the age of
+//! the confirmation, so none slips in after a higher epoch was accepted, nor after a pause; every decision is in the log
+//! before its answer leaves.
 
 use std::{
     collections::BTreeMap,
@@ -32,6 +33,13 @@ const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
 /// woke from a pause is asked about again before it may do anything.
 pub const CONFIRMED_FOR: Duration = Duration::from_millis(500);
 
+/// The longest that a confirmation is trusted when an effect is carried out: what its answer may take, and the above.
+/// More than that lies between them only if this process was stopped.
+const TRUSTED_FOR: Duration = Duration::from_millis(2500);
+
+/// CLOCK_BOOTTIME, which tests replace.
+type Clock = Arc<dyn Fn() -> BootInstant + Send + Sync>;
+
 /// Who confirms a token.
 #[async_trait]
 pub trait FenceOracle: Send + Sync {
@@ -52,6 +60,7 @@ pub struct Door {
     inner: Arc<Mutex<Inner>>,
     oracle: Arc<dyn FenceOracle>,
     metrics: Metrics,
+    clock: Clock,
 }
 
 struct Inner {
@@ -74,6 +83,17 @@ pub struct Entry {
 impl Door {
     /// A door over what is on disk.
     pub fn new(floors: Floors, log: DoorLog, oracle: Arc<dyn FenceOracle>, metrics: Metrics) -> Self {
+        Self::with_clock(floors, log, oracle, metrics, Arc::new(BootInstant::now))
+    }
+
+    /// The same under another clock.
+    pub(crate) fn with_clock(
+        floors: Floors,
+        log: DoorLog,
+        oracle: Arc<dyn FenceOracle>,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> Self {
         let inner = Inner {
             floors,
             log,
@@ -84,6 +104,7 @@ impl Door {
             inner: Arc::new(Mutex::new(inner)),
             oracle,
             metrics,
+            clock,
         }
     }
 
@@ -132,7 +153,7 @@ impl Door {
             (
                 floor,
                 inner.verdict(&token),
-                inner.is_confirmed(&token, BootInstant::now()),
+                inner.is_confirmed(&token, (self.clock)(), CONFIRMED_FOR),
             )
         };
         let mut entry = Entry {
@@ -164,22 +185,26 @@ impl Door {
         mut entry: Entry,
         effect: impl FnOnce() -> Result<T, Refusal>,
     ) -> Result<(T, Epoch), Refusal> {
-        // Whatever lay between, a load or a pause: what was confirmed at the entrance may be over by now.
-        if !self
-            .inner
-            .lock()
-            .await
-            .is_confirmed(&entry.token, BootInstant::now())
-            && let Err(refusal) = self.confirm(&mut entry).await
-        {
-            return Err(self.fail(entry, refusal).await);
-        }
         let mut inner = self.inner.lock().await;
-        let done = match inner.verdict(&entry.token) {
-            Ok(Verdict::Accept) => effect(),
+        // Whatever lay between, a load or a pause: what was confirmed at the entrance may be over by now.
+        if !inner.is_confirmed(&entry.token, (self.clock)(), CONFIRMED_FOR) {
+            drop(inner);
+            if let Err(refusal) = self.confirm(&mut entry).await {
+                return Err(self.fail(entry, refusal).await);
+            }
+            inner = self.inner.lock().await;
+        }
+        // Under the lock of the effect: neither a higher epoch nor a pause comes between this look and the effect.
+        let trusted = inner.is_confirmed(&entry.token, (self.clock)(), TRUSTED_FOR);
+        let verdict = inner.verdict(&entry.token);
+        entry.floor_before = inner.floors.get(&entry.token.role).cloned();
+        let done = match verdict {
+            Ok(Verdict::Accept) if trusted => effect(),
             Ok(Verdict::Refuse(refused)) => Err(refused.to_refusal()),
-            // The floor was raised to the token before; it cannot have sunk.
-            Ok(Verdict::Raise) => Err(unconfirmed(&entry, "its confirmation was lost").to_refusal()),
+            // Below the floor it would be refused as such; the floor was raised to it before and cannot have sunk.
+            Ok(Verdict::Accept | Verdict::Raise) => {
+                Err(unconfirmed(&entry, "its confirmation is too old").to_refusal())
+            }
             Err(refusal) => Err(refusal),
         };
         let epoch = entry.token.epoch;
@@ -200,7 +225,7 @@ impl Door {
     async fn confirm(&self, entry: &mut Entry) -> Result<(), Refusal> {
         let token = entry.token.clone();
         let token = &token;
-        let asked = BootInstant::now();
+        let asked = (self.clock)();
         let standing = match self.oracle.check_fence(token).await {
             Ok(standing) => standing,
             Err(error) => {
@@ -256,9 +281,9 @@ impl Door {
 }
 
 impl Inner {
-    fn is_confirmed(&self, token: &FencingToken, now: BootInstant) -> bool {
+    fn is_confirmed(&self, token: &FencingToken, now: BootInstant, within: Duration) -> bool {
         let confirmed = self.confirmed.get(&token.role);
-        confirmed.is_some_and(|(epoch, asked)| *epoch == token.epoch && now.since(*asked) < CONFIRMED_FOR)
+        confirmed.is_some_and(|(epoch, asked)| *epoch == token.epoch && now.since(*asked) < within)
     }
 
     /// The first answer, from what is on disk; an error before committed state was read (L13).

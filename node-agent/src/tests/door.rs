@@ -2,36 +2,60 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
+use artifact_store::Gate;
 use async_trait::async_trait;
-use client::calls::FenceStanding;
+use client::{calls::FenceStanding, guard::BootInstant};
 use types::{FencingToken, Holder, Reason, RoleName, reason::Refusal};
 
 use super::records::*;
 use crate::{
-    door::{Door, FenceOracle},
+    door::{CONFIRMED_FOR, Door, Entry, FenceOracle},
     door_log::{self, DoorLog, DoorVerdict},
     floors::Floors,
     metrics::Metrics,
 };
 
-/// Answers by the committed role it was given, or not at all.
-struct Coordinators(Mutex<Option<(u32, Option<Holder>)>>);
+/// Answers by the committed role it was given, or not at all. The door's clock is its own.
+#[derive(Default)]
+struct Coordinators {
+    committed: Mutex<Option<(u32, Option<Holder>)>>,
+    /// What passes on the door's clock between a question and its answer.
+    takes: Mutex<Duration>,
+    now: Mutex<Duration>,
+    asked: AtomicU32,
+    /// Holds the next answer back.
+    gate: Mutex<Option<Arc<Gate>>>,
+}
 
 impl Coordinators {
     fn commit(&self, counter: u32, holder: Option<Holder>) {
-        *self.0.lock().unwrap() = Some((counter, holder));
+        *self.committed.lock().unwrap() = Some((counter, holder));
+    }
+
+    fn pass(&self, time: Duration) {
+        *self.now.lock().unwrap() += time;
     }
 }
 
 #[async_trait]
 impl FenceOracle for Coordinators {
     async fn check_fence(&self, token: &FencingToken) -> Result<FenceStanding, Refusal> {
-        let Some((counter, holder)) = self.0.lock().unwrap().clone() else {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let Some((counter, holder)) = self.committed.lock().unwrap().clone() else {
             return Err(Refusal::new(Reason::NoQuorum, "no quorum"));
         };
+        let gate = self.gate.lock().unwrap().take();
+        if let Some(gate) = gate {
+            gate.pass().await;
+        }
+        self.pass(*self.takes.lock().unwrap());
         Ok(FenceStanding {
             current: token.epoch == epoch(counter) && Some(&token.holder) == holder.as_ref(),
             reserved: false,
@@ -48,17 +72,19 @@ struct Bench {
 }
 
 fn open(dir: &Path, coordinators: &Arc<Coordinators>) -> Door {
-    Door::new(
+    let time = Arc::clone(coordinators);
+    Door::with_clock(
         Floors::open(&dir.join("floors.json")).unwrap(),
         DoorLog::open(&door_log::path_in(dir)).unwrap(),
         Arc::clone(coordinators) as Arc<dyn FenceOracle>,
         Metrics::default(),
+        Arc::new(move || BootInstant::from_boot(*time.now.lock().unwrap())),
     )
 }
 
 fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
-    let coordinators = Arc::new(Coordinators(Mutex::new(None)));
+    let coordinators = Arc::new(Coordinators::default());
     let door = open(dir.path(), &coordinators);
     Bench {
         dir,
@@ -257,6 +283,81 @@ async fn a_floor_that_rises_during_the_work_refuses_the_effect() {
         .await
         .unwrap_err();
     assert_eq!((refusal.reason, done), (Reason::StaleEpoch, false));
+}
+
+impl Bench {
+    /// A call of the holder of epoch 5 that was let in; its effect is still to come.
+    async fn entered(&self) -> Entry {
+        self.coordinators.commit(5, Some(west()));
+        self.learn(5, Some(west())).await;
+        let caller = agent_of(&west());
+        let entered = self.door.enter("ServeVersion", &caller, token(5, &west()));
+        entered.await.unwrap()
+    }
+
+    /// The reason for which an effect was refused; none if it was carried out.
+    async fn effect(&self, entry: Entry) -> Option<Reason> {
+        let mut done = false;
+        let effect = || {
+            done = true;
+            Ok(())
+        };
+        let refused = self.door.commit(entry, effect).await.err().map(|r| r.reason);
+        assert_eq!(done, refused.is_none());
+        refused
+    }
+}
+
+#[tokio::test]
+async fn an_effect_soon_after_the_entrance_is_not_asked_about_again_and_a_later_one_is() {
+    let bench = bench();
+    let entry = bench.entered().await;
+    bench.coordinators.pass(CONFIRMED_FOR - Duration::from_millis(1));
+    assert_eq!(bench.effect(entry).await, None);
+    assert_eq!(bench.coordinators.asked.load(Ordering::SeqCst), 1);
+
+    let bench = self::bench();
+    let entry = bench.entered().await;
+    // The version was loaded for a while, and the role moved on unheard.
+    bench.coordinators.pass(CONFIRMED_FOR);
+    bench.coordinators.commit(6, Some(east()));
+    assert_eq!(bench.effect(entry).await, Some(Reason::StaleEpoch));
+    assert_eq!(bench.floor().await, Some((epoch(6), Some(east()))));
+}
+
+#[tokio::test]
+async fn a_pause_between_the_confirmation_and_the_effect_refuses_the_effect() {
+    let bench = bench();
+    let entry = bench.entered().await;
+    bench.coordinators.pass(CONFIRMED_FOR);
+    // A slow answer is an answer; a stopped process is another thing.
+    *bench.coordinators.takes.lock().unwrap() = Duration::from_secs(2);
+    assert_eq!(bench.effect(entry).await, None);
+    let entry = bench.entered().await;
+    bench.coordinators.pass(CONFIRMED_FOR);
+    *bench.coordinators.takes.lock().unwrap() = Duration::from_secs(3);
+    assert_eq!(bench.effect(entry).await, Some(Reason::EpochUnconfirmed));
+}
+
+#[tokio::test]
+async fn a_newer_epoch_that_is_shown_while_the_older_one_is_confirmed_refuses_the_older_effect() {
+    let bench = bench();
+    let entry = bench.entered().await;
+    bench.coordinators.pass(CONFIRMED_FOR);
+    let gate = Gate::new();
+    *bench.coordinators.gate.lock().unwrap() = Some(Arc::clone(&gate));
+    let newer = async {
+        // The answer that epoch 5 is current is on its way.
+        gate.arrived().await;
+        bench.coordinators.commit(6, Some(east()));
+        assert_eq!(bench.call(token(6, &east())).await, "ok");
+        gate.release();
+    };
+    let (refused, ()) = tokio::join!(bench.effect(entry), newer);
+    assert_eq!(refused, Some(Reason::StaleEpoch));
+    let records = door_log::read(&door_log::path_in(bench.dir.path())).unwrap();
+    let stale = records.last().unwrap();
+    assert_eq!((stale.shown, stale.floor_before), (epoch(5), Some(epoch(6))));
 }
 
 #[tokio::test]
