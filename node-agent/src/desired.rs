@@ -32,6 +32,8 @@ pub struct LocalWishes {
     pub load: BTreeSet<VersionKey>,
     /// Versions to keep out of memory although an alias points at them.
     pub unload: BTreeSet<VersionKey>,
+    /// Versions that running privileged calls need in memory, whatever else is wished, and how many of them.
+    pub called: BTreeMap<VersionKey, usize>,
 }
 
 /// What should be true of this node.
@@ -214,6 +216,8 @@ impl Desired {
                 self.active.remove(&key.model);
             }
         }
+        let called = wishes.called.keys().filter(|key| self.cache.contains_key(*key));
+        self.load.extend(called.cloned());
     }
 }
 

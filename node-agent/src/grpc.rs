@@ -1,7 +1,7 @@
 //! `AgentService`: status, the token of a held role, and the privileged `ServeVersion` behind the door (L13).
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -14,7 +14,14 @@ use tonic::{Request, Response, Status};
 use types::{Principal, Reason, VersionKey, reason::Refusal};
 
 use crate::{
-    board::Board, desired::LocalWishes, door::Door, identity, pins::Pins, roles::Roles, serving::Serving,
+    board::Board,
+    desired::LocalWishes,
+    door::Door,
+    identity,
+    pins::Pins,
+    privileged::{Called, activate},
+    roles::Roles,
+    serving::Serving,
 };
 
 /// How long a privileged call waits for a version to be loaded.
@@ -107,60 +114,53 @@ impl Parts {
         let token = regions::token(request.token)?;
         let key = registry::version_key(&request.model, request.version)?;
         let entry = self.door.enter("ServeVersion", caller, token).await?;
-        if let Err(refusal) = self.ensure_loaded(&key).await {
-            return Err(self.door.fail(entry, refusal).await);
-        }
-        let ((), epoch) = self.door.commit(entry, || self.activate(&key)).await?;
+        let called = match self.bring_in(&key).await {
+            Ok(called) => called,
+            Err(refusal) => return Err(self.door.fail(entry, refusal).await),
+        };
+        let activate = || activate(&self.serving, &self.pins, &self.wishes, &key);
+        let ((), epoch) = self.door.commit(entry, activate).await?;
+        // The pin keeps the version from here on.
+        drop(called);
         Ok(epoch.as_u64())
     }
 
-    /// Has the version brought into memory, if it is not there.
-    async fn ensure_loaded(&self, key: &VersionKey) -> Result<(), Refusal> {
+    /// Has the version brought into memory, and kept there for as long as the call lasts.
+    async fn bring_in(&self, key: &VersionKey) -> Result<Called<'_>, Refusal> {
+        let called = Called::new(&self.wishes, key);
         if self.serving.is_loaded(key) {
-            return Ok(());
+            return Ok(called);
         }
         if !self.board.borrow().copies.contains_key(key) {
             let text = format!("{key} has no verified copy in this region");
             return Err(Refusal::new(Reason::VersionNotFound, text).with("version", key));
         }
-        self.wishes.send_modify(|wishes| {
-            wishes.unload.remove(key);
-            wishes.load.insert(key.clone());
+        let loaded = timeout(LOAD_LIMIT, self.loaded(key)).await;
+        let loaded = loaded.unwrap_or_else(|_| {
+            let text = format!("{key} was not loaded within {LOAD_LIMIT:?}");
+            Err(Refusal::new(Reason::ModelInvalid, text).with("version", key))
         });
-        let mut changes = self.serving.changes();
-        let loaded = timeout(LOAD_LIMIT, changes.wait_for(|_| self.serving.is_loaded(key)));
-        match loaded.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(Refusal::new(Reason::NotServing, "this agent is stopping")),
-            Err(_) => {
-                let error = self.board.borrow().load_errors.get(key).cloned();
-                let text = error.unwrap_or_else(|| format!("{key} was not loaded within {LOAD_LIMIT:?}"));
-                Err(Refusal::new(Reason::ModelInvalid, text).with("version", key))
-            }
-        }
+        loaded.map(|()| called)
     }
 
-    /// The effect of the call: the version is the active one from now on, also after a restart.
-    fn activate(&self, key: &VersionKey) -> Result<(), Refusal> {
-        let pinned = {
-            let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-            pins.set(&key.model, key.version)
-        };
-        pinned.map_err(|e| Refusal::new(Reason::Internal, format!("the pin of {key} was not kept: {e}")))?;
-        self.wishes.send_if_modified(|wishes| {
-            let moved = wishes.pins.insert(key.model.clone(), key.version) != Some(key.version);
-            let freed = wishes.unload.remove(key);
-            // The pin keeps it in memory from here on.
-            let covered = wishes.load.remove(key);
-            moved || freed || covered
-        });
-        if self.serving.activate(&key.model, key.version) {
-            Ok(())
-        } else {
-            Err(Refusal::new(
-                Reason::ModelNotLoaded,
-                format!("{key} was unloaded meanwhile; try again"),
-            ))
+    /// Waits until a version is loaded, or failed to.
+    async fn loaded(&self, key: &VersionKey) -> Result<(), Refusal> {
+        let (mut changes, mut board) = (self.serving.changes(), self.board.clone());
+        loop {
+            changes.borrow_and_update();
+            if self.serving.is_loaded(key) {
+                return Ok(());
+            }
+            if let Some(error) = board.borrow_and_update().load_errors.get(key) {
+                return Err(Refusal::new(Reason::ModelInvalid, error.clone()).with("version", key));
+            }
+            let alive = tokio::select! {
+                changed = changes.changed() => changed.is_ok(),
+                changed = board.changed() => changed.is_ok(),
+            };
+            if !alive {
+                return Err(Refusal::new(Reason::NotServing, "this agent is stopping"));
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod desired;
 mod door;
 mod floors;
+mod privileged;
 mod reconcile;
 mod records;
 mod replicate;

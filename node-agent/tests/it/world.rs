@@ -112,7 +112,7 @@ impl Shelf {
 }
 
 /// Every directory is a digits model; one whose config.json says `broken` does not load.
-struct FakeLoader;
+pub(crate) struct FakeLoader;
 
 impl LoadModel for FakeLoader {
     fn load(&self, dir: &Path) -> Result<Arc<dyn Engine>, LoadError> {
