@@ -26,6 +26,7 @@ use crate::{
     identity,
     listen::{self, Addresses, ListenError, Listeners},
     metrics::Metrics,
+    pointers::Pointers,
     probes,
     raise::Raiser,
     reconcile::Limits,
@@ -130,6 +131,7 @@ pub struct Agent {
     me: Holder,
     serving: Serving,
     roles: Roles,
+    pointers: Pointers,
     board: watch::Receiver<Board>,
     drain_timeout: Duration,
     /// Ends reconciling, sessions and steps.
@@ -188,6 +190,11 @@ impl Agent {
     /// The roles, for guarded writes of the embedding program.
     pub fn roles(&self) -> &Roles {
         &self.roles
+    }
+
+    /// Readers of the roles' pointers, for the embedding program.
+    pub fn pointers(&self) -> &Pointers {
+        &self.pointers
     }
 
     /// Runs until `shutdown` is ready or a part fails, then ends everything.
@@ -326,6 +333,7 @@ impl Agent {
             },
             stop.clone(),
         );
+        let pointers = Pointers::new(view_seen.clone(), stores.clone());
         let session = SessionKeeper {
             client: client.clone(),
             endpoints,
@@ -364,6 +372,7 @@ impl Agent {
             me,
             serving,
             roles,
+            pointers,
             board: board_seen,
             drain_timeout: config.limits.drain_timeout,
             stop,

@@ -31,6 +31,7 @@ pub mod listen;
 pub mod metrics;
 pub mod observed;
 pub mod pins;
+pub mod pointers;
 mod privileged;
 pub mod probes;
 pub mod raise;

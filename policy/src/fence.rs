@@ -209,29 +209,6 @@ pub fn at_registry(
     }
 }
 
-/// What a guarded call wants to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Take a door for an epoch that may still be only reserved (L15).
-    Claim,
-    /// Change something under a role.
-    Write,
-}
-
-/// Whether a confirmed token may do this; a reserved epoch claims doors and writes nothing.
-pub fn admit(confirmation: Confirmation, purpose: Purpose, token: &FencingToken) -> Result<(), Box<Refused>> {
-    match (confirmation, purpose) {
-        (Confirmation::Current, _) | (Confirmation::Reserved, Purpose::Claim) => Ok(()),
-        (Confirmation::Reserved, Purpose::Write) => Err(Box::new(Refused::Unconfirmed {
-            role: token.role.clone(),
-            shown: token.epoch,
-            current: Epoch::from_u64(token.epoch.as_u64().saturating_sub(1)),
-            holder: None,
-        })),
-        (Confirmation::Refused(refused), _) => Err(Box::new(refused)),
-    }
-}
-
 /// The floor that a committed role asks of a door.
 pub fn floor_of(role: &RoleRecord, cluster_id: ClusterId) -> Floor {
     Floor {

@@ -4,9 +4,7 @@ use proptest::prelude::*;
 use types::{ClusterId, Epoch, FencingToken, PlanId, Reason, RoleName, role::Reservation};
 
 use super::{CLUSTER, holder, role, token};
-use crate::fence::{
-    Confirmation, Floor, Purpose, Refused, Verdict, admit, at_registry, check, confirm, floor_of, raise,
-};
+use crate::fence::{Confirmation, Floor, Refused, Verdict, at_registry, check, confirm, floor_of, raise};
 
 fn floor(epoch: u32, held_by: Option<&str>) -> Floor {
     floor_of(&role(epoch, held_by), CLUSTER)
@@ -105,7 +103,7 @@ fn a_refusal_says_what_was_shown_what_is_current_and_who_holds_it() {
 }
 
 #[test]
-fn a_reserved_epoch_claims_doors_and_writes_nothing() {
+fn a_reserved_epoch_is_confirmed_as_reserved_and_writes_nothing() {
     let mut fenced = role(8, None);
     fenced.reservation = Some(Reservation {
         plan: PlanId(5),
@@ -114,9 +112,6 @@ fn a_reserved_epoch_claims_doors_and_writes_nothing() {
     });
     let reserved = token(9, "us/b1#1");
     assert_eq!(confirm(&fenced, CLUSTER, &reserved), Confirmation::Reserved);
-    assert!(admit(Confirmation::Reserved, Purpose::Claim, &reserved).is_ok());
-    let refused = admit(Confirmation::Reserved, Purpose::Write, &reserved).unwrap_err();
-    assert_eq!(refused.reason(), Reason::EpochUnconfirmed);
     assert_eq!(
         at_registry(&fenced, CLUSTER, &reserved).unwrap_err().reason(),
         Reason::EpochUnconfirmed
@@ -138,17 +133,13 @@ fn a_reserved_epoch_claims_doors_and_writes_nothing() {
 }
 
 #[test]
-fn the_current_token_claims_and_writes() {
+fn the_current_token_is_confirmed_and_an_older_one_is_not() {
     let held = role(9, Some("us/b1#1"));
     let current = token(9, "us/b1#1");
     assert_eq!(confirm(&held, CLUSTER, &current), Confirmation::Current);
-    for purpose in [Purpose::Claim, Purpose::Write] {
-        assert!(admit(Confirmation::Current, purpose, &current).is_ok());
-    }
     let Confirmation::Refused(refused) = confirm(&held, CLUSTER, &token(8, "eu/a1#1")) else {
         panic!("an old token is confirmed");
     };
-    let refused = admit(Confirmation::Refused(refused), Purpose::Claim, &current).unwrap_err();
     assert_eq!(refused.reason(), Reason::StaleEpoch);
 }
 
