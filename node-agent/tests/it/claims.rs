@@ -5,21 +5,25 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use artifact_store::{
-    ArtifactStore, FaultyStore,
+    ArtifactStore, Fault, FaultyStore, Gate, Operation,
     pointer::{self, PointerChange},
 };
 use node_agent::Agent;
-use types::{Digest, Epoch, FencingToken, plan::StepKind, region::FencingDoor};
+use types::{
+    Digest, Epoch, FencingToken,
+    plan::{PlanState, StepKind},
+    region::FencingDoor,
+};
 
 use crate::{
     coordinator::global,
     records::{
         calls, east, last_step, plan, plan_at, pointer_epoch, reported, reserved, role, stores_attached,
-        token, token_of,
+        switchover, token, token_of,
     },
     world::{World, binding, region_at},
 };
@@ -227,4 +231,64 @@ async fn a_store_that_is_detached_is_no_door_any_more() {
     agent.shutdown().await.unwrap();
     // At most the try that was under way went on.
     assert!(writes.load(Ordering::SeqCst) <= ended + 1);
+}
+
+#[tokio::test]
+async fn a_claim_under_a_committed_epoch_goes_on_no_longer_than_its_lease() {
+    let world = World::new().await;
+    let far = world.stores.seen_from_afar("east");
+    let gate = Gate::new();
+    // No try gets through, however often it is made.
+    for _ in 0..100 {
+        far.plan(Operation::Put, Fault::Wait(Arc::clone(&gate)));
+    }
+    let agent = world.agent().await;
+    stores_attached(&world).await;
+    let me = agent.holder().clone();
+    world.coordinator.commit(vec![role(1, Some(me), None)]);
+    gate.arrived().await;
+    world.coordinator.lock().quorum = false;
+    let lapsed = async {
+        while !agent.roles().held()[0].lease_left.is_zero() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(4), lapsed)
+        .await
+        .unwrap();
+    // A write that still waited would arrive now.
+    gate.release();
+    nothing_arrives(&world, "east").await;
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_that_is_under_way_ends_when_a_switchover_asks_for_the_role() {
+    let world = World::new().await;
+    let far = world.stores.seen_from_afar("east");
+    let gate = Gate::new();
+    far.plan(Operation::Put, Fault::Wait(Arc::clone(&gate)));
+    let agent = world.agent().await;
+    stores_attached(&world).await;
+    let me = agent.holder().clone();
+    world.coordinator.commit(vec![role(1, Some(me.clone()), None)]);
+    gate.arrived().await;
+    world
+        .coordinator
+        .commit(vec![switchover(&me, &east(), PlanState::Running)]);
+    world
+        .coordinator
+        .until("the lease is released", |s| !s.released.is_empty())
+        .await;
+    gate.release();
+    nothing_arrives(&world, "east").await;
+    agent.shutdown().await.unwrap();
+}
+
+/// For long enough that a write which was let go would have been seen.
+async fn nothing_arrives(world: &World, store: &str) {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(200) {
+        assert_eq!(stands_under(&world.stores.of(store)).await, None);
+    }
 }

@@ -1,6 +1,7 @@
 //! Giving a role back in a switchover, and releasing it at the end (L11).
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,8 +10,12 @@ use artifact_store::{
     Fault, Gate, Operation,
     pointer::{PointerChange, PointerError},
 };
-use node_agent::{Agent, roles::GuardedError};
-use types::{Digest, Epoch, Reason, plan::PlanState, region::FencingDoor};
+use node_agent::{
+    Agent,
+    desired::{RolePhase, RoleWish},
+    roles::GuardedError,
+};
+use types::{Digest, Epoch, Reason, plan::PlanState, region::FencingDoor, role::TimingPolicy};
 
 use crate::{
     coordinator::global,
@@ -39,6 +44,15 @@ async fn active(agent: &Agent) {
     tokio::time::timeout(Duration::from_secs(5), active)
         .await
         .unwrap();
+}
+
+async fn none_held(agent: &Agent) {
+    let lost = async {
+        while !agent.roles().held().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), lost).await.unwrap();
 }
 
 fn released(world: &World) -> Vec<u64> {
@@ -75,6 +89,18 @@ async fn a_switchover_that_promotes_is_told_at_once_that_the_holder_has_stopped_
     world
         .coordinator
         .until("it stays so", |s| s.released.len() > 3)
+        .await;
+    assert!(agent.token(&global()).is_err());
+    // Nor if the state was old news for a moment.
+    world.coordinator.commit(vec![role(0, None, None)]);
+    none_held(&agent).await;
+    world
+        .coordinator
+        .commit(vec![role(1, Some(agent.holder().clone()), None)]);
+    let said = released(&world).len();
+    world
+        .coordinator
+        .until("it is said still", |s| s.released.len() > said + 2)
         .await;
     assert!(agent.token(&global()).is_err());
     // The next epoch is another thing.
@@ -130,6 +156,26 @@ async fn nothing_is_released_while_somebody_else_may_act_and_a_failed_switchover
     agent.shutdown().await.unwrap();
 }
 
+/// Before the keeper of the lease had a chance to hear of it.
+#[tokio::test]
+async fn no_token_is_given_from_the_moment_at_which_the_switchover_is_seen() {
+    let world = World::new().await;
+    let agent = holder(&world).await;
+    let (token, _) = agent.token(&global()).unwrap();
+    let wish = RoleWish {
+        timing: TimingPolicy::fast(),
+        phase: RolePhase::Yielding,
+        token,
+    };
+    let stores = ["west", "east"].map(|name| (name.parse().unwrap(), binding(name, FencingDoor::Qualified)));
+    agent
+        .roles()
+        .update(&[(global(), wish)].into(), &BTreeMap::from(stores));
+    let refusal = agent.token(&global()).unwrap_err();
+    assert!(refusal.message.contains("handed over"), "{refusal}");
+    agent.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn nothing_is_released_while_a_guarded_write_is_under_way() {
     let world = World::new().await;
@@ -149,7 +195,7 @@ async fn nothing_is_released_while_a_guarded_write_is_under_way() {
         .coordinator
         .commit(vec![switchover(agent.holder(), &east(), PlanState::Running)]);
     let begun = Instant::now();
-    while agent.token(&global()).is_ok() || begun.elapsed() < Duration::from_millis(300) {
+    while begun.elapsed() < Duration::from_millis(300) {
         assert_eq!(released(&world), Vec::<u64>::new());
         tokio::task::yield_now().await;
     }
@@ -211,12 +257,7 @@ async fn a_role_that_is_gone_from_the_state_is_not_released() {
     let world = World::new().await;
     let agent = holder(&world).await;
     world.coordinator.commit(vec![role(0, None, None)]);
-    let lost = async {
-        while !agent.roles().held().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), lost).await.unwrap();
+    none_held(&agent).await;
     world
         .coordinator
         .commit(vec![role(1, Some(agent.holder().clone()), None)]);
