@@ -61,6 +61,8 @@ pub(crate) struct Claimer {
     binding: StoreBinding,
     /// For how long the store left a call of ours unanswered, since it last told of a race.
     unanswered: Duration,
+    /// How much of that makes it unreachable.
+    pub(crate) patience: Duration,
 }
 
 impl Claimer {
@@ -71,6 +73,7 @@ impl Claimer {
             region,
             binding,
             unanswered: Duration::ZERO,
+            patience: CLAIM_LIMIT,
         }
     }
 
@@ -106,13 +109,13 @@ impl Claimer {
     /// Nothing was heard: it takes a whole limit of that, in one try or in many, to call a store unreachable.
     fn silent(&mut self, waited: Duration, why: String) -> Option<Claim> {
         self.unanswered = self.unanswered.saturating_add(waited);
-        (self.unanswered >= CLAIM_LIMIT).then_some(Claim::Unreachable(why))
+        (self.unanswered >= self.patience).then_some(Claim::Unreachable(why))
     }
 
     /// Reads are answered and a write is not: slow at first, and a store that serves no writes after twice the limit.
     fn unanswered(&mut self, waited: Duration, error: &PointerError) -> Claim {
         self.unanswered = self.unanswered.saturating_add(waited);
-        if self.unanswered < CLAIM_LIMIT * 2 {
+        if self.unanswered < self.patience * 2 {
             return Claim::Contended(error.to_string());
         }
         Claim::Unreachable(format!("reads are answered and writes are not: {error}"))

@@ -1,5 +1,6 @@
 //! Tests of the rooms of this crate, by tables and against stores in memory. Whole agents are in `tests/it`.
 
+mod claim;
 mod desired;
 mod door;
 mod floors;

@@ -1,0 +1,110 @@
+//! Tries at one pointer: what is told from what.
+
+use std::{sync::Arc, time::Duration};
+
+use artifact_store::{
+    ArtifactStore, Fault, FaultyStore, Gate, MemStore, Operation,
+    pointer::{PointerChange, write_pointer},
+};
+use async_trait::async_trait;
+use types::{RegionId, region::StoreBinding};
+
+use super::records::*;
+use crate::{
+    claim::{Claim, Claimer},
+    stores::{OpenStore, Stores},
+};
+
+const SHORT: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(10);
+
+struct Only(Arc<FaultyStore>);
+
+#[async_trait]
+impl OpenStore for Only {
+    async fn open(&self, _: &RegionId, _: &StoreBinding) -> Result<Arc<dyn ArtifactStore>, String> {
+        Ok(Arc::clone(&self.0) as _)
+    }
+}
+
+/// A claimer of epoch 3 that loses patience after three short tries, and its store, where epoch 1 stands.
+async fn bench() -> (Arc<FaultyStore>, Claimer) {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemStore::new("mem"))));
+    old_holder_writes(store.as_ref()).await;
+    let stores = Stores::new(Arc::new(Only(Arc::clone(&store))));
+    let mut claimer = Claimer::new(stores, token(3, &me()), region("west"), binding("west"));
+    claimer.patience = SHORT * 3;
+    (store, claimer)
+}
+
+async fn old_holder_writes(store: &dyn ArtifactStore) {
+    let old = token(1, &holder("east/a1", 1));
+    write_pointer(store, &old, &PointerChange::Keep).await.unwrap();
+}
+
+fn unanswered(store: &FaultyStore, operation: Operation, times: usize) {
+    for _ in 0..times {
+        store.plan(operation, Fault::Wait(Gate::new()));
+    }
+}
+
+fn name(claim: Option<Claim>) -> &'static str {
+    match claim {
+        None => "nothing new",
+        Some(Claim::Pending) => "pending",
+        Some(Claim::Claimed) => "claimed",
+        Some(Claim::Contended(_)) => "contended",
+        Some(Claim::Unreachable(_)) => "unreachable",
+        Some(Claim::Refused(_)) => "refused",
+    }
+}
+
+/// A lease may leave too little time for a verdict; several tries together give one.
+#[tokio::test]
+async fn silence_makes_a_store_unreachable_only_after_enough_of_it() {
+    let (store, mut claimer) = bench().await;
+    unanswered(&store, Operation::Get, 3);
+    for expected in ["nothing new", "nothing new", "unreachable"] {
+        assert_eq!(name(claimer.attempt(SHORT).await), expected);
+    }
+    assert_eq!(name(claimer.attempt(LONG).await), "claimed");
+}
+
+/// A store that serves reads only must not hold a failover up for ever.
+#[tokio::test]
+async fn reads_without_writes_are_contention_at_first_and_then_no_door() {
+    let (store, mut claimer) = bench().await;
+    unanswered(&store, Operation::Put, 6);
+    for _ in 0..5 {
+        assert_eq!(name(claimer.attempt(SHORT).await), "contended");
+    }
+    assert_eq!(name(claimer.attempt(SHORT).await), "unreachable");
+    // Somebody else's writes are served: it is a door, and counting begins anew.
+    store.before_each_put(|store| Box::pin(async move { old_holder_writes(store.as_ref()).await }));
+    store.plan(Operation::Get, Fault::Wait(Gate::new()));
+    assert_eq!(name(claimer.attempt(SHORT).await), "unreachable");
+    let lost = claimer.attempt(LONG).await.unwrap();
+    assert!(lost.why_not().contains("faster 1"), "{lost:?}");
+    assert!(!lost.is_settled() && !lost.is_over());
+    unanswered(&store, Operation::Get, 1);
+    assert_eq!(name(claimer.attempt(SHORT).await), "nothing new");
+    store.puts_are_undisturbed();
+    assert_eq!(name(claimer.attempt(LONG).await), "claimed");
+}
+
+#[tokio::test]
+async fn a_failure_is_said_at_once_and_a_higher_epoch_ends_the_claim() {
+    let (store, mut claimer) = bench().await;
+    store.plan(Operation::Get, Fault::Fail);
+    let failed = claimer.attempt(LONG).await.unwrap();
+    assert!(failed.is_settled() && !failed.is_over(), "{failed:?}");
+    let newer = token(4, &holder("east/a1", 1));
+    write_pointer(store.as_ref(), &newer, &PointerChange::Keep)
+        .await
+        .unwrap();
+    let refused = claimer.attempt(LONG).await.unwrap();
+    assert!(
+        refused.is_over() && refused.why_not().contains("g1.e4"),
+        "{refused:?}"
+    );
+}
