@@ -6,7 +6,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use types::{AliasName, ModelName, RegionId, RoleName, VersionKey};
+use types::{AliasName, ModelName, RegionId, RequestId, RoleName, VersionKey};
 
 #[cfg(feature = "server")]
 use crate::demo::{DemoArgs, ZombieWriterArgs};
@@ -148,6 +148,16 @@ pub(crate) enum ModelCommand {
     Versions(ModelArgs),
     /// Points an alias at a version, by compare-and-set.
     Alias(AliasArgs),
+    /// Gives up a version that never became ready, as after a push that was killed.
+    Abort(AbortArgs),
+}
+
+/// Asking again for a change whose outcome was unknown (exit code 9).
+#[derive(Debug, Args)]
+pub(crate) struct AgainArgs {
+    /// The request id that such a command printed: the change is made if it was not, and never twice.
+    #[arg(long, value_name = "ID")]
+    pub(crate) request_id: Option<RequestId>,
 }
 
 #[derive(Debug, Args)]
@@ -225,6 +235,20 @@ pub(crate) struct AliasArgs {
     /// Only if the alias still is as it was at this revision (`model get` shows it).
     #[arg(long, value_name = "REVISION")]
     pub(crate) etag: Option<u64>,
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AbortArgs {
+    /// The version, as in fraud.scorer@3.
+    #[arg(value_name = "MODEL@VERSION")]
+    pub(crate) key: VersionKey,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT", default_value = "given up by an operator")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -278,6 +302,8 @@ pub(crate) struct SwitchoverArgs {
     /// How long to wait for it.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
     pub(crate) wait_timeout: Duration,
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -51,6 +51,16 @@ impl Failure {
         self.remedy = remedy.to_string();
         self
     }
+    /// Where the outcome is unknown: says how to find out for this change, which cannot be asked again by its id. The
+    /// id stays in the text, for the record.
+    #[must_use]
+    pub(crate) fn or_ask_again(self, how: &str) -> Self {
+        let id = self.refusal.as_deref().and_then(|r| r.operand("request_id"));
+        match id.map(str::to_owned) {
+            Some(id) => self.remedy(format!("{how} (it was request {id})")),
+            None => self,
+        }
+    }
     /// The answer on stdout says it all; only the exit code is left to give.
     #[cfg(feature = "server")]
     #[must_use]
@@ -95,7 +105,9 @@ impl From<Refusal> for Failure {
             format!("{} ({})", refusal.message, refusal.reason),
         );
         if let Some(id) = refusal.operand("request_id") {
-            failure.remedy = format!("read the state, or retry with request id {id}");
+            failure.remedy = format!(
+                "look at the state, or ask the same again with --request-id {id}: what has happened does not happen twice"
+            );
         }
         failure.refusal = Some(Box::new(refusal));
         failure

@@ -114,6 +114,8 @@ pub struct Client {
     deadline: Duration,
     attempt_timeout: Duration,
     allow_stale: bool,
+    /// The id of every change; none: each gets its own.
+    request_id: Option<RequestId>,
 }
 
 /// Whether a call is answered by the leader only.
@@ -131,6 +133,7 @@ impl Client {
             deadline: config.deadline,
             attempt_timeout: config.attempt_timeout,
             allow_stale: false,
+            request_id: None,
         })
     }
 
@@ -151,6 +154,20 @@ impl Client {
             allow_stale: true,
             ..self.clone()
         }
+    }
+
+    /// The same connections for one change under an id of the caller's: to ask again for one whose outcome was unknown.
+    /// The registry answers it once, whatever the number of times that it is asked (I9).
+    #[must_use]
+    pub fn with_request_id(&self, request_id: RequestId) -> Self {
+        Self {
+            request_id: Some(request_id),
+            ..self.clone()
+        }
+    }
+
+    fn change_id(&self) -> String {
+        self.request_id.unwrap_or_else(mint_request_id).to_string()
     }
 
     /// API endpoint of the coordinator that is believed to lead.
@@ -216,8 +233,15 @@ impl Client {
     }
 }
 
-/// Writes one method body: build the request, send it, read the answer.
+/// Writes one method body: build the request, send it, read the answer. A `Change` goes to the leader under its request
+/// id, and an unknown outcome says under which.
 macro_rules! send {
+    ($self:ident, Change, $service:ident :: $method:ident, $message:expr) => {{
+        let message = $message;
+        let request_id = message.request_id.clone();
+        send!($self, Leader, $service::$method, message)
+            .map_err(|refusal| retry::name_request(refusal, &request_id))
+    }};
     ($self:ident, $to:ident, $service:ident :: $method:ident, $message:expr) => {
         $self
             .call(To::$to, $message, |channel, request| async move {
@@ -244,13 +268,13 @@ impl Client {
         placement: &Placement,
     ) -> Result<ModelRecord, Refusal> {
         let message = pb::CreateModelRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             name: name.to_string(),
             description: description.to_owned(),
             tags,
             placement: Some(placement.into()),
         };
-        let answer = send!(self, Leader, RegistryServiceClient::create_model, message)?;
+        let answer = send!(self, Change, RegistryServiceClient::create_model, message)?;
         registry::model(proto::convert::required("model", answer.model)?)
     }
 
@@ -303,7 +327,8 @@ impl Client {
         etag: Option<Revision>,
         token: Option<&FencingToken>,
     ) -> Result<(ModelRecord, Header), Refusal> {
-        self.set_model_tags_as(mint_request_id(), model, set, remove, etag, token)
+        let request_id = self.request_id.unwrap_or_else(mint_request_id);
+        self.set_model_tags_as(request_id, model, set, remove, etag, token)
             .await
     }
 
@@ -325,7 +350,7 @@ impl Client {
             etag: etag.map(|r| r.0.to_string()).unwrap_or_default(),
             token: token.map(Into::into),
         };
-        let answer = send!(self, Leader, RegistryServiceClient::set_model_tags, message)?;
+        let answer = send!(self, Change, RegistryServiceClient::set_model_tags, message)?;
         let model = registry::model(proto::convert::required("model", answer.model)?)?;
         Ok((model, Header::read(answer.header)?))
     }
@@ -340,7 +365,7 @@ impl Client {
         metadata: BTreeMap<String, String>,
     ) -> Result<VersionRecord, Refusal> {
         let message = pb::CreateVersionRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             model: model.to_string(),
             source_region: source_region.to_string(),
             artifacts: artifacts.iter().map(Into::into).collect(),
@@ -349,7 +374,7 @@ impl Client {
         };
         version_of(send!(
             self,
-            Leader,
+            Change,
             RegistryServiceClient::create_version,
             message
         )?)
@@ -358,13 +383,13 @@ impl Client {
     /// Says that all bytes are in the source region's store.
     pub async fn complete_upload(&self, key: &VersionKey) -> Result<VersionRecord, Refusal> {
         let message = pb::CompleteUploadRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             model: key.model.to_string(),
             version: key.version.0,
         };
         version_of(send!(
             self,
-            Leader,
+            Change,
             RegistryServiceClient::complete_upload,
             message
         )?)
@@ -372,10 +397,10 @@ impl Client {
 
     /// Gives up a version that never became ready.
     pub async fn abort_version(&self, key: &VersionKey, reason: &str) -> Result<VersionRecord, Refusal> {
-        let message = change(key, reason);
+        let message = change(self.change_id(), key, reason);
         version_of(send!(
             self,
-            Leader,
+            Change,
             RegistryServiceClient::abort_version,
             message
         )?)
@@ -383,10 +408,10 @@ impl Client {
 
     /// Marks a version as no longer recommended.
     pub async fn deprecate_version(&self, key: &VersionKey, reason: &str) -> Result<VersionRecord, Refusal> {
-        let message = change(key, reason);
+        let message = change(self.change_id(), key, reason);
         version_of(send!(
             self,
-            Leader,
+            Change,
             RegistryServiceClient::deprecate_version,
             message
         )?)
@@ -394,10 +419,10 @@ impl Client {
 
     /// Takes a version out of the registry.
     pub async fn delete_version(&self, key: &VersionKey, reason: &str) -> Result<VersionRecord, Refusal> {
-        let message = change(key, reason);
+        let message = change(self.change_id(), key, reason);
         version_of(send!(
             self,
-            Leader,
+            Change,
             RegistryServiceClient::delete_version,
             message
         )?)
@@ -460,14 +485,14 @@ impl Client {
         etag: Option<Revision>,
     ) -> Result<AliasRecord, Refusal> {
         let message = pb::SetAliasRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             model: key.model.to_string(),
             alias: alias.to_string(),
             version: key.version.0,
             reason: reason.to_owned(),
             etag: etag.map(|r| r.0.to_string()).unwrap_or_default(),
         };
-        let answer = send!(self, Leader, RegistryServiceClient::set_alias, message)?;
+        let answer = send!(self, Change, RegistryServiceClient::set_alias, message)?;
         registry::alias(proto::convert::required("alias", answer.alias)?)
     }
 
@@ -479,12 +504,12 @@ impl Client {
         etag: Option<Revision>,
     ) -> Result<(), Refusal> {
         let message = pb::DeleteAliasRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             model: model.to_string(),
             alias: alias.to_string(),
             etag: etag.map(|r| r.0.to_string()).unwrap_or_default(),
         };
-        send!(self, Leader, RegistryServiceClient::delete_alias, message).map(|_| ())
+        send!(self, Change, RegistryServiceClient::delete_alias, message).map(|_| ())
     }
 
     /// All aliases of a model.
@@ -553,20 +578,20 @@ impl Client {
             }),
         };
         let message = pb::ReportReplicaRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             model: key.version.model.to_string(),
             version: key.version.version.0,
             region: key.region.to_string(),
             report: Some(report),
         };
-        let answer = send!(self, Leader, RegistryServiceClient::report_replica, message)?;
+        let answer = send!(self, Change, RegistryServiceClient::report_replica, message)?;
         registry::replica(proto::convert::required("replica", answer.replica)?)
     }
 }
 
-fn change(key: &VersionKey, reason: &str) -> pb::ChangeVersionRequest {
+fn change(request_id: String, key: &VersionKey, reason: &str) -> pb::ChangeVersionRequest {
     pb::ChangeVersionRequest {
-        request_id: mint_request_id().to_string(),
+        request_id,
         model: key.model.to_string(),
         version: key.version.0,
         reason: reason.to_owned(),
@@ -616,11 +641,11 @@ impl Client {
         store: &StoreBinding,
     ) -> Result<RegionRecord, Refusal> {
         let message = pb::AttachStoreRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             region: region.to_string(),
             store: Some(store.into()),
         };
-        let answer = send!(self, Leader, RegionServiceClient::attach_store, message)?;
+        let answer = send!(self, Change, RegionServiceClient::attach_store, message)?;
         regions::region(proto::convert::required("region", answer.region)?)
     }
 }
@@ -656,25 +681,25 @@ impl Client {
         timing: &TimingPolicy,
     ) -> Result<RoleRecord, Refusal> {
         let message = pb::CreateRoleRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             role: role.to_string(),
             candidates: candidates.iter().map(ToString::to_string).collect(),
             mode: primaries::mode_to_pb(mode).0,
             timing: Some(timing.into()),
         };
-        role_of(send!(self, Leader, PrimaryServiceClient::create_role, message)?)
+        role_of(send!(self, Change, PrimaryServiceClient::create_role, message)?)
     }
 
     /// Says whether failovers of the role run by themselves.
     pub async fn set_role_mode(&self, role: &RoleName, mode: FailoverMode) -> Result<RoleRecord, Refusal> {
         let (mode, paused_until_millis) = primaries::mode_to_pb(mode);
         let message = pb::SetRoleModeRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             role: role.to_string(),
             mode,
             paused_until_millis,
         };
-        role_of(send!(self, Leader, PrimaryServiceClient::set_role_mode, message)?)
+        role_of(send!(self, Change, PrimaryServiceClient::set_role_mode, message)?)
     }
 
     /// Changes the role's timings; a shorter TTL counts only after one old TTL (L8).
@@ -684,13 +709,13 @@ impl Client {
         timing: &TimingPolicy,
     ) -> Result<RoleRecord, Refusal> {
         let message = pb::SetRoleTimingRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             role: role.to_string(),
             timing: Some(timing.into()),
         };
         role_of(send!(
             self,
-            Leader,
+            Change,
             PrimaryServiceClient::set_role_timing,
             message
         )?)
@@ -703,13 +728,13 @@ impl Client {
         candidates: &[RegionId],
     ) -> Result<RoleRecord, Refusal> {
         let message = pb::SetRoleCandidatesRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             role: role.to_string(),
             candidates: candidates.iter().map(ToString::to_string).collect(),
         };
         role_of(send!(
             self,
-            Leader,
+            Change,
             PrimaryServiceClient::set_role_candidates,
             message
         )?)
@@ -723,12 +748,12 @@ impl Client {
         expected_epoch: Option<Epoch>,
     ) -> Result<PlanRecord, Refusal> {
         let message = pb::SwitchoverRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             role: role.to_string(),
             to_region: to_region.to_string(),
             expected_epoch: expected_epoch.map_or(0, Epoch::as_u64),
         };
-        plan_of(send!(self, Leader, PrimaryServiceClient::switchover, message)?)
+        plan_of(send!(self, Change, PrimaryServiceClient::switchover, message)?)
     }
 
     /// One plan.
@@ -763,7 +788,7 @@ impl Client {
         run: NodeIncarnation,
     ) -> Result<PlanRecord, Refusal> {
         let message = pb::ReportStepRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             plan: plan.0,
             step: primaries::step_kind_to_pb(step),
             attempt,
@@ -772,7 +797,7 @@ impl Client {
             doors: doors.iter().map(Into::into).collect(),
             incarnation: run.to_string(),
         };
-        plan_of(send!(self, Leader, PrimaryServiceClient::report_step, message)?)
+        plan_of(send!(self, Change, PrimaryServiceClient::report_step, message)?)
     }
 
     /// Asks the leader to extend the lease. The caller takes the send time *before* it calls, and makes one call per
@@ -858,9 +883,9 @@ impl Client {
     /// Changes the cluster's timing policy.
     pub async fn set_timing(&self, timing: &TimingPolicy) -> Result<TimingPolicy, Refusal> {
         let message = pb::SetTimingRequest {
-            request_id: mint_request_id().to_string(),
+            request_id: self.change_id(),
             timing: Some(timing.into()),
         };
-        primaries::timing(send!(self, Leader, ClusterServiceClient::set_timing, message)?.timing)
+        primaries::timing(send!(self, Change, ClusterServiceClient::set_timing, message)?.timing)
     }
 }

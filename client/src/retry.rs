@@ -60,6 +60,14 @@ pub fn mint_request_id() -> RequestId {
     RequestId::from_u128(uuid::Uuid::now_v7().as_u128())
 }
 
+/// The refusal of a change, with the request id under which to ask again where it may have happened.
+pub fn name_request(refusal: Refusal, request_id: &str) -> Refusal {
+    match refusal.reason.category() {
+        Category::Unknown => refusal.with("request_id", request_id),
+        _ => refusal,
+    }
+}
+
 /// The answer when the time of a call is over: unknown if any attempt may have had an effect.
 pub fn out_of_time(last: Option<Refusal>, any_unknown: bool, deadline: Duration) -> Refusal {
     let last_text = last

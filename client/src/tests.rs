@@ -10,7 +10,7 @@ use crate::{
     context::Context,
     guard::{BootInstant, Lease},
     outcome::Outcome,
-    retry::{Next, WAIT_MAX, jittered, mint_request_id, next, out_of_time},
+    retry::{Next, WAIT_MAX, jittered, mint_request_id, name_request, next, out_of_time},
 };
 
 #[test]
@@ -47,6 +47,17 @@ fn an_attempt_that_may_have_worked_makes_the_end_unknown() {
     assert!(matches!(Outcome::<()>::from(Err(sure)), Outcome::Rejected(_)));
     let unsure = out_of_time(Some(not_leader), true, Duration::from_secs(1));
     assert!(matches!(Outcome::<()>::from(Err(unsure)), Outcome::Unknown(_)));
+}
+
+#[test]
+fn only_an_unknown_outcome_names_the_request_to_ask_again_with() {
+    let named = |reason| {
+        let refusal = name_request(Refusal::new(reason, "because"), "an-id");
+        refusal.operand("request_id").map(str::to_owned)
+    };
+    assert_eq!(named(Reason::OutcomeUnknown).as_deref(), Some("an-id"));
+    assert_eq!(named(Reason::NoQuorum), None);
+    assert_eq!(named(Reason::EtagMismatch), None);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use client::Client;
 use types::{UnixMillis, time::Clock as _, time::SystemClock, units::format_duration};
 
 use crate::{
-    args::{ReadArgs, Shared},
+    args::{AgainArgs, ReadArgs, Shared},
     context,
     error::Failure,
 };
@@ -24,6 +24,15 @@ fn reader(shared: &Shared, read: &ReadArgs) -> Result<Client, Failure> {
         client.with_stale_reads()
     } else {
         client
+    })
+}
+
+/// A client for one change, under the request id of an earlier try where one is named.
+fn changer(shared: &Shared, again: &AgainArgs) -> Result<Client, Failure> {
+    let client = context::client(shared)?;
+    Ok(match again.request_id {
+        Some(id) => client.with_request_id(id),
+        None => client,
     })
 }
 

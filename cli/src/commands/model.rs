@@ -1,16 +1,20 @@
 //! `regent model …`: the registry, read and moved. Pushing has its own folder.
 
+use client::Client;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
-use types::model::{AliasRecord, ModelRecord, Placement, VersionRecord};
+use types::model::{AliasRecord, ModelRecord, Placement, VersionRecord, VersionState};
 
-use super::{ago, reader};
+use super::{ago, changer, reader};
 use crate::{
-    args::{AliasArgs, ModelArgs, ModelCommand, ReadArgs, Shared},
-    context,
+    args::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, ReadArgs, Shared},
     error::Failure,
     output::{answer, or_dash, table},
     push,
 };
+
+/// Models that are asked about at a time.
+const CALLS: usize = 8;
 
 /// Runs one.
 pub(crate) async fn run(command: ModelCommand, shared: Shared) -> Result<(), Failure> {
@@ -20,23 +24,27 @@ pub(crate) async fn run(command: ModelCommand, shared: Shared) -> Result<(), Fai
         ModelCommand::Get(args) => get(&args, &shared).await,
         ModelCommand::Versions(args) => versions(&args, &shared).await,
         ModelCommand::Alias(args) => alias(&args, &shared).await,
+        ModelCommand::Abort(args) => abort(&args, &shared).await,
     }
 }
 
 async fn list(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
-    let models = reader(shared, read)?.list_models().await?;
-    answer(shared.output, &json!({ "models": models }), || {
-        model_table(&models)
-    })
+    let client = reader(shared, read)?;
+    let models = client.list_models().await?;
+    let unfinished = unfinished(&client, &models).await?;
+    let document = json!({ "models": models, "unfinished": unfinished });
+    answer(shared.output, &document, || model_table(&models, &unfinished))
 }
 
 async fn get(args: &ModelArgs, shared: &Shared) -> Result<(), Failure> {
-    let (model, aliases) = reader(shared, &args.read)?.get_model(&args.model).await?;
+    let client = reader(shared, &args.read)?;
+    let (model, aliases) = client.get_model(&args.model).await?;
+    let unfinished = unfinished(&client, std::slice::from_ref(&model)).await?;
     answer(
         shared.output,
-        &json!({ "model": model, "aliases": aliases }),
+        &json!({ "model": model, "aliases": aliases, "unfinished": unfinished }),
         || {
-            let mut text = model_table(std::slice::from_ref(&model));
+            let mut text = model_table(std::slice::from_ref(&model), &unfinished);
             if !aliases.is_empty() {
                 text = format!("{text}\n\n{}", alias_table(&aliases));
             }
@@ -58,7 +66,7 @@ async fn versions(args: &ModelArgs, shared: &Shared) -> Result<(), Failure> {
 }
 
 async fn alias(args: &AliasArgs, shared: &Shared) -> Result<(), Failure> {
-    let client = context::client(shared)?;
+    let client = changer(shared, &args.again)?;
     let etag = args.etag.map(types::Revision);
     let alias = client
         .set_alias(&args.key, &args.alias, &args.reason, etag)
@@ -68,14 +76,47 @@ async fn alias(args: &AliasArgs, shared: &Shared) -> Result<(), Failure> {
     })
 }
 
-fn model_table(models: &[ModelRecord]) -> String {
-    let headings = ["MODEL", "VERSIONS", "PLACEMENT", "CREATED", "DESCRIPTION"];
+async fn abort(args: &AbortArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = changer(shared, &args.again)?;
+    let version = client.abort_version(&args.key, &args.reason).await?;
+    answer(shared.output, &json!({ "version": version }), || {
+        version_table(std::slice::from_ref(&version))
+    })
+}
+
+/// Versions of these models that are not usable yet: announced, or complete and not yet verified.
+async fn unfinished(client: &Client, models: &[ModelRecord]) -> Result<Vec<VersionRecord>, Failure> {
+    let of_each = stream::iter(models)
+        .map(|model| client.list_versions(&model.name))
+        .buffered(CALLS);
+    let all: Vec<Vec<VersionRecord>> = of_each.try_collect().await?;
+    let open = |v: &VersionRecord| matches!(v.state, VersionState::PendingUpload | VersionState::Verifying);
+    Ok(all.into_iter().flatten().filter(open).collect())
+}
+
+/// What of a model is not finished, as in `1 PENDING_UPLOAD 5m ago`.
+fn unfinished_of(model: &ModelRecord, unfinished: &[VersionRecord]) -> String {
+    let own = unfinished.iter().filter(|v| v.key.model == model.name);
+    let each = own.map(|v| format!("{} {} {}", v.key.version, v.state, ago(v.created_at)));
+    or_dash(each.collect::<Vec<_>>().join(", "))
+}
+
+fn model_table(models: &[ModelRecord], unfinished: &[VersionRecord]) -> String {
+    let headings = [
+        "MODEL",
+        "VERSIONS",
+        "UNFINISHED",
+        "PLACEMENT",
+        "CREATED",
+        "DESCRIPTION",
+    ];
     table(
         headings,
         models.iter().map(|model| {
             [
                 model.name.to_string(),
                 model.next_version.0.saturating_sub(1).to_string(),
+                unfinished_of(model, unfinished),
                 placement(&model.placement),
                 ago(model.created_at),
                 or_dash(model.description.as_str()),

@@ -8,11 +8,12 @@ use tokio::time::{Instant, sleep};
 use types::{
     PlanId, RoleName, UnixMillis,
     plan::{PlanRecord, PlanState},
+    reason::Refusal,
     role::{FailoverMode, RoleRecord},
     time::{Clock as _, SystemClock},
 };
 
-use super::{ago, reader};
+use super::{ago, changer, reader};
 use crate::{
     args::{PauseArgs, PrimaryCommand, ReadArgs, RoleArgs, Shared, SwitchoverArgs},
     context,
@@ -61,7 +62,10 @@ async fn pause(args: &PauseArgs, shared: &Shared) -> Result<(), Failure> {
 }
 
 async fn set_mode(role: &RoleName, mode: FailoverMode, shared: &Shared) -> Result<(), Failure> {
-    let role = context::client(shared)?.set_role_mode(role, mode).await?;
+    let changed = context::client(shared)?.set_role_mode(role, mode).await;
+    let role = changed.map_err(|refusal| {
+        Failure::from(refusal).or_ask_again("`regent primary get` shows the mode; asking again is safe")
+    })?;
     answer(shared.output, &json!({ "role": role }), || {
         role_table(std::slice::from_ref(&role))
     })
@@ -69,7 +73,7 @@ async fn set_mode(role: &RoleName, mode: FailoverMode, shared: &Shared) -> Resul
 
 /// Starts the hand-over, and follows it where `--wait` says so.
 pub(crate) async fn switchover(args: SwitchoverArgs, shared: Shared) -> Result<(), Failure> {
-    let client = context::client(&shared)?;
+    let client = changer(&shared, &args.again)?;
     let mut plan = client.switchover(&args.role, &args.to, args.expect_epoch).await?;
     if args.wait {
         plan = follow(&client, plan, args.wait_timeout).await?;
@@ -93,7 +97,8 @@ async fn follow(client: &Client, mut plan: PlanRecord, limit: Duration) -> Resul
             return Err(still_running(plan.plan, limit));
         }
         sleep(PLAN_POLL).await;
-        plan = client.get_plan(plan.plan).await?;
+        let read = client.get_plan(plan.plan).await;
+        plan = read.map_err(|refusal| out_of_sight(plan.plan, &refusal))?;
     }
     Ok(plan)
 }
@@ -101,6 +106,13 @@ async fn follow(client: &Client, mut plan: PlanRecord, limit: Duration) -> Resul
 fn still_running(plan: PlanId, limit: Duration) -> Failure {
     let limit = types::units::format_duration(limit);
     Failure::new(Exit::Unknown, format!("plan {plan} still runs after {limit}"))
+        .remedy("it goes on by itself; `regent primary get` shows how it ended")
+}
+
+/// The plan was started, whatever the reason for which it cannot be read now.
+fn out_of_sight(plan: PlanId, refusal: &Refusal) -> Failure {
+    let message = format!("plan {plan} was started, and cannot be followed: {refusal}");
+    Failure::new(Exit::Unknown, message)
         .remedy("it goes on by itself; `regent primary get` shows how it ended")
 }
 

@@ -33,6 +33,9 @@ use crate::{
     output::{answer, note},
 };
 
+/// What helps after a push that broke off.
+const PUSH_AGAIN: &str = "push the same directory again: it goes on with what is there";
+
 /// Pushes.
 pub(crate) async fn run(args: PushArgs, shared: Shared) -> Result<(), Failure> {
     let clock = Phases::new(args.timing);
@@ -97,7 +100,8 @@ async fn announce(
     let metadata: BTreeMap<String, String> = args.metadata.iter().cloned().collect();
     let version = client
         .create_version(&args.name, region, &artifacts, &scanned.framework, metadata)
-        .await?;
+        .await;
+    let version = version.map_err(|refusal| Failure::from(refusal).or_ask_again(PUSH_AGAIN))?;
     Ok((version, true))
 }
 
@@ -143,7 +147,9 @@ async fn take_back(client: &Client, key: &VersionKey, failure: Failure) -> Failu
             }
             Err(refusal) => {
                 note(&format!("{key} could not be given up: {refusal}"));
-                failure.remedy(format!("push the same directory again: it goes on with {key}"))
+                failure.remedy(format!(
+                    "push the same directory again: it goes on with {key}; or give it up with `regent model abort {key}`"
+                ))
             }
         },
     }

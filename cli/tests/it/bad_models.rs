@@ -19,7 +19,7 @@ use crate::{
     harness::{Ran, regent, turn, until},
 };
 
-fn sample(name: &str) -> String {
+pub(crate) fn sample(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name);
     path.display().to_string()
 }
@@ -153,7 +153,7 @@ fn bytes_that_are_not_those_of_the_manifest_are_never_passed_on() {
 
 /// The source region has verified its own copy; then its bytes change. The other region must find that out by itself.
 fn changed_before_others_copied(dev: &Dev, source: &str, other: &str) {
-    let asleep = Asleep::agent(dev, other);
+    let asleep = Asleep::of(dev, other, "agent");
     let pushed = dev.json(&["model", "push", &sample("digits"), "--name", "demo.digits"]);
     let object = Object::of(dev, source, &pushed["version"]);
     object.flip();
@@ -205,7 +205,7 @@ fn changed_before_others_copied(dev: &Dev, source: &str, other: &str) {
 
 /// The upload is complete, and its bytes change before an agent has read them: the version never becomes READY.
 fn changed_before_anybody_verified(dev: &Dev, region: &str) {
-    let asleep = Asleep::agent(dev, region);
+    let asleep = Asleep::of(dev, region, "agent");
     let dir = copy_of("tinylm");
     let args = [
         "model",
@@ -233,18 +233,18 @@ fn changed_before_anybody_verified(dev: &Dev, region: &str) {
         .failed_with(3, &["demo.damaged"]);
 }
 
-/// An agent that gets no processor time while this lives.
-struct Asleep<'a> {
+/// A process that gets no processor time while this lives.
+pub(crate) struct Asleep<'a> {
     dev: &'a Dev,
     pid: u32,
 }
 
 impl<'a> Asleep<'a> {
-    fn agent(dev: &'a Dev, region: &str) -> Self {
-        let pid = dev.pid_of(region, "agent");
+    pub(crate) fn of(dev: &'a Dev, region: &str, part: &str) -> Self {
+        let pid = dev.pid_of(region, part);
         let process = ProcessRef::of(pid).unwrap();
         dev.signal(pid, Signal::STOP);
-        until("the agent sleeps", || process.state() == ProcessState::Stopped);
+        until("the process sleeps", || process.state() == ProcessState::Stopped);
         Self { dev, pid }
     }
 }
@@ -297,7 +297,8 @@ impl Object {
     }
 }
 
-fn start(dev: &Dev, args: &[&str]) -> Child {
+/// Starts a verb, and goes on.
+pub(crate) fn start(dev: &Dev, args: &[&str]) -> Child {
     let mut command = regent();
     command.env("REGENT_CONTEXT", dev.context_file()).args(args);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

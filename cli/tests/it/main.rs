@@ -10,6 +10,7 @@
 mod bad_configs;
 mod bad_input;
 mod bad_models;
+mod broken_off;
 mod cluster;
 mod demo;
 mod demo_model;
