@@ -12,6 +12,9 @@ mod transfer;
 
 use types::{ClusterId, Epoch, FencingToken, NodeIncarnation, RoleName, epoch::Holder};
 
+/// Time for a claim that is not about time.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// A token of `primaries/global` in cluster 10.
 pub(crate) fn token(counter: u32, node: &str) -> FencingToken {
     FencingToken {

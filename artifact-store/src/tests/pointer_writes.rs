@@ -4,13 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use types::{Digest, Epoch, RoleName};
 
-use super::token;
+use super::{LIMIT, token};
 use crate::{
     ArtifactStore, Fault, FaultyStore, Gate, MemStore, Operation, keys,
     pointer::{PointerChange, PointerError, Refusal, claim_pointer, read_pointer, write_pointer},
 };
 
-const LIMIT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(30);
 
 fn faulty() -> Arc<FaultyStore> {

@@ -157,7 +157,9 @@ async fn the_access_log_names_what_a_pointer_write_showed() {
     use crate::pointer::{PointerChange, claim_pointer, write_pointer};
     let server = DevS3::start().await;
     let store = server.store();
-    claim_pointer(&*store, &super::token(1, "a")).await.unwrap();
+    claim_pointer(&*store, &super::token(1, "a"), super::LIMIT)
+        .await
+        .unwrap();
     write_pointer(&*store, &super::token(2, "b"), &PointerChange::Tombstone)
         .await
         .unwrap();
@@ -182,7 +184,9 @@ async fn a_streamed_put_that_was_half_sent_loses_to_the_claim() {
     use futures::{StreamExt as _, stream};
     let server = DevS3::start().await;
     let store = server.store();
-    let claim = claim_pointer(&*store, &super::token(1, "old")).await.unwrap();
+    let claim = claim_pointer(&*store, &super::token(1, "old"), super::LIMIT)
+        .await
+        .unwrap();
     let body = bytes::Bytes::from(claim.body.to_bytes());
     let (go_on, paused) = tokio::sync::oneshot::channel::<()>();
     let (half_sent, at_half) = tokio::sync::oneshot::channel();
@@ -207,7 +211,9 @@ async fn a_streamed_put_that_was_half_sent_loses_to_the_claim() {
         }
     });
     at_half.await.unwrap();
-    claim_pointer(&*store, &super::token(2, "new")).await.unwrap();
+    claim_pointer(&*store, &super::token(2, "new"), super::LIMIT)
+        .await
+        .unwrap();
     go_on.send(()).unwrap();
     let outcome = stale.await.unwrap();
     assert!(
