@@ -367,7 +367,7 @@ pub(crate) struct WatchArgs {
     /// Begin after this revision instead of now.
     #[arg(long, value_name = "REVISION")]
     pub(crate) after: Option<u64>,
-    /// End after this many changes.
+    /// End after this many revisions; one revision is one committed change, whatever the number of its events.
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
 }

@@ -1,4 +1,5 @@
-//! `regent watch`: every committed change as it comes. With `--output json` one JSON document a line.
+//! `regent watch`: every committed change as it comes, a line for each resource that it touches. With `--output json` one
+//! document a line for each revision, with all of its events: a reader never sees half of one (I7).
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::{
 /// Silence after which another coordinator is asked.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs until ctrl-c, or until `--count` changes were printed.
+/// Runs until ctrl-c, or until `--count` revisions were printed.
 pub(crate) async fn run(args: WatchArgs, shared: Shared) -> Result<(), Failure> {
     let client = context::client(&shared)?;
     // Who answers nobody at all would wait for ever below; this fails with a reason.
@@ -32,48 +33,58 @@ pub(crate) async fn run(args: WatchArgs, shared: Shared) -> Result<(), Failure> 
                 return stopped.map_err(|e| Failure::other(format!("could not listen for signals: {e}")));
             }
         };
-        left -= print(&change, shared.output, left)?;
+        if let Some(text) = text(&change, shared.output)? {
+            line(&text)?;
+            left -= u64::from(matches!(change, Change::Events { .. }));
+        }
     }
     Ok(())
 }
 
-/// Prints a change; returns how many of its events were printed.
-fn print(change: &Change, format: OutputFormat, most: u64) -> Result<u64, Failure> {
+/// What is printed of a change; nothing of one that only says how far the watch is.
+fn text(change: &Change, format: OutputFormat) -> Result<Option<String>, Failure> {
+    match (change, format) {
+        (Change::Bookmark { .. }, _) => Ok(None),
+        (_, OutputFormat::Table) => Ok(Some(lines(change))),
+        (_, OutputFormat::Json) => document(change).map(|d| Some(d.to_string())),
+    }
+}
+
+fn lines(change: &Change) -> String {
     match change {
-        Change::Bookmark { .. } => Ok(0),
+        Change::Bookmark { .. } => String::new(),
         Change::Reset {
             revision, resources, ..
-        } => {
-            let note = json!({ "revision": revision, "kind": "reset", "resources": resources.len() });
-            let text = format!(
-                "{revision}  reset  {} resources; the history before is not kept",
-                resources.len()
-            );
-            line(&one(format, &note, text)).map(|()| 0)
-        }
+        } => format!(
+            "{revision}  reset  {} resources; the history before is not kept",
+            resources.len()
+        ),
         Change::Events { revision, events } => {
-            let mut printed = 0;
-            for event in events.iter().take(usize::try_from(most).unwrap_or(usize::MAX)) {
-                let document = document(*revision, event)?;
+            let each = events.iter().map(|event| {
                 let (name, detail) = describe(&event.resource);
                 let gone = if event.deleted { " (deleted)" } else { "" };
-                let text = format!("{revision}  {}  {name}{gone}  {detail}", event.kind);
-                line(&one(format, &document, text))?;
-                printed += 1;
-            }
-            Ok(printed)
+                format!("{revision}  {}  {name}{gone}  {detail}", event.kind)
+            });
+            each.collect::<Vec<_>>().join("\n")
         }
     }
 }
 
-fn one(format: OutputFormat, document: &Value, text: String) -> String {
-    match format {
-        OutputFormat::Table => text,
-        OutputFormat::Json => document.to_string(),
-    }
+/// One document for one revision.
+fn document(change: &Change) -> Result<Value, Failure> {
+    Ok(match change {
+        Change::Bookmark { revision } => json!({ "revision": revision, "events": [] }),
+        Change::Reset {
+            revision, resources, ..
+        } => json!({ "revision": revision, "reset": { "resources": resources.len() }, "events": [] }),
+        Change::Events { revision, events } => {
+            let events = events.iter().map(event).collect::<Result<Vec<_>, _>>()?;
+            json!({ "revision": revision, "events": events })
+        }
+    })
 }
 
-fn document(revision: Revision, event: &Event) -> Result<Value, Failure> {
+fn event(event: &Event) -> Result<Value, Failure> {
     let (kind, record) = match &event.resource {
         Resource::Region(r) => ("region", serde_json::to_value(r)),
         Resource::Node(r) => ("node", serde_json::to_value(r)),
@@ -87,7 +98,6 @@ fn document(revision: Revision, event: &Event) -> Result<Value, Failure> {
     };
     let record = record.map_err(|e| Failure::other(format!("could not write {kind} as JSON: {e}")))?;
     Ok(json!({
-        "revision": revision,
         "kind": event.kind,
         "deleted": event.deleted,
         "resource": kind,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -179,26 +180,55 @@ fn switchover(dev: &Dev) {
         "g9.e9",
     ];
     dev.run(&stale).failed_with(4, &["g9.e9"]);
-    let plan = dev.json(&["switchover", "primaries/global", "--to", to, "--wait"]);
-    assert_eq!(plan["plan"]["state"], "SUCCEEDED", "{plan}");
+    let plan = dev.json(&["switchover", "primaries/global", "--to", to, "--wait"])["plan"].clone();
+    assert_eq!(plan["state"], "SUCCEEDED", "{plan}");
+    released_by_its_holder(dev, &held_by, before["epoch"].as_str().unwrap(), &plan);
     let after = role();
     assert_eq!(after["holder"]["region"], to);
     assert_ne!(after["epoch"], before["epoch"]);
 }
 
+/// The switchover did not wait for a lease to run out: its holder had stopped and said so, and only then the role was
+/// somebody else's (L11).
+fn released_by_its_holder(dev: &Dev, region: &str, epoch: &str, plan: &Value) {
+    let steps = plan["steps"].as_array().unwrap();
+    let kinds: Vec<&str> = steps.iter().map(|s| s["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["VERIFY_TARGET", "PROMOTE", "CLAIM"], "{plan}");
+    let log = dev.path().join("regions").join(region).join("agent/log");
+    let log = fs::read_to_string(log).unwrap();
+    let released = format!("released token=primaries/global {epoch} ");
+    let line = log.lines().find(|l| l.contains(&released));
+    let line = line.unwrap_or_else(|| panic!("{released:?} is missing in:\n{log}"));
+    let promoted = steps[1]["finished_at"].as_i64().unwrap();
+    let promoted = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(promoted) * 1_000_000).unwrap();
+    let promoted = promoted
+        .format(&time::format_description::well_known::Rfc3339)
+        .unwrap();
+    let upto = "2026-11-21T07:28:34".len();
+    assert!(line[..upto] <= promoted[..upto], "{line}\npromoted at {promoted}");
+}
+
+/// One document a revision, in order, none twice; all events of a revision stand in it.
 fn watch(dev: &Dev) {
-    let ran = dev.run(&["watch", "--after", "1", "--count", "5", "--output", "json"]);
+    let ran = dev.run(&["watch", "--after", "1", "--count", "40", "--output", "json"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    let revisions: Vec<u64> = ran
+    let documents: Vec<Value> = ran
         .stdout
         .lines()
-        .map(|line| {
-            serde_json::from_str::<serde_json::Value>(line).unwrap()["revision"]
-                .as_u64()
-                .unwrap()
-        })
+        .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert!(revisions.len() >= 5 && revisions.is_sorted(), "{revisions:?}");
+    assert_eq!(documents.len(), 40);
+    let revisions: Vec<u64> = documents
+        .iter()
+        .map(|d| d["revision"].as_u64().unwrap())
+        .collect();
+    assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
+    let events = |d: &Value| d["events"].as_array().unwrap().len();
+    assert!(documents.iter().all(|d| events(d) > 0), "{documents:?}");
+    // The bootstrap is one entry, and makes the cluster and its first role.
+    assert!(events(&documents[0]) > 1, "{}", documents[0]);
+    let table = dev.run(&["watch", "--after", "1", "--count", "1"]).stdout;
+    assert_eq!(table.lines().count(), events(&documents[0]), "{table}");
 }
 
 fn pause(dev: &Dev) {
