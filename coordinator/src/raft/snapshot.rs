@@ -263,7 +263,7 @@ impl Incoming {
 
     /// Syncs the bytes.
     pub(crate) fn finish(self) -> io::Result<SnapshotFile> {
-        self.0.file.sync_all()?;
+        files::sync(&self.0.file, &self.0.path)?;
         Ok(self.0)
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use types::{NodeId, Revision};
 
 use super::{
+    files::{self, journal},
     identity::Identity,
     log_store::LogStore,
     membership::{JoinStep, next_step},
@@ -142,6 +143,35 @@ fn meta(index: u64) -> SnapshotMeta {
         last_log_id: Some(log_id(2, index)),
         ..SnapshotMeta::default()
     }
+}
+
+/// I1: a name on a file whose bytes are not on the disk is a snapshot that a crash makes unreadable, and the log before it
+/// is gone by then.
+#[test]
+fn a_files_bytes_are_synced_before_it_gets_its_name_and_the_name_after() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().file_name().unwrap().to_string_lossy().into_owned();
+    let snapshots = SnapshotDir::open(dir.path()).unwrap();
+    journal::take();
+    drop(snapshots.write(&meta(7), b"the state").unwrap());
+    let named = |temporary: &str| {
+        [
+            format!("sync {temporary}"),
+            format!("rename {temporary}"),
+            format!("sync {folder}"),
+        ]
+    };
+    assert_eq!(
+        journal::take(),
+        named("incoming-0.tmp"),
+        "one that was built here"
+    );
+    let mut incoming = snapshots.receive().unwrap();
+    incoming.write(b"from the wire").unwrap();
+    drop(snapshots.adopt(&meta(9), incoming.finish().unwrap()).unwrap());
+    assert_eq!(journal::take(), named("incoming-1.tmp"), "one that was received");
+    files::replace(&dir.path().join("node.json"), b"{}").unwrap();
+    assert_eq!(journal::take(), named("node.json.tmp"), "a small file");
 }
 
 #[test]
