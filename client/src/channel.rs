@@ -24,8 +24,9 @@ pub struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// Reads the three files; the error names the one that cannot be read.
+    /// Reads the three files; the error names the one that cannot be read. From here on the process speaks TLS 1.3 only.
     pub fn load(&self) -> Result<ClientTlsConfig, Refusal> {
+        crate::tls13::install();
         let read = |path: &Path| {
             std::fs::read(path).map_err(|e| {
                 let message = format!(

@@ -19,6 +19,7 @@ pub mod guard;
 pub mod outcome;
 pub mod retry;
 pub mod session;
+pub mod tls13;
 pub mod watch;
 
 pub use agents::AgentClient;

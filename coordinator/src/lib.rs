@@ -46,7 +46,7 @@ use crate::{
     api::Api,
     leases::{Leases, Renewals},
     listen::{ListenFile, Sockets},
-    raft::{Peer, RaftConfig, RaftNode},
+    raft::{RaftConfig, RaftNode},
     sessions::Sessions,
     tls::Tls,
     watch_hub::WatchHub,
@@ -94,7 +94,7 @@ impl Coordinator {
             source,
         })?;
         let sockets = listen::bind(&config)?;
-        let raft = RaftNode::start(raft_config(&config, &sockets.bound)?, dial(&tls)).await?;
+        let raft = RaftNode::start(raft_config(&config, &sockets.bound)?, Arc::new(tls.clone())).await?;
         Ok(Self {
             config,
             tls,
@@ -245,12 +245,5 @@ fn raft_config(config: &Config, bound: &ListenFile) -> Result<RaftConfig, RunErr
         bootstrap: config.bootstrap.then_some(timing),
         timing: config.raft_timing().map_err(RunError::Config)?,
         limits: config.raft_limits(),
-    })
-}
-
-fn dial(tls: &Tls) -> Arc<dyn raft::Dial> {
-    let client = tls.client();
-    Arc::new(move |_: &Peer, endpoint: tonic::transport::Endpoint| {
-        Ok(endpoint.tls_config(client.clone())?.connect_lazy())
     })
 }

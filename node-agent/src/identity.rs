@@ -54,6 +54,7 @@ pub fn of_request<T>(request: &Request<T>) -> Result<Principal, Refusal> {
 /// # Errors
 /// Names the file that cannot be read.
 pub fn server_tls(files: &TlsFiles) -> Result<ServerTlsConfig, String> {
+    client::tls13::install();
     let read = |path: &std::path::Path| {
         std::fs::read(path).map_err(|e| {
             format!(

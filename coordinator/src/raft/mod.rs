@@ -60,7 +60,7 @@ use self::{
     types::{Membership, TypeConfig},
 };
 
-/// Connects to another coordinator's Raft port. `endpoint` has its address, timeouts and keep-alive set; the dialler
+/// Connects to another coordinator's Raft port; [`crate::tls::Tls`] does. `endpoint` has its address, timeouts and keep-alive set; the dialler
 /// adds TLS (its own certificate, and that the other end is `peer.node`) and connects lazily.
 pub trait Dial: Send + Sync + 'static {
     /// A channel that connects when first used, and again after a break.

@@ -1,8 +1,16 @@
 //! Who may call what.
 
-use coordinator::authz::{self, METHODS};
+use std::sync::Arc;
+
+use coordinator::{
+    authz::{self, METHODS},
+    raft::{Dial as _, Peer},
+};
 use prost_types::FileDescriptorSet;
-use proto::v1::{self as pb, registry_service_client::RegistryServiceClient};
+use proto::{
+    raft_v1::{self, raft_service_client::RaftServiceClient},
+    v1::{self as pb, registry_service_client::RegistryServiceClient},
+};
 use tonic::transport::Endpoint;
 use types::{Principal, Reason};
 
@@ -88,6 +96,98 @@ async fn refusals_reach_the_caller_with_their_operands() {
     let started = client::calls::ReplicaReport::Started { source: None };
     let refused = agent.report_replica(&key, &started).await.unwrap_err();
     assert_eq!(refused.reason, Reason::PermissionDenied);
+    cluster.shutdown().await;
+}
+
+/// The version of TLS that a server agrees to, with a client that offers `versions` and shows a good certificate.
+fn agreed(
+    address: std::net::SocketAddr,
+    files: &client::TlsFiles,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> std::io::Result<Option<rustls::ProtocolVersion>> {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(&files.ca_file).unwrap())
+        .unwrap();
+    let certificate = CertificateDer::from_pem_file(&files.cert_file).unwrap();
+    let key = PrivateKeyDer::from_pem_file(&files.key_file).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut connection =
+        rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let mut socket = std::net::TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(crate::harness::PATIENCE))?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut socket)?;
+    }
+    Ok(connection.protocol_version())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_port_speaks_an_older_tls_than_1_3() {
+    let cluster = Cluster::start(1).await;
+    let files = cluster
+        .certs
+        .issue("spiffe://regent.local/region/r9/coordinator/c9");
+    let listen = cluster.nodes[0].config.data_dir.join("listen.json");
+    let ports = coordinator::listen::read(&listen).unwrap();
+    for port in [ports.api.unwrap(), ports.raft.unwrap()] {
+        let files = files.clone();
+        let tried = tokio::task::spawn_blocking(move || {
+            let old = agreed(port, &files, &[&rustls::version::TLS12]);
+            (old, agreed(port, &files, rustls::ALL_VERSIONS).unwrap())
+        });
+        let (old, new) = tried.await.unwrap();
+        let refused = old.unwrap_err().to_string();
+        assert!(refused.contains("ProtocolVersion"), "{refused}");
+        assert_eq!(new, Some(rustls::ProtocolVersion::TLSv1_3));
+    }
+    cluster.shutdown().await;
+}
+
+/// A coordinator that took over another one's address, with a good certificate of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn raft_is_spoken_to_the_coordinator_that_was_meant_and_to_nobody_else() {
+    let cluster = Cluster::start(1).await;
+    let config = &cluster.nodes[0].config;
+    let ports = coordinator::listen::read(&config.data_dir.join("listen.json")).unwrap();
+    let tls = coordinator::tls::Tls::load(&config.tls).unwrap();
+    let vote = async |node: &str| {
+        let peer = Peer {
+            node: node.parse().unwrap(),
+            region: region("r1"),
+            raft_endpoint: format!("https://{}", ports.raft.unwrap()),
+            api_endpoint: String::new(),
+        };
+        let endpoint = Endpoint::from_shared(peer.raft_endpoint.clone()).unwrap();
+        let channel = tls.dial(&peer, endpoint).unwrap();
+        let answer = RaftServiceClient::new(channel)
+            .vote(raft_v1::VoteRequest::default())
+            .await;
+        let status = answer.unwrap_err();
+        let chain = std::iter::successors(std::error::Error::source(&status), |e| e.source());
+        (
+            status.code(),
+            chain.map(|e| e.to_string()).collect::<Vec<_>>().join(": "),
+        )
+    };
+    let (code, cause) = vote("c1").await;
+    assert_ne!(code, tonic::Code::Unavailable, "it was reached: {cause}");
+    let (code, cause) = vote("c2").await;
+    assert_eq!(code, tonic::Code::Unavailable);
+    assert!(
+        cause.contains(
+            "coordinator c2 was called, and spiffe://regent.local/region/r1/coordinator/c1 answered"
+        ),
+        "{cause}"
+    );
     cluster.shutdown().await;
 }
 
