@@ -57,17 +57,27 @@ impl LocalCache {
         Ok(false)
     }
 
-    /// Removes an artifact; removing none succeeds.
+    /// Removes an artifact, and what was arriving of it unless a task is at it; removing none succeeds.
     pub fn remove(&self, digest: &Digest) -> io::Result<()> {
+        // Whoever holds the beginning of it is about to publish, and is asked to remove it again.
+        if self.partial(digest).exists()
+            && let Some(partial) = self.resume(digest)?
+        {
+            partial.discard()?;
+        }
         match fs::remove_file(self.path_of(digest)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
 
+    fn partial(&self, digest: &Digest) -> PathBuf {
+        self.root.join("partial").join(digest.hex())
+    }
+
     /// Takes up an artifact where the last attempt ended. `None`: another task or process is at it.
     pub(crate) fn resume(&self, digest: &Digest) -> io::Result<Option<Partial>> {
-        let path = self.root.join("partial").join(digest.hex());
+        let path = self.partial(digest);
         let mut file = File::options()
             .read(true)
             .write(true)

@@ -10,7 +10,8 @@ use std::{
 
 use artifact_store::transfer;
 use types::{
-    ClusterId, FencingToken, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, RoleName, VersionKey,
+    ClusterId, Digest, FencingToken, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, RoleName,
+    VersionKey,
     model::{VersionRecord, VersionState},
     plan::{PlanKind, PlanState, StepKind, StepRecord, StepState},
     region::{Health, NodeKind, NodeStatus, StoreBinding},
@@ -49,6 +50,8 @@ pub struct Desired {
     pub load: BTreeSet<VersionKey>,
     /// The version of each model that answers requests that name none.
     pub active: BTreeMap<ModelName, ModelVersion>,
+    /// Deleted versions, with those of their files that no other version has.
+    pub gone: BTreeMap<VersionKey, Vec<Digest>>,
     /// Served versions that belong here, could be had from a living region, and are not verified here.
     pub missing: BTreeSet<VersionKey>,
     /// What the alias `champion` points at.
@@ -152,6 +155,7 @@ impl Desired {
         for record in view.versions.values() {
             desired.add_version(view, me, record);
         }
+        desired.gone = gone(view);
         desired.add_serving(view, me, wishes);
         desired
     }
@@ -219,6 +223,18 @@ impl Desired {
         let called = wishes.called.keys().filter(|key| self.cache.contains_key(*key));
         self.load.extend(called.cloned());
     }
+}
+
+fn gone(view: &View) -> BTreeMap<VersionKey, Vec<Digest>> {
+    let is_gone = |record: &&Arc<VersionRecord>| record.state == VersionState::Deleted;
+    let living = view.versions.values().filter(|r| !is_gone(r));
+    let kept: BTreeSet<_> = living.flat_map(|r| &r.artifacts).map(|a| a.digest).collect();
+    let files = |record: &Arc<VersionRecord>| {
+        let digests = record.artifacts.iter().map(|a| a.digest);
+        let own = digests.filter(|digest| !kept.contains(digest)).collect();
+        (record.key.clone(), own)
+    };
+    view.versions.values().filter(is_gone).map(files).collect()
 }
 
 fn key_of(model: &ModelName, version: ModelVersion) -> VersionKey {

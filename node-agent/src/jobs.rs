@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use types::{Revision, model::VersionRecord};
+use types::{Digest, Revision, VersionKey, model::VersionRecord};
 
 use crate::{
     desired::{Copy, Desired},
@@ -77,6 +77,10 @@ impl Parts {
                 let serving = self.serving.clone();
                 Some(Box::pin(load(record, parts.0, parts.1, serving)))
             }
+            Job::Evict(key) => {
+                let (key, digests) = (key.clone(), desired.gone.get(key)?.clone());
+                Some(Box::pin(evict(key, digests, self.library.clone())))
+            }
             Job::Unload(key) => {
                 let (key, limit) = (key.clone(), self.drain_timeout);
                 let serving = self.serving.clone();
@@ -88,6 +92,15 @@ impl Parts {
             }
         }
     }
+}
+
+/// Off the disk: the directory and the files of its own.
+async fn evict(key: VersionKey, digests: Vec<Digest>, library: Library) -> Result<Success, JobError> {
+    let removed = tokio::task::spawn_blocking(move || library.evict(&key, &digests));
+    let removed = removed.await.map_err(|e| JobError::Failed(e.to_string()))?;
+    removed
+        .map(|()| None)
+        .map_err(|e| JobError::Failed(e.to_string()))
 }
 
 /// From the cache into memory: directory, engine, self-test.

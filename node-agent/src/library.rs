@@ -8,7 +8,7 @@ use std::{
 };
 
 use artifact_store::{cache::LocalCache, transfer};
-use types::{VersionKey, model::VersionRecord};
+use types::{Digest, VersionKey, model::VersionRecord};
 use uuid::Uuid;
 
 /// Where model directories are.
@@ -92,6 +92,15 @@ impl Library {
             self.remove(&record.key)?;
         }
         Ok(whole)
+    }
+
+    /// Removes a version for good: its directory, and these of its files from the cache.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn evict(&self, key: &VersionKey, digests: &[Digest]) -> io::Result<()> {
+        self.remove(key)?;
+        digests.iter().try_for_each(|digest| self.cache.remove(digest))
     }
 
     /// Removes a version's directory; the cached files stay.

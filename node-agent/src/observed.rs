@@ -40,6 +40,8 @@ pub enum Job {
     Load(VersionKey),
     /// Drain a version and let it go.
     Unload(VersionKey),
+    /// Remove a deleted version's files from the local disk.
+    Evict(VersionKey),
 }
 
 /// What is true of this node.

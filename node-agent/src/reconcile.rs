@@ -21,6 +21,9 @@ pub struct Limits {
     pub loads: usize,
 }
 
+/// Versions whose files are removed at a time; after a start every deleted one is looked at.
+const EVICTIONS_MAX: usize = 4;
+
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -33,7 +36,7 @@ pub enum Action {
 }
 
 /// What closes the difference: switches first, then uploads that wait for their verdict, copies, files, loads, and
-/// at last what is no longer wanted in memory.
+/// at last what is no longer wanted in memory and on disk.
 pub fn reconcile(desired: &Desired, observed: &Observed, limits: Limits) -> Vec<Action> {
     let mut plan = Plan {
         observed,
@@ -58,6 +61,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed, limits: Limits) -> Vec<
         }
     }
     unload(desired, &mut plan);
+    evict(desired, &mut plan);
     plan.actions
 }
 
@@ -87,14 +91,19 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Runs, or failed and waits for its next try.
+    fn is_waiting(&self, job: &Job) -> bool {
+        self.observed.running.contains(job) || self.observed.backing_off.contains(job)
+    }
+
     fn start(&mut self, job: Job) {
-        if self.observed.running.contains(&job) || self.observed.backing_off.contains(&job) {
+        if self.is_waiting(&job) {
             return;
         }
         let left = match &job {
             Job::Verify(_) | Job::Copy(_) | Job::Fetch(_) => &mut self.copies_left,
             Job::Load(_) => &mut self.loads_left,
-            Job::Unload(_) => {
+            Job::Unload(_) | Job::Evict(_) => {
                 self.actions.push(Action::Start(job));
                 return;
             }
@@ -137,6 +146,23 @@ fn unload(desired: &Desired, plan: &mut Plan<'_>) {
             plan.start(Job::Unload(key.clone()));
         }
     }
+}
+
+/// Files of deleted versions, once nothing uses them or is about to bring more.
+fn evict(desired: &Desired, plan: &mut Plan<'_>) {
+    let is_busy = |key: &VersionKey| {
+        let jobs = [Job::Copy, Job::Fetch, Job::Load, Job::Unload].map(|job| job(key.clone()));
+        jobs.iter().any(|job| plan.observed.running.contains(job))
+    };
+    let due = desired.gone.keys().filter(|key| {
+        plan.observed.copied(key) != Copied::Absent
+            && !plan.observed.memory.contains_key(*key)
+            && !is_busy(key)
+            && !plan.is_waiting(&Job::Evict((*key).clone()))
+    });
+    let running = count(plan.observed, |job| matches!(job, Job::Evict(_)));
+    let due: Vec<_> = due.take(EVICTIONS_MAX.saturating_sub(running)).cloned().collect();
+    due.into_iter().for_each(|key| plan.start(Job::Evict(key)));
 }
 
 fn key_of(model: &ModelName, version: ModelVersion) -> VersionKey {

@@ -275,6 +275,10 @@ impl Worker {
                     .board
                     .send_modify(|board| drop(board.load_errors.remove(key)));
             }
+            Job::Evict(key) => {
+                tracing::info!(%key, "deleted version removed from this node's disk");
+                self.cached.insert(key.clone(), Copied::Absent);
+            }
             Job::Verify(_) | Job::Unload(_) => {}
         }
     }
@@ -371,6 +375,7 @@ fn still_wanted(job: &Job, desired: &Desired) -> bool {
         Job::Copy(key) => desired.copy.contains_key(key),
         Job::Fetch(key) => desired.cache.contains_key(key),
         Job::Load(key) => desired.load.contains(key),
+        Job::Evict(key) => desired.gone.contains_key(key),
         Job::Unload(_) => true,
     }
 }

@@ -292,6 +292,22 @@ fn a_reserved_epoch_is_good_for_claims_from_the_claim_step_on() {
 }
 
 #[test]
+fn a_deleted_version_loses_its_files_but_those_that_another_version_has() {
+    let shared = ("weights", b"same".as_slice());
+    let records = vec![
+        Resource::Version(version("m@1", Deleted, &[shared, ("card", b"one")])),
+        Resource::Version(version("m@2", Ready, &[shared, ("card", b"two")])),
+        Resource::Version(version("m@3", Deleted, &[("card", b"one")])),
+    ];
+    let desired = Desired::of(&view(records), &me(), &LocalWishes::default());
+    let own = vec![types::Digest::of(b"one")];
+    assert_eq!(
+        desired.gone,
+        [(key("m@1"), own.clone()), (key("m@3"), own)].into()
+    );
+}
+
+#[test]
 fn a_watch_folds_into_the_view_and_a_gap_starts_it_anew() {
     let mut folded = View::default();
     let reset = |resources| Change::Reset {

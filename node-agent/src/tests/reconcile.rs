@@ -31,6 +31,7 @@ fn desired(text: &str) -> Desired {
             "copy" => drop(desired.copy.insert(key(name), copy())),
             "cache" => drop(desired.cache.insert(key(name), copy())),
             "load" => drop(desired.load.insert(key(name))),
+            "deleted" => drop(desired.gone.insert(key(name), Vec::new())),
             "active" => drop(desired.active.insert(key(name).model, key(name).version)),
             other => panic!("{other}"),
         }
@@ -52,6 +53,8 @@ fn observed(text: &str) -> Observed {
             "run-copy" => drop(observed.running.insert(Job::Copy(key(name)))),
             "run-load" => drop(observed.running.insert(Job::Load(key(name)))),
             "run-unload" => drop(observed.running.insert(Job::Unload(key(name)))),
+            "run-evict" => drop(observed.running.insert(Job::Evict(key(name)))),
+            "wait-evict" => drop(observed.backing_off.insert(Job::Evict(key(name)))),
             "wait-copy" => drop(observed.backing_off.insert(Job::Copy(key(name)))),
             other => panic!("{other}"),
         }
@@ -68,6 +71,7 @@ fn print(action: &Action) -> String {
         Action::Start(Job::Fetch(k)) => format!("fetch:{k}"),
         Action::Start(Job::Load(k)) => format!("load:{k}"),
         Action::Start(Job::Unload(k)) => format!("unload:{k}"),
+        Action::Start(Job::Evict(k)) => format!("evict:{k}"),
     }
 }
 
@@ -148,6 +152,26 @@ fn what_is_to_be_switched_in_is_not_unloaded_although_its_copy_is_in_doubt() {
 #[test]
 fn a_model_that_nobody_wants_is_taken_out_of_service() {
     check("", "loaded:m@1 active:m@1", "deactivate:m unload:m@1");
+}
+
+#[test]
+fn files_of_a_deleted_version_go_once_nothing_uses_them_any_more() {
+    // Nobody looked since the start: there may be some.
+    check("deleted:m@1", "", "evict:m@1");
+    check("deleted:m@1", "here:m@1", "evict:m@1");
+    check("deleted:m@1", "gone:m@1", "");
+    check("deleted:m@1", "here:m@1 loaded:m@1", "unload:m@1");
+    check("deleted:m@1", "here:m@1 draining:m@1", "");
+    check("deleted:m@1", "here:m@1 run-copy:m@1", "");
+    check("deleted:m@1", "here:m@1 run-load:m@1", "");
+    check("deleted:m@1", "here:m@1 run-evict:m@1", "");
+    check("deleted:m@1 deleted:m@2", "wait-evict:m@1", "evict:m@2");
+    // A few at a time.
+    check(
+        "deleted:a@1 deleted:b@1 deleted:c@1 deleted:d@1 deleted:e@1",
+        "run-evict:a@1 here:b@1",
+        "evict:b@1 evict:c@1 evict:d@1",
+    );
 }
 
 #[test]

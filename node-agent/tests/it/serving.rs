@@ -232,3 +232,101 @@ async fn a_data_directory_and_a_port_have_one_agent() {
     assert!(error.contains("change listen_inference"), "{error}");
     agent.shutdown().await.unwrap();
 }
+
+/// How many files are under a directory.
+fn files_under(dir: &std::path::Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return 0;
+    };
+    let count = |entry: std::fs::DirEntry| match entry.file_type().unwrap().is_dir() {
+        true => files_under(&entry.path()),
+        false => 1,
+    };
+    entries.map(|entry| count(entry.unwrap())).sum()
+}
+
+async fn disk_is_empty(world: &World) {
+    let disk = [
+        world.config.data_dir.join("cache"),
+        world.config.data_dir.join("models"),
+    ];
+    let empty = async {
+        while disk.iter().map(|dir| files_under(dir)).sum::<usize>() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(10), empty).await;
+    assert!(waited.is_ok(), "{disk:?} are not empty");
+}
+
+fn delete(world: &World, name: &str) {
+    let mut version = world.coordinator.lock().view.versions[&key(name)]
+        .as_ref()
+        .clone();
+    version.state = VersionState::Deleted;
+    world.coordinator.commit(vec![Resource::Version(version)]);
+}
+
+#[tokio::test]
+async fn the_files_of_a_deleted_version_leave_the_disk_also_if_it_was_deleted_meanwhile() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    world.put("digits@1", "east", VersionState::Ready, BYTES).await;
+    world
+        .coordinator
+        .commit(vec![Resource::Alias(champion(&key("digits@1")))]);
+    ready(&agent).await;
+    assert_eq!(predict(&agent).await.0, 200);
+    delete(&world, "digits@1");
+    disk_is_empty(&world).await;
+
+    world.put("digits@2", "east", VersionState::Ready, BYTES).await;
+    let mut board = agent.board();
+    board
+        .wait_for(|b| b.copies.contains_key(&key("digits@2")))
+        .await
+        .unwrap();
+    agent.shutdown().await.unwrap();
+    assert!(files_under(&world.config.data_dir.join("cache")) > 0);
+    delete(&world, "digits@2");
+    let agent = world.agent().await;
+    disk_is_empty(&world).await;
+    agent.shutdown().await.unwrap();
+}
+
+/// The registry says that a version is READY and where it is; the bytes there are not what it was.
+#[tokio::test]
+async fn bytes_that_changed_in_the_source_store_are_never_verified_stored_or_served() {
+    let world = World::new().await;
+    world.put("digits@1", "east", VersionState::Ready, BYTES).await;
+    let object = keys::artifact(&Digest::of(BYTES));
+    let mut wrong = BYTES.to_vec();
+    wrong[2] ^= 1;
+    let source = world.stores.of("east");
+    source.put(&object, wrong.into()).await.unwrap();
+    let agent = world.agent().await;
+    world
+        .coordinator
+        .commit(vec![Resource::Alias(champion(&key("digits@1")))]);
+    let told = |word: &'static str| {
+        move |s: &crate::coordinator::State| s.reports.iter().filter(|r| r.ends_with(word)).count() > 0
+    };
+    // It tries again; that does not make them right.
+    let failures = |s: &crate::coordinator::State| s.reports.iter().filter(|r| r.ends_with("failed")).count();
+    world
+        .coordinator
+        .until("two copies failed", |s| failures(s) >= 2)
+        .await;
+    assert!(!told("verified")(&world.coordinator.lock()));
+    assert_eq!(world.stores.of("west").head(&object).await.unwrap(), None);
+    assert!(agent.serving().memory().is_empty());
+    assert_ne!(predict(&agent).await.0, 200);
+    assert_eq!(files_under(&world.config.data_dir.join("models")), 0);
+
+    // What was announced arrives in the end.
+    source.put(&object, BYTES.into()).await.unwrap();
+    ready(&agent).await;
+    assert!(told("verified")(&world.coordinator.lock()));
+    assert_eq!(predict(&agent).await.0, 200);
+    agent.shutdown().await.unwrap();
+}
