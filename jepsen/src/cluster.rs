@@ -112,7 +112,18 @@ impl Cluster {
         healthy.count() == REGIONS && held.is_ok_and(|(role, _)| role.holder.is_some())
     }
 
-    fn context(&self) -> anyhow::Result<Context> {
+    /// Where everything of it stands.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The executable under test.
+    pub(crate) fn regent(&self) -> &Path {
+        &self.regent
+    }
+
+    /// How clients reach it.
+    pub(crate) fn context(&self) -> anyhow::Result<Context> {
         Ok(Context::load(&self.dir.join("context.toml"))?)
     }
 

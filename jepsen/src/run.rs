@@ -10,12 +10,12 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    check,
+    check::{self, pointers},
     cluster::Cluster,
     history::{self, Action, Event, History, What},
     nemesis::{self, Nemesis},
     verdict::RunVerdict,
-    workload::primary,
+    workload::{pointers as writers, primary},
 };
 
 /// After the last fault clients go on for this long: what comes back must still obey.
@@ -41,10 +41,10 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<RunVerdict> {
     std::fs::create_dir_all(&dir)?;
     tracing::info!(nemesis = plan.nemesis.as_str(), seed = plan.seed, dir = %dir.display(), "run begins");
     let path = dir.join("history.jsonl");
-    let faults = Box::pin(play(plan, &dir, &path))
+    let played = Box::pin(play(plan, &dir, &path))
         .await
         .with_context(|| format!("the run in {}", dir.display()))?;
-    let verdict = judge(plan, &history::read(&path)?, faults);
+    let verdict = judge(plan, &history::read(&path)?, played);
     if verdict.anomalies.is_empty() {
         std::fs::remove_dir_all(&dir)?;
     } else {
@@ -53,7 +53,15 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<RunVerdict> {
     Ok(verdict)
 }
 
-async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<usize> {
+/// What a run has besides its history.
+struct Played {
+    /// Faults that took hold.
+    faults: usize,
+    /// What the stores' own records say of their pointers.
+    pointers: pointers::Judged,
+}
+
+async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<Played> {
     let cluster = Cluster::start(&plan.regent, dir).await?;
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits");
     cluster.push(primary::MODEL, &model).await?;
@@ -66,6 +74,7 @@ async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<usize> {
     let history = History::create(path)?;
     let stop = CancellationToken::new();
     let mut clients = primary::start(&cluster, &history, &stop).await?;
+    let writers = writers::start(&cluster).await?;
     let end = Instant::now() + plan.duration;
     let roster = cluster.roster();
     let hurt = nemesis::hurt(
@@ -80,14 +89,23 @@ async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<usize> {
     sleep_until(end).await;
     stop.cancel();
     while clients.join_next().await.is_some() {}
+    writers.stop().await?;
+    let cluster_dir = cluster.dir().to_owned();
     cluster.stop().await?;
     history.finish().context("the history has a hole")?;
-    faults
+    Ok(Played {
+        faults: faults?,
+        pointers: writers::judge(&cluster_dir, &regions)?,
+    })
 }
 
-fn judge(plan: &Plan, history: &[Event], faults: usize) -> RunVerdict {
+fn judge(plan: &Plan, history: &[Event], played: Played) -> RunVerdict {
+    let Played { faults, pointers } = played;
     let invoked = history.iter().filter(|e| matches!(e.what, What::Invoke { .. }));
     let mut anomalies = check::fencing::check(history);
+    anomalies.extend(pointers.anomalies);
+    let stale = pointers.stale_refused;
+    tracing::info!(stale, "stale writes were refused at the stores' pointers");
     if faults == 0 && plan.duration > Duration::from_secs(20) {
         anomalies.push("no fault took hold, so the run proves nothing".to_owned());
     }

@@ -2,7 +2,7 @@
 //!
 //! A writer per region and door acts as that region's agent, with the last token that the agent gave it, so that many
 //! of its writes are stale as soon as the role has moved; a watcher per region asks the agent again and again.
-//! Absent on purpose: the object-store door, which `regent demo` covers; no client here speaks S3.
+//! Absent on purpose: the object stores' pointers, which have writers of their own (`pointers`).
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,0 +1,147 @@
+//! Writers at the object stores' pointers: the hidden `regent zombie-writer`, one per region, as processes.
+//!
+//! Each speaks as its region's agent with the last token that the agent gave it, blind to the lease, and writes
+//! If-Match with the ETag of its own last accepted write, so that only the epoch of a claim can shut it out. No client
+//! here speaks S3; what came of the writes is read from the stores' own records.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use chaos::ProcessRef;
+use client::{TlsFiles, context::StoreCredentials};
+use serde::Serialize;
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+use types::{ModelName, ModelVersion, RegionId, RoleName, VersionKey};
+
+use super::primary::MODEL;
+use crate::{check::pointers, cluster::Cluster};
+
+/// How long a writer may take to end its last write.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What `regent zombie-writer` reads.
+#[derive(Serialize)]
+struct Config {
+    region: RegionId,
+    role: RoleName,
+    version: VersionKey,
+    coordinators: Vec<String>,
+    log: PathBuf,
+    hold: PathBuf,
+    tls: TlsFiles,
+    keys: StoreCredentials,
+    agents: BTreeMap<RegionId, String>,
+    stores: BTreeMap<RegionId, Store>,
+}
+
+#[derive(Clone, Serialize)]
+struct Store {
+    endpoint: String,
+    bucket: String,
+}
+
+/// Writers at work. Dropping them kills them.
+#[derive(Debug)]
+pub(crate) struct Writers(Vec<Child>);
+
+/// Starts one per region.
+pub(crate) async fn start(cluster: &Cluster) -> anyhow::Result<Writers> {
+    let context = cluster.context()?;
+    let keys = context.store.context("the context has no keys for the stores")?;
+    let agents: BTreeMap<_, _> = cluster.agents().await?.into_iter().collect();
+    let mut stores = BTreeMap::new();
+    for region in cluster.admin()?.list_regions().await? {
+        let store = region.store.context("a region has no store")?;
+        let (endpoint, bucket) = (store.endpoint, store.bucket);
+        stores.insert(region.region, Store { endpoint, bucket });
+    }
+    let version = VersionKey {
+        model: ModelName::new(MODEL)?,
+        version: ModelVersion(1),
+    };
+    let mut writers = Vec::new();
+    for region in agents.keys() {
+        let dir = cluster.dir().join("writers").join(region.as_str());
+        std::fs::create_dir_all(&dir)?;
+        let config = Config {
+            region: region.clone(),
+            role: RoleName::global(),
+            version: version.clone(),
+            coordinators: context.endpoints.clone(),
+            log: dir.join("log.jsonl"),
+            hold: dir.join("hold"),
+            tls: cluster.agent_identity(region),
+            keys: keys.clone(),
+            agents: agents.clone(),
+            stores: stores.clone(),
+        };
+        let path = dir.join("config.toml");
+        std::fs::write(&path, toml::to_string(&config)?)?;
+        writers.push(spawn(cluster, &path, &dir)?);
+    }
+    Ok(Writers(writers))
+}
+
+fn spawn(cluster: &Cluster, config: &Path, dir: &Path) -> anyhow::Result<Child> {
+    let output = File::create(dir.join("output"))?;
+    let child = Command::new(cluster.regent())
+        .arg("zombie-writer")
+        .arg("--config")
+        .arg(config)
+        .args(["--die-with", &std::process::id().to_string()])
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn();
+    child.context("could not start a writer")
+}
+
+impl Writers {
+    /// SIGTERM: each ends the write that it has in hand. One that ended before has proved nothing.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        for child in &mut self.0 {
+            if let Some(status) = child.try_wait()? {
+                anyhow::bail!("a writer at the pointers ended by itself: {status}");
+            }
+            let pid = child.id().context("a writer without a pid")?;
+            ProcessRef::of(pid)?.terminate()?;
+        }
+        for child in &mut self.0 {
+            let ended = timeout(PATIENCE, child.wait()).await;
+            ended.context("a writer at the pointers does not end")??;
+        }
+        Ok(())
+    }
+}
+
+/// Judges every store's own record. Stale writes that were refused are counted, because none would prove nothing.
+pub(crate) fn judge(cluster_dir: &Path, regions: &[RegionId]) -> anyhow::Result<pointers::Judged> {
+    let key = format!(
+        "regent/pointers/{}",
+        RoleName::global().as_str().replacen('/', ".", 1)
+    );
+    let mut all = pointers::Judged::default();
+    for region in regions {
+        let path = cluster_dir
+            .join("regions")
+            .join(region.as_str())
+            .join("s3/data/access.jsonl");
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let lines = pointers::read(&text).with_context(|| path.display().to_string())?;
+        let judged = pointers::check(&format!("pointer/{region}"), &key, &lines);
+        all.anomalies.extend(judged.anomalies);
+        all.stale_refused += judged.stale_refused;
+    }
+    Ok(all)
+}
