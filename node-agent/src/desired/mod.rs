@@ -3,6 +3,8 @@
 //! Absent on purpose: what is true ([`crate::observed`]) and how to get there ([`crate::reconcile`]).
 //! Invariant: equal views give equal answers; nothing in here grants a right to act (L4).
 
+mod roles;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,14 +12,13 @@ use std::{
 
 use artifact_store::transfer;
 use types::{
-    ClusterId, Digest, FencingToken, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, RoleName,
-    VersionKey,
+    Digest, FencingToken, Holder, ModelName, ModelVersion, NodeId, RegionId, RoleName, VersionKey,
     model::{VersionRecord, VersionState},
-    plan::{PlanKind, PlanState, StepKind, StepRecord, StepState},
     region::{Health, NodeKind, NodeStatus, StoreBinding},
     replica::{ReplicaKey, ReplicaState},
-    role::{RoleRecord, TimingPolicy},
 };
+
+pub use roles::{RolePhase, RoleWish, StepId, StepWish};
 
 use crate::view::View;
 
@@ -97,48 +98,6 @@ pub struct Copy {
     pub sources: Vec<RegionId>,
 }
 
-/// A role and the epoch under which this run is to claim its doors.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoleWish {
-    /// The token; its holder is this run.
-    pub token: FencingToken,
-    /// The role's timings.
-    pub timing: TimingPolicy,
-    /// How far the role is ours.
-    pub phase: RolePhase,
-}
-
-/// How far a role is this run's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RolePhase {
-    /// The epoch is reserved: good for claims only.
-    Reserved,
-    /// The epoch is committed: renew its lease.
-    Held,
-    /// A switchover is about to promote another: stop acting, and say so (L11).
-    Yielding,
-}
-
-/// One try of one step; also its idempotency key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StepId {
-    /// The plan.
-    pub plan: PlanId,
-    /// The step.
-    pub step: StepKind,
-    /// The try.
-    pub attempt: u32,
-}
-
-/// What a step needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StepWish {
-    /// The role that the plan moves.
-    pub role: RoleName,
-    /// The token to claim under; none for steps that claim nothing.
-    pub token: Option<FencingToken>,
-}
-
 impl Desired {
     /// Folds the view into what `me` should do and be.
     pub fn of(view: &View, me: &Holder, wishes: &LocalWishes) -> Self {
@@ -148,9 +107,9 @@ impl Desired {
             ..Self::default()
         };
         if let Some(cluster_id) = view.cluster_id {
-            desired.roles = roles(view, me, cluster_id);
-            desired.raises = raises(view, me, cluster_id);
-            desired.steps = steps(view, me, cluster_id);
+            desired.roles = roles::roles(view, me, cluster_id);
+            desired.raises = roles::raises(view, me, cluster_id);
+            desired.steps = roles::steps(view, me, cluster_id);
         }
         for record in view.versions.values() {
             desired.add_version(view, me, record);
@@ -311,101 +270,4 @@ fn is_owner(view: &View, me: &Holder, key: &VersionKey) -> bool {
 
 fn weight(node: &NodeId, key: &VersionKey) -> [u8; 32] {
     *types::Digest::of(format!("{node} {key}").as_bytes()).as_bytes()
-}
-
-/// Who shall act under a role, and may claim its doors now: its committed holder, or the target of a plan from its claim
-/// on. Both epochs were given out by the log after every older holder was fenced.
-fn claimant(view: &View, role: &RoleRecord, cluster_id: ClusterId) -> Option<(FencingToken, bool)> {
-    let reserved = role.reservation.as_ref().filter(|r| claims_now(view, r.plan));
-    let (epoch, holder, committed) = match (&role.holder, reserved) {
-        (Some(holder), _) => (role.epoch, holder, true),
-        (None, Some(reserved)) => (reserved.epoch, &reserved.target, false),
-        (None, None) => return None,
-    };
-    let token = FencingToken {
-        cluster_id,
-        role: role.role.clone(),
-        epoch,
-        holder: holder.clone(),
-    };
-    Some((token, committed))
-}
-
-fn roles(view: &View, me: &Holder, cluster_id: ClusterId) -> BTreeMap<RoleName, RoleWish> {
-    let mut wishes = BTreeMap::new();
-    for role in view.roles.values() {
-        let Some((token, committed)) = claimant(view, role, cluster_id).filter(|(t, _)| t.holder == *me)
-        else {
-            continue;
-        };
-        let phase = match committed {
-            false => RolePhase::Reserved,
-            true if yields_now(view, &token) => RolePhase::Yielding,
-            true => RolePhase::Held,
-        };
-        let timing = role.timing.clone();
-        wishes.insert(role.role.clone(), RoleWish { token, timing, phase });
-    }
-    wishes
-}
-
-/// Pointers in the own region's store that are raised for somebody else: who sits beside a store wins every race at it,
-/// and reaches it when the holder does not (L15).
-fn raises(view: &View, me: &Holder, cluster_id: ClusterId) -> BTreeMap<RoleName, FencingToken> {
-    let tokens = view.roles.values().filter_map(|role| {
-        let (token, _) = claimant(view, role, cluster_id)?;
-        (token.holder != *me).then(|| (role.role.clone(), token))
-    });
-    tokens.collect()
-}
-
-/// Whether a switchover waits for this holder to stop.
-fn yields_now(view: &View, token: &FencingToken) -> bool {
-    let mut running = view.plans.values().filter(|p| p.state == PlanState::Running);
-    running.any(|plan| {
-        let promoting = |s: &StepRecord| s.kind == StepKind::Promote && s.state == StepState::Running;
-        plan.kind == PlanKind::Switchover
-            && plan.role == token.role
-            && plan.from.as_ref() == Some(&token.holder)
-            && plan.from_epoch == token.epoch
-            && plan.steps.iter().any(promoting)
-    })
-}
-
-/// Whether the plan's claim has begun: from then until promotion the target takes doors under the reserved epoch.
-fn claims_now(view: &View, plan: PlanId) -> bool {
-    let running = view.plans.get(&plan).filter(|p| p.state == PlanState::Running);
-    running.is_some_and(|p| {
-        let claim = p.steps.iter().find(|s| s.kind == StepKind::Claim);
-        claim.is_some_and(|s| matches!(s.state, StepState::Running | StepState::Done))
-    })
-}
-
-fn steps(view: &View, me: &Holder, cluster_id: ClusterId) -> BTreeMap<StepId, StepWish> {
-    let mut wishes = BTreeMap::new();
-    let mine = view
-        .plans
-        .values()
-        .filter(|p| p.state == PlanState::Running && p.target == *me);
-    for plan in mine {
-        let Some(step) = plan.current_step() else { continue };
-        if step.state != StepState::Running || !step.kind.runs_in_agent() {
-            continue;
-        }
-        let epoch = plan.target_epoch.filter(|_| step.kind == StepKind::Claim);
-        let token = epoch.map(|epoch| FencingToken {
-            cluster_id,
-            role: plan.role.clone(),
-            epoch,
-            holder: me.clone(),
-        });
-        let id = StepId {
-            plan: plan.plan,
-            step: step.kind,
-            attempt: step.attempt,
-        };
-        let role = plan.role.clone();
-        wishes.insert(id, StepWish { role, token });
-    }
-    wishes
 }

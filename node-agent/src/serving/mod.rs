@@ -4,20 +4,22 @@
 //! Invariants: a version answers requests only after it answered its self-test; a switch or an unload drops no request
 //! that was taken.
 
+mod loaded;
+mod resolve;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, PoisonError, RwLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use inference::{
-    ActorOptions, Engine, GenerateRequest, InferError, InferRequest, LoadError, LoadOptions, ModelActor,
-    Output, Signature, TokenStream,
-};
+use inference::{ActorOptions, Engine, InferError, LoadError, LoadOptions, ModelActor, Signature};
 use tokio::sync::watch;
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+use tokio_util::task::TaskTracker;
 use types::{ModelName, ModelVersion, VersionKey};
+
+pub use loaded::{Loaded, Ticket};
 
 use crate::{metrics::Metrics, observed::Memory};
 
@@ -37,28 +39,6 @@ pub struct BuiltinEngines(pub LoadOptions);
 impl LoadModel for BuiltinEngines {
     fn load(&self, dir: &Path) -> Result<Arc<dyn Engine>, LoadError> {
         inference::load(dir, &self.0)
-    }
-}
-
-/// One version in memory.
-pub struct Loaded {
-    /// Which.
-    pub key: VersionKey,
-    actor: ModelActor,
-    /// Requests that were given this version and have no answer yet.
-    requests: TaskTracker,
-}
-
-/// A version that was given to a request: it is not unloaded before the request is done with it.
-pub struct Ticket {
-    loaded: Arc<Loaded>,
-    _request: TaskTrackerToken,
-}
-
-impl std::ops::Deref for Ticket {
-    type Target = Loaded;
-    fn deref(&self) -> &Loaded {
-        &self.loaded
     }
 }
 
@@ -323,94 +303,5 @@ impl Serving {
             tested.map_err(|error| format!("{} failed its self-test: {error}", loaded.key))?;
         }
         Ok(all.len())
-    }
-}
-
-impl Table {
-    fn resolve(&self, model: &str, version: Option<ModelVersion>) -> Result<Ticket, ServeError> {
-        if self.stopping {
-            return Err(ServeError::Stopping);
-        }
-        let name = ModelName::new(model).map_err(|_| self.unknown(model))?;
-        let Some(version) = version.or_else(|| self.active.get(&name).copied()) else {
-            return Err(self.missing(&name));
-        };
-        let key = VersionKey {
-            model: name.clone(),
-            version,
-        };
-        match self.loaded.get(&key) {
-            // Under the table's lock: whoever takes the version out sees this request.
-            Some(loaded) => Ok(Ticket {
-                _request: loaded.requests.token(),
-                loaded: Arc::clone(loaded),
-            }),
-            None if self.expected.contains(&key) => Err(ServeError::NotReady { model: name }),
-            None if self.expected.iter().any(|k| k.model == name) => Err(ServeError::UnknownVersion {
-                model: name.clone(),
-                version,
-                loaded: self.versions_of(&name),
-            }),
-            None => Err(self.missing(&name)),
-        }
-    }
-
-    fn missing(&self, model: &ModelName) -> ServeError {
-        if self.expected.iter().any(|k| k.model == *model) {
-            let model = model.clone();
-            return ServeError::NotReady { model };
-        }
-        self.unknown(model.as_str())
-    }
-
-    fn unknown(&self, model: &str) -> ServeError {
-        let known: BTreeSet<_> = self.loaded.keys().map(|k| k.model.to_string()).collect();
-        ServeError::UnknownModel {
-            model: model.chars().take(200).collect(),
-            known: known.into_iter().collect(),
-        }
-    }
-
-    fn versions_of(&self, model: &ModelName) -> Vec<String> {
-        let of_model = self.loaded.keys().filter(|k| k.model == *model);
-        of_model.map(|k| k.version.to_string()).collect()
-    }
-}
-
-impl Loaded {
-    /// What it takes and gives.
-    pub fn signature(&self) -> &Signature {
-        self.actor.engine().signature()
-    }
-
-    /// Runs it once.
-    ///
-    /// # Errors
-    /// Those of the model's actor.
-    pub async fn infer(&self, request: InferRequest, deadline: Instant) -> Result<Output, InferError> {
-        // The actor looks at the deadline when a request leaves the queue; a forward pass in hand is not interrupted,
-        // so the wait for its answer is bounded here.
-        let received = Instant::now();
-        let left = deadline.saturating_duration_since(received);
-        match tokio::time::timeout(left, self.actor.infer(request, deadline)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(InferError::Deadline {
-                waited: received.elapsed(),
-                generated: 0,
-            }),
-        }
-    }
-
-    /// Starts a generation.
-    ///
-    /// # Errors
-    /// Those of the model's actor.
-    pub fn generate(&self, request: GenerateRequest, deadline: Instant) -> Result<TokenStream, InferError> {
-        self.actor.generate(request, deadline)
-    }
-
-    async fn self_test(&self, limit: Duration) -> Result<(), InferError> {
-        let sample = InferRequest::sample(self.signature());
-        self.infer(sample, Instant::now() + limit).await.map(drop)
     }
 }

@@ -1,0 +1,202 @@
+//! How the parts of an agent are put together and started.
+
+use std::{future::Future, sync::Arc};
+
+use client::Client;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use types::{Holder, NodeIncarnation, region::Endpoints};
+use uuid::Uuid;
+
+use super::{Agent, AgentBuilder, AgentError};
+use crate::{
+    attach::Attach,
+    board::Board,
+    config::AgentConfig,
+    control::Control,
+    desired::LocalWishes,
+    disk::Disk,
+    door::Door,
+    follow,
+    grpc::{self, AgentApi},
+    http::{self, HttpLimits, HttpState, Shared},
+    identity,
+    listen::{Addresses, Listeners},
+    metrics::Metrics,
+    pointers::Pointers,
+    probes,
+    raise::Raiser,
+    reconcile::Limits,
+    replicate::Replicator,
+    roles::Roles,
+    servers::{serve_grpc, serve_http},
+    serving::Serving,
+    session::SessionKeeper,
+    steps::Steps,
+    stores::{ConfiguredStores, Stores},
+    view::View,
+    worker::{Parts, Worker},
+};
+
+impl Agent {
+    /// Starts every part over what was opened and bound.
+    pub(super) fn assemble(
+        builder: AgentBuilder,
+        disk: Disk,
+        client: Client,
+        listeners: Listeners,
+    ) -> Result<Self, AgentError> {
+        let AgentBuilder {
+            config,
+            loader,
+            opener,
+        } = builder;
+        let opener = opener.unwrap_or_else(|| Arc::new(ConfiguredStores::new(&config)));
+        let me = Holder {
+            region: config.region.clone(),
+            node: config.node.clone(),
+            incarnation: NodeIncarnation::from_u128(Uuid::now_v7().as_u128()),
+        };
+        let metrics = Metrics::default();
+        let stores = Stores::new(opener);
+        let serving = Serving::new(config.limits.inference_queue, metrics.clone());
+        let roles = Roles::new(client.clone(), stores.clone(), metrics.clone());
+        let (board, board_seen) = watch::channel(Board::new(me.clone()));
+        let (wishes, wishes_seen) = watch::channel(LocalWishes {
+            pins: disk.pins.all().clone(),
+            ..LocalWishes::default()
+        });
+        let (view, view_seen) = watch::channel(Arc::new(View::default()));
+        let door = Door::new(
+            disk.floors,
+            disk.door_log,
+            Arc::new(client.clone()),
+            metrics.clone(),
+        );
+        let (stop, close) = (CancellationToken::new(), CancellationToken::new());
+        let control: Arc<dyn Control> = Arc::new(client.clone());
+        let replicator = Replicator {
+            region: me.region.clone(),
+            control: Arc::clone(&control),
+            stores: stores.clone(),
+            cache: disk.cache,
+            limits: artifact_store::transfer::TransferLimits::default(),
+            metrics: metrics.clone(),
+        };
+        let steps = Steps::new(
+            me.incarnation,
+            control,
+            roles.clone(),
+            serving.clone(),
+            board_seen.clone(),
+        );
+        let addresses = listeners.addresses;
+        let endpoints = endpoints(&config, addresses);
+        let http = HttpState::new(Shared {
+            serving: serving.clone(),
+            board: board_seen.clone(),
+            wishes: wishes.clone(),
+            metrics: metrics.clone(),
+            limits: http_limits(&config),
+        });
+        let api = AgentApi::new(grpc::Parts {
+            board: board_seen.clone(),
+            roles: roles.clone(),
+            door: door.clone(),
+            serving: serving.clone(),
+            wishes,
+            pins: std::sync::Mutex::new(disk.pins),
+        });
+        let tls = identity::server_tls(&config.tls).map_err(AgentError::Identity)?;
+        let worker = Worker::new(
+            Parts {
+                me: me.clone(),
+                view: view_seen.clone(),
+                wishes: wishes_seen,
+                serving: serving.clone(),
+                replicator,
+                library: disk.library,
+                loader,
+                catalog: disk.catalog,
+                roles: roles.clone(),
+                raiser: Raiser::new(me.region.clone(), stores.clone()),
+                steps,
+                board: board.clone(),
+                limits: Limits {
+                    copies: config.limits.parallel_copies,
+                    loads: config.limits.parallel_loads,
+                },
+                drain_timeout: config.limits.drain_timeout,
+            },
+            stop.clone(),
+        );
+        let pointers = Pointers::new(view_seen.clone(), stores.clone());
+        let session = SessionKeeper {
+            client: client.clone(),
+            endpoints,
+            board: board.clone(),
+            serving: serving.clone(),
+        };
+        let attach = Attach {
+            region: me.region.clone(),
+            store: config.store.clone(),
+            stores,
+            client: client.clone(),
+            view: view_seen,
+        };
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(infallible(worker.run()));
+        // Sessions end last of all, so that nobody takes a draining agent for a dead one.
+        tasks.spawn(infallible(session.run(close.clone())));
+        tasks.spawn(infallible(attach.run(stop.clone())));
+        tasks.spawn(infallible(probes::run(board, metrics, stop.clone())));
+        let following = follow::run(client, door, view, stop.clone());
+        tasks.spawn(async move { following.await.map_err(AgentError::Floors) });
+        tasks.spawn(serve_grpc(listeners.agent, tls, api, close.clone()));
+        let routes = http::router(http.clone());
+        tasks.spawn(serve_http(
+            "inference HTTP",
+            listeners.inference,
+            routes,
+            close.clone(),
+        ));
+        let routes = http::observe_router(http);
+        tasks.spawn(serve_http("metrics", listeners.metrics, routes, close.clone()));
+        tracing::info!(me = %me, agent = %addresses.agent, inference = %addresses.inference, "agent started");
+        Ok(Self {
+            addresses,
+            me,
+            serving,
+            roles,
+            pointers,
+            board: board_seen,
+            drain_timeout: config.limits.drain_timeout,
+            stop,
+            close,
+            tasks,
+            _lock: disk.lock,
+        })
+    }
+}
+
+fn endpoints(config: &AgentConfig, addresses: Addresses) -> Endpoints {
+    Endpoints {
+        agent: format!("https://{}:{}", config.host(), addresses.agent.port()),
+        inference: format!("http://{}", addresses.inference),
+        ..Endpoints::default()
+    }
+}
+
+fn http_limits(config: &AgentConfig) -> HttpLimits {
+    HttpLimits {
+        body_max: usize::try_from(config.limits.body_max.0.0).unwrap_or(usize::MAX),
+        timeout: config.limits.request_timeout,
+        timeout_max: config.limits.request_timeout_max,
+    }
+}
+
+async fn infallible(work: impl Future<Output = ()>) -> Result<(), AgentError> {
+    work.await;
+    Ok(())
+}
