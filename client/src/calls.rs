@@ -147,6 +147,20 @@ impl Client {
         }
     }
 
+    /// How long a silent coordinator is waited for.
+    pub(crate) fn attempt_timeout(&self) -> Duration {
+        self.attempt_timeout
+    }
+
+    /// The same connections, where a coordinator that is silent for this long is given up for the next one.
+    #[must_use]
+    pub fn with_attempt_timeout(&self, attempt_timeout: Duration) -> Self {
+        Self {
+            attempt_timeout: attempt_timeout.min(self.deadline),
+            ..self.clone()
+        }
+    }
+
     /// The same connections with reads answered from the nearest coordinator's local state, also without a quorum.
     #[must_use]
     pub fn with_stale_reads(&self) -> Self {

@@ -17,6 +17,11 @@ use crate::calls::{Client, Renewal};
 
 /// Longest time between two looks at the clock: a timer alone would sleep through a suspend.
 const NAP: Duration = Duration::from_millis(50);
+/// Time for a renewal while nothing is held yet: nothing is lost by waiting, and the first call has a connection to make
+/// and a leader to find, maybe on another continent.
+const FIRST_LIMIT: Duration = Duration::from_secs(3);
+/// Coordinators that one renewal leaves time for, so that a silent one does not eat it all.
+const COORDINATORS_ASKED: u32 = 3;
 /// Shortest time worth sending a renewal for.
 const ATTEMPT_MIN: Duration = Duration::from_millis(100);
 
@@ -32,7 +37,9 @@ pub(super) trait Renew: Send + Sync + 'static {
 
 impl Renew for Client {
     async fn renew(&self, token: &FencingToken, limit: Duration) -> Result<Renewal, Refusal> {
-        self.with_deadline(limit).renew_lease(token).await
+        let asked = self.with_deadline(limit);
+        let asked = asked.with_attempt_timeout((limit / COORDINATORS_ASKED).min(self.attempt_timeout()));
+        asked.renew_lease(token).await
     }
 }
 
@@ -66,8 +73,12 @@ impl Course {
     }
 
     /// Time for one renewal with its retries: no longer than the lease has left, and long enough to be worth sending.
+    /// The interval before the first answer spaces attempts and says nothing of how long one takes.
     pub(super) fn attempt_limit(&self, now: BootInstant) -> Duration {
-        let left = self.lease.map_or(Duration::MAX, |l| l.left_for_work(now));
+        let Some(lease) = self.lease else {
+            return FIRST_LIMIT;
+        };
+        let left = lease.left_for_work(now);
         left.min(self.interval.saturating_mul(2)).max(ATTEMPT_MIN)
     }
 

@@ -262,7 +262,7 @@ fn the_loop_renews_at_its_interval_and_ends_with_the_lease() {
         assert_eq!(course(lease).due(at(1_000), at(now)), due, "{lease:?} {now}");
     }
     for (lease, now, limit) in [
-        (None, 0, 1_000),
+        (None, 0, 3_000),
         (Some(0), 0, 1_000),
         (Some(0), 1_000, 600),
         (Some(0), 1_550, 100),
@@ -318,8 +318,8 @@ async fn holding_begins_with_the_first_answer_and_counts_from_its_sending() {
     let first = asked.recv().await.unwrap();
     assert_eq!(
         first.limit,
-        ms(100),
-        "twice the first interval is not worth a call"
+        ms(3_000),
+        "a far leader may take longer than attempts are spaced by"
     );
     NOW.set(700);
     first.answer.send(Ok(RENEWAL)).unwrap();
