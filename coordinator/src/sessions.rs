@@ -66,13 +66,14 @@ struct Table {
 }
 
 impl Table {
-    fn lead(&mut self, since: Option<Instant>) -> bool {
-        let other = self.since != since;
-        if other {
-            self.since = since;
+    /// A later leadership forgets the sessions of the one before. Whoever speaks of an earlier one is late.
+    fn lead(&mut self, since: Instant) -> bool {
+        let later = self.since.is_none_or(|known| known < since);
+        if later {
+            self.since = Some(since);
             self.seen.clear();
         }
-        other
+        later
     }
 }
 
@@ -101,23 +102,26 @@ pub struct Session {
 }
 
 impl Sessions {
-    /// Follows this node's leadership: another `since`, or none, forgets every session.
-    pub fn lead(&self, since: Option<Instant>) {
+    /// Follows this node's leadership: a later `since` forgets every session.
+    pub fn lead(&self, since: Instant) {
         if self.lock().lead(since) {
             self.notify();
         }
     }
 
     /// Opens a session with the leadership that began at `since`; an earlier one of the same run's node is replaced,
-    /// and its stream ends.
-    pub fn open(&self, since: Instant, agent: Holder, now: Instant) -> Session {
+    /// and its stream ends. None: this node leads anew since then, and the agent says hello again.
+    pub fn open(&self, since: Instant, agent: Holder, now: Instant) -> Option<Session> {
         let Holder {
             region,
             node,
             incarnation,
         } = agent;
         let mut table = self.lock();
-        table.lead(Some(since));
+        table.lead(since);
+        if table.since != Some(since) {
+            return None;
+        }
         table.serial += 1;
         let serial = table.serial;
         let same_run = table
@@ -141,11 +145,11 @@ impl Sessions {
         table.seen.insert(node.clone(), seen);
         drop(table);
         self.notify();
-        Session {
+        Some(Session {
             sessions: self.clone(),
             node,
             serial,
-        }
+        })
     }
 
     /// Everyone that was heard since this leadership began, also those whose stream has ended.
@@ -225,7 +229,9 @@ mod tests {
             node: "a1".parse().unwrap(),
             incarnation: NodeIncarnation::from_u128(run),
         };
-        sessions.open(since, agent, Instant::now())
+        sessions
+            .open(since, agent, Instant::now())
+            .expect("the latest leadership")
     }
 
     #[test]
@@ -262,8 +268,26 @@ mod tests {
     fn another_leadership_begins_with_nobody_heard() {
         let sessions = Sessions::default();
         let session = open(&sessions, Instant::now(), 1);
-        sessions.lead(Some(Instant::now() + std::time::Duration::from_secs(1)));
+        let later = Instant::now() + std::time::Duration::from_secs(1);
+        sessions.lead(later);
         assert!(sessions.all().is_empty());
         assert!(!session.is_current());
+    }
+
+    /// Who was busy while leadership came back ends nothing of what began since.
+    #[test]
+    fn a_late_word_of_an_earlier_leadership_forgets_nobody() {
+        let sessions = Sessions::default();
+        let (earlier, later) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(1));
+        let session = open(&sessions, later, 1);
+        sessions.lead(earlier);
+        assert!(session.is_current());
+        let agent = Holder {
+            region: "r1".parse().unwrap(),
+            node: "a1".parse().unwrap(),
+            incarnation: NodeIncarnation::from_u128(1),
+        };
+        assert!(sessions.open(earlier, agent, Instant::now()).is_none());
+        assert!(session.is_current());
     }
 }

@@ -362,6 +362,12 @@ fn silence(view: &FailoverView, agent: &AgentView) -> Duration {
     renewed.map_or(agent.silent_for, |renewed| agent.silent_for.min(renewed))
 }
 
+/// That the role's holder is gone, with the evidence; none while it lives, or where there is none. A person who moves such
+/// a role needs a failover: nobody is left to hand it over.
+pub fn holder_gone(view: &FailoverView) -> Option<String> {
+    absence(view, view.role.holder.as_ref()?).ok()
+}
+
 /// That the holder is gone, with the evidence; or that it is not. One that released its lease is as good as gone under
 /// this epoch, but in a switchover, which asked for it.
 fn absence(view: &FailoverView, holder: &Holder) -> Result<String, String> {

@@ -10,7 +10,7 @@ pub struct ServedVersion {
     pub placed: bool,
     /// The region's own copy is verified.
     pub verified_here: bool,
-    /// Another region that is not UNHEALTHY has a verified copy.
+    /// Another region that is not UNHEALTHY, and has a living agent, has a verified copy.
     pub verified_elsewhere: bool,
 }
 

@@ -14,16 +14,20 @@ use policy::{
     readiness::{Coverage, ServedVersion},
 };
 use types::{
-    AliasName, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, Revision, RoleName, UnixMillis,
-    VersionKey,
+    AliasName, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, RequestId, Revision, RoleName,
+    UnixMillis, VersionKey,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::{PlanRecord, PlanState},
-    region::{Health, NodeKind, NodeRecord, RegionRecord},
+    region::{Health, NodeKind, NodeRecord, NodeStatus, RegionRecord},
     replica::{ReplicaKey, ReplicaRecord, ReplicaState},
     role::RoleRecord,
 };
 
-use crate::state::{ClusterRecord, ControlState, FormerTtl, RoleState};
+use crate::{
+    rejection::Rejection,
+    reply::Reply,
+    state::{ClusterRecord, ControlState, FormerTtl, RoleState},
+};
 
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +188,10 @@ impl ControlState {
     pub fn plans(&self, start: Option<PlanId>, limit: usize) -> Page<'_, PlanId, PlanRecord> {
         page(after(&self.plans, start), limit)
     }
+    /// What a request was answered first, if it is remembered. Says nothing of who asked.
+    pub fn first_answer(&self, request: RequestId) -> Option<&Result<Reply, Rejection>> {
+        self.requests.first_answer(request)
+    }
     /// The plan that moves a role now.
     pub fn running_plan(&self, role: &RoleName) -> Option<&PlanRecord> {
         let newest_first = self.plans.values().rev();
@@ -209,7 +217,12 @@ impl ControlState {
 
     fn served_version(&self, version: &VersionKey, region: &RegionId) -> ServedVersion {
         let verified = |r: &&ReplicaRecord| r.state == ReplicaState::Verified;
-        let reachable = |r: &RegionId| self.regions.get(r).is_some_and(|r| r.health != Health::Unhealthy);
+        let reachable = |r: &RegionId| {
+            let healthy = self.regions.get(r).is_some_and(|r| r.health != Health::Unhealthy);
+            // Too few vantages may be left to condemn a region whose agents are all gone.
+            let is_agent = |n: &NodeRecord| n.kind == NodeKind::Agent && n.status == NodeStatus::Up;
+            healthy && self.nodes.values().any(|n| n.region == *r && is_agent(n))
+        };
         let placement = self.models.get(&version.model).map(|m| &m.placement);
         ServedVersion {
             placed: placement.is_some_and(|p| placement::wants(p, region)),

@@ -139,6 +139,15 @@ impl From<Box<Refused>> for Rejection {
 }
 
 impl Rejection {
+    /// Whether the same request would be refused whenever it is run: its epoch has passed, or was never the sender's.
+    /// Such a refusal need not be remembered, and a fenced writer that goes on must not fill the table.
+    pub fn is_for_ever(&self) -> bool {
+        matches!(
+            self.reason(),
+            Reason::StaleEpoch | Reason::WrongHolder | Reason::WrongCluster
+        )
+    }
+
     /// An argument that can never be right.
     pub(crate) fn invalid(field: &str, problem: impl Into<String>) -> Self {
         Self::InvalidArgument {

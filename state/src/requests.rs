@@ -1,7 +1,8 @@
 //! Request ids that were answered, and their first answers (I9).
 //!
 //! Absent on purpose: wall clocks. Ages are counted in state time; an id's own time is the one inside the UUIDv7.
-//! Invariant: an id that was ever answered is either in the table or at or below the floor, so it never runs again.
+//! Invariant: an id that was ever answered is either in the table or at or below the floor, so it never runs again. Only
+//! what is refused whenever it runs is not remembered: it has no effect, and a fenced writer would fill the table.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -95,6 +96,11 @@ impl RequestTable {
                 Ok(Seen::Never(digest))
             }
         }
+    }
+
+    /// What an id was answered first.
+    pub(crate) fn first_answer(&self, id: RequestId) -> Option<&Result<Reply, Rejection>> {
+        self.answered.get(&id).map(|known| &known.outcome)
     }
 
     /// That one more answer can be remembered. It is not run otherwise: what is run must be remembered (I9). Agents have a

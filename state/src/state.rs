@@ -144,8 +144,10 @@ impl ControlState {
             },
             Ok(Seen::Never(digest)) => {
                 let applied = apply::dispatch(self, entry);
-                self.requests
-                    .remember(entry.request_id, digest, &applied.outcome, self.time);
+                if !applied.outcome.as_ref().is_err_and(Rejection::is_for_ever) {
+                    self.requests
+                        .remember(entry.request_id, digest, &applied.outcome, self.time);
+                }
                 applied
             }
         }

@@ -10,15 +10,15 @@ use proto::{
 use state::{Command, ControlState, Reply, StepOutcome};
 use tonic::{Request, Response, Status};
 use types::{
-    FencingToken, Holder, PlanId, Principal, Reason, RegionId, RoleName,
+    FencingToken, Holder, PlanId, Principal, Reason, RegionId, RequestId, RoleName,
     plan::{PlanKind, PlanRecord},
     reason::Refusal,
     region::NodeKind,
     role::{FailoverMode, RoleRecord},
 };
 
-use super::{Api, Committed, caller, list, not_found, require_agent, status};
-use crate::authz::Caller;
+use super::{Api, caller, list, not_found, require_agent, status};
+use crate::{authz::Caller, failover::driver::holder_gone};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -72,12 +72,38 @@ fn own_token(caller: &Caller, token: Option<pb::FencingToken>) -> Result<Fencing
     Ok(token)
 }
 
+/// The plan that this request began already. What a retry would ask for follows from a state that has moved on since, so
+/// the first answer is looked up before that (I9).
+fn asked_before(
+    state: &ControlState,
+    request: RequestId,
+    caller: &Principal,
+    role: &RoleName,
+    region: &RegionId,
+) -> Option<PlanId> {
+    let Some(Ok(Reply::Plan { plan })) = state.first_answer(request) else {
+        return None;
+    };
+    let record = state.plan(*plan)?;
+    let is_it = record.created_by == *caller && record.role == *role && record.target.region == *region;
+    is_it.then_some(*plan)
+}
+
 /// Whom a switchover to `region` would give the role to: its first agent that qualifies, by name.
-fn switchover_target(state: &ControlState, role: &RoleRecord, region: &RegionId) -> Result<Holder, Status> {
+fn switchover_target(
+    state: &ControlState,
+    role: &RoleRecord,
+    region: &RegionId,
+    holder_lives: bool,
+) -> Result<Holder, Status> {
     if state.region(region).is_none() {
         return Err(not_found(Reason::RegionNotFound, "region", region));
     }
-    if let Some(holder) = role.holder.as_ref().filter(|h| &h.region == region) {
+    if let Some(holder) = role
+        .holder
+        .as_ref()
+        .filter(|h| holder_lives && &h.region == region)
+    {
         let why = format!("{holder} of {region} holds {} already", role.role);
         return Err(status(Refusal::new(Reason::TargetNotQualified, why)));
     }
@@ -125,10 +151,10 @@ impl Primaries {
         }))
     }
 
-    fn plan_answer(&self, done: Committed, plan: PlanId) -> Answer<pb::PlanResponse> {
+    fn plan_answer(&self, header: pb::ResponseHeader, plan: PlanId) -> Answer<pb::PlanResponse> {
         let plan = self.0.raft.read(|s| plan_of(s, plan))?;
         Ok(Response::new(pb::PlanResponse {
-            header: Some(done.header),
+            header: Some(header),
             plan: Some(plan),
         }))
     }
@@ -242,25 +268,44 @@ impl PrimaryService for Primaries {
         let r = request.into_inner();
         let role: RoleName = text("role", &r.role).map_err(status)?;
         let region: RegionId = text("to_region", &r.to_region).map_err(status)?;
-        self.0.require_leader()?;
+        let since = self.0.require_leader()?;
+        // All that was committed before this call is applied here: an answer that its first try got, too.
+        let revision = self.0.linearize(caller.deadline).await?;
+        let request = proto::convert::request_id(&r.request_id).map_err(status)?;
+        if let Some(plan) = self
+            .0
+            .raft
+            .read(|s| asked_before(s, request, &caller.principal, &role, &region))
+        {
+            return self.plan_answer(self.0.header(revision), plan);
+        }
+        let gone = holder_gone(&self.0, since, &role);
         let (epoch, kind, target) = self.0.raft.read(|s| {
             let record = role_of(s, &role)?;
-            let kind = if record.holder.is_some() {
-                PlanKind::Switchover
-            } else {
-                PlanKind::Assign
+            let kind = match (&record.holder, &gone) {
+                (None, _) => PlanKind::Assign,
+                (Some(_), None) => PlanKind::Switchover,
+                // Nobody is left to hand over; the mode does not bind a person.
+                (Some(_), Some(_)) => PlanKind::Failover,
             };
             let epoch = match r.expected_epoch {
                 0 => record.epoch,
                 shown => types::Epoch::from_u64(shown),
             };
-            Ok::<_, Status>((epoch, kind, switchover_target(s, record, &region)?))
+            Ok::<_, Status>((
+                epoch,
+                kind,
+                switchover_target(s, record, &region, gone.is_none())?,
+            ))
         })?;
         let command = Command::StartPlan {
             role,
             kind,
             target,
-            trigger: format!("asked for by {}: move to {region}", caller.principal),
+            trigger: match gone {
+                None => format!("asked for by {}: move to {region}", caller.principal),
+                Some(gone) => format!("asked for by {}: move to {region}; {gone}", caller.principal),
+            },
             expected_epoch: epoch,
         };
         let done = self.0.propose(&caller, &r.request_id, command).await?;
@@ -268,7 +313,7 @@ impl PrimaryService for Primaries {
             let message = format!("apply answered with another kind of reply: {:?}", done.reply);
             return Err(status(Refusal::new(Reason::Internal, message)));
         };
-        self.plan_answer(done, plan)
+        self.plan_answer(done.header, plan)
     }
 
     async fn get_plan(&self, request: Request<pb::GetPlanRequest>) -> Answer<pb::PlanResponse> {
@@ -331,7 +376,7 @@ impl PrimaryService for Primaries {
             outcome,
         };
         let done = self.0.propose(&caller, &r.request_id, command).await?;
-        self.plan_answer(done, plan)
+        self.plan_answer(done.header, plan)
     }
 
     async fn renew_lease(&self, request: Request<pb::RenewLeaseRequest>) -> Answer<pb::RenewLeaseResponse> {

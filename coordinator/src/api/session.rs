@@ -148,7 +148,14 @@ impl Tie {
             node,
             incarnation,
         };
-        self.session = Some(self.api.sessions.open(self.since, agent, Instant::now()));
+        let opened = self.api.sessions.open(self.since, agent, Instant::now());
+        let lost = || {
+            Refusal::new(
+                Reason::NotLeader,
+                "this coordinator's leadership has changed; say hello again",
+            )
+        };
+        self.session = Some(opened.ok_or_else(|| status(lost()))?);
         crate::metrics::set_sessions(self.api.sessions.open_count());
         let (revision, timing) = self.api.raft.read_at(|s| s.cluster().map(|c| (&c.timing).into()));
         Ok(pb::session_response::Message::Welcome(pb::Welcome {

@@ -54,7 +54,7 @@ async fn look(term: &Term, memory: &mut Memory, whys: &mut Whys) -> Duration {
     let mut tick = Duration::from_millis(500);
     for role in roles {
         retire_former_ttl(term, memory, &role).await;
-        let Some(view) = view(term, memory, &role) else {
+        let Some(view) = view(&term.api, term.since, memory, &role) else {
             continue;
         };
         tick = tick.min(view.role.timing.heartbeat_interval / 3);
@@ -79,10 +79,16 @@ async fn retire_former_ttl(term: &Term, memory: &mut Memory, role: &RoleName) {
     }
 }
 
-fn view(term: &Term, memory: &mut Memory, role: &RoleName) -> Option<FailoverView> {
+/// That a role's holder is gone, as this leader sees it; for a person who wants the role elsewhere.
+pub(crate) fn holder_gone(api: &Api, since: Instant, role: &RoleName) -> Option<String> {
+    let view = view(api, since, &mut Memory::default(), role)?;
+    policy::failover::holder_gone(&view)
+}
+
+fn view(api: &Api, since: Instant, memory: &mut Memory, role: &RoleName) -> Option<FailoverView> {
     let now = Instant::now();
-    let leases = &term.api.leases;
-    let epoch = term.api.raft.read(|s| s.role(role).map(|r| r.epoch))?;
+    let leases = &api.leases;
+    let epoch = api.raft.read(|s| s.role(role).map(|r| r.epoch))?;
     let lease = LeaseView {
         lapsed: leases.free_at(role).is_some_and(|at| now >= at),
         released: leases.was_released(role, epoch),
@@ -90,9 +96,9 @@ fn view(term: &Term, memory: &mut Memory, role: &RoleName) -> Option<FailoverVie
             .renewed_at(role, epoch)
             .map(|at| now.saturating_duration_since(at)),
     };
-    let since_election = now.saturating_duration_since(term.since);
+    let since_election = now.saturating_duration_since(since);
     let seen = |node: &NodeRecord| {
-        let session = term.api.sessions.get(&node.node);
+        let session = api.sessions.get(&node.node);
         let heard = session.filter(|s| s.incarnation == node.incarnation);
         let silence = heard
             .as_ref()
@@ -102,7 +108,7 @@ fn view(term: &Term, memory: &mut Memory, role: &RoleName) -> Option<FailoverVie
             heard: heard.is_some(),
         }
     };
-    term.api.raft.read(|s| {
+    api.raft.read(|s| {
         memory.look(role, s.unsettled_plans(role), now);
         s.failover_view(role, seen, lease, |plan| memory.age(plan, now))
     })

@@ -91,6 +91,17 @@ impl RaftRpc {
         Ok(message)
     }
 
+    /// That this node may elect a leader. One that knows no cluster has nothing in its log: a newcomer, which is no voter
+    /// yet, or a voter whose disk was wiped. The latter acknowledged entries that it has forgotten, and would elect
+    /// somebody without them.
+    fn check_elector(&self) -> Result<(), Status> {
+        if self.node.cluster_id().is_some() {
+            return Ok(());
+        }
+        let text = "this coordinator knows of no cluster yet and elects nobody";
+        Err(to_status(&Refusal::new(Reason::ClusterState, text)))
+    }
+
     async fn receive(
         &self,
         caller: &NodeId,
@@ -174,6 +185,7 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 impl RaftService for RaftRpc {
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
         let message = self.admit(request, |m| m.route.as_ref())?;
+        self.check_elector()?;
         let message = convert::vote_request_in(message).map_err(|e| malformed(&e))?;
         let response = self.node.raft().vote(message).await.map_err(stopped)?;
         Ok(Response::new(convert::vote_response_out(&response)))
@@ -184,6 +196,7 @@ impl RaftService for RaftRpc {
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteResponse>, Status> {
         let message = self.admit(request, |m| m.route.as_ref())?;
+        self.check_elector()?;
         let message = convert::vote_request_in(message).map_err(|e| malformed(&e))?;
         let response = self.node.raft().pre_vote(message).await.map_err(stopped)?;
         Ok(Response::new(convert::vote_response_out(&response)))

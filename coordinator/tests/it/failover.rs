@@ -11,7 +11,7 @@ use types::{
     Epoch, FencingToken, Reason, RoleName,
     plan::{PlanKind, PlanRecord, PlanState, StepKind, StepState},
     region::{Health, NodeStatus},
-    role::{RoleRecord, TimingPolicy},
+    role::{FailoverMode, RoleRecord, TimingPolicy},
 };
 
 use crate::{
@@ -312,6 +312,46 @@ async fn a_switchover_moves_a_living_holder_and_an_unfit_region_is_refused_with_
             .map(|_| ())
     })
     .await;
+    story.end().await;
+}
+
+/// The mode holds what runs by itself. A person moves the role all the same, and needs no holder to hand it over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_person_moves_a_role_whose_holder_is_dead_and_asks_again_without_harm() {
+    let mut story = Story::begin().await;
+    let first = story.agents[0].holds().await;
+    let role_name = RoleName::global();
+    story
+        .admin
+        .set_role_mode(&role_name, FailoverMode::Manual)
+        .await
+        .unwrap();
+    // Its node runs again, as somebody else: the run that holds the role cannot come back.
+    story.agents.remove(0).die().await;
+    let new_run = TestAgent::start(&story.cluster, &story.world, "r1");
+    story.world.revive(&new_run.holder.region);
+    let run = new_run.holder.incarnation;
+    until(&story.admin, "the new run", |r| match r {
+        Resource::Node(n) if n.incarnation == run => Some(()),
+        _ => None,
+    })
+    .await;
+    let asked = story.admin.with_request_id(client::retry::mint_request_id());
+    let started = asked.switchover(&role_name, &region("r2"), None).await.unwrap();
+    assert_eq!(started.kind, PlanKind::Failover, "{}", started.trigger);
+    let moved = until(&story.admin, "the end of the plan", |r| {
+        plan(r)
+            .filter(|p| p.plan == started.plan && p.state != PlanState::Running)
+            .cloned()
+    })
+    .await;
+    assert_eq!(moved.state, PlanState::Succeeded, "{}", moved.reason);
+    let second = story.agents[0].holds().await;
+    assert!(second.epoch > first.epoch);
+    // Asked again, it is the plan that it was, although r2 holds the role by now.
+    let again = asked.switchover(&role_name, &region("r2"), None).await.unwrap();
+    assert_eq!(again, moved);
+    story.agents.push(new_run);
     story.end().await;
 }
 

@@ -283,7 +283,8 @@ impl Oracle {
             )
         };
         let Some((first, outcome)) = self.answered.get(&entry.request_id) else {
-            if !applied.outcome.as_ref().err().is_some_and(refused_for_its_id) {
+            let unanswered = |r: &Rejection| refused_for_its_id(r) || r.is_for_ever();
+            if !applied.outcome.as_ref().is_err_and(unanswered) {
                 self.answered
                     .insert(entry.request_id, (entry.clone(), applied.outcome.clone()));
             }

@@ -49,6 +49,22 @@ fn a_retry_gets_the_first_answer_and_changes_nothing() {
     assert_eq!(events, world.events.len());
 }
 
+/// A fenced writer goes on for ever; what it is told each time need not be kept.
+#[test]
+fn what_is_refused_for_ever_takes_no_room() {
+    let mut world = World::standing();
+    world.lines("actor eu/a1");
+    let kept = world.state.requests.answered.len();
+    let id = RequestId::v7_from_parts(START, 1 << 40);
+    for token in ["eu/a1#1@g1.e1", "us/b1#1@g1.e2"] {
+        let line = format!("SetModelTags model=fraud.scorer set=k:v token={token}");
+        let refused = request(&mut world, id, &line);
+        assert!(refused.as_ref().unwrap_err().is_for_ever(), "{refused:?}");
+        assert_eq!(request(&mut world, id, &line), refused);
+    }
+    assert_eq!(world.state.requests.answered.len(), kept);
+}
+
 #[test]
 fn a_retry_of_a_refusal_is_refused_alike_even_if_it_could_succeed_now() {
     let mut world = small();

@@ -106,6 +106,47 @@ async fn only_the_coordinator_that_a_message_names_may_send_it() {
     cluster.stop_all().await;
 }
 
+/// A voter whose disk was wiped acknowledged entries that it knows nothing of now; its vote could elect somebody who
+/// never had them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_knows_of_no_cluster_elects_nobody() {
+    let mut cluster = Cluster::of(1, RaftLimits::default()).await;
+    let empty = cluster.add_site(RaftLimits::default()).await;
+    let (from, to) = (
+        raft_id(&cluster.sites[0].config.node),
+        raft_id(&cluster.sites[empty].config.node),
+    );
+    let request = pb::VoteRequest {
+        route: Some(pb::Route {
+            from,
+            to,
+            cluster_id: Vec::new(),
+        }),
+        vote: Some(pb::Vote {
+            term: 1_000_000,
+            node: from,
+            committed: false,
+        }),
+        last_log_id: None,
+        leadership_transfer: true,
+    };
+    let endpoint = Endpoint::from_shared(cluster.sites[empty].config.raft_endpoint.clone()).unwrap();
+    let caller = "spiffe://regent.local/region/region-0/coordinator/c0";
+    let channel = endpoint.user_agent(caller).unwrap().connect_lazy();
+    let mut service = RaftServiceClient::new(channel);
+    let refused = within("an answer", service.vote(request.clone()))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    let refused = within("an answer", service.pre_vote(request.clone()))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    cluster.join(empty).await;
+    within("an answer", service.pre_vote(request)).await.unwrap();
+    cluster.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_founder_that_has_a_cluster_founds_no_other() {
     let mut cluster = Cluster::of(1, RaftLimits::default()).await;
