@@ -104,7 +104,7 @@ async fn a_pointer_that_answers_and_is_not_claimed_ends_no_claim_and_lets_nobody
     };
     tokio::time::timeout(Duration::from_secs(5), held).await.unwrap();
     // Some rounds of the claim's own loop, each of which ends with all writes lost.
-    let enough = writes.load(Ordering::SeqCst) + 100;
+    let enough = writes.load(Ordering::SeqCst) + 40;
     while writes.load(Ordering::SeqCst) < enough {
         let refusal = agent.token(&global()).unwrap_err();
         assert!(refusal.message.contains("claimed"), "{refusal}");
@@ -267,7 +267,9 @@ async fn a_claim_that_is_under_way_ends_when_a_switchover_asks_for_the_role() {
     let world = World::new().await;
     let far = world.stores.seen_from_afar("east");
     let gate = Gate::new();
-    far.plan(Operation::Put, Fault::Wait(Arc::clone(&gate)));
+    for _ in 0..100 {
+        far.plan(Operation::Put, Fault::Wait(Arc::clone(&gate)));
+    }
     let agent = world.agent().await;
     stores_attached(&world).await;
     let me = agent.holder().clone();

@@ -69,18 +69,23 @@ async fn a_switchover_that_promotes_is_told_at_once_that_the_holder_has_stopped_
         .commit(vec![switchover(agent.holder(), &east(), PlanState::Running)]);
     world
         .coordinator
-        .until("the lease is released", |s| s.released == [E1])
+        .until("the lease is released", |s| !s.released.is_empty())
         .await;
     // Its rest would last longer than this.
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        asked.elapsed()
+    );
     let refusal = agent.token(&global()).unwrap_err();
     assert_eq!(refusal.reason, Reason::LeaseLost);
     assert!(agent.roles().held().iter().all(|h| h.lease_left.is_zero()));
     // A leader that was elected since would not know.
     world
         .coordinator
-        .until("it is said again", |s| s.released == [E1, E1])
+        .until("it is said again", |s| s.released.len() > 1)
         .await;
+    assert!(released(&world).iter().all(|epoch| *epoch == E1));
 
     // Whoever said so never acts under this epoch again, also if the switchover fails now.
     world
@@ -117,8 +122,7 @@ async fn nothing_is_released_while_somebody_else_may_act_and_a_failed_switchover
     let world = World::new().await;
     let agent = holder(&world).await;
     let own = calls(&world, &agent, "region/west/node/a1");
-    let handed_out = Instant::now();
-    let (_, left) = own.token(&global()).await.unwrap();
+    own.token(&global()).await.unwrap();
     world
         .coordinator
         .commit(vec![switchover(agent.holder(), &east(), PlanState::Running)]);
@@ -136,9 +140,9 @@ async fn nothing_is_released_while_somebody_else_may_act_and_a_failed_switchover
     // Nothing was said, so the same epoch goes on.
     let own = calls(&world, &agent, "region/west/node/a1");
     assert_eq!(token_of(&own).await, token(1, agent.holder()));
-    let until = Instant::now() + own.token(&global()).await.unwrap().1;
+    let asked = Instant::now();
+    let until = asked + own.token(&global()).await.unwrap().1;
     assert_eq!(released(&world), Vec::<u64>::new());
-    assert!(until > handed_out + left);
 
     world
         .coordinator
@@ -147,12 +151,8 @@ async fn nothing_is_released_while_somebody_else_may_act_and_a_failed_switchover
         .coordinator
         .until("the lease is released", |s| !s.released.is_empty())
         .await;
-    let margin = Duration::from_millis(20);
-    assert!(
-        Instant::now() + margin >= until,
-        "{:?} too early",
-        until - Instant::now()
-    );
+    let now = Instant::now();
+    assert!(now >= until, "{:?} too early", until - now);
     agent.shutdown().await.unwrap();
 }
 
