@@ -1,0 +1,57 @@
+//! Aliases: names that move by compare-and-set.
+
+use proto::{
+    convert::registry,
+    v1::{self as pb, registry_service_client::RegistryServiceClient},
+};
+use types::{AliasName, ModelName, Revision, VersionKey, model::AliasRecord, reason::Refusal};
+
+use super::Client;
+
+impl Client {
+    /// Points an alias at a version; `etag` makes it a compare-and-set.
+    pub async fn set_alias(
+        &self,
+        key: &VersionKey,
+        alias: &AliasName,
+        reason: &str,
+        etag: Option<Revision>,
+    ) -> Result<AliasRecord, Refusal> {
+        let message = pb::SetAliasRequest {
+            request_id: self.change_id(),
+            model: key.model.to_string(),
+            alias: alias.to_string(),
+            version: key.version.0,
+            reason: reason.to_owned(),
+            etag: etag.map(|r| r.0.to_string()).unwrap_or_default(),
+        };
+        let answer = send!(self, Change, RegistryServiceClient::set_alias, message)?;
+        registry::alias(proto::convert::required("alias", answer.alias)?)
+    }
+
+    /// Removes an alias.
+    pub async fn delete_alias(
+        &self,
+        model: &ModelName,
+        alias: &AliasName,
+        etag: Option<Revision>,
+    ) -> Result<(), Refusal> {
+        let message = pb::DeleteAliasRequest {
+            request_id: self.change_id(),
+            model: model.to_string(),
+            alias: alias.to_string(),
+            etag: etag.map(|r| r.0.to_string()).unwrap_or_default(),
+        };
+        send!(self, Change, RegistryServiceClient::delete_alias, message).map(|_| ())
+    }
+
+    /// All aliases of a model.
+    pub async fn list_aliases(&self, model: &ModelName) -> Result<Vec<AliasRecord>, Refusal> {
+        let message = pb::ListAliasesRequest {
+            read: self.read_options(),
+            model: model.to_string(),
+        };
+        let answer = send!(self, Anyone, RegistryServiceClient::list_aliases, message)?;
+        answer.aliases.into_iter().map(registry::alias).collect()
+    }
+}

@@ -1,0 +1,114 @@
+//! Models and their tags.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    convert::registry,
+    v1::{self as pb, registry_service_client::RegistryServiceClient},
+};
+use types::{
+    FencingToken, ModelName, RequestId, Revision,
+    model::{AliasRecord, ModelRecord, Placement},
+    reason::Refusal,
+};
+
+use super::{Client, Header};
+use crate::retry::mint_request_id;
+
+impl Client {
+    /// Creates a model.
+    pub async fn create_model(
+        &self,
+        name: &ModelName,
+        description: &str,
+        tags: BTreeMap<String, String>,
+        placement: &Placement,
+    ) -> Result<ModelRecord, Refusal> {
+        let message = pb::CreateModelRequest {
+            request_id: self.change_id(),
+            name: name.to_string(),
+            description: description.to_owned(),
+            tags,
+            placement: Some(placement.into()),
+        };
+        let answer = send!(self, Change, RegistryServiceClient::create_model, message)?;
+        registry::model(proto::convert::required("model", answer.model)?)
+    }
+
+    /// A model with its aliases.
+    pub async fn get_model(&self, name: &ModelName) -> Result<(ModelRecord, Vec<AliasRecord>), Refusal> {
+        let message = pb::GetModelRequest {
+            read: self.read_options(),
+            name: name.to_string(),
+        };
+        let answer = send!(self, Anyone, RegistryServiceClient::get_model, message)?;
+        let aliases = answer
+            .aliases
+            .into_iter()
+            .map(registry::alias)
+            .collect::<Result<_, _>>()?;
+        Ok((
+            registry::model(proto::convert::required("model", answer.model)?)?,
+            aliases,
+        ))
+    }
+
+    /// All models, page by page.
+    pub async fn list_models(&self) -> Result<Vec<ModelRecord>, Refusal> {
+        let mut models = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let message = pb::ListModelsRequest {
+                read: self.read_options(),
+                page_size: 1000,
+                page_token,
+            };
+            let answer = send!(self, Anyone, RegistryServiceClient::list_models, message)?;
+            for model in answer.models {
+                models.push(registry::model(model)?);
+            }
+            if answer.next_page_token.is_empty() {
+                return Ok(models);
+            }
+            page_token = answer.next_page_token;
+        }
+    }
+
+    /// Sets and removes tags; under a token only while its epoch is current and the caller holds it (L12). An agent
+    /// must show one; a person may write without.
+    pub async fn set_model_tags(
+        &self,
+        model: &ModelName,
+        set: BTreeMap<String, String>,
+        remove: Vec<String>,
+        etag: Option<Revision>,
+        token: Option<&FencingToken>,
+    ) -> Result<(ModelRecord, Header), Refusal> {
+        let request_id = self.request_id.unwrap_or_else(mint_request_id);
+        self.set_model_tags_as(request_id, model, set, remove, etag, token)
+            .await
+    }
+
+    /// As [`Self::set_model_tags`], under a request id of the caller's: to retry an unknown outcome later.
+    pub async fn set_model_tags_as(
+        &self,
+        request_id: RequestId,
+        model: &ModelName,
+        set: BTreeMap<String, String>,
+        remove: Vec<String>,
+        etag: Option<Revision>,
+        token: Option<&FencingToken>,
+    ) -> Result<(ModelRecord, Header), Refusal> {
+        let message = pb::SetModelTagsRequest {
+            request_id: request_id.to_string(),
+            model: model.to_string(),
+            set,
+            remove,
+            etag: etag.map(|r| r.0.to_string()).unwrap_or_default(),
+            token: token.map(Into::into),
+        };
+        let answer = send!(self, Change, RegistryServiceClient::set_model_tags, message)?;
+        let model = registry::model(proto::convert::required("model", answer.model)?)?;
+        Ok((model, Header::read(answer.header)?))
+    }
+}

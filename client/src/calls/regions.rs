@@ -1,0 +1,60 @@
+//! Regions, their nodes and their stores.
+
+use proto::{
+    convert::regions,
+    v1::{self as pb, region_service_client::RegionServiceClient},
+};
+use types::{
+    RegionId,
+    reason::Refusal,
+    region::{NodeRecord, RegionRecord, StoreBinding},
+};
+
+use super::Client;
+
+impl Client {
+    /// All regions, by name.
+    pub async fn list_regions(&self) -> Result<Vec<RegionRecord>, Refusal> {
+        let message = pb::ListRegionsRequest {
+            read: self.read_options(),
+        };
+        let answer = send!(self, Anyone, RegionServiceClient::list_regions, message)?;
+        answer.regions.into_iter().map(regions::region).collect()
+    }
+
+    /// One region.
+    pub async fn get_region(&self, region: &RegionId) -> Result<RegionRecord, Refusal> {
+        let message = pb::GetRegionRequest {
+            read: self.read_options(),
+            region: region.to_string(),
+        };
+        let answer = send!(self, Anyone, RegionServiceClient::get_region, message)?;
+        regions::region(proto::convert::required("region", answer.region)?)
+    }
+
+    /// The nodes of a region, or all.
+    pub async fn list_nodes(&self, region: Option<&RegionId>) -> Result<Vec<NodeRecord>, Refusal> {
+        let region = region.map(ToString::to_string).unwrap_or_default();
+        let message = pb::ListNodesRequest {
+            read: self.read_options(),
+            region,
+        };
+        let answer = send!(self, Anyone, RegionServiceClient::list_nodes, message)?;
+        answer.nodes.into_iter().map(regions::node).collect()
+    }
+
+    /// Binds a region to its object store.
+    pub async fn attach_store(
+        &self,
+        region: &RegionId,
+        store: &StoreBinding,
+    ) -> Result<RegionRecord, Refusal> {
+        let message = pb::AttachStoreRequest {
+            request_id: self.change_id(),
+            region: region.to_string(),
+            store: Some(store.into()),
+        };
+        let answer = send!(self, Change, RegionServiceClient::attach_store, message)?;
+        regions::region(proto::convert::required("region", answer.region)?)
+    }
+}

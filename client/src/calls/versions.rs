@@ -1,0 +1,151 @@
+//! Versions: announced, completed, given up, retired, found.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    convert::registry,
+    v1::{self as pb, registry_service_client::RegistryServiceClient},
+};
+use types::{
+    AliasName, ModelName, RegionId, VersionKey,
+    model::{Artifact, VersionRecord},
+    reason::Refusal,
+};
+
+use super::Client;
+
+impl Client {
+    /// Announces a version, and the model if it is new.
+    pub async fn create_version(
+        &self,
+        model: &ModelName,
+        source_region: &RegionId,
+        artifacts: &[Artifact],
+        framework: &str,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<VersionRecord, Refusal> {
+        let message = pb::CreateVersionRequest {
+            request_id: self.change_id(),
+            model: model.to_string(),
+            source_region: source_region.to_string(),
+            artifacts: artifacts.iter().map(Into::into).collect(),
+            framework: framework.to_owned(),
+            metadata,
+        };
+        version_of(send!(
+            self,
+            Change,
+            RegistryServiceClient::create_version,
+            message
+        )?)
+    }
+
+    /// Says that all bytes are in the source region's store.
+    pub async fn complete_upload(&self, key: &VersionKey) -> Result<VersionRecord, Refusal> {
+        let message = pb::CompleteUploadRequest {
+            request_id: self.change_id(),
+            model: key.model.to_string(),
+            version: key.version.0,
+        };
+        version_of(send!(
+            self,
+            Change,
+            RegistryServiceClient::complete_upload,
+            message
+        )?)
+    }
+
+    /// Gives up a version that never became ready.
+    pub async fn abort_version(&self, key: &VersionKey, reason: &str) -> Result<VersionRecord, Refusal> {
+        let message = change(self.change_id(), key, reason);
+        version_of(send!(
+            self,
+            Change,
+            RegistryServiceClient::abort_version,
+            message
+        )?)
+    }
+
+    /// Marks a version as no longer recommended.
+    pub async fn deprecate_version(&self, key: &VersionKey, reason: &str) -> Result<VersionRecord, Refusal> {
+        let message = change(self.change_id(), key, reason);
+        version_of(send!(
+            self,
+            Change,
+            RegistryServiceClient::deprecate_version,
+            message
+        )?)
+    }
+
+    /// Takes a version out of the registry.
+    pub async fn delete_version(&self, key: &VersionKey, reason: &str) -> Result<VersionRecord, Refusal> {
+        let message = change(self.change_id(), key, reason);
+        version_of(send!(
+            self,
+            Change,
+            RegistryServiceClient::delete_version,
+            message
+        )?)
+    }
+
+    /// A version by its number.
+    pub async fn get_version(&self, key: &VersionKey) -> Result<VersionRecord, Refusal> {
+        let which = Some(pb::get_version_request::Which::Version(key.version.0));
+        let message = pb::GetVersionRequest {
+            read: self.read_options(),
+            model: key.model.to_string(),
+            which,
+        };
+        version_of(send!(self, Anyone, RegistryServiceClient::get_version, message)?)
+    }
+
+    /// The version that an alias points at.
+    pub async fn get_version_by_alias(
+        &self,
+        model: &ModelName,
+        alias: &AliasName,
+    ) -> Result<VersionRecord, Refusal> {
+        let which = Some(pb::get_version_request::Which::Alias(alias.to_string()));
+        let message = pb::GetVersionRequest {
+            read: self.read_options(),
+            model: model.to_string(),
+            which,
+        };
+        version_of(send!(self, Anyone, RegistryServiceClient::get_version, message)?)
+    }
+
+    /// All versions of a model.
+    pub async fn list_versions(&self, model: &ModelName) -> Result<Vec<VersionRecord>, Refusal> {
+        let mut versions = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let message = pb::ListVersionsRequest {
+                read: self.read_options(),
+                model: model.to_string(),
+                page_size: 1000,
+                page_token,
+            };
+            let answer = send!(self, Anyone, RegistryServiceClient::list_versions, message)?;
+            for version in answer.versions {
+                versions.push(registry::version(version)?);
+            }
+            if answer.next_page_token.is_empty() {
+                return Ok(versions);
+            }
+            page_token = answer.next_page_token;
+        }
+    }
+}
+
+fn change(request_id: String, key: &VersionKey, reason: &str) -> pb::ChangeVersionRequest {
+    pb::ChangeVersionRequest {
+        request_id,
+        model: key.model.to_string(),
+        version: key.version.0,
+        reason: reason.to_owned(),
+    }
+}
+
+fn version_of(answer: pb::VersionResponse) -> Result<VersionRecord, Refusal> {
+    registry::version(proto::convert::required("version", answer.version)?)
+}
