@@ -1,0 +1,139 @@
+//! Who may take a role, and who takes it first (I8).
+
+use std::{fmt, time::Duration};
+
+use types::{
+    Holder,
+    region::{Health, NodeKind, NodeStatus},
+    units::format_duration,
+};
+
+use super::view::{AgentView, FailoverView, NodeStanding, TargetView, step_timeout};
+use crate::readiness::Coverage;
+
+/// Why somebody may not take a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet {
+    /// The role's candidates do not name the region.
+    NoCandidate,
+    /// There is no such region.
+    UnknownRegion,
+    /// The region is not HEALTHY.
+    RegionHealth(Health),
+    /// The node is not registered.
+    UnknownNode,
+    /// The node is a coordinator, or in another region.
+    NoAgentOfTheRegion,
+    /// The node runs again, as somebody else.
+    OtherIncarnation,
+    /// The node is down.
+    NodeDown,
+    /// Served versions are not verified in the region.
+    CopiesMissing(Coverage),
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCandidate => f.write_str("its region is no candidate"),
+            Self::UnknownRegion => f.write_str("its region is not registered"),
+            Self::RegionHealth(health) => write!(f, "its region is {health}"),
+            Self::UnknownNode => f.write_str("it is not registered"),
+            Self::NoAgentOfTheRegion => f.write_str("it is no agent of that region"),
+            Self::OtherIncarnation => f.write_str("it has restarted since"),
+            Self::NodeDown => f.write_str("it is DOWN"),
+            Self::CopiesMissing(c) => {
+                write!(
+                    f,
+                    "{} of {} served versions are verified in its region",
+                    c.verified, c.wanted
+                )
+            }
+        }
+    }
+}
+
+/// Whether the registry knows the target able to serve; all that is missing otherwise. `apply` asks once more at FENCE
+/// and at PROMOTE.
+pub fn qualified(view: &TargetView) -> Result<(), Vec<Unmet>> {
+    let mut unmet = Vec::new();
+    if !view.is_candidate {
+        unmet.push(Unmet::NoCandidate);
+    }
+    match view.health {
+        Some(Health::Healthy) => {}
+        Some(health @ (Health::Unhealthy | Health::Recovering)) => unmet.push(Unmet::RegionHealth(health)),
+        None => unmet.push(Unmet::UnknownRegion),
+    }
+    match &view.node {
+        None => unmet.push(Unmet::UnknownNode),
+        Some(node) => unmet.extend(node_unmet(&view.target, node)),
+    }
+    if !view.coverage.is_complete() {
+        unmet.push(Unmet::CopiesMissing(view.coverage));
+    }
+    if unmet.is_empty() { Ok(()) } else { Err(unmet) }
+}
+
+fn node_unmet(target: &Holder, node: &NodeStanding) -> Option<Unmet> {
+    if node.kind != NodeKind::Agent || node.region != target.region {
+        Some(Unmet::NoAgentOfTheRegion)
+    } else if node.incarnation != target.incarnation {
+        Some(Unmet::OtherIncarnation)
+    } else if node.status != NodeStatus::Up {
+        Some(Unmet::NodeDown)
+    } else {
+        None
+    }
+}
+
+/// The first agent that may take the role now: by candidate order, then node name; never one that just failed, and never
+/// the present holder, unless it released its lease and can only go on under a new epoch. The error says for each agent
+/// of a candidate region why it is not.
+pub fn choose_target(view: &FailoverView) -> Result<Holder, String> {
+    let mut reasons = Vec::new();
+    for region in &view.candidates {
+        let mut agents: Vec<_> = view
+            .agents
+            .iter()
+            .filter(|a| &a.as_target.target.region == region)
+            .collect();
+        agents.sort_by(|a, b| a.node.cmp(&b.node));
+        if agents.is_empty() {
+            reasons.push(format!("{region} has no agent"));
+        }
+        for agent in agents {
+            match objection(view, agent) {
+                None => return Ok(agent.as_target.target.clone()),
+                Some(why) => reasons.push(format!("{}: {why}", agent.as_target.target)),
+            }
+        }
+    }
+    if reasons.is_empty() {
+        reasons.push("there is no candidate region".to_owned());
+    }
+    Err(reasons.join("; "))
+}
+
+fn objection(view: &FailoverView, agent: &AgentView) -> Option<String> {
+    let target = &agent.as_target.target;
+    if view.role.holder.as_ref() == Some(target) && !view.released {
+        return Some("it holds the role".to_owned());
+    }
+    if let Err(unmet) = qualified(&agent.as_target) {
+        let texts: Vec<_> = unmet.iter().map(ToString::to_string).collect();
+        return Some(texts.join(", "));
+    }
+    if !agent.heard || agent.silent_for > view.role.timing.heartbeat_interval * 3 {
+        return Some(format!("it is silent for {}", format_duration(agent.silent_for)));
+    }
+    let cool_down = step_timeout(&view.role);
+    let cooling = |(failed, ago): &(Holder, Duration)| failed == target && *ago < cool_down;
+    let failed_just_now = view.failed.iter().any(cooling);
+    failed_just_now.then(|| {
+        format!(
+            "a plan for it failed less than {} ago",
+            format_duration(cool_down)
+        )
+    })
+}
