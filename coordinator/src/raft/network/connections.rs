@@ -1,0 +1,182 @@
+//! Where the members are, and the connections to them.
+//!
+//! Invariant: every call has a deadline, and what became of it is counted, so that a dead connection is replaced.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use proto::raft_v1::{self as pb, raft_service_client::RaftServiceClient};
+use tokio::time::timeout;
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+use types::ClusterId;
+
+use super::super::{
+    Dial,
+    config::RaftTiming,
+    identity::Identity,
+    types::{Membership, Peer},
+};
+
+/// One message at most: 64 entries of 1 MiB, and room.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 80 << 20;
+/// Failures in a row after which the connection is made anew: it may hang in a network that has since healed.
+const FAILURES_BEFORE_REDIAL: u32 = 3;
+
+/// Own connections, so that a snapshot or a big append starves no heartbeat and no read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    Replication,
+    Heartbeat,
+    Snapshot,
+    Read,
+}
+
+/// Where the members are, and the connections to them.
+pub(crate) struct Connections {
+    pub(super) own_id: u64,
+    identity: Arc<Identity>,
+    dial: Arc<dyn Dial>,
+    pub(super) timing: RaftTiming,
+    peers: Mutex<BTreeMap<u64, Peer>>,
+    open: Mutex<HashMap<(u64, Lane), Connection>>,
+}
+
+struct Connection {
+    endpoint: String,
+    channel: Channel,
+    failures: u32,
+}
+
+impl Connections {
+    pub(crate) fn new(
+        own_id: u64,
+        identity: Arc<Identity>,
+        dial: Arc<dyn Dial>,
+        timing: RaftTiming,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            own_id,
+            identity,
+            dial,
+            timing,
+            peers: Mutex::default(),
+            open: Mutex::default(),
+        })
+    }
+
+    /// Takes over where the members are now.
+    pub(crate) fn learn(&self, membership: &Membership) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, peer) in membership.nodes() {
+            peers.insert(*id, peer.clone());
+        }
+    }
+
+    /// Takes over where one member is now.
+    pub(super) fn learn_one(&self, id: u64, peer: &Peer) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.insert(id, peer.clone());
+    }
+
+    pub(crate) fn route(&self, to: u64) -> pb::Route {
+        let cluster_id = self.identity.cluster_id();
+        pb::Route {
+            from: self.own_id,
+            to,
+            cluster_id: cluster_id.map_or_else(Vec::new, |c: ClusterId| c.to_bytes().to_vec()),
+        }
+    }
+
+    /// A client for `to`; connects when used.
+    pub(crate) fn client(&self, to: u64, lane: Lane) -> Result<RaftServiceClient<Channel>, String> {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = peers
+            .get(&to)
+            .ok_or_else(|| format!("no member has raft id {to}"))?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = open.get(&(to, lane));
+        if let Some(known) = known
+            && known.endpoint == peer.raft_endpoint
+            && known.failures < FAILURES_BEFORE_REDIAL
+        {
+            return Ok(client_on(known.channel.clone()));
+        }
+        let channel = self.connect(peer)?;
+        let fresh = Connection {
+            endpoint: peer.raft_endpoint.clone(),
+            channel: channel.clone(),
+            failures: 0,
+        };
+        open.insert((to, lane), fresh);
+        Ok(client_on(channel))
+    }
+
+    fn connect(&self, peer: &Peer) -> Result<Channel, String> {
+        let endpoint = Endpoint::from_shared(peer.raft_endpoint.clone())
+            .map_err(|e| format!("raft endpoint {:?} of {}: {e}", peer.raft_endpoint, peer.node))?
+            .connect_timeout(Duration::from_secs(1).max(self.timing.election_max))
+            .tcp_nodelay(true)
+            // A silent break is seen within two of these, before openraft gives up on the stream by itself.
+            .http2_keep_alive_interval(self.timing.election_max)
+            .keep_alive_timeout(self.timing.election_max * 2)
+            .keep_alive_while_idle(true);
+        self.dial
+            .dial(peer, endpoint)
+            .map_err(|e| format!("cannot dial {} at {}: {e}", peer.node, peer.raft_endpoint))
+    }
+
+    /// Counts what became of a call, so that a dead connection is replaced.
+    pub(super) fn note(&self, to: u64, lane: Lane, alive: bool) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = open.get_mut(&(to, lane)) {
+            connection.failures = if alive {
+                0
+            } else {
+                connection.failures.saturating_add(1)
+            };
+        }
+    }
+
+    /// One unary call with its deadline.
+    pub(crate) async fn call<T, F>(
+        &self,
+        to: u64,
+        lane: Lane,
+        ttl: Duration,
+        send: impl FnOnce(RaftServiceClient<Channel>) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let client = self.client(to, lane).map_err(CallError::Unreachable)?;
+        let result = timeout(ttl, send(client)).await;
+        let alive = matches!(&result, Ok(Ok(_)));
+        self.note(to, lane, alive);
+        match result {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(CallError::Status(Box::new(status))),
+            Err(_) => Err(CallError::TimedOut),
+        }
+    }
+}
+
+fn client_on(channel: Channel) -> RaftServiceClient<Channel> {
+    RaftServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Why a call to a peer has no answer.
+#[derive(Debug)]
+pub(crate) enum CallError {
+    Unreachable(String),
+    TimedOut,
+    Status(Box<Status>),
+}
