@@ -150,7 +150,7 @@ async fn a_claim_that_loses_every_race_is_contended_and_not_silent() {
     let PointerError::Contended { attempts, lost, .. } = error else {
         panic!("{error:?}")
     };
-    assert_eq!(attempts, lost);
+    assert_eq!((attempts, lost), (16, 16));
     store.puts_are_undisturbed();
     let claim = claim_pointer(&*store, &token(2, "new"), LIMIT).await.unwrap();
     assert_eq!(claim.previous, Some(Epoch::new(1, 1)));
@@ -199,5 +199,26 @@ async fn a_foreign_body_is_not_overwritten() {
         let error = claim_pointer(&*store, &token(1, "a"), LIMIT).await.unwrap_err();
         assert!(matches!(error, PointerError::BadBody { .. }), "{error:?}");
         assert_eq!(store.get_range(&key, 0..body.len() as u64).await.unwrap(), body);
+    }
+}
+
+/// Blanks after the JSON do not count as part of it, but as bytes of the object.
+#[tokio::test]
+async fn a_pointer_of_more_than_64_kib_is_not_read() {
+    let store = faulty();
+    let written = write_pointer(&*store, &token(1, "a"), &target("x"))
+        .await
+        .unwrap();
+    let key = crate::keys::pointer(&RoleName::global());
+    let mut bytes = written.body.to_bytes();
+    for (size, read) in [(65_536, true), (65_537, false)] {
+        bytes.resize(size, b' ');
+        let head = crate::ArtifactStore::head(&*store, &key).await.unwrap().unwrap();
+        store
+            .put_if(&key, bytes.clone().into(), crate::Condition::Matches(head.etag))
+            .await
+            .unwrap();
+        let found = read_pointer(&*store, &RoleName::global()).await;
+        assert_eq!(found.is_ok(), read, "{size}: {found:?}");
     }
 }

@@ -173,15 +173,22 @@ impl SnapshotDir {
 
     /// The newest snapshot, if any; the error names the file that cannot be opened.
     pub(crate) fn newest(&self) -> Result<Option<SnapshotFile>, (PathBuf, io::Error)> {
-        let all = entries(&self.dir).map_err(|e| (self.dir.clone(), e))?;
-        let newest = all
-            .into_iter()
-            .filter(|p| p.extension().is_some_and(|e| e == "snap"))
-            .max();
-        let Some(path) = newest else { return Ok(None) };
-        match open_final(&path) {
-            Ok(file) => Ok(Some(file)),
-            Err(e) => Err((path, e)),
+        let mut gone = None;
+        loop {
+            let all = entries(&self.dir).map_err(|e| (self.dir.clone(), e))?;
+            let newest = all
+                .into_iter()
+                .filter(|p| p.extension().is_some_and(|e| e == "snap"))
+                .max();
+            let Some(path) = newest else { return Ok(None) };
+            match open_final(&path) {
+                Ok(file) => return Ok(Some(file)),
+                // A newer one was named after the look, and this one removed: each look that fails so found another.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && gone.as_ref() != Some(&path) => {
+                    gone = Some(path);
+                }
+                Err(e) => return Err((path, e)),
+            }
         }
     }
 
@@ -227,10 +234,18 @@ impl SnapshotDir {
         }
         for other in entries(&self.dir)? {
             if other.extension().is_some_and(|e| e == "snap") && other < file.path {
-                fs::remove_file(other)?;
+                remove(&other)?;
             }
         }
         Ok(file)
+    }
+}
+
+/// Removes an older snapshot; another one that was named at the same time may have done so already.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 

@@ -200,6 +200,29 @@ fn a_snapshot_comes_back_whole_or_not_at_all() {
     assert!(snapshots.newest().unwrap().unwrap().load().is_err());
 }
 
+/// One is built while another is received, and a follower asks for the newest meanwhile: each finds a whole one.
+#[test]
+fn snapshots_are_named_removed_and_read_at_the_same_time() {
+    let dir = TempDir::new().unwrap();
+    let snapshots = SnapshotDir::open(dir.path()).unwrap();
+    drop(snapshots.write(&meta(1), b"first").unwrap());
+    std::thread::scope(|scope| {
+        for parity in [0, 1] {
+            let snapshots = &snapshots;
+            scope.spawn(move || {
+                for index in 1..=100 {
+                    drop(snapshots.write(&meta(2 * index + parity), b"the state").unwrap());
+                }
+            });
+        }
+        for _ in 0..500 {
+            snapshots.newest().unwrap().unwrap().load().unwrap();
+        }
+    });
+    let last = snapshots.newest().unwrap().unwrap().load().unwrap();
+    assert_eq!(last.meta, meta(201));
+}
+
 #[tokio::test]
 async fn an_older_snapshot_never_replaces_a_newer_one() {
     let dir = TempDir::new().unwrap();
