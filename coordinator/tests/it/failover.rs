@@ -390,6 +390,10 @@ async fn a_holder_whose_session_is_mute_keeps_the_role_while_it_renews() {
     standing(NodeStatus::Down).await;
     story.agents[0].speaks.send_replace(true);
     standing(NodeStatus::Up).await;
+    // A plan that was begun would have been given up by now, because the holder is back: it must not have been begun.
+    let plans = story.admin.list_plans(None, 10).await.unwrap();
+    let failovers: Vec<_> = plans.iter().filter(|p| p.kind == PlanKind::Failover).collect();
+    assert!(failovers.is_empty(), "{failovers:?}");
     let (now, _) = story.admin.get_role(&RoleName::global()).await.unwrap();
     assert_eq!(
         (now.epoch, now.holder.as_ref()),
