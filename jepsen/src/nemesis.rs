@@ -1,13 +1,17 @@
 //! Who hurts processes: one fault at a time, so that a majority of coordinators is always left.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use chaos::{Fault, Injector, Part, Target, roster::Supervised};
+use client::Client;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use tokio::time::{Instant, sleep};
-use types::RegionId;
+use types::{RegionId, RoleName};
 
-use crate::history::{History, What};
+use crate::{
+    cluster::Cluster,
+    history::{History, What},
+};
 
 /// The process number of the nemesis in a history.
 const PROCESS: u32 = u32::MAX;
@@ -15,6 +19,9 @@ const PROCESS: u32 = u32::MAX;
 const QUIET_MILLIS: std::ops::Range<u64> = 4_000..7_000;
 /// How long a pause lasts, in milliseconds: both shorter and longer than a lease.
 const PAUSE_MILLIS: std::ops::Range<u64> = 500..6_000;
+
+/// How long the question who holds the role may take.
+const ASK_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is done to processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +44,14 @@ impl Nemesis {
         }
     }
 
-    /// The next fault, by the run's own choices.
-    fn choose(self, regions: &[RegionId], random: &mut StdRng) -> Option<Fault> {
-        let region = regions.choose(random)?.clone();
-        let part = *Part::ALL.choose(random)?;
+    /// The next fault, by the run's own choices. Half of them hit the agent that holds the role, as far as somebody
+    /// does: a primary that nothing happens to proves little.
+    fn choose(self, regions: &[RegionId], holder: Option<&RegionId>, random: &mut StdRng) -> Option<Fault> {
+        let any = (regions.choose(random)?, *Part::ALL.choose(random)?);
+        let at_holder = random.random_bool(0.5);
+        let aimed = holder.filter(|_| at_holder).map(|holder| (holder, Part::Agent));
+        let (region, part) = aimed.unwrap_or(any);
+        let region = region.clone();
         let process = Target::Process {
             region: region.clone(),
             part,
@@ -59,22 +70,26 @@ impl Nemesis {
 pub(crate) async fn hurt(
     nemesis: Nemesis,
     seed: u64,
-    roster: &Path,
+    cluster: &Cluster,
     regions: &[RegionId],
     history: &History,
     end: Instant,
 ) -> anyhow::Result<usize> {
-    let injector = Injector::new(Supervised::new(roster));
+    let injector = Injector::new(Supervised::new(cluster.roster()));
+    let client = cluster.admin()?.with_deadline(ASK_LIMIT);
     let mut random = StdRng::seed_from_u64(seed);
     let mut faults = 0;
     loop {
         let quiet = Duration::from_millis(random.random_range(QUIET_MILLIS));
         let lasts = Duration::from_millis(random.random_range(PAUSE_MILLIS));
-        let fault = nemesis.choose(regions, &mut random);
-        let Some(fault) = fault.filter(|_| Instant::now() + quiet + lasts < end) else {
+        if Instant::now() + quiet + lasts >= end {
+            return Ok(faults);
+        }
+        sleep(quiet).await;
+        let holder = holder(&client).await;
+        let Some(fault) = nemesis.choose(regions, holder.as_ref(), &mut random) else {
             return Ok(faults);
         };
-        sleep(quiet).await;
         note(history, format!("{fault} begins"));
         let installed = injector.install(&fault).await?;
         injector.prove(&installed).await?;
@@ -87,6 +102,41 @@ pub(crate) async fn hurt(
     }
 }
 
+/// The region that holds the role now; none where nobody answers, or nobody holds it.
+async fn holder(client: &Client) -> Option<RegionId> {
+    let (role, _) = client.get_role(&RoleName::global()).await.ok()?;
+    role.holder.map(|holder| holder.region)
+}
+
 fn note(history: &History, fault: String) {
     history.record(PROCESS, 0, What::Nemesis { fault });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_faults_hit_the_holders_agent_and_the_rest_anything() {
+        let regions: Vec<RegionId> = ["r1", "r2", "r3"].map(|r| r.parse().unwrap()).to_vec();
+        let mut random = StdRng::seed_from_u64(7);
+        let mut choose = || {
+            Nemesis::Pause
+                .choose(&regions, regions.get(1), &mut random)
+                .unwrap()
+        };
+        let faults: Vec<String> = (0..600).map(|_| choose().to_string()).collect();
+        let at_holder = faults.iter().filter(|f| *f == "pause r2/agent").count();
+        assert!((250..400).contains(&at_holder), "{at_holder}");
+        for part in ["coordinator", "agent", "store"] {
+            assert!(faults.contains(&format!("pause r3/{part}")), "{part}");
+        }
+    }
+
+    #[test]
+    fn without_a_holder_anything_may_be_hit() {
+        let regions: Vec<RegionId> = vec!["r1".parse().unwrap()];
+        let mut random = StdRng::seed_from_u64(7);
+        assert!(Nemesis::Kill.choose(&regions, None, &mut random).is_some());
+    }
 }

@@ -76,11 +76,10 @@ async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<Played> {
     let mut clients = primary::start(&cluster, &history, &stop).await?;
     let writers = writers::start(&cluster).await?;
     let end = Instant::now() + plan.duration;
-    let roster = cluster.roster();
     let hurt = nemesis::hurt(
         plan.nemesis,
         plan.seed,
-        &roster,
+        &cluster,
         &regions,
         &history,
         end - AFTERMATH.min(plan.duration),

@@ -190,7 +190,7 @@ fn changed_before_others_copied(dev: &Dev, source: &str, other: &str) {
         ];
         dev.run(&args).code
     };
-    assert_eq!(ask(source), Some(0), "{source} has verified its copy");
+    until("the source serves its own copy", || ask(source) == Some(0));
     assert_eq!(ask(other), Some(6), "{other} has none to serve yet");
     assert!(
         !object.exists_in(dev, other),
