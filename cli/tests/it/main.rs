@@ -15,6 +15,7 @@ mod cluster;
 mod demo;
 mod demo_model;
 mod dev;
+mod embedded;
 mod harness;
 mod orphans;
 mod usage;
