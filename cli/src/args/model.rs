@@ -1,0 +1,115 @@
+//! `regent model …`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+use types::{AliasName, ModelName, RegionId, VersionKey};
+
+use super::{AgainArgs, ReadArgs, duration};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Uploads a directory as a new version, and waits until it is verified.
+    Push(PushArgs),
+    /// Lists the models.
+    List(ReadArgs),
+    /// Shows one model with its aliases.
+    Get(ModelArgs),
+    /// Lists the versions of a model.
+    Versions(ModelArgs),
+    /// Points an alias at a version, by compare-and-set.
+    Alias(AliasArgs),
+    /// Gives up a version that never became ready, as after a push that was killed.
+    Abort(AbortArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The model directory: config.json, model.safetensors or one .gguf, tokenizer.json.
+    pub(crate) dir: PathBuf,
+    /// The model's dotted name, as in fraud.scorer.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: ModelName,
+    /// Point this alias at the new version once it is ready. The first version gets `champion` by itself.
+    #[arg(long, value_name = "ALIAS")]
+    pub(crate) alias: Option<AliasName>,
+    /// Upload to this region's store [default: the region that holds primaries/global].
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<RegionId>,
+    /// A key and value to keep with the version, as KEY=VALUE; may be given several times.
+    #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) metadata: Vec<(String, String)>,
+    /// How many regions must hold verified copies before the command ends: a number, or `all`.
+    #[arg(long, value_name = "N|all", default_value = "1")]
+    pub(crate) wait_copies: WaitCopies,
+    /// How long to wait for verification and copies.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
+    pub(crate) wait_timeout: Duration,
+    /// Say on stderr how long each phase took.
+    #[arg(long)]
+    pub(crate) timing: bool,
+}
+
+/// How many verified copies a push waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitCopies {
+    /// In this many regions.
+    AtLeast(usize),
+    /// In every region of the model's placement.
+    All,
+}
+
+impl std::str::FromStr for WaitCopies {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("all", _) => Ok(Self::All),
+            (_, Ok(n)) if n > 0 => Ok(Self::AtLeast(n)),
+            _ => Err("write a whole number from 1, or all".to_owned()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// The model.
+    pub(crate) model: ModelName,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AliasArgs {
+    /// The version, as in fraud.scorer@3.
+    #[arg(value_name = "MODEL@VERSION")]
+    pub(crate) key: VersionKey,
+    /// The alias.
+    pub(crate) alias: AliasName,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    /// Only if the alias still is as it was at this revision (`model get` shows it).
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) etag: Option<u64>,
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AbortArgs {
+    /// The version, as in fraud.scorer@3.
+    #[arg(value_name = "MODEL@VERSION")]
+    pub(crate) key: VersionKey,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT", default_value = "given up by an operator")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
