@@ -234,13 +234,19 @@ fn wants(view: &View, key: &VersionKey, region: &RegionId) -> bool {
     replicated && replica_state(view, key, region).is_some()
 }
 
-/// Whether another region that is not UNHEALTHY has a verified copy; nobody waits for what cannot come.
+/// Whether another region that is not UNHEALTHY, and has a living agent, has a verified copy; nobody waits for what cannot
+/// come.
 fn is_to_be_had(view: &View, key: &VersionKey, own: &RegionId) -> bool {
     let mut others = view
         .regions
         .values()
-        .filter(|r| r.region != *own && r.health != Health::Unhealthy);
+        .filter(|r| r.region != *own && r.health != Health::Unhealthy && has_living_agent(view, &r.region));
     others.any(|r| replica_state(view, key, &r.region) == Some(ReplicaState::Verified))
+}
+
+fn has_living_agent(view: &View, region: &RegionId) -> bool {
+    let mut nodes = view.nodes.values();
+    nodes.any(|n| n.kind == NodeKind::Agent && n.status == NodeStatus::Up && n.region == *region)
 }
 
 /// Regions with a store and a verified copy: own first, then healthy ones, then by name.

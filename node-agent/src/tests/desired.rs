@@ -159,6 +159,7 @@ fn served(name: &str, here: types::replica::ReplicaState, alias_name: &str) -> V
         Resource::Replica(replica(name, "west", here)),
         Resource::Replica(replica(name, "east", Verified)),
         Resource::Alias(alias(name, alias_name)),
+        Resource::Node(node("east/e1", NodeStatus::Up)),
     ]
 }
 
@@ -188,6 +189,16 @@ fn what_stands_only_in_dead_regions_is_not_waited_for() {
     dead.health = Health::Unhealthy;
     let mut records = served("m@2", Pending, "champion");
     records.push(Resource::Region(dead));
+    check(records, "copy m@2<east; active m@2");
+    // Nobody is left to call the region UNHEALTHY, and nobody in it to bring the copy.
+    let mut records = served("m@2", Pending, "champion");
+    for record in &mut records {
+        if let Resource::Node(node) = record
+            && node.region == region("east")
+        {
+            node.status = NodeStatus::Down;
+        }
+    }
     check(records, "copy m@2<east; active m@2");
 }
 
