@@ -49,11 +49,24 @@ pub struct Client {
     request_id: Option<RequestId>,
 }
 
-/// Whether a call is answered by the leader only.
+/// Whether a call is answered by the leader only, as changes are, or by anyone, as reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum To {
     Leader,
     Anyone,
+}
+
+impl To {
+    /// What a call's end means. A read changes nothing: that nobody answered it is no unknown outcome.
+    fn judge(self, refusal: Refusal) -> Refusal {
+        match (self, refusal.reason.category()) {
+            (Self::Anyone, Category::Unknown) => Refusal {
+                reason: Reason::Unreachable,
+                ..refusal
+            },
+            _ => refusal,
+        }
+    }
 }
 
 impl Client {
@@ -158,6 +171,7 @@ impl Client {
                     format!("{endpoint} did not answer in time"),
                 ),
             };
+            let refusal = to.judge(refusal);
             any_unknown |= refusal.reason.category() == Category::Unknown;
             match retry::next(attempt, hints, &refusal) {
                 Next::Stop => return Err(refusal),

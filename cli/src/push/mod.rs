@@ -36,8 +36,13 @@ use crate::{
 /// What helps after a push that broke off.
 const PUSH_AGAIN: &str = "push the same directory again: it goes on with what is there";
 
-/// Pushes.
+/// Pushes. A push makes several changes: none of them is asked again by its id, but all of them by another push.
 pub(crate) async fn run(args: PushArgs, shared: Shared) -> Result<(), Failure> {
+    let pushed = Box::pin(push(args, shared)).await;
+    pushed.map_err(|failure| failure.or_ask_again(PUSH_AGAIN))
+}
+
+async fn push(args: PushArgs, shared: Shared) -> Result<(), Failure> {
     let clock = Phases::new(args.timing);
     // Before anybody is asked anything: a directory that is no model concerns nobody else.
     let scanned = clock.phase("checked and hashed", scan::scan(&args.dir)).await?;
@@ -100,8 +105,7 @@ async fn announce(
     let metadata: BTreeMap<String, String> = args.metadata.iter().cloned().collect();
     let version = client
         .create_version(&args.name, region, &artifacts, &scanned.framework, metadata)
-        .await;
-    let version = version.map_err(|refusal| Failure::from(refusal).or_ask_again(PUSH_AGAIN))?;
+        .await?;
     Ok((version, true))
 }
 

@@ -23,6 +23,9 @@ fn an_unknown_outcome_is_asked_again_under_its_request_id() {
         .collect();
     let ran = dev.run(&[&alias[..], &["--timeout", "2s"]].concat());
     ran.failed_with(9, &["--request-id", "does not happen twice"]);
+    // A question changes nothing, so its silence leaves no doubt behind.
+    dev.run(&["model", "get", "demo.digits", "--timeout", "2s"])
+        .failed_with(6, &["no final answer within 2s"]);
     let id = ran.stderr.split("--request-id ").nth(1).unwrap();
     let id = id.split(':').next().unwrap().to_owned();
     drop(asleep);
