@@ -113,15 +113,6 @@ async fn claim(
     let read = read_pointer(store, &token.role).await?;
     tally.reads += 1;
     let previous = read.as_ref().map(|pointed| pointed.body.epoch);
-    if let Some(Pointed { body, etag }) = &read
-        && body.token() == *token
-    {
-        return Ok(Claim {
-            previous,
-            body: body.clone(),
-            etag: etag.clone(),
-        });
-    }
     let Written { body, etag } = write_over(store, token, &PointerChange::Keep, read, tally).await?;
     Ok(Claim { previous, body, etag })
 }
@@ -156,6 +147,13 @@ async fn write_over(
 ) -> Result<Written, PointerError> {
     let key = keys::pointer(&token.role);
     for attempt in 1..=ATTEMPTS_MAX {
+        // Claimed, by an earlier try or by somebody who raised it for us: another write would only disturb the holder's.
+        if let Some(Pointed { body, etag }) = read.as_ref().filter(|p| p.body.token() == *token)
+            && *change == PointerChange::Keep
+        {
+            let (body, etag) = (body.clone(), etag.clone());
+            return Ok(Written { body, etag });
+        }
         let nonce = Uuid::now_v7().to_string();
         let (body, condition) = match decide(read.as_ref(), token, change, &nonce) {
             Decision::Refuse(refusal) => return Err(refusal.into()),

@@ -133,6 +133,25 @@ async fn a_claim_writes_once_and_creates_where_nothing_is() {
 }
 
 #[tokio::test]
+async fn a_claim_that_loses_to_its_own_epoch_has_won() {
+    let store = faulty();
+    write_pointer(&*store, &token(1, "old"), &target("x"))
+        .await
+        .unwrap();
+    // Somebody beside the store raises it for the same holder.
+    store.before_each_put(|store| {
+        Box::pin(async move {
+            claim_pointer(store.as_ref(), &token(2, "new"), LIMIT)
+                .await
+                .unwrap();
+        })
+    });
+    let claim = claim_pointer(&*store, &token(2, "new"), LIMIT).await.unwrap();
+    assert_eq!((claim.previous, claim.body.sequence), (Some(Epoch::new(1, 1)), 2));
+    assert_eq!(sequence(&*store).await, 2);
+}
+
+#[tokio::test]
 async fn a_claim_that_loses_every_race_is_contended_and_not_silent() {
     let store = faulty();
     write_pointer(&*store, &token(1, "old"), &target("x"))

@@ -39,7 +39,8 @@ async fn bench() -> (Arc<FaultyStore>, Claimer) {
 
 async fn old_holder_writes(store: &dyn ArtifactStore) {
     let old = token(1, &holder("east/a1", 1));
-    write_pointer(store, &old, &PointerChange::Keep).await.unwrap();
+    let target = PointerChange::Target(types::Digest::of(b"x"));
+    write_pointer(store, &old, &target).await.unwrap();
 }
 
 fn unanswered(store: &FaultyStore, operation: Operation, times: usize) {

@@ -283,6 +283,8 @@ async fn a_floor_that_rises_during_the_work_refuses_the_effect() {
         .await
         .unwrap_err();
     assert_eq!((refusal.reason, done), (Reason::StaleEpoch, false));
+    let records = door_log::read(&door_log::path_in(bench.dir.path())).unwrap();
+    assert_eq!(records[0].floor_before, Some(epoch(6)));
 }
 
 impl Bench {
