@@ -3,6 +3,7 @@
 mod claim;
 mod desired;
 mod door;
+mod door_log;
 mod floors;
 mod privileged;
 mod reconcile;
