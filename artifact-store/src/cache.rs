@@ -71,19 +71,24 @@ impl LocalCache {
         }
     }
 
-    fn partial(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
         self.root.join("partial").join(digest.hex())
     }
 
     /// Takes up an artifact where the last attempt ended. `None`: another task or process is at it.
     pub(crate) fn resume(&self, digest: &Digest) -> io::Result<Option<Partial>> {
-        let path = self.partial(digest);
-        let mut file = File::options()
+        let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .open(&path)?;
+            .open(self.partial(digest))?;
+        self.take_up(digest, file)
+    }
+
+    /// Locks the beginning of an artifact that was opened before.
+    pub(crate) fn take_up(&self, digest: &Digest, mut file: File) -> io::Result<Option<Partial>> {
+        let path = self.partial(digest);
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             return if error == rustix::io::Errno::WOULDBLOCK {
                 Ok(None)

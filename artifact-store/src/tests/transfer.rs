@@ -245,6 +245,28 @@ async fn two_fetches_of_one_artifact_do_not_mix() {
     first.unwrap();
 }
 
+/// Opening and locking are two steps: who opened the beginning of an artifact before another task published it holds the
+/// published file in its hand, and must not write on (I3).
+#[tokio::test]
+async fn what_was_published_since_it_was_opened_is_not_written_on() {
+    let world = world().await;
+    let digest = world.artifact.digest;
+    let first = world.cache.resume(&digest).unwrap().unwrap();
+    let opened = || {
+        fs::File::options()
+            .read(true)
+            .write(true)
+            .open(world.cache.partial(&digest))
+    };
+    let (late, later) = (opened().unwrap(), opened().unwrap());
+    first.publish().unwrap();
+    assert!(world.cache.take_up(&digest, late).unwrap().is_none());
+    // So with what was discarded, although another one has begun since.
+    let begun = world.cache.resume(&digest).unwrap().unwrap();
+    assert!(world.cache.take_up(&digest, later).unwrap().is_none());
+    begun.discard().unwrap();
+}
+
 #[tokio::test]
 async fn a_scrub_removes_what_rotted() {
     let world = world().await;

@@ -96,6 +96,32 @@ fn a_new_leader_waits_the_outstanding_ttl_from_its_election() {
     assert_eq!(table.free_at(&long), None);
 }
 
+/// In between somebody else may have led and granted what this table knows nothing of.
+#[test]
+fn what_an_earlier_leadership_knew_is_forgotten() {
+    let start = Instant::now();
+    let held = role(2, Some(holder(1)));
+    for release in [true, false] {
+        let mut table = leading(start);
+        table
+            .renew(&view(&held), &token(2, holder(1)), start, start)
+            .unwrap();
+        if release {
+            table.release(&view(&held), &token(2, holder(1)), start).unwrap();
+        }
+        table.hold(&held.role, held.epoch);
+        let again = start + ms(60_000);
+        table.lead(None);
+        table.lead(Some(again));
+        assert_eq!(table.free_at(&view(&held)), Some(again + leader_ttl(TTL)));
+        assert!(!table.was_released(&held.role, held.epoch));
+        assert!(!table.was_granted(&held.role, held.epoch));
+        table
+            .renew(&view(&held), &token(2, holder(1)), again, again)
+            .unwrap();
+    }
+}
+
 /// Who asks under which epoch, in a state of epoch 2 held by 1, and what the answer is.
 #[test]
 fn only_the_committed_holder_under_the_committed_epoch_renews() {

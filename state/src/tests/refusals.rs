@@ -316,6 +316,14 @@ fn replicas_refuse() {
         "STALE_ATTEMPT",
         "attempt 3",
     );
+    // A worker that was overtaken takes nothing back either.
+    for late in [
+        "failed attempt=1 error=late",
+        "failed attempt=1 error=late mismatch=true",
+        "progress attempt=1 bytes=5",
+    ] {
+        check(&copying, &line(late), "STALE_ATTEMPT", "attempt 1");
+    }
     check(
         &copying,
         &line("verified attempt=2 bytes=99"),
