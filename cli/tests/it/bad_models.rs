@@ -155,6 +155,21 @@ fn bytes_that_are_not_those_of_the_manifest_are_never_passed_on() {
 fn changed_before_others_copied(dev: &Dev, source: &str, other: &str) {
     let asleep = Asleep::of(dev, other, "agent");
     let pushed = dev.json(&["model", "push", &sample("digits"), "--name", "demo.digits"]);
+    let digit = dev.path().join("digit.json");
+    fs::write(&digit, json!(vec![0; 64]).to_string()).unwrap();
+    let ask = |region| {
+        let args = [
+            "infer",
+            "demo.digits",
+            "--input",
+            digit.to_str().unwrap(),
+            "--region",
+            region,
+        ];
+        dev.run(&args).code
+    };
+    // From here on it has the bytes in its cache, and does not need its store.
+    until("the source serves its own copy", || ask(source) == Some(0));
     let object = Object::of(dev, source, &pushed["version"]);
     object.flip();
     drop(asleep);
@@ -177,20 +192,6 @@ fn changed_before_others_copied(dev: &Dev, source: &str, other: &str) {
     assert!(error.contains(&object.digest), "{error}");
     let table = dev.run(&["replication", "status"]).stdout;
     assert!(table.contains(&object.digest), "{table}");
-    let digit = dev.path().join("digit.json");
-    fs::write(&digit, json!(vec![0; 64]).to_string()).unwrap();
-    let ask = |region| {
-        let args = [
-            "infer",
-            "demo.digits",
-            "--input",
-            digit.to_str().unwrap(),
-            "--region",
-            region,
-        ];
-        dev.run(&args).code
-    };
-    until("the source serves its own copy", || ask(source) == Some(0));
     assert_eq!(ask(other), Some(6), "{other} has none to serve yet");
     assert!(
         !object.exists_in(dev, other),
