@@ -49,6 +49,8 @@ pub struct Desired {
     pub cache: BTreeMap<VersionKey, Copy>,
     /// Versions in memory.
     pub load: BTreeSet<VersionKey>,
+    /// Those of them that only an operator or a running call asked for: the node is fit without them.
+    pub asked: BTreeSet<VersionKey>,
     /// The version of each model that answers requests that name none.
     pub active: BTreeMap<ModelName, ModelVersion>,
     /// Deleted versions, with those of their files that no other version has.
@@ -171,16 +173,18 @@ impl Desired {
                 self.load.insert(key);
             }
         }
-        let asked = wishes.load.iter().filter(|key| self.cache.contains_key(*key));
-        self.load.extend(asked.cloned());
         for key in &wishes.unload {
             self.load.remove(key);
             if self.active.get(&key.model) == Some(&key.version) {
                 self.active.remove(&key.model);
             }
         }
-        let called = wishes.called.keys().filter(|key| self.cache.contains_key(*key));
-        self.load.extend(called.cloned());
+        let asked = wishes.load.difference(&wishes.unload).chain(wishes.called.keys());
+        for key in asked.filter(|key| self.cache.contains_key(*key)) {
+            if self.load.insert(key.clone()) {
+                self.asked.insert(key.clone());
+            }
+        }
     }
 }
 

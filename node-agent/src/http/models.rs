@@ -22,11 +22,19 @@ pub(super) async fn load(
     headers: HeaderMap,
 ) -> Result<Json<Value>, HttpError> {
     let (call, key) = begin(&state, peer, &id, &headers)?;
+    let (mut added, mut freed) = (false, false);
     state.wishes.send_modify(|wishes| {
-        wishes.unload.remove(&key);
-        wishes.load.insert(key.clone());
+        freed = wishes.unload.remove(&key);
+        added = wishes.load.insert(key.clone());
     });
-    wait_until(&state, &call, &key, true).await?;
+    let loaded = wait_until(&state, &call, &key, true).await;
+    if let Err(error) = &loaded
+        && error.reason == Reason::ModelInvalid.as_str()
+    {
+        // Nobody goes on trying what the caller was told has failed.
+        take_back(&state, &key, added, freed);
+    }
+    loaded?;
     Ok(Json(
         json!({"model": key.model.as_str(), "version": key.version.to_string(), "loaded": true}),
     ))
@@ -47,6 +55,18 @@ pub(super) async fn unload(
     Ok(Json(
         json!({"model": key.model.as_str(), "version": key.version.to_string(), "loaded": false}),
     ))
+}
+
+/// Leaves the wishes as they were before a call that failed.
+fn take_back(state: &HttpState, key: &VersionKey, added: bool, freed: bool) {
+    state.wishes.send_if_modified(|wishes| {
+        // Another call may have wished for the opposite meanwhile, and that stands.
+        let taken = added && wishes.load.remove(key);
+        if taken && freed {
+            wishes.unload.insert(key.clone());
+        }
+        taken
+    });
 }
 
 fn begin(

@@ -551,6 +551,37 @@ async fn loading_by_hand_is_for_this_machine_and_names_what_is_known() {
     assert!(bench.state.wishes.borrow().load.contains(&key("digits@2")));
 }
 
+#[tokio::test]
+async fn a_version_that_does_not_load_is_not_wished_for_any_longer() {
+    let bench = bench().await;
+    let wanted = key("digits@3");
+    let record = Arc::new(crate::catalog::CatalogRow::new(version()).record);
+    bench.board.send_modify(|b| {
+        b.copies.insert(wanted.clone(), record);
+        b.load_errors
+            .insert(wanted.clone(), "config.json: no such kind".to_owned());
+    });
+    let load = || {
+        let mut request = Request::post("/models/digits@3/load")
+            .body(Body::empty())
+            .unwrap();
+        let peer: SocketAddr = "127.0.0.1:5000".parse().unwrap();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request
+    };
+    for unload in [LocalWishes::default().unload, [wanted.clone()].into()] {
+        let before = LocalWishes {
+            unload,
+            ..LocalWishes::default()
+        };
+        bench.state.wishes.send_replace(before.clone());
+        let (status, body) = read(bench.send(load()).await).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{body}");
+        assert!(message(&body).contains("no such kind"), "{body}");
+        assert_eq!(*bench.state.wishes.borrow(), before);
+    }
+}
+
 fn version() -> types::model::VersionRecord {
     types::model::VersionRecord {
         key: key("digits@2"),

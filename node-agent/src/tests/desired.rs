@@ -223,6 +223,28 @@ fn a_pin_wins_over_the_champion_and_hand_made_wishes_over_aliases() {
 }
 
 #[test]
+fn only_what_nothing_else_wants_is_asked_for_by_hand() {
+    let mut records = served("m@1", Verified, "champion");
+    records.extend(served("m@2", Verified, "candidate"));
+    records.push(Resource::Version(version("m@3", Ready, FILE)));
+    records.push(Resource::Replica(replica("m@3", "west", Verified)));
+    let asked = |wishes: LocalWishes| Desired::of(&view(records.clone()), &me(), &wishes).asked;
+    let load = || [key("m@2"), key("m@3"), key("m@4")].into();
+    assert_eq!(asked(LocalWishes::default()), [].into());
+    let wished = LocalWishes {
+        load: load(),
+        ..LocalWishes::default()
+    };
+    assert_eq!(asked(wished), [key("m@3")].into());
+    let called = LocalWishes {
+        called: [(key("m@1"), 1), (key("m@3"), 1)].into(),
+        unload: [key("m@1")].into(),
+        ..LocalWishes::default()
+    };
+    assert_eq!(asked(called), [key("m@1"), key("m@3")].into());
+}
+
+#[test]
 fn a_role_is_ours_only_under_this_incarnation() {
     let role_of = |holder| Resource::Role(Box::new(role(4, holder, None)));
     check(vec![role_of(Some(me()))], "role g1.e4 committed");

@@ -31,6 +31,7 @@ fn desired(text: &str) -> Desired {
             "copy" => drop(desired.copy.insert(key(name), copy())),
             "cache" => drop(desired.cache.insert(key(name), copy())),
             "load" => drop(desired.load.insert(key(name))),
+            "asked" => drop(desired.asked.insert(key(name))),
             "deleted" => drop(desired.gone.insert(key(name), Vec::new())),
             "active" => drop(desired.active.insert(key(name).model, key(name).version)),
             other => panic!("{other}"),
@@ -211,6 +212,10 @@ fn readiness_names_the_first_version_that_is_not_served() {
         Err("m@1 is not switched in yet"),
     );
     check("load:m@1 active:m@1", "loaded:m@1 active:m@1", Ok(()));
+    // What an operator wished for and does not load is no reason to send nobody here.
+    let wished = "load:m@1 active:m@1 cache:m@3 load:m@3 asked:m@3";
+    check(wished, "loaded:m@1 active:m@1 here:m@3", Ok(()));
+    check(wished, "loaded:m@1 here:m@3", Err("m@1 is not switched in yet"));
     // A champion that has no copy here yet leaves the node ready: it serves all that can be served here.
     check("load:m@1 active:m@2", "loaded:m@1 active:m@1", Ok(()));
 }
