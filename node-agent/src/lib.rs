@@ -38,6 +38,7 @@ pub mod raise;
 pub mod reconcile;
 pub mod replicate;
 pub mod roles;
+mod running;
 mod servers;
 pub mod serving;
 pub mod session;

@@ -3,16 +3,11 @@
 //! Absent on purpose: decisions ([`crate::desired`], [`crate::reconcile`]) and the work itself
 //! ([`crate::replicate`], [`crate::serving`]). Invariant: every job it starts ends inside it, also at shutdown.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use client::retry;
 use tokio::{
     sync::watch,
-    task::JoinSet,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -31,6 +26,7 @@ use crate::{
     reconcile::{Action, Limits, ready, reconcile},
     replicate::Replicator,
     roles::Roles,
+    running::Running,
     serving::{LoadModel, Serving},
     steps::Steps,
     view::View,
@@ -77,13 +73,12 @@ pub struct Parts {
 pub struct Worker {
     parts: Parts,
     cached: BTreeMap<VersionKey, Copied>,
-    running: BTreeSet<Job>,
+    running: Running,
     failed: BTreeMap<Job, Failure>,
     /// Work whose success the view does not show yet: without this it would be done twice.
     told: BTreeMap<Job, Revision>,
     /// The revision of the view that the last desired state came from.
     seen: Revision,
-    jobs: JoinSet<Option<Ended>>,
     from_catalog: Desired,
     rows: Vec<CatalogRow>,
     stop: CancellationToken,
@@ -95,11 +90,6 @@ struct Failure {
     until: Instant,
 }
 
-struct Ended {
-    job: Job,
-    result: Result<Success, JobError>,
-}
-
 impl Worker {
     /// Begins with what the catalog of the last run says.
     pub fn new(parts: Parts, stop: CancellationToken) -> Self {
@@ -109,11 +99,10 @@ impl Worker {
             rows,
             parts,
             cached: BTreeMap::new(),
-            running: BTreeSet::new(),
+            running: Running::default(),
             failed: BTreeMap::new(),
             told: BTreeMap::new(),
             seen: Revision::default(),
-            jobs: JoinSet::new(),
             stop,
         }
     }
@@ -128,7 +117,7 @@ impl Worker {
                 self.wait().await;
             }
         }
-        while self.jobs.join_next().await.is_some() {}
+        while self.running.ended().await.is_some() {}
         self.parts.steps.shutdown().await;
         self.parts.raiser.shutdown().await;
         self.parts.roles.shutdown().await;
@@ -178,7 +167,7 @@ impl Worker {
             cached: self.cached.clone(),
             memory: self.parts.serving.memory(),
             active: self.parts.serving.active(),
-            running: self.running.clone(),
+            running: self.running.all(),
             backing_off: waiting
                 .map(|(job, _)| job)
                 .chain(unseen.map(|(job, _)| job))
@@ -206,16 +195,10 @@ impl Worker {
             _ = self.parts.view.changed() => return,
             _ = self.parts.wishes.changed() => return,
             () = timer => return,
-            Some(ended) = self.jobs.join_next() => ended,
+            Some(ended) = self.running.ended() => ended,
         };
-        match ended {
-            Ok(Some(ended)) => self.ended(ended),
-            Ok(None) => {}
-            Err(error) => {
-                // Which job it was is lost; all of them may be started again, and each finds out what is there.
-                tracing::error!(%error, "a job panicked");
-                self.running.clear();
-            }
+        if let (job, Some(result)) = ended {
+            self.ended(job, result);
         }
     }
 
@@ -224,19 +207,10 @@ impl Worker {
         let Some(work) = self.parts.work(&job, desired, tries) else {
             return;
         };
-        self.running.insert(job.clone());
-        let stop = self.stop.clone();
-        self.jobs.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => None,
-                result = work => Some(Ended { job, result }),
-            }
-        });
+        self.running.start(job, self.stop.clone(), work);
     }
 
-    fn ended(&mut self, ended: Ended) {
-        let Ended { job, result } = ended;
-        self.running.remove(&job);
+    fn ended(&mut self, job: Job, result: Result<Success, JobError>) {
         let error = match result {
             Ok(committed) => {
                 self.failed.remove(&job);
@@ -343,7 +317,8 @@ impl Worker {
         CatalogRow {
             cached: self.cached.get(key) == Some(&Copied::Present),
             replica: Some(ReplicaState::Verified),
-            load: desired.load.contains(key),
+            // What was asked for by hand is asked for anew after a restart.
+            load: desired.load.contains(key) && !desired.asked.contains(key),
             active: desired.active.get(&key.model) == Some(&key.version),
             ..CatalogRow::new(VersionRecord::clone(&copy.record))
         }

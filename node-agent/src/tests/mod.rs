@@ -10,3 +10,4 @@ mod reconcile;
 mod records;
 mod replicate;
 mod rest;
+mod running;
