@@ -1,12 +1,16 @@
 //! One pointer, brought under an epoch over as many tries as it takes (L14, L15).
 //!
 //! Absent on purpose: who may claim, and until when ([`crate::roles`], [`crate::raise`]).
-//! Invariant: a door that answers is never taken for one that cannot be reached: who merely lost every race says
-//! [`Claim::Contended`], and nobody may act while that stands.
+//! Invariant: a door that answers is never taken for one that cannot be reached. Who merely lost every race says
+//! [`Claim::Contended`], and nobody may act while that stands; a store that says no for a reason of its own is
+//! [`Claim::Unusable`], which holds nobody up: a wrong credential must not make failovers impossible.
 
 use std::time::Duration;
 
-use artifact_store::pointer::{self, PointerError};
+use artifact_store::{
+    ErrorKind, StoreError,
+    pointer::{self, PointerError},
+};
 use tokio::time::timeout;
 use types::{FencingToken, RegionId, region::StoreBinding};
 
@@ -28,6 +32,9 @@ pub enum Claim {
     Contended(String),
     /// The last try failed; the next is soon.
     Unreachable(String),
+    /// The store answers and does not let us claim: it denies these credentials or the bucket, there are no credentials for
+    /// it, or what stands at the key is no pointer. The door is unclaimed; the next try is soon.
+    Unusable(String),
     /// The pointer's store is no fencing door, or the door said no: a higher epoch rules.
     Refused(String),
 }
@@ -43,12 +50,17 @@ impl Claim {
         matches!(self, Self::Claimed | Self::Refused(_))
     }
 
+    /// Whether the next try has to wait a little: nobody was faster, and only somebody else can mend it.
+    pub(crate) fn is_to_wait(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Unusable(_))
+    }
+
     /// Why the pointer does not stand under the epoch; empty if it does.
     pub fn why_not(&self) -> &str {
         match self {
             Self::Claimed => "",
             Self::Pending => "not tried yet",
-            Self::Contended(why) | Self::Unreachable(why) | Self::Refused(why) => why,
+            Self::Contended(why) | Self::Unreachable(why) | Self::Unusable(why) | Self::Refused(why) => why,
         }
     }
 }
@@ -84,7 +96,8 @@ impl Claimer {
         };
         let store = match store {
             Ok(store) => store,
-            Err(why) => return Some(Claim::Unreachable(why)),
+            // A handle needs no connection: what is wrong with it is wrong here.
+            Err(why) => return Some(Claim::Unusable(why)),
         };
         let (region, token) = (&self.region, &self.token);
         match pointer::claim_pointer(store.as_ref(), token, limit).await {
@@ -102,7 +115,19 @@ impl Claimer {
                 self.unanswered = Duration::ZERO;
                 Some(Claim::Contended(error.to_string()))
             }
-            Err(error) => Some(Claim::Unreachable(error.to_string())),
+            Err(error @ PointerError::BadBody { .. }) => Some(Claim::Unusable(error.to_string())),
+            Err(PointerError::Store(error) | PointerError::Unknown(error)) => Some(self.failed(&error)),
+        }
+    }
+
+    /// By who failed: a store that said no is there.
+    pub(crate) fn failed(&self, error: &StoreError) -> Claim {
+        tracing::debug!(region = %self.region, token = %self.token, %error, "pointer not claimed");
+        match error.kind {
+            ErrorKind::Deadline { .. } | ErrorKind::Unavailable | ErrorKind::Disk => {
+                Claim::Unreachable(error.to_string())
+            }
+            _ => Claim::Unusable(format!("{error}; {}", error.kind.remedy())),
         }
     }
 

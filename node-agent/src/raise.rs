@@ -15,7 +15,7 @@ use types::{
 };
 
 use crate::{
-    claim::{CLAIM_LIMIT, CLAIM_RETRY, Claim, Claimer},
+    claim::{CLAIM_LIMIT, CLAIM_RETRY, Claimer},
     stores::Stores,
 };
 
@@ -88,12 +88,12 @@ impl Raiser {
     }
 }
 
-/// At once, again at once while others are faster, and again and again while the store cannot be reached.
+/// At once, again at once while others are faster, and again and again while the store cannot be reached or used.
 async fn until_over(mut claimer: Claimer) {
     loop {
         match claimer.attempt(CLAIM_LIMIT).await {
             Some(claim) if claim.is_over() => return,
-            Some(Claim::Unreachable(_)) => tokio::time::sleep(CLAIM_RETRY).await,
+            Some(claim) if claim.is_to_wait() => tokio::time::sleep(CLAIM_RETRY).await,
             Some(_) | None => {}
         }
     }

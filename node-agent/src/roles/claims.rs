@@ -10,7 +10,7 @@ use crate::claim::{CLAIM_LIMIT, CLAIM_RETRY, Claim, Claimer};
 
 impl Shared {
     /// Claims one pointer: at once, again at once while others are faster, and again and again while its store cannot be
-    /// reached.
+    /// reached or used.
     pub(super) async fn claim(self: Arc<Self>, holding: Arc<Holding>, task: Task) {
         let (region, binding) = (task.region.clone(), task.binding.clone());
         let mut claimer = Claimer::new(self.stores.clone(), holding.token.clone(), region, binding);
@@ -20,7 +20,7 @@ impl Shared {
                 claim = attempt(&holding, &mut claimer) => claim,
             };
             let Some(claim) = claim else { continue };
-            let (over, wait) = (claim.is_over(), matches!(claim, Claim::Unreachable(_)));
+            let (over, wait) = (claim.is_over(), claim.is_to_wait());
             holding.set(&task, claim);
             if over {
                 return;

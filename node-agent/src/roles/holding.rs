@@ -1,7 +1,7 @@
 //! One role under one epoch: its phase, its lease, and how far its doors are claimed.
 //!
 //! Invariant: what [`Holding::held`] calls active is so under every one of its conditions at once: the role was not asked
-//! back, the lease holds, and no door that answers still takes an older epoch.
+//! back, the lease holds, and no door is still fought for: each is claimed, unreachable, unusable to us, or refused.
 
 use std::{
     collections::BTreeMap,

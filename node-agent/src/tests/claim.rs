@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use artifact_store::{
-    ArtifactStore, Fault, FaultyStore, Gate, MemStore, Operation,
+    ArtifactStore, ErrorKind, Fault, FaultyStore, Gate, MemStore, Operation, StoreError,
     pointer::{PointerChange, write_pointer},
 };
 use async_trait::async_trait;
@@ -56,6 +56,7 @@ fn name(claim: Option<Claim>) -> &'static str {
         Some(Claim::Claimed) => "claimed",
         Some(Claim::Contended(_)) => "contended",
         Some(Claim::Unreachable(_)) => "unreachable",
+        Some(Claim::Unusable(_)) => "unusable",
         Some(Claim::Refused(_)) => "refused",
     }
 }
@@ -108,4 +109,41 @@ async fn a_failure_is_said_at_once_and_a_higher_epoch_ends_the_claim() {
         refused.is_over() && refused.why_not().contains("g1.e4"),
         "{refused:?}"
     );
+}
+
+/// Says no to whoever wants the store, until credentials are there.
+struct NoCredentials;
+
+#[async_trait]
+impl OpenStore for NoCredentials {
+    async fn open(&self, _: &RegionId, _: &StoreBinding) -> Result<Arc<dyn ArtifactStore>, String> {
+        Err("no credentials for the store of west".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_says_no_is_no_unreachable_one_and_holds_nobody_up() {
+    let (store, mut claimer) = bench().await;
+    let said = |kind| StoreError::new("mem", "put", "pointer", kind);
+    for kind in [ErrorKind::Denied, ErrorKind::NoSuchBucket] {
+        let denied = claimer.failed(&said(kind.clone()));
+        assert!(denied.is_settled() && denied.is_to_wait() && !denied.is_over());
+        assert!(denied.why_not().contains(kind.remedy()), "{denied:?}");
+        assert_eq!(name(Some(denied)), "unusable");
+    }
+    let silent = claimer.failed(&said(ErrorKind::Unavailable));
+    assert_eq!(name(Some(silent)), "unreachable");
+
+    let key = artifact_store::keys::pointer(&types::RoleName::global());
+    store
+        .put(&key, bytes::Bytes::from_static(b"no pointer"))
+        .await
+        .unwrap();
+    assert_eq!(name(claimer.attempt(LONG).await), "unusable");
+
+    let stores = Stores::new(Arc::new(NoCredentials));
+    let mut claimer = Claimer::new(stores, token(3, &me()), region("west"), binding("west"));
+    let unopened = claimer.attempt(LONG).await.unwrap();
+    assert_eq!(unopened.why_not(), "no credentials for the store of west");
+    assert_eq!(name(Some(unopened)), "unusable");
 }
