@@ -28,6 +28,8 @@ pub struct Board {
     pub copies: BTreeMap<VersionKey, Arc<VersionRecord>>,
     /// What the alias `champion` points at.
     pub champions: BTreeMap<ModelName, ModelVersion>,
+    /// At which revision it was moved last.
+    pub moved: BTreeMap<ModelName, Revision>,
     /// Why versions did not come into memory the last time.
     pub load_errors: BTreeMap<VersionKey, String>,
     /// Agents of other regions: region and inference endpoint.
@@ -60,6 +62,7 @@ impl Board {
             missing: Vec::new(),
             copies: BTreeMap::new(),
             champions: BTreeMap::new(),
+            moved: BTreeMap::new(),
             load_errors: BTreeMap::new(),
             peers: BTreeMap::new(),
             probes: BTreeMap::new(),

@@ -11,7 +11,7 @@ use proto::{
 };
 use tokio::{sync::watch, time::timeout};
 use tonic::{Request, Response, Status};
-use types::{Principal, Reason, VersionKey, reason::Refusal};
+use types::{Principal, Reason, Revision, VersionKey, reason::Refusal};
 
 use crate::{
     board::Board,
@@ -44,7 +44,7 @@ pub struct Parts {
     /// What to keep in memory.
     pub wishes: watch::Sender<LocalWishes>,
     /// Versions pinned by privileged calls.
-    pub pins: Mutex<Pins>,
+    pub pins: Arc<Mutex<Pins>>,
 }
 
 impl AgentApi {
@@ -118,11 +118,25 @@ impl Parts {
             Ok(called) => called,
             Err(refusal) => return Err(self.door.fail(entry, refusal).await),
         };
-        let activate = || activate(&self.serving, &self.pins, &self.wishes, &key);
+        let activate = || {
+            let after = self.champion_moved(&key)?;
+            activate(&self.serving, &self.pins, &self.wishes, &key, after)
+        };
         let ((), epoch) = self.door.commit(entry, activate).await?;
         // The pin keeps the version from here on.
         drop(called);
         Ok(epoch.as_u64())
+    }
+
+    /// When `champion` was moved last, as far as this node knows; refused until it knows anything, because what it is told
+    /// then would look like a later move.
+    fn champion_moved(&self, key: &VersionKey) -> Result<Revision, Refusal> {
+        let board = self.board.borrow();
+        if board.cluster_id.is_none() {
+            let text = "this agent has not read the registry yet; try again in a moment";
+            return Err(Refusal::new(Reason::NotServing, text).with("version", key));
+        }
+        Ok(board.moved.get(&key.model).copied().unwrap_or_default())
     }
 
     /// Has the version brought into memory, and kept there for as long as the call lasts.

@@ -1,4 +1,5 @@
-//! Versions that a fenced `ServeVersion` made the active ones of their models; they outlive a restart.
+//! Versions that a fenced `ServeVersion` made the active ones of their models; they outlive a restart, and end when the
+//! alias `champion` is moved.
 
 use std::{
     collections::BTreeMap,
@@ -7,25 +8,35 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use types::{ModelName, ModelVersion};
+use types::{ModelName, ModelVersion, Revision};
 
 use crate::durable;
 
 /// The version of the file that this code writes, and the only one that it reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// A version that answers for its model's name here, whatever `champion` pointed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// The version.
+    pub version: ModelVersion,
+    /// Revision of the last move of `champion` that this node knew of when it was pinned; a later move ends the pin.
+    pub after: Revision,
+}
 
 /// The pins and their file.
 #[derive(Debug)]
 pub struct Pins {
     path: PathBuf,
-    pins: BTreeMap<ModelName, ModelVersion>,
+    pins: BTreeMap<ModelName, Pin>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     version: u32,
-    pins: BTreeMap<ModelName, ModelVersion>,
+    pins: BTreeMap<ModelName, Pin>,
 }
 
 impl Pins {
@@ -52,7 +63,7 @@ impl Pins {
     }
 
     /// All pins.
-    pub fn all(&self) -> &BTreeMap<ModelName, ModelVersion> {
+    pub fn all(&self) -> &BTreeMap<ModelName, Pin> {
         &self.pins
     }
 
@@ -60,12 +71,29 @@ impl Pins {
     ///
     /// # Errors
     /// Those of the file system; the old pin stays.
-    pub fn set(&mut self, model: &ModelName, version: ModelVersion) -> io::Result<()> {
-        if self.pins.get(model) == Some(&version) {
+    pub fn set(&mut self, model: &ModelName, pin: Pin) -> io::Result<()> {
+        if self.pins.get(model) == Some(&pin) {
             return Ok(());
         }
         let mut pins = self.pins.clone();
-        pins.insert(model.clone(), version);
+        pins.insert(model.clone(), pin);
+        self.replace(pins)
+    }
+
+    /// Drops a pin, on disk before it counts; one that was replaced meanwhile stays.
+    ///
+    /// # Errors
+    /// Those of the file system; the pin stays.
+    pub fn end(&mut self, model: &ModelName, pin: Pin) -> io::Result<()> {
+        if self.pins.get(model) != Some(&pin) {
+            return Ok(());
+        }
+        let mut pins = self.pins.clone();
+        pins.remove(model);
+        self.replace(pins)
+    }
+
+    fn replace(&mut self, pins: BTreeMap<ModelName, Pin>) -> io::Result<()> {
         let file = File {
             version: VERSION,
             pins,

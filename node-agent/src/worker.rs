@@ -3,7 +3,11 @@
 //! Absent on purpose: decisions ([`crate::desired`], [`crate::reconcile`]) and the work itself
 //! ([`crate::replicate`], [`crate::serving`]). Invariant: every job it starts ends inside it, also at shutdown.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use client::retry;
 use tokio::{
@@ -22,6 +26,8 @@ use crate::{
     jobs::{JobError, Success},
     library::Library,
     observed::{Copied, Job, Observed},
+    pins::Pins,
+    privileged::unpin,
     raise::Raiser,
     reconcile::{Action, Limits, ready, reconcile},
     replicate::Replicator,
@@ -45,6 +51,10 @@ pub struct Parts {
     pub view: watch::Receiver<Arc<View>>,
     /// What operators of this node asked for.
     pub wishes: watch::Receiver<LocalWishes>,
+    /// Where a pin goes out of them.
+    pub unwish: watch::Sender<LocalWishes>,
+    /// Versions pinned by privileged calls.
+    pub pins: Arc<Mutex<Pins>>,
     /// Models in memory.
     pub serving: Serving,
     /// The work on copies.
@@ -140,6 +150,7 @@ impl Worker {
         self.parts.roles.update(&desired.roles, &desired.stores);
         self.parts.raiser.update(&desired.raises, &desired.stores);
         self.parts.steps.update(&desired.steps);
+        unpin(&self.parts.pins, &self.parts.unwish, &desired.unpinned);
         let observed = self.observed();
         let mut settled = true;
         for action in reconcile(desired, &observed, self.parts.limits) {
@@ -284,6 +295,7 @@ impl Worker {
                 .map(|(key, copy)| (key.clone(), Arc::clone(&copy.record)));
             board.copies = copies.collect();
             board.champions.clone_from(&desired.champions);
+            board.moved.clone_from(&desired.moved);
             board.peers.clone_from(&desired.peers);
             board.load_errors.retain(|key, _| desired.load.contains(key));
             if board.timing.is_none() {

@@ -99,13 +99,14 @@ impl Agent {
             metrics: metrics.clone(),
             limits: http_limits(&config),
         });
+        let pins = Arc::new(std::sync::Mutex::new(disk.pins));
         let api = AgentApi::new(grpc::Parts {
             board: board_seen.clone(),
             roles: roles.clone(),
             door: door.clone(),
             serving: serving.clone(),
-            wishes,
-            pins: std::sync::Mutex::new(disk.pins),
+            wishes: wishes.clone(),
+            pins: Arc::clone(&pins),
         });
         let tls = identity::server_tls(&config.tls).map_err(AgentError::Identity)?;
         let worker = Worker::new(
@@ -113,6 +114,8 @@ impl Agent {
                 me: me.clone(),
                 view: view_seen.clone(),
                 wishes: wishes_seen,
+                unwish: wishes,
+                pins,
                 serving: serving.clone(),
                 replicator,
                 library: disk.library,

@@ -12,7 +12,7 @@ use std::{
 
 use artifact_store::transfer;
 use types::{
-    Digest, FencingToken, Holder, ModelName, ModelVersion, NodeId, RegionId, RoleName, VersionKey,
+    Digest, FencingToken, Holder, ModelName, ModelVersion, NodeId, RegionId, Revision, RoleName, VersionKey,
     model::{VersionRecord, VersionState},
     region::{Health, NodeKind, NodeStatus, StoreBinding},
     replica::{ReplicaKey, ReplicaState},
@@ -20,7 +20,7 @@ use types::{
 
 pub use roles::{RolePhase, RoleWish, StepId, StepWish};
 
-use crate::view::View;
+use crate::{pins::Pin, view::View};
 
 /// The alias that decides which version of a model answers requests that name none.
 pub const CHAMPION: &str = "champion";
@@ -29,7 +29,7 @@ pub const CHAMPION: &str = "champion";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalWishes {
     /// Versions that a fenced `ServeVersion` made the active ones of their models.
-    pub pins: BTreeMap<ModelName, ModelVersion>,
+    pub pins: BTreeMap<ModelName, Pin>,
     /// Versions to have in memory although no alias points at them.
     pub load: BTreeSet<VersionKey>,
     /// Versions to keep out of memory although an alias points at them.
@@ -59,6 +59,10 @@ pub struct Desired {
     pub missing: BTreeSet<VersionKey>,
     /// What the alias `champion` points at.
     pub champions: BTreeMap<ModelName, ModelVersion>,
+    /// At which revision it was moved last.
+    pub moved: BTreeMap<ModelName, Revision>,
+    /// Pins that are over, because it was moved after them.
+    pub unpinned: BTreeMap<ModelName, Pin>,
     /// Roles that this run of this node holds, or is about to.
     pub roles: BTreeMap<RoleName, RoleWish>,
     /// Steps of plans that this run of this node carries out now.
@@ -156,6 +160,7 @@ impl Desired {
             let key = key_of(&alias.model, alias.version);
             if alias.alias.as_str() == CHAMPION {
                 self.champions.insert(key.model.clone(), key.version);
+                self.moved.insert(key.model.clone(), alias.modified);
                 if wants(view, &key, &me.region) {
                     self.active.insert(key.model.clone(), key.version);
                 }
@@ -166,10 +171,14 @@ impl Desired {
                 self.missing.insert(key);
             }
         }
-        for (model, version) in &wishes.pins {
-            let key = key_of(model, *version);
+        for (model, pin) in &wishes.pins {
+            if self.moved.get(model).is_some_and(|moved| *moved > pin.after) {
+                self.unpinned.insert(model.clone(), *pin);
+                continue;
+            }
+            let key = key_of(model, pin.version);
             if self.cache.contains_key(&key) {
-                self.active.insert(model.clone(), *version);
+                self.active.insert(model.clone(), pin.version);
                 self.load.insert(key);
             }
         }

@@ -13,6 +13,7 @@ use types::{
 use super::records::*;
 use crate::{
     desired::{Desired, LocalWishes, RolePhase},
+    pins::Pin,
     view::View,
 };
 
@@ -206,14 +207,33 @@ fn what_stands_only_in_dead_regions_is_not_waited_for() {
 fn a_pin_wins_over_the_champion_and_hand_made_wishes_over_aliases() {
     let mut records = served("m@1", Verified, "champion");
     records.extend(served("m@2", Verified, "candidate"));
+    let pin = Pin {
+        version: v(2),
+        after: Revision(1),
+    };
     let pinned = LocalWishes {
-        pins: [("m".parse().unwrap(), v(2))].into(),
+        pins: [("m".parse().unwrap(), pin)].into(),
         ..LocalWishes::default()
     };
     check_with(
         records.clone(),
         &pinned,
         "cache m@1<west,east m@2<west,east; load m@1 m@2; active m@2",
+    );
+    let moved_after = Desired::of(&view(records.clone()), &me(), &pinned).unpinned;
+    assert_eq!(moved_after, [].into());
+    let mut moved = records.clone();
+    for record in &mut moved {
+        if let Resource::Alias(alias) = record {
+            alias.modified = Revision(2);
+        }
+    }
+    let over = Desired::of(&view(moved.clone()), &me(), &pinned).unpinned;
+    assert_eq!(over, pinned.pins);
+    check_with(
+        moved,
+        &pinned,
+        "cache m@1<west,east m@2<west,east; load m@1 m@2; active m@1",
     );
     let unloaded = LocalWishes {
         unload: [key("m@1")].into(),

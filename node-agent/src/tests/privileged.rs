@@ -7,14 +7,14 @@ use std::{
 
 use inference::{Signature, fake::FakeEngine};
 use tokio::sync::watch;
-use types::Reason;
+use types::{Reason, Revision};
 
 use super::records::{key, v};
 use crate::{
     desired::LocalWishes,
     metrics::Metrics,
-    pins::Pins,
-    privileged::{Called, activate},
+    pins::{Pin, Pins},
+    privileged::{Called, activate, unpin},
     serving::Serving,
 };
 
@@ -38,7 +38,7 @@ async fn a_version_that_is_not_loaded_is_not_pinned() {
         Mutex::new(Pins::open(&path).unwrap()),
         watch::Sender::new(LocalWishes::default()),
     );
-    let refused = activate(&serving(&[]).await, &pins, &wishes, &key("m@2")).unwrap_err();
+    let refused = activate(&serving(&[]).await, &pins, &wishes, &key("m@2"), Revision(3)).unwrap_err();
     assert_eq!(refused.reason, Reason::ModelNotLoaded);
     assert!(pins.lock().unwrap().all().is_empty() && !path.exists());
     assert_eq!(*wishes.borrow(), LocalWishes::default());
@@ -59,7 +59,7 @@ async fn a_pin_that_cannot_be_kept_changes_nothing_in_memory() {
         if let Some(version) = before {
             serving.activate(&model, version);
         }
-        let refused = activate(&serving, &pins, &wishes, &key("m@2")).unwrap_err();
+        let refused = activate(&serving, &pins, &wishes, &key("m@2"), Revision(3)).unwrap_err();
         assert_eq!(refused.reason, Reason::Internal);
         assert_eq!(serving.active().get(&model).copied(), before);
     }
@@ -75,5 +75,29 @@ fn a_version_stays_wanted_until_the_last_call_for_it_has_ended() {
     drop(first);
     assert!(wishes.borrow().called.contains_key(&key("m@1")));
     drop(second);
+    assert_eq!(*wishes.borrow(), LocalWishes::default());
+}
+
+#[tokio::test]
+async fn a_pin_that_is_over_leaves_the_disk_and_the_wishes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pins.json");
+    let pins = Mutex::new(Pins::open(&path).unwrap());
+    let wishes = watch::Sender::new(LocalWishes::default());
+    let (serving, model) = (serving(&["m@2"]).await, key("m@2").model);
+    activate(&serving, &pins, &wishes, &key("m@2"), Revision(3)).unwrap();
+    let pin = Pin {
+        version: v(2),
+        after: Revision(3),
+    };
+    assert_eq!(wishes.borrow().pins[&model], pin);
+    let other = Pin {
+        after: Revision(2),
+        ..pin
+    };
+    unpin(&pins, &wishes, &[(model.clone(), other)].into());
+    assert_eq!(Pins::open(&path).unwrap().all()[&model], pin);
+    unpin(&pins, &wishes, &[(model, pin)].into());
+    assert!(Pins::open(&path).unwrap().all().is_empty());
     assert_eq!(*wishes.borrow(), LocalWishes::default());
 }

@@ -14,7 +14,7 @@ use crate::{
     config::AgentConfig,
     library::Library,
     metrics::Metrics,
-    pins::Pins,
+    pins::{Pin, Pins},
 };
 
 const CONFIG: &str = r#"
@@ -146,8 +146,18 @@ fn a_pin_outlives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pins.json");
     let model = "m".parse().unwrap();
-    Pins::open(&path).unwrap().set(&model, v(3)).unwrap();
-    assert_eq!(Pins::open(&path).unwrap().all().get(&model), Some(&v(3)));
+    let pin = Pin {
+        version: v(3),
+        after: types::Revision(7),
+    };
+    Pins::open(&path).unwrap().set(&model, pin).unwrap();
+    assert_eq!(Pins::open(&path).unwrap().all().get(&model), Some(&pin));
+    // One that was replaced meanwhile is not the one that ends.
+    let old = Pin { version: v(2), ..pin };
+    Pins::open(&path).unwrap().end(&model, old).unwrap();
+    assert_eq!(Pins::open(&path).unwrap().all().get(&model), Some(&pin));
+    Pins::open(&path).unwrap().end(&model, pin).unwrap();
+    assert!(Pins::open(&path).unwrap().all().is_empty());
     std::fs::write(&path, "{").unwrap();
     assert!(Pins::open(&path).unwrap_err().to_string().contains("pins.json"));
 }

@@ -162,5 +162,8 @@ async fn a_call_that_is_let_in_brings_even_an_unloaded_version_back_and_pins_it(
     );
     agent.shutdown().await.unwrap();
     let pins = Pins::open(&world.config.data_dir.join("pins.json")).unwrap();
-    assert_eq!(pins.all()[&key("digits@2").model], key("digits@2").version);
+    assert_eq!(
+        pins.all()[&key("digits@2").model].version,
+        key("digits@2").version
+    );
 }
