@@ -13,9 +13,10 @@ use super::HttpState;
 /// 200 when every check passes, else 503; each check says what it saw. That a 503 came at all tells a shallow probe that
 /// the region can be reached.
 pub(super) async fn health(State(state): State<HttpState>) -> (StatusCode, Json<Value>) {
+    let ready = state.ready();
+    // No other look at the board within this one: it would wait behind a writer that waits for this one.
     let board = state.board.borrow();
     let check = |ok: bool, detail: String| json!({"ok": ok, "detail": detail});
-    let ready = state.ready();
     let models = match &ready {
         Ok(()) => check(true, format!("{} versions loaded", state.serving.memory().len())),
         Err(why) => check(false, why.clone()),

@@ -10,6 +10,7 @@ use axum::{
 use inference::{Signature, fake::FakeEngine};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use types::{Holder, NodeIncarnation, VersionKey};
 
@@ -492,6 +493,30 @@ async fn predict_answers_every_family_with_model_id_and_timestamp() {
         message(&answer).contains("holds 3 numbers; an image has 64"),
         "{answer}"
     );
+}
+
+/// A second look at the board within the first waits behind a writer that waits for the first: nobody moves any more.
+#[tokio::test]
+async fn health_is_asked_while_the_board_is_written() {
+    let bench = bench().await;
+    let over = CancellationToken::new();
+    let writers: Vec<_> = (0..16)
+        .map(|_| {
+            let (board, over) = (bench.board.clone(), over.clone());
+            std::thread::spawn(move || {
+                while !over.is_cancelled() {
+                    board.send_modify(|b| b.ready = Ok(()));
+                }
+            })
+        })
+        .collect();
+    for _ in 0..3_000 {
+        bench.get("/health").await;
+    }
+    over.cancel();
+    for writer in writers {
+        writer.join().unwrap();
+    }
 }
 
 #[tokio::test]
