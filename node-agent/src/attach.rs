@@ -35,17 +35,37 @@ pub struct Attach {
     pub view: watch::Receiver<Arc<View>>,
 }
 
+/// What was said already about a store that is not attached.
+#[derive(Default)]
+pub(crate) struct Complaint {
+    failures: u32,
+    told: Option<String>,
+}
+
+impl Complaint {
+    /// Whether to say it: not at once, for both may be starting, and then whenever it is another reason than before.
+    pub(crate) fn is_news(&mut self, why: &str) -> bool {
+        self.failures = self.failures.saturating_add(1);
+        let news = self.failures > 3 && self.told.as_deref() != Some(why);
+        if news {
+            self.told = Some(why.to_owned());
+        }
+        news
+    }
+}
+
 impl Attach {
     /// Tries until it is done, or until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut failures = 0;
+        let mut failures: u32 = 0;
+        let mut complaint = Complaint::default();
         loop {
             let attempt = tokio::select! {
                 () = stop.cancelled() => return,
                 attempt = self.once() => attempt,
             };
             let Err(why) = attempt else { return };
-            if failures == 3 {
+            if complaint.is_news(&why) {
                 tracing::warn!(region = %self.region, "own store not attached yet: {why}");
             }
             failures += 1;

@@ -45,6 +45,7 @@ pub mod session;
 pub mod steps;
 pub mod stores;
 pub mod view;
+mod watched;
 pub mod worker;
 
 pub use agent::{Agent, AgentBuilder, AgentError, run};

@@ -1,6 +1,7 @@
 //! The object stores of the regions, opened when first needed and kept.
 //!
-//! Absent on purpose: what is read or written there. Invariant: a changed binding never serves from the old store.
+//! Absent on purpose: what is read or written there. Invariants: a changed binding never serves from the old store; one
+//! that denied a call is opened anew for the next, because its credentials may have been changed.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,10 @@ use artifact_store::{ArtifactStore, Deadlines, FsStore};
 use async_trait::async_trait;
 use types::{RegionId, region::StoreBinding};
 
-use crate::config::{AgentConfig, Credentials};
+use crate::{
+    config::{AgentConfig, Credentials},
+    watched::Watched,
+};
 
 /// Opens a region's store.
 #[async_trait]
@@ -30,7 +34,7 @@ pub struct Stores {
 }
 
 /// A handle and the binding that it was opened for.
-type Open = (StoreBinding, Arc<dyn ArtifactStore>);
+type Open = (StoreBinding, Arc<Watched>);
 
 impl Stores {
     /// No store is opened yet.
@@ -53,7 +57,7 @@ impl Stores {
         if let Some(store) = self.find(region, binding) {
             return Ok(store);
         }
-        let store = self.opener.open(region, binding).await?;
+        let store = Arc::new(Watched::new(self.opener.open(region, binding).await?));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.insert(region.clone(), (binding.clone(), Arc::clone(&store)));
         Ok(store)
@@ -63,7 +67,7 @@ impl Stores {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (bound, store) = open.get(region)?;
         let same = bound.endpoint == binding.endpoint && bound.bucket == binding.bucket;
-        same.then(|| Arc::clone(store))
+        (same && !store.was_denied()).then(|| Arc::clone(store) as _)
     }
 }
 

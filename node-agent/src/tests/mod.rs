@@ -11,3 +11,4 @@ mod records;
 mod replicate;
 mod rest;
 mod running;
+mod stores;
