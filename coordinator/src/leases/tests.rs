@@ -122,6 +122,24 @@ fn what_an_earlier_leadership_knew_is_forgotten() {
     }
 }
 
+/// A grant of this leadership may be older than what a former leader granted last; a release is the word of them all.
+#[test]
+fn the_later_of_the_own_and_the_inherited_deadline_counts_until_the_release() {
+    let start = Instant::now();
+    let held = role(2, Some(holder(1)));
+    let mut long = view(&held);
+    long.outstanding_ttl = ms(15_000);
+    let mut table = leading(start);
+    table.renew(&long, &token(2, holder(1)), start, start).unwrap();
+    assert_eq!(table.free_at(&long), Some(start + ms(16_500)));
+    assert!(!table.was_released(&held.role, held.epoch));
+    table.release(&long, &token(2, holder(1)), start + ms(5)).unwrap();
+    assert_eq!(table.free_at(&long), Some(start + ms(5)));
+    assert!(table.was_released(&held.role, held.epoch));
+    assert!(!table.was_released(&held.role, Epoch::new(1, 1)));
+    assert!(!table.was_released(&held.role, Epoch::new(1, 3)));
+}
+
 /// Who asks under which epoch, in a state of epoch 2 held by 1, and what the answer is.
 #[test]
 fn only_the_committed_holder_under_the_committed_epoch_renews() {
