@@ -76,6 +76,8 @@ async fn a_failover_to_this_agent_verifies_claims_holds_and_gives_tokens() {
 #[tokio::test]
 async fn a_target_without_its_models_says_so() {
     let world = World::new().await;
+    // The copy is to be had: somebody lives beside it.
+    let beside_it = world.agent_in_east().await;
     let agent = world.agent().await;
     stores_attached(&world).await;
     world
@@ -95,6 +97,7 @@ async fn a_target_without_its_models_says_so() {
         !verified.done && verified.detail.contains("digits@1"),
         "{verified:?}"
     );
+    beside_it.shutdown().await.unwrap();
     agent.shutdown().await.unwrap();
 }
 
