@@ -23,7 +23,8 @@ const SHOWN: usize = 8;
 
 /// Asks, prints the answer.
 pub(crate) async fn run(args: InferArgs, shared: Shared) -> Result<(), Failure> {
-    let client = context::client(&shared)?;
+    // Where to ask is a hint, and inference goes on without a quorum: so must the way to it (I10).
+    let client = context::client(&shared)?.with_stale_reads();
     let (region, base) = endpoint(&client, args.region.as_ref()).await?;
     let asked = Box::pin(ask(&args, &base, &shared)).await;
     let document = asked.map_err(|f| f.while_doing(format!("{} in {region}", args.model)))?;

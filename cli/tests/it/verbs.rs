@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    bad_models::Asleep,
     dev::Dev,
     harness::{is_alive, turn, until},
 };
@@ -143,6 +144,14 @@ fn infer(dev: &Dev) {
     until("eu-west-1 serves the model", || dev.run(&args).code == Some(0));
     let answer = dev.json(&args);
     assert_eq!(answer["model_name"], "demo.digits", "{answer}");
+    {
+        // Losing the quorum stops no inference, nor the way to it (I10).
+        let _two_of_three = ["us-west-2", "ap-southeast-1"].map(|r| Asleep::of(dev, r, "coordinator"));
+        let answer = dev.json(&args);
+        assert_eq!(answer["model_name"], "demo.digits", "{answer}");
+    }
+    // The registry takes the agents for lost for a moment: none could renew its session.
+    until("eu-west-1 is up again", || dev.run(&args).code == Some(0));
     fs::write(&input, "[1, 2, 3]").unwrap();
     dev.run(&args).failed_with(2, &["3"]);
 }
