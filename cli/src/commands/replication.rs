@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use client::Client;
 use serde_json::json;
 use types::{
     ByteCount, VersionKey,
+    reason::{Reason, Refusal},
     replica::{ReplicaRecord, ReplicaState},
 };
 
@@ -24,6 +26,7 @@ pub(crate) async fn run(command: ReplicationCommand, shared: Shared) -> Result<(
 
 async fn status(args: &ReplicationArgs, shared: &Shared) -> Result<(), Failure> {
     let client = reader(shared, &args.read)?;
+    known(&client, args).await?;
     let replicas = client
         .list_replicas(args.model.as_ref(), args.region.as_ref())
         .await?;
@@ -45,6 +48,21 @@ async fn status(args: &ReplicationArgs, shared: &Shared) -> Result<(), Failure> 
             table(headings, replicas.iter().map(|replica| row(replica, &sizes)))
         },
     )
+}
+
+/// That the names that were asked for exist: an empty table would say that all is well.
+async fn known(client: &Client, args: &ReplicationArgs) -> Result<(), Failure> {
+    if let Some(model) = &args.model {
+        client.get_model(model).await?;
+    }
+    let Some(wanted) = &args.region else { return Ok(()) };
+    let regions = client.list_regions().await?;
+    if regions.iter().any(|r| &r.region == wanted) {
+        return Ok(());
+    }
+    let names: Vec<&str> = regions.iter().map(|r| r.region.as_str()).collect();
+    let message = format!("no region {wanted}; there are {}", names.join(", "));
+    Err(Refusal::new(Reason::RegionNotFound, message).into())
 }
 
 /// How many copies are in which state.

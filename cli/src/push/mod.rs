@@ -48,6 +48,7 @@ async fn push(args: PushArgs, shared: Shared) -> Result<(), Failure> {
     let scanned = clock.phase("checked and hashed", scan::scan(&args.dir)).await?;
     let context = context::load(&shared)?;
     let client = context::connect(&context, &shared)?;
+    wait::check_wanted(&client, args.wait_copies).await?;
     let region = match &args.region {
         Some(region) => region.clone(),
         None => primary_region(&client).await?,
@@ -146,7 +147,7 @@ async fn take_back(client: &Client, key: &VersionKey, failure: Failure) -> Failu
         }
         Ok(_) | Err(_) => match client.abort_version(key, &failure.message).await {
             Ok(_) => {
-                note(&format!("{key} was given up; nothing of it is registered"));
+                note(&format!("{key} was given up: it is DELETED, and serves nowhere"));
                 failure
             }
             Err(refusal) => {

@@ -48,6 +48,19 @@ fn refused(version: &VersionRecord) -> Failure {
     Refusal::new(Reason::DigestMismatch, message).into()
 }
 
+/// That there are as many regions as copies are waited for; asked before anything is sent.
+pub(super) async fn check_wanted(client: &Client, wanted: WaitCopies) -> Result<(), Failure> {
+    let WaitCopies::AtLeast(n) = wanted else {
+        return Ok(());
+    };
+    let regions = client.list_regions().await?.len();
+    if n <= regions {
+        return Ok(());
+    }
+    let message = format!("--wait-copies {n}: there are {regions} regions");
+    Err(Failure::new(Exit::Usage, message).remedy(format!("wait for {regions} at most, or for `all`")))
+}
+
 /// Until so many regions hold a verified copy.
 pub(super) async fn until_copied(
     client: &Client,
@@ -55,10 +68,20 @@ pub(super) async fn until_copied(
     wanted: WaitCopies,
     limit: Duration,
 ) -> Result<(), Failure> {
+    let placed = placed_regions(client, key).await?;
     let needed = match wanted {
         WaitCopies::AtLeast(n) => n,
-        WaitCopies::All => placed_regions(client, key).await?,
+        WaitCopies::All => placed,
     };
+    if needed > placed {
+        let message = format!(
+            "--wait-copies {needed}: {} is placed in {placed} regions",
+            key.model
+        );
+        return Err(
+            Failure::new(Exit::Usage, message).remedy("the version is registered, and copying goes on")
+        );
+    }
     let deadline = Instant::now() + limit;
     loop {
         let replicas = client.list_replicas(Some(&key.model), None).await?;

@@ -165,6 +165,23 @@ fn unknown_names(dev: &Dev) {
         .failed_with(3, &["no.such"]);
     dev.run(&["infer", "demo.digits", "--text", "a", "--region", "mars"])
         .failed_with(3, &["mars", "eu-west-1"]);
+    dev.run(&["replication", "status", "--model", "no.such"])
+        .failed_with(3, &["no.such"]);
+    dev.run(&["replication", "status", "--region", "mars"])
+        .failed_with(3, &["mars", "eu-west-1"]);
+    let digits = sample("digits");
+    let push = [
+        "model",
+        "push",
+        digits.to_str().unwrap(),
+        "--name",
+        "demo.nine",
+        "--wait-copies",
+        "9",
+    ];
+    dev.run(&push).failed_with(2, &["9", "there are 3 regions"]);
+    dev.run(&["model", "get", "demo.nine"])
+        .failed_with(3, &["demo.nine"]);
     dev.run(&["switchover", "primaries/orders", "--to", "eu-west-1"])
         .failed_with(3, &["primaries/orders"]);
     let refused = dev.run(&["model", "get", "no.such", "--output", "json"]);
