@@ -219,7 +219,8 @@ impl Reader {
         })
     }
 
-    /// Until the region has started and the pointer could be used, or for a second longer.
+    /// Until the region has started and the pointer could be used, at most two seconds longer: a claim that comes later than
+    /// it may is then seen as late, not as never.
     async fn read_until_claimed(&self, started: &CancellationToken) -> Reads {
         let mut reads = Reads::default();
         let patience = async {
