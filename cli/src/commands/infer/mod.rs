@@ -1,14 +1,17 @@
 //! `regent infer`: one question to a model, over the same HTTP that programs use.
 
-use std::{io::Read as _, path::Path};
+mod places;
 
-use client::Client;
-use serde_json::{Value, json};
-use types::{
-    RegionId,
-    reason::{Reason, Refusal},
-    region::{Health, NodeKind, NodeStatus},
+use std::{
+    io::Read as _,
+    path::Path,
+    time::{Duration, Instant},
 };
+
+use serde_json::{Value, json};
+use types::reason::{Reason, Refusal};
+
+use self::places::Place;
 
 use crate::{
     args::{InferArgs, Shared},
@@ -25,63 +28,82 @@ const SHOWN: usize = 8;
 pub(crate) async fn run(args: InferArgs, shared: Shared) -> Result<(), Failure> {
     // Where to ask is a hint, and inference goes on without a quorum: so must the way to it (I10).
     let client = context::client(&shared)?.with_stale_reads();
-    let (region, base) = endpoint(&client, args.region.as_ref()).await?;
-    let asked = Box::pin(ask(&args, &base, &shared)).await;
-    let document = asked.map_err(|f| f.while_doing(format!("{} in {region}", args.model)))?;
+    let wanted = args.region.as_ref();
+    let places = places::places(&client, wanted).await?;
+    let input = args.what.input.as_deref().map(read_json).transpose()?;
+    let document = Box::pin(first_answer(&args, input.as_ref(), &places, &shared)).await?;
     answer(shared.output, &document, || human(&args, &document))
 }
 
-/// The inference endpoint of an agent that is up, in this region or the first healthy one.
-async fn endpoint(client: &Client, wanted: Option<&RegionId>) -> Result<(RegionId, String), Failure> {
-    let regions = client.list_regions().await?;
-    if let Some(wanted) = wanted
-        && !regions.iter().any(|r| &r.region == wanted)
-    {
-        let known: Vec<&str> = regions.iter().map(|r| r.region.as_str()).collect();
-        let message = format!("no region {wanted}; there are {}", known.join(", "));
-        return Err(Refusal::new(Reason::RegionNotFound, message).into());
+/// The first one that can be connected to decides; all share one deadline.
+async fn first_answer(
+    args: &InferArgs,
+    input: Option<&Value>,
+    places: &[Place],
+    shared: &Shared,
+) -> Result<Value, Failure> {
+    let deadline = Instant::now() + shared.timeout;
+    let mut last = None;
+    for place in places {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        match Box::pin(ask(args, input, &place.base, left)).await {
+            Ok(document) => return Ok(document),
+            Err(Asked::Refused(failure)) => {
+                return Err(failure.while_doing(format!("{} in {}", args.model, place.region)));
+            }
+            Err(Asked::NoConnection(why)) => last = Some((place, why)),
+        }
     }
-    let nodes = client.list_nodes(wanted).await?;
-    let healthy = |region: &RegionId| {
-        regions
-            .iter()
-            .any(|r| &r.region == region && r.health == Health::Healthy)
-    };
-    let serving = nodes.into_iter().find(|node| {
-        node.kind == NodeKind::Agent
-            && node.status == NodeStatus::Up
-            && !node.endpoints.inference.is_empty()
-            && (wanted.is_some() || healthy(&node.region))
-    });
-    let place = wanted.map_or_else(|| "any healthy region".to_owned(), ToString::to_string);
-    serving
-        .map(|node| (node.region, node.endpoints.inference))
-        .ok_or_else(|| {
-            Failure::new(
-                Exit::Unavailable,
-                format!("no agent that is up serves inference in {place}"),
-            )
-        })
+    Err(no_connection(args, last))
 }
 
-async fn ask(args: &InferArgs, base: &str, shared: &Shared) -> Result<Value, Failure> {
-    let unreachable = |e: reqwest::Error| Failure::new(Exit::Unavailable, chain(&e));
-    let http = reqwest::Client::builder()
-        .timeout(shared.timeout)
-        .build()
-        .map_err(unreachable)?;
-    let (path, body) = match &args.what.input {
-        Some(file) => {
-            let path = model_path(args);
-            let body = match read_json(file)? {
-                Value::Array(data) => {
-                    let model = read(http.get(format!("{base}{path}"))).await?;
-                    one_input(&model, data, file)?
-                }
-                request => request,
-            };
-            (format!("{path}/infer"), body)
+fn no_connection(args: &InferArgs, last: Option<(&Place, String)>) -> Failure {
+    let message = last.map_or_else(
+        || format!("{}: no time was left to ask", args.model),
+        |(place, why)| {
+            let (model, region, status) = (&args.model, &place.region, place.status);
+            format!("{model} in {region}: its agent, {status} to the registry, cannot be reached: {why}")
+        },
+    );
+    Failure::new(Exit::Unavailable, message).remedy("regent region list says which regions are healthy")
+}
+
+/// Why a question brought no answer.
+enum Asked {
+    /// Nobody listens there: somebody else may be asked.
+    NoConnection(String),
+    /// It is known what is wrong, or the question may have arrived: that is the answer.
+    Refused(Failure),
+}
+
+impl From<Failure> for Asked {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure)
+    }
+}
+
+impl From<reqwest::Error> for Asked {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_connect() {
+            Self::NoConnection(chain(&error))
+        } else {
+            Self::Refused(Failure::new(Exit::Unavailable, chain(&error)))
         }
+    }
+}
+
+async fn ask(args: &InferArgs, input: Option<&Value>, base: &str, limit: Duration) -> Result<Value, Asked> {
+    let http = reqwest::Client::builder().timeout(limit).build()?;
+    let (path, body) = match input {
+        Some(Value::Array(data)) => {
+            let path = model_path(args);
+            let model = read(http.get(format!("{base}{path}"))).await?;
+            (format!("{path}/infer"), one_input(&model, data)?)
+        }
+        Some(request) => (format!("{}/infer", model_path(args)), request.clone()),
         None => text_request(args)?,
     };
     read(http.post(format!("{base}{path}")).json(&body)).await
@@ -114,18 +136,14 @@ fn text_request(args: &InferArgs) -> Result<(String, Value), Failure> {
 }
 
 /// An array of numbers as a batch of one, for a model with one input; the model says name, type and shape.
-fn one_input(model: &Value, data: Vec<Value>, file: &Path) -> Result<Value, Failure> {
+fn one_input(model: &Value, data: &[Value]) -> Result<Value, Failure> {
     let inputs = model
         .get("inputs")
         .and_then(Value::as_array)
         .map(Vec::as_slice)
         .unwrap_or_default();
     let [input] = inputs else {
-        let message = format!(
-            "{} is an array, and the model has {} inputs",
-            file.display(),
-            inputs.len()
-        );
+        let message = format!("the input is an array, and the model has {} inputs", inputs.len());
         return Err(Failure::usage(message)
             .remedy("write a request: {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}"));
     };
@@ -148,16 +166,15 @@ fn read_json(file: &Path) -> Result<Value, Failure> {
 }
 
 /// Sends, and reads the answer; an error keeps the agent's own words.
-async fn read(request: reqwest::RequestBuilder) -> Result<Value, Failure> {
-    let unreachable = |e: reqwest::Error| Failure::new(Exit::Unavailable, chain(&e));
-    let response = request.send().await.map_err(unreachable)?;
+async fn read(request: reqwest::RequestBuilder) -> Result<Value, Asked> {
+    let response = request.send().await?;
     let status = response.status();
-    let text = response.text().await.map_err(unreachable)?;
+    let text = response.text().await?;
     let document: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
     if status.is_success() {
         Ok(document)
     } else {
-        Err(refused(status, &document))
+        Err(refused(status, &document).into())
     }
 }
 
