@@ -116,7 +116,7 @@ impl Leases {
 
     /// Proposes a command that changes who holds a role, in order with the renewals of its epoch (L6). A caller that
     /// stops waiting leaves the change unknown, which counts as changed. `None`: not proposed, because the change needs
-    /// the role to be free of leases, and it is not.
+    /// the role to be free of leases, and it is not, or there is no such role.
     pub async fn change(
         &self,
         change: RoleChange,
@@ -144,20 +144,13 @@ impl Leases {
         Some(result)
     }
 
-    /// Marks the change, and then looks whether the role is free: no renewal can come between.
+    /// Marks the change, unless it has to wait. A role that is not there has nobody to change.
     fn begin(&self, change: &RoleChange) -> Option<ChangeMark> {
         let mut table = self.table();
-        let mark = table.begin_change(&change.role, change.epoch);
-        let now = Instant::now();
-        let free_at = || {
-            let free_at = |state: &ControlState| table.free_at(&view(state, state.role(&change.role)?)?);
-            self.raft.read(free_at)
-        };
-        if !change.needs_free || free_at().is_some_and(|at| now >= at) {
-            return Some(mark);
-        }
-        table.end_change(mark, ChangeOutcome::NotProposed);
-        None
+        self.raft.read(|state| {
+            let view = view(state, state.role(&change.role)?)?;
+            table.begin_change(&view, change.epoch, change.needs_free, Instant::now())
+        })
     }
 
     /// Refuses renewals of an epoch until [`Self::settle`] or another leadership (L11).

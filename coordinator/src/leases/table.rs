@@ -102,15 +102,29 @@ impl LeaseTable {
         }
     }
 
-    /// A change of (role, epoch) is about to be proposed: renewals of that epoch are refused from here (L6). A mark
-    /// that nobody ends stays, which is right for a caller that stopped waiting.
-    pub fn begin_change(&mut self, role: &RoleName, epoch: Epoch) -> ChangeMark {
+    /// A change of (role, epoch) is about to be proposed: renewals of that epoch are refused from here (L6). One that
+    /// `needs_free` is a hand-over in one entry: none, and no mark, while somebody may still believe in a grant. The mark
+    /// comes before the look, so that no renewal can come between. One that nobody ends stays, which is right for a caller
+    /// that stopped waiting.
+    pub fn begin_change(
+        &mut self,
+        view: &RoleView<'_>,
+        epoch: Epoch,
+        needs_free: bool,
+        now: Instant,
+    ) -> Option<ChangeMark> {
+        let role = &view.role.role;
         let leases = self.roles.entry(role.clone()).or_default();
-        ChangeMark {
+        let mark = ChangeMark {
             role: role.clone(),
             since: self.since,
             before: leases.changing.replace(epoch),
+        };
+        if !needs_free || self.free_at(view).is_some_and(|at| now >= at) {
+            return Some(mark);
         }
+        self.end_change(mark, ChangeOutcome::NotProposed);
+        None
     }
 
     /// The change ended. One of a former leadership says nothing of this one's.

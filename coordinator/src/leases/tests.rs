@@ -9,7 +9,7 @@ use types::{
     role::{FailoverMode, RoleRecord, TimingPolicy},
 };
 
-use super::table::{ChangeOutcome, LeaseTable, RoleView, leader_ttl};
+use super::table::{ChangeMark, ChangeOutcome, LeaseTable, RoleView, leader_ttl};
 
 const TTL: Duration = Duration::from_secs(2);
 
@@ -59,6 +59,12 @@ fn leading(since: Instant) -> LeaseTable {
     let mut table = LeaseTable::default();
     table.lead(Some(since));
     table
+}
+
+/// A change that may be proposed whoever believes what.
+fn begin(table: &mut LeaseTable, role: &RoleRecord) -> ChangeMark {
+    let mark = table.begin_change(&view(role), role.epoch, false, Instant::now());
+    mark.expect("nothing to wait for")
 }
 
 fn ms(millis: u64) -> Duration {
@@ -215,7 +221,7 @@ fn renewals_are_refused_while_a_change_is_proposed_and_after_an_unknown_outcome(
     let renew = |table: &mut LeaseTable| table.renew(&view(&role), &token(2, holder(1)), start, start);
     renew(&mut table).unwrap();
     let mut change = |outcome, renews: bool| {
-        let mark = table.begin_change(&role.role, role.epoch);
+        let mark = begin(&mut table, &role);
         assert_eq!(renew(&mut table).unwrap_err().reason, Reason::RoleChanging);
         table.end_change(mark, outcome);
         assert_eq!(renew(&mut table).is_ok(), renews, "after {outcome:?}");
@@ -230,14 +236,41 @@ fn renewals_are_refused_while_a_change_is_proposed_and_after_an_unknown_outcome(
     renew(&mut table).unwrap();
 }
 
+/// The second look, under the lock that orders renewals: a renewal may have come in since the promotion was decided.
+#[test]
+fn a_hand_over_is_begun_only_once_the_role_is_free_and_a_fence_at_any_time() {
+    let start = Instant::now();
+    let role = role(2, Some(holder(1)));
+    let at = start + ms(10_000);
+    let over = at + leader_ttl(TTL);
+    // (whether the change needs the role free, when it is tried, whether it is begun)
+    let cases = [
+        (true, at, false),
+        (true, over - ms(1), false),
+        (true, over, true),
+        (false, at, true),
+    ];
+    for (needs_free, tried, begun) in cases {
+        let mut table = leading(start);
+        let renew = |table: &mut LeaseTable| table.renew(&view(&role), &token(2, holder(1)), at, at);
+        renew(&mut table).unwrap();
+        let mark = table.begin_change(&view(&role), role.epoch, needs_free, tried);
+        assert_eq!(mark.is_some(), begun, "{needs_free} {:?}", tried - at);
+        // What was not begun is not marked either: the holder goes on.
+        assert_eq!(renew(&mut table).is_ok(), !begun, "{needs_free} {:?}", tried - at);
+    }
+    let follower = LeaseTable::default().begin_change(&view(&role), role.epoch, true, over);
+    assert_eq!(follower, None, "who does not lead knows of no time");
+}
+
 #[test]
 fn a_change_of_a_former_leadership_ends_nothing_of_this_one() {
     let start = Instant::now();
     let mut table = leading(start);
     let role = role(2, Some(holder(1)));
-    let former = table.begin_change(&role.role, role.epoch);
+    let former = begin(&mut table, &role);
     table.lead(Some(start + ms(1)));
-    let own = table.begin_change(&role.role, role.epoch);
+    let own = begin(&mut table, &role);
     table.end_change(former, ChangeOutcome::Applied);
     let refused = table.renew(&view(&role), &token(2, holder(1)), start, start);
     assert_eq!(refused.unwrap_err().reason, Reason::RoleChanging);
@@ -419,10 +452,10 @@ impl World {
 
     /// Proposes a change of the role; what is applied comes after everything that was proposed before it.
     fn propose(&mut self, to: Option<u128>, needs_free: bool, fate: Fate) {
-        let mark = self.table.begin_change(&self.role.role, self.role.epoch);
-        if needs_free && !self.is_free() {
-            return self.table.end_change(mark, ChangeOutcome::NotProposed);
-        }
+        let (role, now) = (self.role.clone(), self.now);
+        let Some(mark) = self.table.begin_change(&view(&role), role.epoch, needs_free, now) else {
+            return;
+        };
         let change = (self.role.epoch.counter(), to);
         let outcome = match fate {
             Fate::NotProposed => ChangeOutcome::NotProposed,

@@ -46,6 +46,8 @@ pub(crate) struct TestAgent {
     pub(crate) claims: watch::Sender<bool>,
     /// Whether its session speaks; it renews all the same.
     pub(crate) speaks: watch::Sender<bool>,
+    /// Whether it stops when a switchover asks it to; otherwise it goes on renewing.
+    pub(crate) yields: watch::Sender<bool>,
     world: World,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -67,8 +69,9 @@ impl TestAgent {
         let (wanted, wanted_out) = watch::channel(None);
         let (claims, claims_out) = watch::channel(true);
         let (speaks, speaks_out) = watch::channel(true);
+        let (yields, yields_out) = watch::channel(true);
         let session = session(client.clone(), holder.clone(), world.clone(), speaks_out);
-        let follow = follow(client.clone(), holder.clone(), wanted, claims_out);
+        let follow = follow(client.clone(), holder.clone(), wanted, claims_out, yields_out);
         let renew = renew(client.clone(), wanted_out, held);
         for task in [boxed(session), boxed(follow), boxed(renew)] {
             let stop = stop.clone();
@@ -85,6 +88,7 @@ impl TestAgent {
             held: held_out,
             claims,
             speaks,
+            yields,
             world: world.clone(),
             stop,
             tasks,
@@ -96,6 +100,14 @@ impl TestAgent {
         let what = format!("a lease of {}", self.holder);
         let held = crate::harness::within(&what, self.held.wait_for(Option::is_some)).await;
         held.unwrap().clone().unwrap()
+    }
+
+    /// Ends as an agent does that is told to: it stops, and says so (L11).
+    pub(crate) async fn end(mut self, token: &FencingToken) -> Client {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        self.client.release_lease(token).await.unwrap();
+        self.client.clone()
     }
 
     /// Dies with its region: says nothing any more, and nobody reaches it.
@@ -166,6 +178,7 @@ async fn follow(
     own: Holder,
     wanted: watch::Sender<Option<FencingToken>>,
     mut claims: watch::Receiver<bool>,
+    yields: watch::Receiver<bool>,
 ) {
     let mut watch = StateWatch::new(client.clone(), Duration::from_secs(3));
     let mut cluster_id = None;
@@ -199,7 +212,9 @@ async fn follow(
         for plan in &plans {
             let may_claim = *claims.borrow();
             answer(&client, &own, plan, may_claim).await;
-            release_if_asked(&client, &own, plan, &wanted).await;
+            if *yields.borrow() {
+                release_if_asked(&client, &own, plan, &wanted).await;
+            }
         }
     }
 }

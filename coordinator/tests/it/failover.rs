@@ -454,3 +454,83 @@ async fn a_restarted_holder_is_a_new_holder_and_the_role_moves() {
     assert!(client.renew_lease(&first).await.is_err());
     story.end().await;
 }
+
+/// L11: who is asked to stop gets no renewal, so that one who does not listen is waited out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_switchover_waits_out_a_holder_that_goes_on_asking() {
+    let mut story = Story::begin().await;
+    let first = story.agents[0].holds().await;
+    story.agents[0].yields.send_replace(false);
+    let (name, to) = (RoleName::global(), region("r3"));
+    story
+        .admin
+        .switchover(&name, &to, Some(first.epoch))
+        .await
+        .unwrap();
+    let second = story.agents[2].holds().await;
+    assert!(second.epoch > first.epoch);
+    story.end().await;
+}
+
+/// L11: nothing was released, so the same epoch goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_switchover_that_failed_lets_its_holder_renew_again() {
+    let mut story = Story::begin().await;
+    let first = story.agents[0].holds().await;
+    story.agents[0].yields.send_replace(false);
+    // The holder's lease outlasts the test: it cannot be waited out.
+    let timing = TimingPolicy {
+        lease_ttl: CALM,
+        promotion_absence: CALM * 2,
+        ..TimingPolicy::fast()
+    };
+    let name = RoleName::global();
+    story.admin.set_role_timing(&name, &timing).await.unwrap();
+    let client = story.agents[0].client.clone();
+    client.renew_lease(&first).await.unwrap();
+    let started = story
+        .admin
+        .switchover(&name, &region("r3"), Some(first.epoch))
+        .await
+        .unwrap();
+    let impatient = client.with_deadline(Duration::from_millis(500));
+    within("a refused renewal", async {
+        loop {
+            let answer = impatient.renew_lease(&first).await;
+            if answer.is_err_and(|refusal| refusal.reason == Reason::RoleChanging) {
+                return;
+            }
+        }
+    })
+    .await;
+    // Its target runs anew: the plan was for another run.
+    let again = TestAgent::start(&story.cluster, &story.world, "r3");
+    story.agents.remove(2).die().await;
+    story.world.revive(&again.holder.region);
+    story.agents.push(again);
+    let ended = until(&story.admin, "the plan's end", |r| {
+        plan(r)
+            .filter(|p| p.plan == started.plan && p.state != PlanState::Running)
+            .cloned()
+    })
+    .await;
+    assert_eq!(ended.state, PlanState::Failed, "{}", ended.reason);
+    within("a renewal", async {
+        while impatient.renew_lease(&first).await.is_err() {}
+    })
+    .await;
+    let (now, _) = story.admin.get_role(&name).await.unwrap();
+    assert_eq!((now.epoch, now.holder), (first.epoch, Some(first.holder)));
+    story.end().await;
+}
+
+/// L11: a holder that ended and said so is not missed for as long as one that fell silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_holder_that_released_at_its_end_is_replaced_before_its_absence_would_say_so() {
+    let mut story = Story::begin().await;
+    let first = story.agents[0].holds().await;
+    story.agents.remove(0).end(&first).await;
+    let (_, second) = story.held_above(first.epoch).await;
+    assert!(second.epoch > first.epoch);
+    story.end().await;
+}
