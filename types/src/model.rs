@@ -15,6 +15,7 @@ use crate::{
 
 /// Where copies of a model must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "regions", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Placement {
     /// In every region, also those that join later.
     #[default]

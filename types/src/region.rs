@@ -33,13 +33,16 @@ impl fmt::Display for Health {
 }
 
 /// Whether a store's conditional writes were seen to work (design.md L16), so that it may be a fencing door.
+/// In documents, `fencing_door` and, where it was refused, `fencing_refusal`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fencing_door", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum FencingDoor {
     /// The probe passed: a wrong ETag was refused and 50 racing writers had one winner.
     Qualified,
     /// The probe failed; the store may hold artifacts and guards nothing.
     Refused {
         /// What the probe saw.
+        #[serde(rename = "fencing_refusal")]
         reason: String,
     },
 }
@@ -52,6 +55,7 @@ pub struct StoreBinding {
     /// The bucket; a directory name for `file:`.
     pub bucket: String,
     /// What the probe at attach said.
+    #[serde(flatten)]
     pub fencing_door: FencingDoor,
 }
 

@@ -136,8 +136,9 @@ impl TimingPolicy {
     }
 }
 
-/// Whether failovers of a role run by themselves.
+/// Whether failovers of a role run by themselves. In documents, `mode` and, while paused, `paused_until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum FailoverMode {
     /// The leader starts and runs plans by itself.
     Automatic,
@@ -146,6 +147,7 @@ pub enum FailoverMode {
     /// Nothing automatic until this state time; automatic again after it.
     Paused {
         /// State time at which the pause ends by itself.
+        #[serde(rename = "paused_until")]
         until: UnixMillis,
     },
 }
@@ -155,7 +157,7 @@ impl fmt::Display for FailoverMode {
         match self {
             Self::Automatic => f.write_str("AUTOMATIC"),
             Self::Manual => f.write_str("MANUAL"),
-            Self::Paused { until } => write!(f, "PAUSED until {until}"),
+            Self::Paused { until } => write!(f, "PAUSED until {}", until.rfc3339()),
         }
     }
 }
@@ -186,10 +188,12 @@ pub struct RoleRecord {
     /// Regions that may hold it, most wanted first.
     pub candidates: Vec<RegionId>,
     /// Whether failovers run by themselves.
+    #[serde(flatten)]
     pub mode: FailoverMode,
     /// Its timings.
     pub timing: TimingPolicy,
     /// The largest TTL that may still be outstanding, also from before a change of `timing` (L8).
+    #[serde(with = "duration_text")]
     pub outstanding_ttl: Duration,
     /// State time of the last change of holder.
     pub changed_at: UnixMillis,

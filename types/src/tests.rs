@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use crate::{
     epoch::Incomparable,
     metrics::MetricKind,
-    model::ArtifactPath,
-    role::TimingPolicy,
+    model::{ArtifactPath, Placement},
+    region::{FencingDoor, StoreBinding},
+    role::{FailoverMode, RoleRecord, TimingPolicy},
     units::{format_duration, parse_duration},
     *,
 };
@@ -152,7 +153,91 @@ fn digests_of_known_bytes() {
     assert_eq!(hasher.finish(), Digest::of(b"abc"));
 }
 
+/// What programs read: states as the protocol spells them, times with their zone, durations with their unit.
+#[test]
+fn documents_spell_states_times_and_durations_one_way() {
+    let mut role = RoleRecord {
+        role: RoleName::global(),
+        epoch: Epoch::new(1, 2),
+        holder: None,
+        reservation: None,
+        candidates: Vec::new(),
+        mode: FailoverMode::Automatic,
+        timing: TimingPolicy::fast(),
+        outstanding_ttl: Duration::from_secs(2),
+        changed_at: UnixMillis(1_763_710_114_123),
+        reason: String::new(),
+        modified: Revision(1),
+    };
+    let document = serde_json::to_value(&role).unwrap();
+    assert_eq!(document["mode"], "AUTOMATIC");
+    assert_eq!(document["outstanding_ttl"], "2s");
+    assert_eq!(document["changed_at"], "2025-11-21T07:28:34.123Z");
+    role.mode = FailoverMode::Paused {
+        until: UnixMillis(951_782_400_000),
+    };
+    let document = serde_json::to_value(&role).unwrap();
+    assert_eq!(document["mode"], "PAUSED");
+    assert_eq!(document["paused_until"], "2000-02-29T00:00:00.000Z");
+    assert_eq!(serde_json::from_value::<RoleRecord>(document).unwrap(), role);
+
+    let store = StoreBinding {
+        endpoint: "http://127.0.0.1:1".to_owned(),
+        bucket: "models".to_owned(),
+        fencing_door: FencingDoor::Refused {
+            reason: "two writers won".to_owned(),
+        },
+    };
+    let document = serde_json::to_value(&store).unwrap();
+    assert_eq!(document["fencing_door"], "REFUSED");
+    assert_eq!(document["fencing_refusal"], "two writers won");
+    assert_eq!(serde_json::from_value::<StoreBinding>(document).unwrap(), store);
+
+    let everywhere = serde_json::to_value(Placement::Everywhere).unwrap();
+    assert_eq!(everywhere["kind"], "EVERYWHERE");
+    let there = Placement::Regions(vec!["eu-west-1".parse().unwrap()]);
+    let document = serde_json::to_value(&there).unwrap();
+    assert_eq!(
+        (&document["kind"], &document["regions"][0]),
+        (&"REGIONS".into(), &"eu-west-1".into())
+    );
+    assert_eq!(serde_json::from_value::<Placement>(document).unwrap(), there);
+}
+
+#[test]
+fn times_that_do_not_exist_are_refused() {
+    for good in [
+        "1970-01-01T00:00:00.000Z",
+        "2024-02-29T23:59:59.999Z",
+        "9999-12-31T23:59:59.999Z",
+    ] {
+        assert_eq!(good.parse::<UnixMillis>().unwrap().rfc3339(), good);
+    }
+    for bad in [
+        "",
+        "2023-02-29T00:00:00.000Z",
+        "2024-13-01T00:00:00.000Z",
+        "2024-04-31T00:00:00.000Z",
+        "2024-01-01T24:00:00.000Z",
+        "2024-01-01T00:00:60.000Z",
+        "2024-01-01T00:00:00Z",
+        "2024-01-01T00:00:00.000+01:00",
+        "+024-01-01T00:00:00.000Z",
+        "1969-12-31T23:59:59.999Z",
+    ] {
+        assert!(bad.parse::<UnixMillis>().is_err(), "{bad}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn times_print_and_parse_and_keep_their_order(a in 0u64..253_402_300_800_000, b in 0u64..253_402_300_800_000) {
+        let (a, b) = (UnixMillis(a), UnixMillis(b));
+        prop_assert_eq!(a.rfc3339().parse::<UnixMillis>().unwrap(), a);
+        prop_assert_eq!(a.cmp(&b), a.rfc3339().cmp(&b.rfc3339()));
+    }
+
+
     #[test]
     fn epochs_print_and_parse_and_keep_their_order(a: u64, b: u64) {
         let (a, b) = (Epoch::from_u64(a), Epoch::from_u64(b));
@@ -185,6 +270,6 @@ proptest! {
     #[test]
     fn no_text_makes_a_parser_panic(text: String) {
         let _ = (text.parse::<Epoch>(), text.parse::<Digest>(), text.parse::<ByteCount>(), parse_duration(&text));
-        let _ = (text.parse::<Principal>(), text.parse::<VersionKey>(), text.parse::<RequestId>());
+        let _ = (text.parse::<Principal>(), text.parse::<VersionKey>(), text.parse::<RequestId>(), text.parse::<UnixMillis>());
     }
 }

@@ -387,7 +387,7 @@ fn a_pause_holds_what_runs_by_itself_until_it_is_over() {
     };
     check(
         &view,
-        "nothing: nobody holds the role; failovers are PAUSED until 1000.001",
+        "nothing: nobody holds the role; failovers are PAUSED until 1970-01-01T00:16:40.001Z",
     );
     view.role.mode = FailoverMode::Paused { until: NOW };
     check(&view, "start ASSIGN to eu/a1#00000001: nobody holds the role");

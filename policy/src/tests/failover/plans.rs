@@ -130,7 +130,7 @@ fn a_pause_stops_an_automatic_plan_before_its_fence_and_no_other() {
             view.role.mode = paused;
             check(
                 &view,
-                "fail: failovers are PAUSED until 1000.001: stopped before FENCE",
+                "fail: failovers are PAUSED until 1970-01-01T00:16:40.001Z: stopped before FENCE",
             );
             view.plan.as_mut().unwrap().created_by = person.clone();
             assert!(
