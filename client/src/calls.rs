@@ -13,7 +13,9 @@ use types::{
 
 use crate::{
     channel::{Channels, ClientConfig},
+    reach::reach,
     retry::{self, Next, mint_request_id},
+    tour::{Heard, Tour},
 };
 
 /// Where an answer was read, or what revision a change made.
@@ -151,44 +153,68 @@ impl Client {
         R: Future<Output = Result<Response<T>, Status>>,
     {
         let end = Instant::now() + self.deadline;
-        let (mut turn, mut attempt, mut hints, mut any_unknown) = (0_usize, 0_u32, 0_u32, false);
+        if self.channels.is_first_use() && self.channels.count() > 1 {
+            reach(&self.channels, self.attempt_timeout).await;
+        }
+        let mut tour = Tour::new(&self.channels, to == To::Leader);
+        let (mut attempt, mut hints, mut any_unknown) = (0_u32, 0_u32, false);
         let mut last = None;
-        while Instant::now() < end {
-            let (endpoint, channel) = self.channels.pick(turn, to == To::Leader)?;
+        while Instant::now() < end && !tour.is_vain() {
+            let (endpoint, channel) = tour.next()?;
             let until = end.min(Instant::now() + self.attempt_timeout);
             let mut request = Request::new(message.clone());
             request.set_timeout(until.saturating_duration_since(Instant::now()));
-            let refusal = match timeout_at(until, send(channel, request)).await {
-                Ok(Ok(response)) => {
+            let (heard, refusal) = match attempt_at(&endpoint, until, send(channel, request)).await {
+                Ok(answer) => {
+                    tour.heard(&endpoint, Heard::Answer);
                     if to == To::Leader {
                         self.channels.set_leader(&endpoint);
                     }
-                    return Ok(response.into_inner());
+                    return Ok(answer);
                 }
-                Ok(Err(status)) => status::from_status(&status),
-                Err(_) => Refusal::new(
-                    Reason::OutcomeUnknown,
-                    format!("{endpoint} did not answer in time"),
-                ),
+                Err((heard, refusal)) => (heard, to.judge(refusal)),
             };
-            let refusal = to.judge(refusal);
+            tour.heard(&endpoint, heard);
             any_unknown |= refusal.reason.category() == Category::Unknown;
             match retry::next(attempt, hints, &refusal) {
                 Next::Stop => return Err(refusal),
                 Next::AskLeader(leader) => {
-                    self.channels.set_leader(&leader);
-                    (turn, hints) = (0, hints + 1);
+                    tour.hint(leader);
+                    hints += 1;
                 }
                 Next::AskNext { wait } => {
                     self.channels.forget_leader(&endpoint);
-                    (turn, hints, attempt) = (turn + 1, 0, attempt + 1);
-                    let wait = retry::jittered(wait).min(end.saturating_duration_since(Instant::now()));
-                    sleep(wait).await;
+                    hints = 0;
+                    if !tour.goes_on_at_once(heard) {
+                        attempt += 1;
+                        let wait = retry::jittered(wait).min(end.saturating_duration_since(Instant::now()));
+                        sleep(wait).await;
+                    }
                 }
             }
-            last = Some(refusal);
+            // What somebody said explains more than that others said nothing.
+            if heard == Heard::Answer || !tour.is_answered() || last.is_none() {
+                last = Some(refusal);
+            }
         }
-        Err(retry::out_of_time(last, any_unknown, self.deadline))
+        let refusal = retry::out_of_time(last, any_unknown, self.deadline);
+        Err(tour.end(refusal, self.deadline))
+    }
+}
+
+/// One attempt at one coordinator: its answer, or what was heard instead and what that means.
+async fn attempt_at<T>(
+    endpoint: &str,
+    until: Instant,
+    answer: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, (Heard, Refusal)> {
+    match timeout_at(until, answer).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err((Heard::of(&status), status::from_status(&status))),
+        Err(_) => {
+            let message = format!("{endpoint} did not answer in time");
+            Err((Heard::Nothing, Refusal::new(Reason::OutcomeUnknown, message)))
+        }
     }
 }
 

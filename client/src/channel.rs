@@ -1,4 +1,7 @@
-//! Connections to the coordinators: made when first needed, kept, shared; and who is believed to lead.
+//! Connections to the coordinators: made when first needed, kept, shared; who is believed to lead, and who is asked last.
+//!
+//! A coordinator that hangs takes a whole attempt from everybody who asks it, so it goes to the end of the list for a
+//! while. One that refuses connections costs nothing and keeps its place.
 
 use std::{
     collections::BTreeMap,
@@ -8,6 +11,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use types::reason::{Reason, Refusal};
 
@@ -89,6 +93,9 @@ pub fn lazy_channel(endpoint: &str, tls: &ClientTlsConfig) -> Result<Channel, Re
     Ok(channel)
 }
 
+/// How long a silent coordinator is asked last. Then it gets its place back, and loses it again if it still hangs.
+pub(crate) const LAST_FOR: Duration = Duration::from_secs(30);
+
 /// Every known coordinator, and the one that is believed to lead.
 #[derive(Debug)]
 pub(crate) struct Channels {
@@ -98,9 +105,24 @@ pub(crate) struct Channels {
 
 #[derive(Debug)]
 struct Inner {
+    /// As configured, then as learnt.
     endpoints: Vec<String>,
+    /// Those that are asked last, and since when.
+    last: Vec<(String, Instant)>,
     leader: Option<String>,
     open: BTreeMap<String, Channel>,
+    /// Whether anybody was asked anything yet.
+    used: bool,
+}
+
+impl Inner {
+    fn order(&mut self, now: Instant) -> Vec<String> {
+        self.last
+            .retain(|(_, since)| now.duration_since(*since) < LAST_FOR);
+        let is_last = |e: &String| self.last.iter().any(|(last, _)| last == e);
+        let first = self.endpoints.iter().filter(|e| !is_last(e)).cloned();
+        first.chain(self.last.iter().map(|(e, _)| e.clone())).collect()
+    }
 }
 
 impl Channels {
@@ -116,8 +138,10 @@ impl Channels {
         }
         let inner = Inner {
             endpoints: config.endpoints.clone(),
+            last: Vec::new(),
             leader: None,
             open,
+            used: false,
         };
         Ok(Self {
             tls,
@@ -132,22 +156,56 @@ impl Channels {
 
     /// The endpoint for the `turn`-th attempt: the believed leader first (if the call wants it), then each in order.
     pub(crate) fn pick(&self, turn: usize, want_leader: bool) -> Result<(String, Channel), Refusal> {
-        let mut inner = self.lock();
-        let leader = inner.leader.clone().filter(|_| want_leader);
+        let leader = self.leader().filter(|_| want_leader);
         let skip = usize::from(leader.is_some());
         let endpoint = match leader {
             Some(leader) if turn == 0 => leader,
-            _ => inner.endpoints[(turn - skip.min(turn)) % inner.endpoints.len()].clone(),
-        };
-        let channel = match inner.open.get(&endpoint) {
-            Some(channel) => channel.clone(),
-            None => {
-                let channel = lazy_channel(&endpoint, &self.tls)?;
-                inner.open.insert(endpoint.clone(), channel.clone());
-                channel
+            _ => {
+                let order = self.order();
+                order[(turn - skip.min(turn)) % order.len()].clone()
             }
         };
+        let channel = self.open(&endpoint)?;
         Ok((endpoint, channel))
+    }
+
+    /// The channel to a coordinator.
+    pub(crate) fn open(&self, endpoint: &str) -> Result<Channel, Refusal> {
+        let mut inner = self.lock();
+        if let Some(channel) = inner.open.get(endpoint) {
+            return Ok(channel.clone());
+        }
+        let channel = lazy_channel(endpoint, &self.tls)?;
+        inner.open.insert(endpoint.to_owned(), channel.clone());
+        Ok(channel)
+    }
+
+    /// Every known coordinator, in the order in which they are asked; never empty.
+    pub(crate) fn order(&self) -> Vec<String> {
+        self.order_at(Instant::now())
+    }
+
+    pub(crate) fn order_at(&self, now: Instant) -> Vec<String> {
+        self.lock().order(now)
+    }
+
+    /// From now on this one is asked last, for a while.
+    pub(crate) fn ask_last(&self, endpoint: &str) {
+        let mut inner = self.lock();
+        inner.last.retain(|(last, _)| last != endpoint);
+        if inner.endpoints.iter().any(|e| e == endpoint) {
+            inner.last.push((endpoint.to_owned(), Instant::now()));
+        }
+    }
+
+    /// This one answers: it has its place again.
+    pub(crate) fn ask_in_turn(&self, endpoint: &str) {
+        self.lock().last.retain(|(last, _)| last != endpoint);
+    }
+
+    /// Whether nobody was asked anything before; true once.
+    pub(crate) fn is_first_use(&self) -> bool {
+        !std::mem::replace(&mut self.lock().used, true)
     }
 
     pub(crate) fn set_leader(&self, endpoint: &str) {

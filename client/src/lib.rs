@@ -17,9 +17,11 @@ pub mod channel;
 pub mod context;
 pub mod guard;
 pub mod outcome;
+mod reach;
 pub mod retry;
 pub mod session;
 pub mod tls13;
+mod tour;
 pub mod watch;
 
 pub use agents::AgentClient;
@@ -28,5 +30,7 @@ pub use channel::{ClientConfig, TlsFiles};
 pub use context::Context;
 pub use outcome::Outcome;
 
+#[cfg(test)]
+mod reach_tests;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,295 @@
+//! Coordinators that answer, hang, refuse and have no quorum, on real sockets: whom a call asks, how long that takes, and
+//! what it says in the end. No test passes or fails
+//! by how fast the machine is: what must not be waited for is a minute long.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use proto::{
+    convert::status::to_status,
+    v1::{self as pb, cluster_service_server},
+};
+use tempfile::TempDir;
+use tokio::{sync::watch, time::Instant};
+use tonic::{
+    Request, Response, Status,
+    transport::{Identity, Server, ServerTlsConfig},
+};
+use types::{
+    reason::{Reason, Refusal},
+    role::TimingPolicy,
+};
+
+use crate::{Client, ClientConfig, TlsFiles, channel::LAST_FOR};
+
+/// A time limit that none of these tests may reach.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The CA of a test, with one certificate for everybody.
+struct Ca {
+    dir: TempDir,
+    cert: String,
+    key: String,
+}
+
+impl Ca {
+    fn new() -> Self {
+        crate::tls13::install();
+        let dir = tempfile::tempdir().unwrap();
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let (cert, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+        std::fs::write(dir.path().join("cert.pem"), &cert).unwrap();
+        std::fs::write(dir.path().join("key.pem"), &key).unwrap();
+        Self { dir, cert, key }
+    }
+
+    fn client(&self, endpoints: &[String], deadline: Duration, attempt_timeout: Duration) -> Client {
+        let at = |name| self.dir.path().join(name);
+        let tls = TlsFiles {
+            ca_file: at("cert.pem"),
+            cert_file: at("cert.pem"),
+            key_file: at("key.pem"),
+        };
+        let config = ClientConfig {
+            deadline,
+            attempt_timeout,
+            ..ClientConfig::new(endpoints.to_vec(), tls)
+        };
+        Client::new(config).unwrap()
+    }
+}
+
+/// How a coordinator of these tests behaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Well,
+    WithoutQuorum,
+    Hung,
+}
+
+#[derive(Clone)]
+struct Coordinator(watch::Receiver<Mood>);
+
+impl Coordinator {
+    /// Waits as long as it hangs.
+    async fn mood(&self) -> Mood {
+        let mut mood = self.0.clone();
+        *mood.wait_for(|mood| *mood != Mood::Hung).await.unwrap()
+    }
+}
+
+#[tonic::async_trait]
+impl cluster_service_server::ClusterService for Coordinator {
+    async fn get_status(
+        &self,
+        _: Request<pb::GetStatusRequest>,
+    ) -> Result<Response<pb::GetStatusResponse>, Status> {
+        Ok(Response::new(pb::GetStatusResponse {
+            has_quorum: self.mood().await == Mood::Well,
+            ..Default::default()
+        }))
+    }
+    async fn get_settings(
+        &self,
+        _: Request<pb::GetSettingsRequest>,
+    ) -> Result<Response<pb::Settings>, Status> {
+        if self.mood().await == Mood::WithoutQuorum {
+            let refusal = Refusal::new(Reason::NoQuorum, "no round was confirmed");
+            return Err(to_status(&refusal));
+        }
+        Ok(Response::new(pb::Settings {
+            header: Some(pb::ResponseHeader {
+                cluster_id: uuid::Uuid::nil().to_string(),
+                ..Default::default()
+            }),
+            timing: Some((&TimingPolicy::fast()).into()),
+            ..Default::default()
+        }))
+    }
+    async fn join(&self, _: Request<pb::JoinRequest>) -> Result<Response<pb::JoinResponse>, Status> {
+        Err(Status::unimplemented("join"))
+    }
+    async fn transfer_leadership(
+        &self,
+        _: Request<pb::TransferLeadershipRequest>,
+    ) -> Result<Response<pb::TransferLeadershipResponse>, Status> {
+        Err(Status::unimplemented("transfer_leadership"))
+    }
+    async fn set_timing(&self, _: Request<pb::SetTimingRequest>) -> Result<Response<pb::Settings>, Status> {
+        Err(Status::unimplemented("set_timing"))
+    }
+}
+
+/// A coordinator that runs as long as this lives.
+struct Running {
+    endpoint: String,
+    mood: watch::Sender<Mood>,
+}
+
+impl Running {
+    fn start(ca: &Ca, mood: Mood) -> Self {
+        let listener = listener();
+        let endpoint = url(listener.local_addr().unwrap());
+        let (mood, seen) = watch::channel(mood);
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(&ca.cert, &ca.key));
+        let mut server = Server::builder().tls_config(tls).unwrap();
+        let service = cluster_service_server::ClusterServiceServer::new(Coordinator(seen.clone()));
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        tokio::spawn(async move {
+            let served = server.add_service(service).serve_with_incoming(incoming);
+            let mut seen = seen;
+            tokio::select! {
+                _ = served => {}
+                // The sender is gone: the test is over with it.
+                _ = async { while seen.changed().await.is_ok() {} } => {}
+            }
+        });
+        Self { endpoint, mood }
+    }
+}
+
+fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("https://{address}")
+}
+
+/// What a stopped process is to its callers: the kernel takes connections, and nobody ever answers.
+fn stopped() -> (TcpListener, String) {
+    let listener = listener();
+    let endpoint = url(listener.local_addr().unwrap());
+    (listener, endpoint)
+}
+
+/// An address where nobody listens.
+fn nobody() -> String {
+    url(listener().local_addr().unwrap())
+}
+
+#[tokio::test]
+async fn a_hung_coordinator_costs_a_moment_once_and_is_asked_last_from_then_on() {
+    let ca = Ca::new();
+    let (_hung, hung) = stopped();
+    let well = Running::start(&ca, Mood::Well);
+    let endpoints = [hung.clone(), well.endpoint.clone()];
+    let client = ca.client(&endpoints, LONG, LONG);
+    client.timing().await.unwrap();
+    assert_eq!(client.channels().order(), [well.endpoint.clone(), hung.clone()]);
+    let later = Instant::now() + LAST_FOR;
+    assert_eq!(
+        client.channels().order_at(later),
+        endpoints,
+        "it gets another chance"
+    );
+}
+
+/// The same in the middle of things: the coordinator that was asked first until now begins to hang.
+#[tokio::test]
+async fn a_coordinator_that_begins_to_hang_loses_its_place_and_gets_it_back_when_it_answers() {
+    let ca = Ca::new();
+    let (first, second) = (Running::start(&ca, Mood::Well), Running::start(&ca, Mood::Well));
+    let endpoints = [first.endpoint.clone(), second.endpoint.clone()];
+    let client = ca.client(&endpoints, LONG, Duration::from_secs(2));
+    client.timing().await.unwrap();
+    // Whoever is late on a busy machine lost its place already.
+    client.channels().ask_in_turn(&first.endpoint);
+    first.mood.send_replace(Mood::Hung);
+    client.timing().await.unwrap();
+    assert_eq!(
+        client.channels().order(),
+        [second.endpoint.clone(), first.endpoint.clone()]
+    );
+    first.mood.send_replace(Mood::Well);
+    second.mood.send_replace(Mood::WithoutQuorum);
+    client.timing().await.unwrap();
+    assert_eq!(client.channels().order(), endpoints);
+}
+
+#[tokio::test]
+async fn refused_connections_are_passed_over_and_cost_no_place() {
+    let ca = Ca::new();
+    let well = Running::start(&ca, Mood::Well);
+    let endpoints = [nobody(), nobody(), well.endpoint.clone()];
+    let client = ca.client(&endpoints, LONG, LONG);
+    client.timing().await.unwrap();
+    client.timing().await.unwrap();
+}
+
+#[tokio::test]
+async fn where_everybody_refuses_a_call_ends_long_before_its_deadline() {
+    let ca = Ca::new();
+    for endpoints in [vec![nobody()], vec![nobody(), nobody(), nobody()]] {
+        let began = Instant::now();
+        let refusal = ca.client(&endpoints, LONG, LONG).timing().await.unwrap_err();
+        assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
+        assert_eq!(refusal.reason, Reason::Unreachable);
+        assert!(
+            refusal.message.starts_with("no coordinator answers at https://"),
+            "{refusal}"
+        );
+        assert!(refusal.message.ends_with(": connection refused"), "{refusal}");
+        assert!(endpoints.iter().all(|e| refusal.message.contains(e)), "{refusal}");
+        // Nothing was ever sent, so nothing can have been changed.
+        let change = ca
+            .client(&endpoints, LONG, LONG)
+            .set_timing(&TimingPolicy::fast())
+            .await;
+        assert_eq!(change.unwrap_err().reason, Reason::Unreachable);
+    }
+}
+
+#[tokio::test]
+async fn silence_is_told_from_refusal_and_from_a_lost_quorum() {
+    let ca = Ca::new();
+    let (_hung, hung) = stopped();
+    let nobody = nobody();
+    let client =
+        |endpoints: &[String]| ca.client(endpoints, Duration::from_secs(3), Duration::from_millis(700));
+    let refusal = client(&[hung.clone(), nobody.clone()])
+        .timing()
+        .await
+        .unwrap_err();
+    assert_eq!(refusal.reason, Reason::Unreachable);
+    for words in [
+        "no final answer within 3s",
+        &format!("{hung} is silent"),
+        &format!("{nobody} refuses connections"),
+    ] {
+        assert!(refusal.message.contains(words), "{words:?} is missing: {refusal}");
+    }
+    // A change may have reached the one that says nothing.
+    let change = client(std::slice::from_ref(&hung))
+        .set_timing(&TimingPolicy::fast())
+        .await;
+    assert_eq!(change.unwrap_err().reason, Reason::OutcomeUnknown);
+
+    let alone = Running::start(&ca, Mood::WithoutQuorum);
+    let refusal = client(&[hung, nobody, alone.endpoint.clone()])
+        .timing()
+        .await
+        .unwrap_err();
+    assert_eq!(refusal.reason, Reason::NoQuorum, "{refusal}");
+    assert!(refusal.message.contains("no round was confirmed"), "{refusal}");
+}
+
+/// Who has no quorum is asked last too: each question to it takes until it gives up.
+#[tokio::test]
+async fn a_coordinator_without_a_quorum_is_passed_over() {
+    let ca = Ca::new();
+    let (cut_off, well) = (
+        Running::start(&ca, Mood::WithoutQuorum),
+        Running::start(&ca, Mood::Well),
+    );
+    let client = ca.client(&[cut_off.endpoint.clone(), well.endpoint.clone()], LONG, LONG);
+    client.timing().await.unwrap();
+    assert_eq!(
+        client.channels().order(),
+        [well.endpoint.clone(), cut_off.endpoint.clone()]
+    );
+}
