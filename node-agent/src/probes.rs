@@ -20,13 +20,22 @@ use crate::{
 /// Longest wait for one answer; always less than the interval.
 const DEADLINE_MAX: Duration = Duration::from_secs(2);
 
-/// Probes all peers on the board, every probe interval, until `stop`.
-pub async fn run(board: watch::Sender<Board>, metrics: Metrics, stop: CancellationToken) {
+/// What probes are made with.
+///
+/// # Errors
+/// The system has no use for TLS or no memory; an agent that cannot probe must not start.
+pub fn client() -> reqwest::Result<reqwest::Client> {
     // An environment's proxy must not come between two agents.
-    let http = match reqwest::Client::builder().no_proxy().build() {
-        Ok(http) => http,
-        Err(error) => return tracing::error!(%error, "probes cannot run"),
-    };
+    reqwest::Client::builder().no_proxy().build()
+}
+
+/// Probes all peers on the board, every probe interval, until `stop`.
+pub async fn run(
+    http: reqwest::Client,
+    board: watch::Sender<Board>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
     let mut unseen = BTreeSet::new();
     loop {
         let interval = interval(board.borrow().timing.as_ref());
@@ -169,7 +178,7 @@ mod tests {
     }
 
     async fn seen(endpoint: &str) -> Seen {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = client().unwrap();
         let (node, region) = ("b1".parse().unwrap(), "west".parse().unwrap());
         probe(&http, &node, &region, endpoint, Duration::from_secs(10))
             .await

@@ -109,6 +109,7 @@ impl Agent {
             pins: Arc::clone(&pins),
         });
         let tls = identity::server_tls(&config.tls).map_err(AgentError::Identity)?;
+        let http_client = probes::client().map_err(AgentError::Probes)?;
         let worker = Worker::new(
             Parts {
                 me: me.clone(),
@@ -153,7 +154,7 @@ impl Agent {
         // Sessions end last of all, so that nobody takes a draining agent for a dead one.
         tasks.spawn(infallible(session.run(close.clone())));
         tasks.spawn(infallible(attach.run(stop.clone())));
-        tasks.spawn(infallible(probes::run(board, metrics, stop.clone())));
+        tasks.spawn(infallible(probes::run(http_client, board, metrics, stop.clone())));
         let following = follow::run(client, door, view, stop.clone());
         tasks.spawn(async move { following.await.map_err(AgentError::Floors) });
         tasks.spawn(serve_grpc(listeners.agent, tls, api, close.clone()));

@@ -53,6 +53,9 @@ pub enum AgentError {
     /// A fencing floor cannot be kept.
     #[error(transparent)]
     Floors(#[from] FloorsError),
+    /// Other regions cannot be probed from here.
+    #[error("no HTTP client for probes: {0}; check this machine's TLS set-up and its limits")]
+    Probes(reqwest::Error),
     /// A listener failed.
     #[error("{name} stopped: {error}")]
     Server {
