@@ -54,6 +54,7 @@ impl Exit {
             | Reason::TimeAhead
             | Reason::VersionState
             | Reason::IllegalTransition
+            | Reason::StaleIncarnation
             | Reason::StepOutOfOrder
             | Reason::StaleAttempt
             | Reason::FeatureLevel

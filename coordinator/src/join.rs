@@ -142,10 +142,15 @@ impl Joiner {
     }
 }
 
-/// Whether asking again cannot help: another cluster, a name that is taken, a certificate that names somebody else.
+/// Whether asking again cannot help: another cluster, a name that is taken, a certificate that names somebody else, another
+/// process that took over.
 fn is_final(refusal: &Refusal) -> bool {
     matches!(
         refusal.reason,
-        Reason::WrongCluster | Reason::AlreadyExists | Reason::InvalidArgument | Reason::IllegalTransition
+        Reason::WrongCluster
+            | Reason::AlreadyExists
+            | Reason::InvalidArgument
+            | Reason::IllegalTransition
+            | Reason::StaleIncarnation
     ) || (refusal.reason == Reason::PermissionDenied && refusal.operand("grpc_code").is_none())
 }

@@ -1,6 +1,7 @@
 //! This node's live tie to the leader: hello, then heartbeats with what is loaded, ready and seen by probes.
 //!
-//! Absent on purpose: anything durable. Losing the session changes nothing here; serving goes on (I10).
+//! Absent on purpose: anything durable. Losing the session changes nothing here; serving goes on (I10). Only a run whose
+//! place another process took ends: its node is somebody else by now.
 
 use std::time::Duration;
 
@@ -8,9 +9,14 @@ use client::{Client, retry, session::Session};
 use proto::v1 as pb;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use types::{reason::Category, region::Endpoints, role::TimingPolicy};
+use types::{
+    Reason,
+    reason::{Category, Refusal},
+    region::Endpoints,
+    role::TimingPolicy,
+};
 
-use crate::{board::Board, observed::Memory, serving::Serving};
+use crate::{agent::AgentError, board::Board, observed::Memory, serving::Serving};
 
 /// First wait after a session was lost; doubles up to [`WAIT_MAX`].
 const WAIT_MIN: Duration = Duration::from_millis(50);
@@ -33,46 +39,69 @@ pub struct SessionKeeper {
 
 impl SessionKeeper {
     /// Opens sessions, one after the other, until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// Another process took over as this node: the process must not go on.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
+        let kept = self.keep(&stop).await;
+        self.board.send_modify(|board| board.session = None);
+        kept
+    }
+
+    async fn keep(&self, stop: &CancellationToken) -> Result<(), AgentError> {
         let mut failures = 0;
-        while !stop.is_cancelled() {
-            let lasted = tokio::select! {
-                () = stop.cancelled() => break,
-                lasted = self.one_session() => lasted,
+        loop {
+            let ended = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                ended = self.one_session() => ended,
             };
             self.board.send_modify(|board| board.session = None);
-            failures = if lasted { 0 } else { (failures + 1).min(6) };
+            failures = match ended {
+                Ok(()) => 0,
+                Err(refusal) if refusal.reason == Reason::StaleIncarnation => {
+                    return Err(self.superseded(&refusal));
+                }
+                Err(_) => (failures + 1).min(6),
+            };
             let wait = retry::jittered(WAIT_MIN.saturating_mul(1 << failures).min(WAIT_MAX));
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        self.board.send_modify(|board| board.session = None);
     }
 
-    /// One session from hello to its end; whether it was opened at all.
-    async fn one_session(&self) -> bool {
+    /// One session from hello to its end.
+    ///
+    /// # Errors
+    /// It was not opened, and why.
+    async fn one_session(&self) -> Result<(), Refusal> {
         let hello = self.hello();
-        let mut session = match Session::open(&self.client, &hello, WELCOME_LIMIT).await {
-            Ok(session) => session,
-            Err(refusal) if refusal.reason.category() == Category::Unavailable => {
+        let opened = Session::open(&self.client, &hello, WELCOME_LIMIT).await;
+        let mut session = opened.inspect_err(|refusal| {
+            if refusal.reason.category() == Category::Unavailable {
                 tracing::debug!("no session: {refusal}");
-                return false;
-            }
-            Err(refusal) => {
+            } else {
                 tracing::warn!(reason = %refusal.reason, "no session: {refusal}");
-                return false;
             }
-        };
+        })?;
         tracing::info!(endpoint = %session.endpoint, "session open");
         self.note(&session);
         let end = self.heartbeats(&mut session).await;
         tracing::info!(endpoint = %session.endpoint, "session over: {end}");
-        true
+        Ok(())
     }
 
-    async fn heartbeats(&self, session: &mut Session) -> types::reason::Refusal {
+    fn superseded(&self, refusal: &Refusal) -> AgentError {
+        let me = self.board.borrow().me.clone();
+        AgentError::Superseded {
+            node: me.node,
+            shown: me.incarnation,
+            current: refusal.operand("current").unwrap_or("unknown").to_owned(),
+        }
+    }
+
+    async fn heartbeats(&self, session: &mut Session) -> Refusal {
         loop {
             let heartbeat = heartbeat(&self.board.borrow(), &self.serving);
             let patience = patience(&session.timing);

@@ -176,7 +176,8 @@ impl Rejection {
             Self::RequestFromFuture { .. } => Reason::RequestFromFuture,
             Self::RequestsExhausted { .. } => Reason::Overloaded,
             Self::VersionState { .. } | Self::VersionInUse { .. } => Reason::VersionState,
-            Self::IllegalTransition { .. } | Self::StaleIncarnation { .. } => Reason::IllegalTransition,
+            Self::IllegalTransition { .. } => Reason::IllegalTransition,
+            Self::StaleIncarnation { .. } => Reason::StaleIncarnation,
             Self::PlanRunning { .. } => Reason::PlanRunning,
             Self::PlanEnded { .. } | Self::StepOutOfOrder { .. } | Self::StepNotRunning { .. } => {
                 Reason::StepOutOfOrder

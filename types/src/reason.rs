@@ -106,6 +106,8 @@ reasons! {
     VersionState = "VERSION_STATE", FailedPrecondition;
     /// The region, node, role or replica is in a state that does not allow this.
     IllegalTransition = "ILLEGAL_TRANSITION", FailedPrecondition;
+    /// Another process took over as this node; this run of it never comes back.
+    StaleIncarnation = "STALE_INCARNATION", FailedPrecondition;
     /// Another plan moves this role.
     PlanRunning = "PLAN_RUNNING", FailedPrecondition;
     /// The plan has ended, or another step is due.

@@ -152,7 +152,7 @@ impl Agent {
         let mut tasks = JoinSet::new();
         tasks.spawn(infallible(worker.run()));
         // Sessions end last of all, so that nobody takes a draining agent for a dead one.
-        tasks.spawn(infallible(session.run(close.clone())));
+        tasks.spawn(session.run(close.clone()));
         tasks.spawn(infallible(attach.run(stop.clone())));
         tasks.spawn(infallible(probes::run(http_client, board, metrics, stop.clone())));
         let following = follow::run(client, door, view, stop.clone());

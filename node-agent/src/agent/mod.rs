@@ -10,7 +10,7 @@ use std::{fs, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 use client::{Client, ClientConfig};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
-use types::{FencingToken, Holder, RoleName, reason::Refusal};
+use types::{FencingToken, Holder, NodeId, NodeIncarnation, RoleName, reason::Refusal};
 
 use crate::{
     board::Board,
@@ -56,6 +56,18 @@ pub enum AgentError {
     /// Other regions cannot be probed from here.
     #[error("no HTTP client for probes: {0}; check this machine's TLS set-up and its limits")]
     Probes(reqwest::Error),
+    /// Another process runs as this node.
+    #[error(
+        "another process took over as node {node}: it is run {current}, and this one is {shown}; give each process a certificate and a name of its own, or stop the other one"
+    )]
+    Superseded {
+        /// The node that both are.
+        node: NodeId,
+        /// This run.
+        shown: NodeIncarnation,
+        /// The run that the cluster knows now.
+        current: String,
+    },
     /// A listener failed.
     #[error("{name} stopped: {error}")]
     Server {

@@ -32,7 +32,7 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
 use types::{
-    AliasName, ByteCount, ClusterId, Holder, Reason, Revision, RoleName, UnixMillis,
+    AliasName, ByteCount, ClusterId, Holder, NodeIncarnation, Reason, Revision, RoleName, UnixMillis,
     model::{AliasRecord, VersionState},
     reason::Refusal,
     region::{Endpoints, NodeKind, NodeRecord, NodeStatus},
@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) reports: Vec<String>,
     /// The agent of the last session.
     pub(crate) agent: Option<Holder>,
+    /// The run that took the place of all that say hello.
+    pub(crate) taken_over_by: Option<NodeIncarnation>,
     /// Whether renewals and fence checks are answered.
     pub(crate) quorum: bool,
 }
@@ -201,6 +203,40 @@ impl Coordinator {
         };
         self.lock().agent = Some(agent);
         self.commit(vec![Resource::Node(record)]);
+    }
+
+    fn session_answer(
+        &self,
+        message: session_request::Message,
+    ) -> Result<session_response::Message, Refusal> {
+        let taken = self.lock().taken_over_by;
+        match (message, taken) {
+            (session_request::Message::Hello(hello), None) => {
+                self.welcome(&hello);
+                Ok(session_response::Message::Welcome(pb::Welcome {
+                    cluster_id: CLUSTER.to_string(),
+                    timing: Some((&TimingPolicy::fast()).into()),
+                    revision: 0,
+                }))
+            }
+            (session_request::Message::Heartbeat(heartbeat), None) => {
+                let sequence = heartbeat.sequence;
+                self.lock().heartbeat = Some(heartbeat);
+                self.touch();
+                Ok(session_response::Message::Ack(pb::HeartbeatAck {
+                    sequence,
+                    timing: None,
+                }))
+            }
+            (session_request::Message::Hello(hello), Some(run)) => {
+                let text = format!("node {} runs as {run}, not as {}", hello.node, hello.incarnation);
+                Err(Refusal::new(Reason::StaleIncarnation, text).with("current", run))
+            }
+            (session_request::Message::Heartbeat(_), Some(_)) => Err(Refusal::new(
+                Reason::IllegalTransition,
+                "another session of this node has taken its place",
+            )),
+        }
     }
 
     fn report(&self, request: pb::ReportReplicaRequest) -> Result<pb::Replica, Refusal> {
@@ -491,32 +527,13 @@ impl SessionService for Coordinator {
         let (this, mut requests) = (self.clone(), request.into_inner());
         tokio::spawn(async move {
             while let Some(Ok(request)) = requests.next().await {
-                let answer = match request.message.unwrap() {
-                    session_request::Message::Hello(hello) => {
-                        this.welcome(&hello);
-                        session_response::Message::Welcome(pb::Welcome {
-                            cluster_id: CLUSTER.to_string(),
-                            timing: Some((&TimingPolicy::fast()).into()),
-                            revision: 0,
-                        })
-                    }
-                    session_request::Message::Heartbeat(heartbeat) => {
-                        let sequence = heartbeat.sequence;
-                        this.lock().heartbeat = Some(heartbeat);
-                        this.touch();
-                        session_response::Message::Ack(pb::HeartbeatAck {
-                            sequence,
-                            timing: None,
-                        })
-                    }
-                };
-                if send
-                    .send(Ok(pb::SessionResponse {
-                        message: Some(answer),
-                    }))
-                    .await
-                    .is_err()
-                {
+                let answer = this.session_answer(request.message.unwrap());
+                let over = answer.is_err();
+                let answer = answer.map_err(|refusal| to_status(&refusal));
+                let sent = send.send(answer.map(|message| pb::SessionResponse {
+                    message: Some(message),
+                }));
+                if sent.await.is_err() || over {
                     return;
                 }
             }

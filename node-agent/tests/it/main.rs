@@ -10,6 +10,7 @@ mod certs;
 mod claims;
 mod coordinator;
 mod handover;
+mod identity;
 mod pointers;
 mod privileged;
 mod records;

@@ -83,7 +83,7 @@ fn regions_and_nodes_refuse() {
     check(
         "",
         "SetNodeStatus node=a1 run=7 status=DOWN",
-        "ILLEGAL_TRANSITION",
+        "STALE_INCARNATION",
         "runs as",
     );
 }
@@ -92,10 +92,10 @@ fn regions_and_nodes_refuse() {
 fn a_run_that_another_one_followed_never_comes_back() {
     let again = "RegisterNode node=a1 region=eu run=1";
     let second = "RegisterNode node=a1 region=eu run=2";
-    check(second, again, "ILLEGAL_TRANSITION", "runs as");
+    check(second, again, "STALE_INCARNATION", "runs as");
     let third = format!("{second}\nRegisterNode node=a1 region=eu run=3");
-    check(&third, again, "ILLEGAL_TRANSITION", "runs as");
-    check(&third, second, "ILLEGAL_TRANSITION", "runs as");
+    check(&third, again, "STALE_INCARNATION", "runs as");
+    check(&third, second, "STALE_INCARNATION", "runs as");
     // The run that is registered may say so again, from elsewhere too.
     let mut world = World::standing();
     world.lines(&third);
@@ -104,7 +104,7 @@ fn a_run_that_another_one_followed_never_comes_back() {
     let mut after = World::with(restored);
     after.line("wait 1h");
     let late = after.line(again).unwrap().outcome.unwrap_err();
-    assert_eq!(late.reason().as_str(), "ILLEGAL_TRANSITION", "{late}");
+    assert_eq!(late.reason().as_str(), "STALE_INCARNATION", "{late}");
 }
 
 #[test]
@@ -592,7 +592,7 @@ fn steps_refuse() {
     check(
         &as_target,
         "FinishStep step=VERIFY_TARGET run=2",
-        "ILLEGAL_TRANSITION",
+        "STALE_INCARNATION",
         "runs as",
     );
     check(

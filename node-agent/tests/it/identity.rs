@@ -1,0 +1,83 @@
+//! Who a node is: one run of it at a time, proved over TLS 1.3.
+
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
+
+use client::TlsFiles;
+use node_agent::agent::AgentError;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use types::NodeIncarnation;
+
+use crate::{
+    records::stores_attached,
+    world::{World, predict},
+};
+
+#[tokio::test]
+async fn a_run_whose_place_another_process_took_ends_and_says_so() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    stores_attached(&world).await;
+    let (me, inference) = (agent.holder().clone(), agent.addresses().inference);
+    assert_eq!(predict(&agent).await.0, 404);
+    let later = NodeIncarnation::from_u128(me.incarnation.as_u128() + 1);
+    world.coordinator.lock().taken_over_by = Some(later);
+    let ended = tokio::time::timeout(Duration::from_secs(20), agent.run_until(pending())).await;
+    let error = ended.unwrap().unwrap_err();
+    assert!(
+        matches!(&error, AgentError::Superseded { node, shown, current }
+            if *node == me.node && *shown == me.incarnation && *current == later.to_string()),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().contains("another process took over as node a1"),
+        "{error}"
+    );
+    // Its ports are free for whoever is the node now.
+    tokio::net::TcpListener::bind(inference).await.unwrap();
+}
+
+/// The version of TLS that a server agrees to, with a client that offers `versions` and shows a good certificate.
+fn agreed(
+    address: SocketAddr,
+    files: &TlsFiles,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> std::io::Result<Option<rustls::ProtocolVersion>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(&files.ca_file).unwrap())
+        .unwrap();
+    let certificate = CertificateDer::from_pem_file(&files.cert_file).unwrap();
+    let key = PrivateKeyDer::from_pem_file(&files.key_file).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut connection =
+        rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let mut socket = std::net::TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut socket)?;
+    }
+    Ok(connection.protocol_version())
+}
+
+#[tokio::test]
+async fn the_agents_port_speaks_no_older_tls_than_1_3() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    let (port, files) = (agent.addresses().agent, world.ca.issue("region/west/node/a1"));
+    let tried = tokio::task::spawn_blocking(move || {
+        let old = agreed(port, &files, &[&rustls::version::TLS12]);
+        (old, agreed(port, &files, rustls::ALL_VERSIONS).unwrap())
+    });
+    let (old, new) = tried.await.unwrap();
+    let refused = old.unwrap_err().to_string();
+    assert!(refused.contains("ProtocolVersion"), "{refused}");
+    assert_eq!(new, Some(rustls::ProtocolVersion::TLSv1_3));
+    agent.shutdown().await.unwrap();
+}
