@@ -58,7 +58,7 @@ pub(crate) fn activate(
 ) -> Result<(), Refusal> {
     let pin = Pin {
         version: key.version,
-        after,
+        after: Some(after),
     };
     let before = serving.active().get(&key.model).copied();
     if !serving.activate(&key.model, key.version) {
@@ -87,26 +87,34 @@ pub(crate) fn activate(
     Ok(())
 }
 
-/// Drops pins that a later move of `champion` ended. One that stays on a failing disk is not followed either, and is
-/// dropped with the next change.
-pub(crate) fn unpin(
+/// Replaces pins: those that a later move of `champion` ended by none. One that stays on a failing disk is not followed
+/// either, and is replaced with the next change.
+pub(crate) fn repin(
     pins: &Mutex<Pins>,
     wishes: &watch::Sender<LocalWishes>,
-    ended: &BTreeMap<ModelName, Pin>,
+    changes: &BTreeMap<ModelName, (Pin, Option<Pin>)>,
 ) {
-    for (model, pin) in ended {
-        let dropped = {
+    for (model, (old, new)) in changes {
+        let swapped = {
             let mut pins = pins.lock().unwrap_or_else(PoisonError::into_inner);
-            pins.end(model, *pin)
+            pins.swap(model, *old, *new)
         };
-        if let Err(error) = dropped {
-            tracing::warn!(%model, version = %pin.version, %error, "a pin that is over stays on the disk");
+        if let Err(error) = swapped {
+            tracing::warn!(%model, version = %old.version, %error, "a pin that is over stays on the disk");
             continue;
         }
-        tracing::info!(%model, version = %pin.version, "pin ended: the alias champion was moved");
+        if new.is_none() {
+            tracing::info!(%model, version = %old.version, "pin ended: the alias champion was moved");
+        }
         wishes.send_if_modified(|wishes| {
-            let same = wishes.pins.get(model) == Some(pin);
-            same && wishes.pins.remove(model).is_some()
+            let same = wishes.pins.get(model) == Some(old);
+            if same {
+                match new {
+                    Some(new) => wishes.pins.insert(model.clone(), *new),
+                    None => wishes.pins.remove(model),
+                };
+            }
+            same
         });
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     library::Library,
     observed::{Copied, Job, Observed},
     pins::Pins,
-    privileged::unpin,
+    privileged::repin,
     raise::Raiser,
     reconcile::{Action, Limits, ready, reconcile},
     replicate::Replicator,
@@ -51,7 +51,7 @@ pub struct Parts {
     pub view: watch::Receiver<Arc<View>>,
     /// What operators of this node asked for.
     pub wishes: watch::Receiver<LocalWishes>,
-    /// Where a pin goes out of them.
+    /// Where a pin goes out of them, or is replaced.
     pub unwish: watch::Sender<LocalWishes>,
     /// Versions pinned by privileged calls.
     pub pins: Arc<Mutex<Pins>>,
@@ -150,7 +150,7 @@ impl Worker {
         self.parts.roles.update(&desired.roles, &desired.stores);
         self.parts.raiser.update(&desired.raises, &desired.stores);
         self.parts.steps.update(&desired.steps);
-        unpin(&self.parts.pins, &self.parts.unwish, &desired.unpinned);
+        repin(&self.parts.pins, &self.parts.unwish, &desired.repinned);
         let observed = self.observed();
         let mut settled = true;
         for action in reconcile(desired, &observed, self.parts.limits) {

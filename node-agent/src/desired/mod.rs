@@ -61,8 +61,9 @@ pub struct Desired {
     pub champions: BTreeMap<ModelName, ModelVersion>,
     /// At which revision it was moved last.
     pub moved: BTreeMap<ModelName, Revision>,
-    /// Pins that are over, because it was moved after them.
-    pub unpinned: BTreeMap<ModelName, Pin>,
+    /// Pins to be replaced: by none where it was moved after them, and one that does not say which move it overruled by one
+    /// that names the last.
+    pub repinned: BTreeMap<ModelName, (Pin, Option<Pin>)>,
     /// Roles that this run of this node holds, or is about to.
     pub roles: BTreeMap<RoleName, RoleWish>,
     /// Steps of plans that this run of this node carries out now.
@@ -172,9 +173,20 @@ impl Desired {
             }
         }
         for (model, pin) in &wishes.pins {
-            if self.moved.get(model).is_some_and(|moved| *moved > pin.after) {
-                self.unpinned.insert(model.clone(), *pin);
-                continue;
+            let moved = self.moved.get(model).copied().unwrap_or_default();
+            match pin.after {
+                Some(after) if moved > after => {
+                    self.repinned.insert(model.clone(), (*pin, None));
+                    continue;
+                }
+                Some(_) => {}
+                None => {
+                    let dated = Pin {
+                        after: Some(moved),
+                        ..*pin
+                    };
+                    self.repinned.insert(model.clone(), (*pin, Some(dated)));
+                }
             }
             let key = key_of(model, pin.version);
             if self.cache.contains_key(&key) {

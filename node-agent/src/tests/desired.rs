@@ -209,7 +209,7 @@ fn a_pin_wins_over_the_champion_and_hand_made_wishes_over_aliases() {
     records.extend(served("m@2", Verified, "candidate"));
     let pin = Pin {
         version: v(2),
-        after: Revision(1),
+        after: Some(Revision(1)),
     };
     let pinned = LocalWishes {
         pins: [("m".parse().unwrap(), pin)].into(),
@@ -220,7 +220,7 @@ fn a_pin_wins_over_the_champion_and_hand_made_wishes_over_aliases() {
         &pinned,
         "cache m@1<west,east m@2<west,east; load m@1 m@2; active m@2",
     );
-    let moved_after = Desired::of(&view(records.clone()), &me(), &pinned).unpinned;
+    let moved_after = Desired::of(&view(records.clone()), &me(), &pinned).repinned;
     assert_eq!(moved_after, [].into());
     let mut moved = records.clone();
     for record in &mut moved {
@@ -228,13 +228,30 @@ fn a_pin_wins_over_the_champion_and_hand_made_wishes_over_aliases() {
             alias.modified = Revision(2);
         }
     }
-    let over = Desired::of(&view(moved.clone()), &me(), &pinned).unpinned;
-    assert_eq!(over, pinned.pins);
+    let over = Desired::of(&view(moved.clone()), &me(), &pinned).repinned;
+    assert_eq!(over, [("m".parse().unwrap(), (pin, None))].into());
     check_with(
-        moved,
+        moved.clone(),
         &pinned,
         "cache m@1<west,east m@2<west,east; load m@1 m@2; active m@1",
     );
+    // One of an old file names no move: it is as if it had been made after the last one.
+    let undated = Pin { after: None, ..pin };
+    let wishes = LocalWishes {
+        pins: [("m".parse().unwrap(), undated)].into(),
+        ..LocalWishes::default()
+    };
+    check_with(
+        moved.clone(),
+        &wishes,
+        "cache m@1<west,east m@2<west,east; load m@1 m@2; active m@2",
+    );
+    let dated = Pin {
+        after: Some(Revision(2)),
+        ..pin
+    };
+    let named = Desired::of(&view(moved), &me(), &wishes).repinned;
+    assert_eq!(named, [("m".parse().unwrap(), (undated, Some(dated)))].into());
     let unloaded = LocalWishes {
         unload: [key("m@1")].into(),
         ..LocalWishes::default()

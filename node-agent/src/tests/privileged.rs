@@ -14,7 +14,7 @@ use crate::{
     desired::LocalWishes,
     metrics::Metrics,
     pins::{Pin, Pins},
-    privileged::{Called, activate, unpin},
+    privileged::{Called, activate, repin},
     serving::Serving,
 };
 
@@ -88,16 +88,37 @@ async fn a_pin_that_is_over_leaves_the_disk_and_the_wishes() {
     activate(&serving, &pins, &wishes, &key("m@2"), Revision(3)).unwrap();
     let pin = Pin {
         version: v(2),
-        after: Revision(3),
+        after: Some(Revision(3)),
     };
     assert_eq!(wishes.borrow().pins[&model], pin);
     let other = Pin {
-        after: Revision(2),
+        after: Some(Revision(2)),
         ..pin
     };
-    unpin(&pins, &wishes, &[(model.clone(), other)].into());
+    repin(&pins, &wishes, &[(model.clone(), (other, None))].into());
     assert_eq!(Pins::open(&path).unwrap().all()[&model], pin);
-    unpin(&pins, &wishes, &[(model, pin)].into());
+    repin(&pins, &wishes, &[(model, (pin, None))].into());
     assert!(Pins::open(&path).unwrap().all().is_empty());
     assert_eq!(*wishes.borrow(), LocalWishes::default());
+}
+
+#[tokio::test]
+async fn a_pin_that_does_not_say_what_it_overruled_is_dated_on_disk_and_in_the_wishes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pins.json");
+    std::fs::write(&path, include_bytes!("../../testdata/pins-v1.json")).unwrap();
+    let pins = Mutex::new(Pins::open(&path).unwrap());
+    let model = key("fraud.scorer@2").model;
+    let undated = pins.lock().unwrap().all()[&model];
+    let wishes = watch::Sender::new(LocalWishes {
+        pins: pins.lock().unwrap().all().clone(),
+        ..LocalWishes::default()
+    });
+    let dated = Pin {
+        after: Some(Revision(3)),
+        ..undated
+    };
+    repin(&pins, &wishes, &[(model.clone(), (undated, Some(dated)))].into());
+    assert_eq!(wishes.borrow().pins[&model], dated);
+    assert_eq!(Pins::open(&path).unwrap().all()[&model], dated);
 }

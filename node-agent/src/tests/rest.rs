@@ -148,18 +148,49 @@ fn a_pin_outlives_a_restart() {
     let model = "m".parse().unwrap();
     let pin = Pin {
         version: v(3),
-        after: types::Revision(7),
+        after: Some(types::Revision(7)),
     };
     Pins::open(&path).unwrap().set(&model, pin).unwrap();
     assert_eq!(Pins::open(&path).unwrap().all().get(&model), Some(&pin));
     // One that was replaced meanwhile is not the one that ends.
     let old = Pin { version: v(2), ..pin };
-    Pins::open(&path).unwrap().end(&model, old).unwrap();
+    Pins::open(&path).unwrap().swap(&model, old, None).unwrap();
     assert_eq!(Pins::open(&path).unwrap().all().get(&model), Some(&pin));
-    Pins::open(&path).unwrap().end(&model, pin).unwrap();
+    Pins::open(&path).unwrap().swap(&model, pin, None).unwrap();
     assert!(Pins::open(&path).unwrap().all().is_empty());
-    std::fs::write(&path, "{").unwrap();
-    assert!(Pins::open(&path).unwrap_err().to_string().contains("pins.json"));
+    for (text, words) in [
+        ("{", "remove it"),
+        (r#"{"version":1,"pins":{"m":{}}}"#, "remove it"),
+        (r#"{"version":3,"pins":{}}"#, "upgrade this process"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = Pins::open(&path).unwrap_err().to_string();
+        assert!(error.contains("pins.json") && error.contains(words), "{error}");
+    }
+}
+
+/// Files as earlier releases wrote them.
+#[test]
+fn pins_of_every_version_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pins.json");
+    let pins = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let read = Pins::open(&path).unwrap();
+        let rows = read.all().iter();
+        rows.map(|(model, pin)| (model.to_string(), pin.version, pin.after.map(|r| r.0)))
+            .collect::<Vec<_>>()
+    };
+    let expected = |scorer, digits| {
+        vec![
+            ("fraud.scorer".to_owned(), v(2), scorer),
+            ("samples.digits".to_owned(), v(1), digits),
+        ]
+    };
+    let v1 = pins(include_bytes!("../../testdata/pins-v1.json"));
+    assert_eq!(v1, expected(None, None));
+    let v2 = pins(include_bytes!("../../testdata/pins-v2.json"));
+    assert_eq!(v2, expected(Some(41), Some(0)));
 }
 
 #[test]
