@@ -5,7 +5,7 @@
 //! passes unless a quorum called it current within [`CONFIRMED_FOR`], so that an agent that was paused or cut off does
 //! not trust what it knew before; an effect happens under the same lock as the last look at the floor and at the age of
 //! the confirmation, so none slips in after a higher epoch was accepted, nor after a pause; every decision is in the log
-//! before its answer leaves.
+//! before its answer leaves, and before its effect.
 
 use std::{
     collections::BTreeMap,
@@ -73,7 +73,7 @@ struct Inner {
 }
 
 /// One privileged call that passed the door's first look; to be ended by [`Door::commit`] or [`Door::fail`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     method: &'static str,
     token: FencingToken,
@@ -176,10 +176,11 @@ impl Door {
         }
     }
 
-    /// Carries out the effect if the token still stands, and writes the verdict down. `effect` must be short.
+    /// Writes the verdict down, and carries out the effect if the token still stands. `effect` must be short.
     ///
     /// # Errors
-    /// The refusal of a floor that rose meanwhile, or the effect's own.
+    /// The refusal of a floor that rose meanwhile, or the effect's own; INTERNAL where the log cannot be written, and then
+    /// there was no effect.
     pub async fn commit<T>(
         &self,
         mut entry: Entry,
@@ -198,27 +199,27 @@ impl Door {
         let trusted = inner.is_confirmed(&entry.token, (self.clock)(), TRUSTED_FOR);
         let verdict = inner.verdict(&entry.token);
         entry.floor_before = inner.floors.get(&entry.token.role).cloned();
-        let done = match verdict {
-            Ok(Verdict::Accept) if trusted => effect(),
-            Ok(Verdict::Refuse(refused)) => Err(refused.to_refusal()),
+        let refusal = match verdict {
+            Ok(Verdict::Accept) if trusted => {
+                let (epoch, accepted) = (entry.token.epoch, line(entry.clone(), None));
+                match inner.log.carry_out(accepted, effect).map_err(log_failed)? {
+                    Ok(done) => return Ok((done, epoch)),
+                    Err(refusal) => refusal,
+                }
+            }
+            Ok(Verdict::Refuse(refused)) => refused.to_refusal(),
             // Below the floor it would be refused as such; the floor was raised to it before and cannot have sunk.
             Ok(Verdict::Accept | Verdict::Raise) => {
-                Err(unconfirmed(&entry, "its confirmation is too old").to_refusal())
+                unconfirmed(&entry, "its confirmation is too old").to_refusal()
             }
-            Err(refusal) => Err(refusal),
+            Err(refusal) => refusal,
         };
-        let epoch = entry.token.epoch;
-        self.record(&mut inner, entry, done.as_ref().err())?;
-        Ok((done?, epoch))
+        Err(self.refuse(&mut inner, entry, refusal))
     }
 
     /// Ends a call that changed nothing, for a reason of its own; gives the refusal back.
     pub async fn fail(&self, entry: Entry, refusal: Refusal) -> Refusal {
-        let mut inner = self.inner.lock().await;
-        match self.record(&mut inner, entry, Some(&refusal)) {
-            Ok(()) => refusal,
-            Err(log_failed) => log_failed,
-        }
+        self.refuse(&mut *self.inner.lock().await, entry, refusal)
     }
 
     /// Asks the coordinators, and raises the floor to what they say, whatever becomes of the token.
@@ -256,27 +257,13 @@ impl Door {
         }
     }
 
-    fn record(&self, inner: &mut Inner, entry: Entry, refusal: Option<&Refusal>) -> Result<(), Refusal> {
-        if let Some(refusal) = refusal {
-            self.metrics.fenced(refusal.reason);
+    /// Writes a refusal down and gives it back.
+    fn refuse(&self, inner: &mut Inner, entry: Entry, refusal: Refusal) -> Refusal {
+        self.metrics.fenced(refusal.reason);
+        match inner.log.append(line(entry, Some(refusal.reason))) {
+            Ok(_) => refusal,
+            Err(error) => log_failed(error),
         }
-        let record = DoorRecord {
-            seq: 0,
-            unix_micros: unix_micros(),
-            method: entry.method.to_owned(),
-            role: entry.token.role,
-            shown: entry.token.epoch,
-            shown_holder: entry.token.holder,
-            floor_before: entry.floor_before.as_ref().map(|f| f.epoch),
-            floor_holder: entry.floor_before.and_then(|f| f.holder),
-            verdict: if refusal.is_some() {
-                DoorVerdict::Refused
-            } else {
-                DoorVerdict::Accepted
-            },
-            reason: refusal.map(|r| r.reason),
-        };
-        inner.log.append(record).map(drop).map_err(log_failed)
     }
 }
 
@@ -295,6 +282,26 @@ impl Inner {
                 .with("role", &token.role));
         };
         Ok(check(self.floors.get(&token.role), token, bound))
+    }
+}
+
+/// What the log says of a call.
+fn line(entry: Entry, refused: Option<Reason>) -> DoorRecord {
+    DoorRecord {
+        seq: 0,
+        unix_micros: unix_micros(),
+        method: entry.method.to_owned(),
+        role: entry.token.role,
+        shown: entry.token.epoch,
+        shown_holder: entry.token.holder,
+        floor_before: entry.floor_before.as_ref().map(|f| f.epoch),
+        floor_holder: entry.floor_before.and_then(|f| f.holder),
+        verdict: if refused.is_some() {
+            DoorVerdict::Refused
+        } else {
+            DoorVerdict::Accepted
+        },
+        reason: refused,
     }
 }
 

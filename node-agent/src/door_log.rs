@@ -1,8 +1,8 @@
 //! What this agent's door decided, one line of JSON for each privileged call, in order.
 //!
-//! Absent on purpose: any decision. A line is written before the answer leaves. It reaches the kernel and not the disk: it
-//! is evidence about this process, and survives its `kill -9`. A log of [`ROTATE_AT`] bytes is put aside under the suffix
-//! `.1`, where it replaces the one before it.
+//! Absent on purpose: any decision. A line is written before the answer leaves, and before the effect that it tells of. It
+//! reaches the kernel and not the disk: it is evidence about this process, and survives its `kill -9`. A log of
+//! [`ROTATE_AT`] bytes is put aside under the suffix `.1`, where it replaces the one before it.
 //! Invariants: sequence numbers grow by one from 1, also over restarts and from the older file to the newer; a line is
 //! there whole or not at all, also where the disk was full in its middle.
 
@@ -95,22 +95,61 @@ impl DoorLog {
         })
     }
 
+    /// Carries out an effect whose record is in the log before it: nothing happens that is not written down. The record of
+    /// an effect that failed is taken back.
+    ///
+    /// # Errors
+    /// The outer one is of the file system, and nothing happened; the inner one is the effect's own.
+    pub fn carry_out<T, E>(
+        &mut self,
+        record: DoorRecord,
+        effect: impl FnOnce() -> Result<T, E>,
+    ) -> io::Result<Result<T, E>> {
+        self.make_room();
+        let (before, seq) = (self.lines.good, self.write(record)?);
+        let done = effect();
+        if done.is_err() {
+            self.lines.take_back(before);
+            self.next_seq = seq;
+        }
+        Ok(done)
+    }
+
     /// Appends a record and gives it its number.
     ///
     /// # Errors
     /// Those of the file system; the record is then not part of the log.
-    pub fn append(&mut self, mut record: DoorRecord) -> io::Result<u64> {
-        if self.lines.good >= self.rotate_at
-            && let Err(error) = self.rotate()
-        {
-            tracing::warn!(path = %self.path.display(), %error, "the door log cannot be put aside; it grows on");
-        }
+    pub fn append(&mut self, record: DoorRecord) -> io::Result<u64> {
+        self.make_room();
+        self.write(record)
+    }
+
+    fn write(&mut self, mut record: DoorRecord) -> io::Result<u64> {
         record.seq = self.next_seq;
         let mut line = serde_json::to_vec(&record)?;
         line.push(b'\n');
         self.lines.append(&line)?;
         self.next_seq += 1;
         Ok(record.seq)
+    }
+
+    fn make_room(&mut self) {
+        if self.lines.good >= self.rotate_at
+            && let Err(error) = self.rotate()
+        {
+            tracing::warn!(path = %self.path.display(), %error, "the door log cannot be put aside; it grows on");
+        }
+    }
+
+    /// The same on a disk that takes nothing.
+    #[cfg(test)]
+    pub(crate) fn read_only(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let good = file.metadata()?.len();
+        Ok(Self {
+            lines: Lines::new(file, good),
+            ..Self::open(path)?
+        })
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -146,7 +185,7 @@ pub(crate) struct Lines<M> {
     medium: M,
     /// The length up to which every line is whole.
     good: u64,
-    /// Whether there may be half a line behind that.
+    /// Whether there may be something behind that which does not count: half a line, or one that was taken back.
     torn: bool,
 }
 
@@ -172,6 +211,12 @@ impl<M: Medium> Lines<M> {
         }
         self.good += line.len() as u64;
         Ok(())
+    }
+
+    /// Forgets the lines behind the first `good` bytes, at the latest before the next line.
+    pub(crate) fn take_back(&mut self, good: u64) {
+        (self.good, self.torn) = (good, true);
+        let _ = self.mend();
     }
 
     fn mend(&mut self) -> io::Result<()> {

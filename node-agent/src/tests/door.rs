@@ -4,9 +4,9 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use artifact_store::Gate;
@@ -17,7 +17,7 @@ use types::{FencingToken, Holder, Reason, RoleName, reason::Refusal};
 use super::records::*;
 use crate::{
     door::{CONFIRMED_FOR, Door, Entry, FenceOracle},
-    door_log::{self, DoorLog, DoorVerdict},
+    door_log::{self, DoorLog, DoorRecord, DoorVerdict},
     floors::Floors,
     metrics::Metrics,
 };
@@ -30,6 +30,8 @@ struct Coordinators {
     takes: Mutex<Duration>,
     now: Mutex<Duration>,
     asked: AtomicU32,
+    /// Says that no token is current, for a reason of their own.
+    denies: AtomicBool,
     /// Holds the next answer back.
     gate: Mutex<Option<Arc<Gate>>>,
 }
@@ -57,7 +59,9 @@ impl FenceOracle for Coordinators {
         }
         self.pass(*self.takes.lock().unwrap());
         Ok(FenceStanding {
-            current: token.epoch == epoch(counter) && Some(&token.holder) == holder.as_ref(),
+            current: token.epoch == epoch(counter)
+                && Some(&token.holder) == holder.as_ref()
+                && !self.denies.load(Ordering::SeqCst),
             reserved: false,
             current_epoch: epoch(counter),
             current_holder: holder,
@@ -71,11 +75,11 @@ struct Bench {
     door: Door,
 }
 
-fn open(dir: &Path, coordinators: &Arc<Coordinators>) -> Door {
+fn open(dir: &Path, log: DoorLog, coordinators: &Arc<Coordinators>) -> Door {
     let time = Arc::clone(coordinators);
     Door::with_clock(
         Floors::open(&dir.join("floors.json")).unwrap(),
-        DoorLog::open(&door_log::path_in(dir)).unwrap(),
+        log,
         Arc::clone(coordinators) as Arc<dyn FenceOracle>,
         Metrics::default(),
         Arc::new(move || BootInstant::from_boot(*time.now.lock().unwrap())),
@@ -85,12 +89,16 @@ fn open(dir: &Path, coordinators: &Arc<Coordinators>) -> Door {
 fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let coordinators = Arc::new(Coordinators::default());
-    let door = open(dir.path(), &coordinators);
+    let door = open(dir.path(), log_in(dir.path()), &coordinators);
     Bench {
         dir,
         coordinators,
         door,
     }
+}
+
+fn log_in(dir: &Path) -> DoorLog {
+    DoorLog::open(&door_log::path_in(dir)).unwrap()
 }
 
 fn west() -> Holder {
@@ -101,6 +109,21 @@ fn east() -> Holder {
 }
 
 impl Bench {
+    /// After a restart, with this log.
+    fn reopened(self, log: DoorLog) -> Self {
+        let Self {
+            dir,
+            coordinators,
+            door,
+        } = self;
+        drop(door);
+        Self {
+            door: open(dir.path(), log, &coordinators),
+            dir,
+            coordinators,
+        }
+    }
+
     async fn learn(&self, counter: u32, holder: Option<Holder>) {
         self.door
             .learn(CLUSTER, [&role(counter, holder, None)])
@@ -192,6 +215,15 @@ async fn an_agent_that_slept_asks_before_it_trusts_the_epoch_that_it_knew() {
 }
 
 #[tokio::test]
+async fn a_token_that_coordinators_do_not_call_current_is_refused_whatever_else_they_say() {
+    let bench = bench();
+    bench.learn(5, Some(west())).await;
+    bench.coordinators.commit(5, Some(west()));
+    bench.coordinators.denies.store(true, Ordering::SeqCst);
+    assert_eq!(bench.call(token(5, &west())).await, "EPOCH_UNCONFIRMED");
+}
+
+#[tokio::test]
 async fn without_a_quorum_even_the_known_holder_is_refused() {
     let bench = bench();
     bench.learn(5, Some(west())).await;
@@ -224,19 +256,8 @@ async fn before_committed_state_was_read_every_call_is_refused_also_after_a_rest
     bench.coordinators.commit(5, Some(west()));
     bench.learn(5, Some(west())).await;
     assert_eq!(bench.call(token(5, &west())).await, "ok");
-    let Bench {
-        dir,
-        coordinators,
-        door,
-    } = bench;
-    drop(door);
-
-    let door = open(dir.path(), &coordinators);
-    let bench = Bench {
-        dir,
-        coordinators,
-        door,
-    };
+    let log = log_in(bench.dir.path());
+    let bench = bench.reopened(log);
     assert_eq!(bench.call(token(5, &west())).await, "NO_QUORUM");
     // The floor is the higher of disk and committed state: an older list does not lower it.
     bench.learn(3, Some(east())).await;
@@ -328,6 +349,18 @@ async fn an_effect_soon_after_the_entrance_is_not_asked_about_again_and_a_later_
 }
 
 #[tokio::test]
+async fn a_call_soon_after_another_is_not_asked_about_again() {
+    let bench = bench();
+    bench.entered().await;
+    bench.coordinators.pass(CONFIRMED_FOR - Duration::from_millis(1));
+    bench.entered().await;
+    assert_eq!(bench.coordinators.asked.load(Ordering::SeqCst), 1);
+    bench.coordinators.pass(Duration::from_millis(1));
+    bench.entered().await;
+    assert_eq!(bench.coordinators.asked.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn a_pause_between_the_confirmation_and_the_effect_refuses_the_effect() {
     let bench = bench();
     let entry = bench.entered().await;
@@ -369,25 +402,15 @@ async fn every_call_is_one_line_of_the_log_with_its_verdict_and_numbers_go_on_af
     bench.learn(5, Some(west())).await;
     bench.call(token(5, &west())).await;
     bench.call(token(4, &east())).await;
-    let Bench {
-        dir,
-        coordinators,
-        door,
-    } = bench;
-    drop(door);
     // A process killed in the middle of a line leaves a torn one.
-    let path = door_log::path_in(dir.path());
+    let path = door_log::path_in(bench.dir.path());
     let mut bytes = std::fs::read(&path).unwrap();
     bytes.extend_from_slice(b"{\"seq\":3,\"unix");
     std::fs::write(&path, bytes).unwrap();
     assert_eq!(door_log::read(&path).unwrap().len(), 2);
 
-    let door = open(dir.path(), &coordinators);
-    let bench = Bench {
-        dir,
-        coordinators,
-        door,
-    };
+    let log = log_in(bench.dir.path());
+    let bench = bench.reopened(log);
     bench.learn(6, Some(east())).await;
     bench.call(token(5, &west())).await;
     let records = door_log::read(&path).unwrap();
@@ -405,6 +428,38 @@ async fn every_call_is_one_line_of_the_log_with_its_verdict_and_numbers_go_on_af
             (3, e5, Some(e6), DoorVerdict::Refused, stale),
         ]
     );
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let at = |r: &DoorRecord| Duration::from_micros(r.unix_micros);
+    let hour = Duration::from_secs(3600);
+    assert!(records.iter().all(|r| now.abs_diff(at(r)) < hour));
     assert_eq!(records[1].shown_holder, east());
     assert_eq!(records[1].floor_holder, Some(west()));
+}
+
+#[tokio::test]
+async fn an_effect_that_cannot_be_written_down_does_not_happen_and_one_that_fails_is_one_refusal() {
+    let bench = bench();
+    let entry = bench.entered().await;
+    let failed = bench.door.commit(entry, || -> Result<(), _> {
+        Err(Refusal::new(Reason::ModelNotLoaded, "it was unloaded"))
+    });
+    assert_eq!(failed.await.unwrap_err().reason, Reason::ModelNotLoaded);
+    let path = door_log::path_in(bench.dir.path());
+    let rows = || {
+        let records = door_log::read(&path).unwrap();
+        let row = |r: &DoorRecord| (r.seq, r.verdict, r.reason);
+        records.iter().map(row).collect::<Vec<_>>()
+    };
+    let refused = (1, DoorVerdict::Refused, Some(Reason::ModelNotLoaded));
+    assert_eq!(rows(), [refused]);
+    assert_eq!(bench.call(token(5, &west())).await, "ok");
+    assert_eq!(rows(), [refused, (2, DoorVerdict::Accepted, None)]);
+
+    let full = DoorLog::read_only(&path).unwrap();
+    let bench = bench.reopened(full);
+    let entry = bench.entered().await;
+    assert_eq!(bench.effect(entry).await, Some(Reason::Internal));
+    // Nor does a refusal leave that is not written down.
+    assert_eq!(bench.call(token(4, &east())).await, "INTERNAL");
+    assert_eq!(rows().len(), 2);
 }

@@ -72,6 +72,25 @@ fn nothing_follows_half_a_line_that_cannot_be_cut() {
     assert_eq!(disk.bytes, b"first\nse");
 }
 
+#[test]
+fn a_line_that_was_taken_back_is_followed_by_none_until_it_is_cut() {
+    let mut disk = Small {
+        room: 40,
+        ..Small::default()
+    };
+    let mut lines = Lines::new(&mut disk, 0);
+    lines.append(b"first\n").unwrap();
+    lines.append(b"second\n").unwrap();
+    lines.take_back(6);
+    lines.append(b"third\n").unwrap();
+    assert_eq!(disk.bytes, b"first\nthird\n");
+    disk.cut_fails = true;
+    let mut lines = Lines::new(&mut disk, 12);
+    lines.take_back(6);
+    lines.append(b"fourth\n").unwrap_err();
+    assert_eq!(disk.bytes, b"first\nthird\n");
+}
+
 fn record() -> DoorRecord {
     DoorRecord {
         seq: 0,
@@ -142,4 +161,29 @@ fn a_long_log_is_put_aside_once_and_its_numbers_go_on() {
     // A kill between the two steps of a rotation leaves no newer file.
     fs::rename(&path, door_log::older(&path)).unwrap();
     assert_eq!(open().append(record()).unwrap(), 8);
+}
+
+#[test]
+fn the_record_of_an_effect_is_there_before_it_and_goes_again_if_it_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = door_log::path_in(dir.path());
+    let line = serde_json::to_vec(&record()).unwrap().len() as u64 + 1;
+    // Each log holds two lines.
+    let mut log = DoorLog::rotating_at(&path, line * 2).unwrap();
+    let failing = || Err::<(), _>("no");
+    for (last, next) in [(0, 1), (1, 2), (2, 3)] {
+        assert_eq!(log.carry_out(record(), failing).unwrap(), Err("no"));
+        assert!(seqs(&path).last().is_none_or(|seq| *seq == last));
+        let seen = log.carry_out(record(), || Ok::<_, ()>(seqs(&path))).unwrap();
+        assert_eq!(seen.unwrap().last(), Some(&next));
+    }
+    assert_eq!(
+        (seqs(&door_log::older(&path)), seqs(&path)),
+        (vec![1, 2], vec![3])
+    );
+    let mut full = DoorLog::read_only(&path).unwrap();
+    let unheard = full.carry_out(record(), || -> Result<(), ()> {
+        panic!("it is not written down")
+    });
+    unheard.unwrap_err();
 }
