@@ -22,8 +22,8 @@ use types::{
 use crate::{
     coordinator::global,
     records::{
-        calls, east, last_step, plan, plan_at, pointer_epoch, reported, reserved, role, stores_attached,
-        switchover, token, token_of,
+        appointed, calls, east, last_step, plan, plan_at, pointer_epoch, reported, reserved, role,
+        stores_attached, switchover, token, token_of,
     },
     world::{World, binding, region_at},
 };
@@ -193,10 +193,8 @@ async fn a_holder_claims_a_store_that_moves_or_may_guard_only_later() {
     };
     let unfit = binding("east", refused);
     world.coordinator.commit(vec![region_at("east", Some(unfit))]);
-    let agent = world.agent().await;
-    stores_attached(&world).await;
+    let agent = appointed(&world, 1).await;
     let me = agent.holder().clone();
-    world.coordinator.commit(vec![role(1, Some(me.clone()), None)]);
     let own = calls(&world, &agent, "region/west/node/a1");
     token_of(&own).await;
     assert_eq!(stands_under(&world.stores.of("east")).await, None);
@@ -217,10 +215,7 @@ async fn a_store_that_is_detached_is_no_door_any_more() {
     let world = World::new().await;
     let far = world.stores.seen_from_afar("east");
     let writes = stale_writer(&far);
-    let agent = world.agent().await;
-    stores_attached(&world).await;
-    let me = agent.holder().clone();
-    world.coordinator.commit(vec![role(2, Some(me), None)]);
+    let agent = appointed(&world, 2).await;
     while writes.load(Ordering::SeqCst) < 20 {
         tokio::task::yield_now().await;
     }
@@ -242,10 +237,7 @@ async fn a_claim_under_a_committed_epoch_goes_on_no_longer_than_its_lease() {
     for _ in 0..100 {
         far.plan(Operation::Put, Fault::Wait(Arc::clone(&gate)));
     }
-    let agent = world.agent().await;
-    stores_attached(&world).await;
-    let me = agent.holder().clone();
-    world.coordinator.commit(vec![role(1, Some(me), None)]);
+    let agent = appointed(&world, 1).await;
     gate.arrived().await;
     world.coordinator.lock().quorum = false;
     let lapsed = async {
@@ -270,10 +262,8 @@ async fn a_claim_that_is_under_way_ends_when_a_switchover_asks_for_the_role() {
     for _ in 0..100 {
         far.plan(Operation::Put, Fault::Wait(Arc::clone(&gate)));
     }
-    let agent = world.agent().await;
-    stores_attached(&world).await;
+    let agent = appointed(&world, 1).await;
     let me = agent.holder().clone();
-    world.coordinator.commit(vec![role(1, Some(me.clone()), None)]);
     gate.arrived().await;
     world
         .coordinator

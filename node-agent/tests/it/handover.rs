@@ -19,32 +19,11 @@ use types::{Digest, Epoch, Reason, plan::PlanState, region::FencingDoor, role::T
 
 use crate::{
     coordinator::global,
-    records::{calls, east, role, stores_attached, switchover, token, token_of},
+    records::{active, calls, east, holder, role, switchover, token, token_of},
     world::{World, binding},
 };
 
 const E1: u64 = Epoch::new(1, 1).as_u64();
-
-/// `west/a1` holds the role under epoch 1; its token was given to nobody.
-async fn holder(world: &World) -> Agent {
-    let agent = world.agent().await;
-    stores_attached(world).await;
-    let me = agent.holder().clone();
-    world.coordinator.commit(vec![role(1, Some(me), None)]);
-    active(&agent).await;
-    agent
-}
-
-async fn active(agent: &Agent) {
-    let active = async {
-        while agent.roles().held().iter().all(|h| !h.active) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), active)
-        .await
-        .unwrap();
-}
 
 async fn none_held(agent: &Agent) {
     let lost = async {

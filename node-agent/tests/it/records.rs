@@ -123,6 +123,34 @@ pub(crate) async fn stores_attached(world: &World) {
         .await;
 }
 
+/// `west/a1` under an epoch of the role; whether it may act already, its doors say.
+pub(crate) async fn appointed(world: &World, counter: u32) -> Agent {
+    let agent = world.agent().await;
+    stores_attached(world).await;
+    let me = agent.holder().clone();
+    world.coordinator.commit(vec![role(counter, Some(me), None)]);
+    agent
+}
+
+/// `west/a1` holds the role under epoch 1 and may act; its token was given to nobody.
+pub(crate) async fn holder(world: &World) -> Agent {
+    let agent = appointed(world, 1).await;
+    active(&agent).await;
+    agent
+}
+
+/// Waits until the agent may act under a role.
+pub(crate) async fn active(agent: &Agent) {
+    let active = async {
+        while agent.roles().held().iter().all(|h| !h.active) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), active)
+        .await
+        .unwrap();
+}
+
 pub(crate) async fn pointer_epoch(world: &World, region: &str) -> Option<Epoch> {
     let found = pointer::read_pointer(world.stores.of(region).as_ref(), &global())
         .await

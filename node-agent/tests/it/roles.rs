@@ -12,8 +12,8 @@ use types::{Epoch, Reason, model::VersionState, plan::StepKind};
 use crate::{
     coordinator::global,
     records::{
-        calls, east, last_step, plan, pointer_epoch, reported, reserved, role, stores_attached, token,
-        token_of,
+        appointed, calls, east, holder, last_step, plan, pointer_epoch, reported, reserved, role,
+        stores_attached, token, token_of,
     },
     world::{BYTES, World, key, ready},
 };
@@ -197,10 +197,8 @@ async fn a_lost_role_stops_acting_and_its_token_is_stale_at_the_door() {
 #[tokio::test]
 async fn without_a_quorum_the_lease_lapses_and_comes_back_under_the_same_epoch() {
     let world = World::new().await;
-    let agent = world.agent().await;
-    stores_attached(&world).await;
+    let agent = appointed(&world, 1).await;
     let me = agent.holder().clone();
-    world.coordinator.commit(vec![role(1, Some(me.clone()), None)]);
     let own = calls(&world, &agent, "region/west/node/a1");
     token_of(&own).await;
 
@@ -229,16 +227,7 @@ async fn without_a_quorum_the_lease_lapses_and_comes_back_under_the_same_epoch()
 #[tokio::test]
 async fn a_holder_that_stops_releases_its_lease() {
     let world = World::new().await;
-    let agent = world.agent().await;
-    stores_attached(&world).await;
-    let me = agent.holder().clone();
-    world.coordinator.commit(vec![role(1, Some(me), None)]);
-    let held = async {
-        while agent.roles().held().iter().all(|h| !h.active) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), held).await.unwrap();
+    let agent = holder(&world).await;
     agent.shutdown().await.unwrap();
     assert_eq!(world.coordinator.lock().released, [Epoch::new(1, 1).as_u64()]);
 }
