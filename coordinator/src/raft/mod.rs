@@ -272,6 +272,10 @@ impl RaftNode {
         {
             error!("the log is still open after raft stopped");
         }
+        let store = self.inner.store.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
+            error!(%error, "the files were not closed in order");
+        }
         self.inner.identity.unlock();
     }
 

@@ -63,6 +63,8 @@ pub(crate) struct Store {
     identity: Arc<Identity>,
     pub(crate) publisher: Publisher,
     progress: watch::Sender<Revision>,
+    /// Whoever changes files holds it; true once the directory is given back.
+    closed: RwLock<bool>,
 }
 
 impl Store {
@@ -90,7 +92,22 @@ impl Store {
             identity,
             publisher: Publisher::new(revision),
             progress: watch::Sender::new(revision),
+            closed: RwLock::new(false),
         }))
+    }
+
+    /// Waits for the changes of files that are under way (a snapshot may be being written when Raft has ended already),
+    /// and refuses later ones: the directory may be another run's from now on. Blocks.
+    pub(crate) fn close(&self) {
+        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    fn while_open<T>(&self, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
+            return Err(io::Error::other("the node has stopped; its files are closed"));
+        }
+        f()
     }
 
     /// Readers see whole entries only. A poisoned lock means that apply panicked half-way: such a state is never read.
@@ -237,13 +254,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
-            let answer = self.0.apply(&entry)?;
+            let answer = self.0.while_open(|| self.0.apply(&entry))?;
             self.0.publish(Revision(entry.log_id.index()), &answer).await;
             if let Some(responder) = responder {
                 responder.send(answer);
             }
         }
-        self.0.door(DoorLog::flush)
+        self.0.while_open(|| self.0.door(DoorLog::flush))
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
@@ -257,10 +274,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
         let applied = load(&snapshot)?;
-        if let Some(cluster) = applied.state.cluster() {
-            self.0.identity.learn_cluster(cluster.cluster_id)?;
-        }
-        self.0.snapshots.adopt(meta, snapshot)?;
+        self.0.while_open(|| {
+            if let Some(cluster) = applied.state.cluster() {
+                self.0.identity.learn_cluster(cluster.cluster_id)?;
+            }
+            self.0.snapshots.adopt(meta, snapshot)
+        })?;
         self.0.remember_snapshot(meta);
         let revision = applied.revision();
         self.0.change(|at| *at = applied);
@@ -292,9 +311,12 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (store, meta, state) = (self.store.clone(), self.meta.clone(), self.state.clone());
         let write = move || {
-            // Before the log forgets the entries, so that their door lines cannot be lost with it.
-            store.door(DoorLog::sync)?;
-            let snapshot = store.snapshots.write(&meta, &state)?;
+            let written = store.while_open(|| {
+                // Before the log forgets the entries, so that their door lines cannot be lost with it.
+                store.door(DoorLog::sync)?;
+                store.snapshots.write(&meta, &state)
+            });
+            let snapshot = written?;
             store.remember_snapshot(&meta);
             Ok(Snapshot { meta, snapshot })
         };

@@ -244,6 +244,25 @@ async fn an_older_snapshot_never_replaces_a_newer_one() {
     assert_eq!(current.snapshot.load().unwrap().meta, current.meta);
 }
 
+/// Raft ends without waiting for a snapshot that it asked for: the next run must not find it appear in its directory.
+#[tokio::test]
+async fn a_stopped_node_changes_no_file() {
+    let dir = TempDir::new().unwrap();
+    let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+    let mut machine = StateMachine(Store::open(identity).unwrap());
+    let entries = || futures::stream::iter([Ok((blank(1, 0), None))]);
+    machine.apply(entries()).await.unwrap();
+    let mut builder = machine.get_snapshot_builder().await;
+    machine.0.close();
+    assert!(builder.build_snapshot().await.is_err());
+    assert!(machine.apply(entries()).await.is_err());
+    let mut incoming = machine.0.snapshots().receive().unwrap();
+    incoming.write(b"never read").unwrap();
+    let received = incoming.finish().unwrap();
+    assert!(machine.install_snapshot(&meta(9), received).await.is_err());
+    assert!(machine.0.snapshots().newest().unwrap().is_none());
+}
+
 #[tokio::test]
 async fn an_entry_that_cannot_be_decoded_stops_the_replica_and_says_why() {
     let dir = TempDir::new().unwrap();
