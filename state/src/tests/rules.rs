@@ -48,6 +48,9 @@ fn of_two_shortenings_the_longest_ttl_is_waited_for_from_the_last_one_on() {
     let second = world.state.former_ttl(&RoleName::global()).unwrap();
     assert_eq!(second.ttl, first.ttl);
     assert!(second.since > first.since);
+    // The same TTL again shortens nothing, so the wait does not begin anew.
+    world.lines("SetRoleTiming timing=fast");
+    assert_eq!(world.state.former_ttl(&RoleName::global()), Some(second));
     retire(&mut world);
     assert_eq!(ttl(&world), Duration::from_secs(2));
 }
