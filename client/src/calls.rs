@@ -182,6 +182,15 @@ impl Client {
                     tour.hint(leader);
                     hints += 1;
                 }
+                Next::AskAgain { wait } => {
+                    tour.hint(endpoint);
+                    (hints, attempt) = (0, attempt + 1);
+                    sleep(retry::jittered(wait).min(end.saturating_duration_since(Instant::now()))).await;
+                    if end.saturating_duration_since(Instant::now()) < AGAIN_WORTH {
+                        last = Some(refusal);
+                        break;
+                    }
+                }
                 Next::AskNext { wait } => {
                     self.channels.forget_leader(&endpoint);
                     hints = 0;
@@ -238,6 +247,9 @@ macro_rules! send {
             .await
     };
 }
+
+/// Less time than this is not worth another try at a leader that said "not yet": the caller asks anew.
+const AGAIN_WORTH: Duration = Duration::from_millis(20);
 
 /// Largest answer that is read: lists are paginated far below it.
 const MAX_MESSAGE: usize = 16 << 20;

@@ -20,7 +20,7 @@ use types::{
     reason::{Reason, Refusal},
 };
 
-use keeper::{Course, Keeper, Renew};
+use keeper::{Course, FIRST_LIMIT, Keeper, Renew};
 pub use lease::{BootInstant, Lease};
 
 use crate::calls::Client;
@@ -96,15 +96,26 @@ impl RoleGuard {
     /// Begins to hold `token`; the first renewal is sent at once, every further one after what the leader asks for.
     /// `first_interval` spaces the attempts until a renewal was answered.
     pub fn hold(client: Client, token: FencingToken, first_interval: Duration) -> (Self, Renewals) {
-        Self::hold_by(client, BootInstant::now, token, first_interval)
+        Self::hold_within(client, token, first_interval, FIRST_LIMIT)
     }
 
-    fn hold_by<R: Renew>(
-        renew: R,
-        clock: Clock,
+    /// As [`Self::hold`], where no attempt lasts longer than `first_limit` until a renewal was answered. For a role that is
+    /// about to be given to the caller: the leader keeps the request until it is, and the lease counts from its sending.
+    pub fn hold_within(
+        client: Client,
         token: FencingToken,
         first_interval: Duration,
+        first_limit: Duration,
     ) -> (Self, Renewals) {
+        let course = Course {
+            lease: None,
+            interval: first_interval,
+            first_limit,
+        };
+        Self::hold_by(client, BootInstant::now, token, course)
+    }
+
+    fn hold_by<R: Renew>(renew: R, clock: Clock, token: FencingToken, course: Course) -> (Self, Renewals) {
         let (sender, standing) = watch::channel(Standing::NotHeld);
         let (stop, lost) = (CancellationToken::new(), CancellationToken::new());
         let keeper = Keeper {
@@ -113,10 +124,7 @@ impl RoleGuard {
             token: token.clone(),
             standing: sender,
             lost: lost.clone(),
-            course: Course {
-                lease: None,
-                interval: first_interval,
-            },
+            course,
             stop: stop.clone(),
         };
         let task = tokio::spawn(keeper.run());

@@ -18,6 +18,11 @@ pub enum Next {
     Stop,
     /// Ask this coordinator at once: it is said to lead.
     AskLeader(String),
+    /// Ask the same coordinator after a wait of at most this long: it leads, and says "not yet".
+    AskAgain {
+        /// Upper bound of the wait.
+        wait: Duration,
+    },
     /// Ask the next coordinator after a wait of at most this long (jittered by the caller).
     AskNext {
         /// Upper bound of the wait.
@@ -39,11 +44,12 @@ pub fn next(attempt: u32, hints: u32, refusal: &Refusal) -> Next {
             Next::AskLeader(leader.to_owned())
         }
         (reason, _) if reason.retryable() => {
-            match refusal.operand("retry_after_ms").and_then(|t| t.parse().ok()) {
-                Some(millis) => Next::AskNext {
-                    wait: Duration::from_millis(millis).min(Duration::from_secs(5)),
-                },
-                None => Next::AskNext { wait },
+            let said = refusal.operand("retry_after_ms").and_then(|t| t.parse().ok());
+            let said = said.map(|millis| Duration::from_millis(millis).min(Duration::from_secs(5)));
+            let wait = said.unwrap_or(wait);
+            match reason {
+                Reason::RoleChanging => Next::AskAgain { wait },
+                _ => Next::AskNext { wait },
             }
         }
         _ => Next::Stop,

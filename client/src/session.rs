@@ -61,7 +61,7 @@ impl Session {
                     client.channels().set_leader(&leader);
                     (turn, hints) = (0, hints + 1);
                 }
-                Next::AskNext { .. } => {
+                Next::AskAgain { .. } | Next::AskNext { .. } => {
                     client.channels().forget_leader(&endpoint);
                     (turn, hints) = (turn + 1, 0);
                 }

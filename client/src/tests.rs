@@ -40,6 +40,14 @@ fn rules_are_final_and_trouble_is_not() {
     );
 }
 
+/// Only who leads says so: another coordinator would point back at it.
+#[test]
+fn a_leader_that_says_not_yet_is_asked_again() {
+    let changing = Refusal::new(Reason::RoleChanging, "not yet").with("retry_after_ms", 0);
+    let wait = Duration::ZERO;
+    assert_eq!(next(3, 0, &changing), Next::AskAgain { wait });
+}
+
 #[test]
 fn an_attempt_that_may_have_worked_makes_the_end_unknown() {
     let not_leader = Refusal::new(Reason::NotLeader, "not the leader");

@@ -56,7 +56,11 @@ impl Term {
         let since = self.since;
         let over = self.leadership.wait_for(|l| l.since != Some(since));
         let stir = async {
-            tokio::time::sleep(PAUSE).await;
+            tokio::select! {
+                // Whoever follows waits for it, and nobody can act meanwhile (L11).
+                _ = self.releases.changed() => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
             tokio::select! {
                 _ = self.revision.changed() => {}
                 _ = self.sessions.changed() => {}

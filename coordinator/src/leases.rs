@@ -1,39 +1,32 @@
-//! Leases on the leader: renewals in batches behind one ReadIndex round, changes of roles in order with them.
+//! Leases on the leader: renewals, releases, and changes of roles in order with them.
 //!
-//! Absent on purpose: the reckoning itself, which is pure ([`table`]), and anything written to the log for a renewal.
+//! Absent on purpose: the reckoning itself, which is pure ([`table`]), the rounds behind renewals ([`renewals`]), and
+//! anything written to the log for a renewal.
 //! Invariant: the table's lock is the one order of renewals and changes of a role (L6): a change marks its epoch before
 //! it is proposed, and a renewal looks at the mark and at the applied state under the same lock as it extends.
 
+mod renewals;
 pub mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use policy::failover::next_holder;
 use state::{Command, ControlState};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 use types::{
     Epoch, FencingToken, Principal, Reason, RequestId, Revision, RoleName, reason::Refusal, role::RoleRecord,
 };
 
+pub use renewals::Renewals;
+use renewals::{QUEUE, Renewal};
 pub use table::{ChangeMark, ChangeOutcome, Grant, LeaseTable, RoleView};
 
 use crate::raft::{ProposeError, Proposed, RaftNode};
-
-/// Renewals that wait for the next round; each holder has one role to renew a few times a second, so more than this
-/// means that rounds have stopped.
-const QUEUE: usize = 1_024;
-/// Renewals that share one round.
-const BATCH: usize = 256;
-/// A round that takes longer than this has lost its quorum for as long as a renewal is of use.
-const ROUND: Duration = Duration::from_secs(1);
 
 /// The right to renew leases and to change roles on this coordinator. A cheap handle.
 #[derive(Clone)]
@@ -57,18 +50,6 @@ pub struct RoleChange {
     pub command: Command,
 }
 
-struct Renewal {
-    token: FencingToken,
-    received: Instant,
-    answer: oneshot::Sender<Result<(Revision, Grant), Refusal>>,
-}
-
-/// The loop that answers renewals; [`Renewals::run`] is owned by the coordinator's `run`.
-pub struct Renewals {
-    leases: Leases,
-    queue: mpsc::Receiver<Renewal>,
-}
-
 impl Leases {
     /// The handle, and the loop behind it.
     pub fn new(raft: RaftNode) -> (Self, Renewals) {
@@ -79,14 +60,12 @@ impl Leases {
             queue,
             released: watch::Sender::new(0),
         };
-        let renewals = Renewals {
-            leases: leases.clone(),
-            queue: receiver,
-        };
+        let renewals = Renewals::new(leases.clone(), receiver);
         (leases, renewals)
     }
 
-    /// Renews the lease of a token that was received at `received` from its holder (L7).
+    /// Renews the lease of a token that was received at `received` from its holder (L7). One that a running switchover is
+    /// about to give out waits for that, for no longer than half of the time until `deadline` (L11).
     pub async fn renew(
         &self,
         token: FencingToken,
@@ -97,6 +76,7 @@ impl Leases {
         let renewal = Renewal {
             token,
             received,
+            deadline,
             answer,
         };
         if self.queue.try_send(renewal).is_err() {
@@ -172,24 +152,37 @@ impl Leases {
     }
 
     /// The holder has stopped acting under its epoch, for ever. The caller has checked that the token is the sender's.
+    ///
+    /// It counts from its receipt, and no round comes before: it stays true whoever leads, and names the one epoch that it
+    /// ends. A leader that was deposed believes it for nothing, because what it proposes is not committed; the round after
+    /// is for the sender, who goes on to the next coordinator unless it was heard by who leads.
     pub async fn release(&self, token: FencingToken, deadline: Instant) -> Result<Revision, Refusal> {
+        let taken = self.take_release(&token).is_ok();
         let confirmed = self.raft.confirm_leadership(deadline).await;
         let revision = confirmed.map_err(|e| e.to_refusal())?;
-        let released = {
-            let mut table = self.table();
-            self.raft.read(|state| {
-                let view = state.role(&token.role).and_then(|role| view(state, role));
-                let view = view.ok_or_else(|| unknown(&token.role))?;
-                table.release(&view, &token, Instant::now())
-            })
-        };
-        match released {
-            Ok(()) => self.released.send_modify(|n| *n += 1),
-            // It is over already, and whoever follows waits as if nothing had been said: there is nothing to release.
-            Err(refusal) if refusal.reason == Reason::StaleEpoch => {}
-            Err(refusal) => return Err(refusal),
+        if taken {
+            return Ok(revision);
         }
-        Ok(revision)
+        match self.take_release(&token) {
+            // It is over already, and whoever follows waits as if nothing had been said: there is nothing to release.
+            Err(refusal) if refusal.reason != Reason::StaleEpoch => Err(refusal),
+            Ok(()) | Err(_) => Ok(revision),
+        }
+    }
+
+    fn take_release(&self, token: &FencingToken) -> Result<(), Refusal> {
+        let mut table = self.table();
+        let known = table.was_released(&token.role, token.epoch);
+        self.raft.read(|state| {
+            let view = state.role(&token.role).and_then(|role| view(state, role));
+            let view = view.ok_or_else(|| unknown(&token.role))?;
+            table.release(&view, token, Instant::now())
+        })?;
+        // It is said again until the role has moved, and is news once.
+        if !known {
+            self.released.send_modify(|n| *n += 1);
+        }
+        Ok(())
     }
 
     /// Whether the holder of this epoch said that it has stopped.
@@ -221,16 +214,35 @@ impl Leases {
         table
     }
 
-    fn decide(&self, renewal: &Renewal) -> Result<(Revision, Grant), Refusal> {
+    /// Whether a change of the role is proposed, and its outcome not known.
+    fn is_changing(&self, role: &RoleName) -> bool {
+        self.table().is_changing(role)
+    }
+
+    /// Decides a renewal after a round that began after its receipt (L7). None: a switchover is about to commit its epoch.
+    fn decide(&self, token: &FencingToken, received: Instant) -> Result<Option<(Revision, Grant)>, Refusal> {
         let mut table = self.table();
         let (revision, decided) = self.raft.read_at(|state| {
-            let token = &renewal.token;
             let view = state.role(&token.role).and_then(|role| view(state, role));
             let view = view.ok_or_else(|| unknown(&token.role))?;
-            table.renew(&view, token, renewal.received, Instant::now())
+            match table.renew(&view, token, received, Instant::now()) {
+                Err(refusal)
+                    if refusal.reason == Reason::EpochUnconfirmed && is_next(state, &view, token) =>
+                {
+                    Ok(None)
+                }
+                decided => decided.map(Some),
+            }
         });
-        decided.map(|grant| (revision, grant))
+        Ok(decided?.map(|grant| (revision, grant)))
     }
+}
+
+/// Whether a running switchover is about to commit this very token.
+fn is_next(state: &ControlState, view: &RoleView<'_>, token: &FencingToken) -> bool {
+    let plan = state.running_plan(&token.role);
+    let next = plan.and_then(|plan| next_holder(view.role, plan));
+    next == Some((token.epoch, &token.holder))
 }
 
 fn unknown(role: &RoleName) -> Refusal {
@@ -246,27 +258,4 @@ fn view<'a>(state: &ControlState, role: &'a RoleRecord) -> Option<RoleView<'a>> 
         cluster_id: state.cluster()?.cluster_id,
         holder_replaced: holder_run.is_some_and(|(h, node)| node.incarnation != h.incarnation),
     })
-}
-
-impl Renewals {
-    /// Answers renewals until `shutdown`: one ReadIndex round for all that were waiting when it began.
-    pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                received = self.queue.recv_many(&mut batch, BATCH) => if received == 0 { return },
-            }
-            let confirmed = self.leases.raft.confirm_leadership(Instant::now() + ROUND).await;
-            for renewal in batch.drain(..) {
-                let result = match &confirmed {
-                    Ok(_) => self.leases.decide(&renewal),
-                    Err(error) => Err(error.to_refusal()),
-                };
-                crate::metrics::observe_renewal(&result);
-                // An error says that the caller has gone; the lease then stands a while for nobody.
-                let _ = renewal.answer.send(result);
-            }
-        }
-    }
 }

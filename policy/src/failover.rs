@@ -9,6 +9,7 @@
 
 mod absence;
 mod advance;
+mod handover;
 mod target;
 mod view;
 
@@ -17,6 +18,7 @@ use types::{UnixMillis, plan::PlanKind};
 use self::absence::absence;
 pub use self::{
     absence::holder_gone,
+    handover::next_holder,
     target::{Unmet, choose_target, qualified},
     view::{
         AgentView, Decision, FailoverView, NodeStanding, STEP_ATTEMPTS_MAX, STEP_TIMEOUT_MIN, TargetView,

@@ -19,7 +19,7 @@ use crate::calls::{Client, Renewal};
 const NAP: Duration = Duration::from_millis(50);
 /// Time for a renewal while nothing is held yet: nothing is lost by waiting, and the first call has a connection to make
 /// and a leader to find, maybe on another continent.
-const FIRST_LIMIT: Duration = Duration::from_secs(3);
+pub(super) const FIRST_LIMIT: Duration = Duration::from_secs(3);
 /// Coordinators that one renewal leaves time for, so that a silent one does not eat it all.
 const COORDINATORS_ASKED: u32 = 3;
 /// Shortest time worth sending a renewal for.
@@ -50,6 +50,8 @@ pub(super) struct Course {
     pub(super) lease: Option<Lease>,
     /// How often to renew.
     pub(super) interval: Duration,
+    /// Time for a renewal until one was answered.
+    pub(super) first_limit: Duration,
 }
 
 /// What is due.
@@ -76,7 +78,7 @@ impl Course {
     /// The interval before the first answer spaces attempts and says nothing of how long one takes.
     pub(super) fn attempt_limit(&self, now: BootInstant) -> Duration {
         let Some(lease) = self.lease else {
-            return FIRST_LIMIT;
+            return self.first_limit;
         };
         let left = lease.left_for_work(now);
         left.min(self.interval.saturating_mul(2)).max(ATTEMPT_MIN)

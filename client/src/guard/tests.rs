@@ -77,9 +77,17 @@ fn refusal(reason: Reason) -> Refusal {
     Refusal::new(reason, "as the test says")
 }
 
+fn course(first_limit: Duration) -> Course {
+    Course {
+        lease: None,
+        interval: ms(10),
+        first_limit,
+    }
+}
+
 fn hold() -> (RoleGuard, Renewals, mpsc::Receiver<Asked>) {
     let (sender, asked) = mpsc::channel(1);
-    let (guard, renewals) = RoleGuard::hold_by(Script(sender), clock, token(), ms(10));
+    let (guard, renewals) = RoleGuard::hold_by(Script(sender), clock, token(), course(ms(3_000)));
     (guard, renewals, asked)
 }
 
@@ -248,6 +256,7 @@ fn the_loop_renews_at_its_interval_and_ends_with_the_lease() {
     let course = |lease: Option<u64>| Course {
         lease: lease.map(|sent| Lease::granted(at(sent), RENEWAL)),
         interval: ms(500),
+        first_limit: ms(3_000),
     };
     for (lease, now, due) in [
         (Some(1_000), 1_000, Due::Nothing(ms(50))),

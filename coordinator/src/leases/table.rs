@@ -140,6 +140,13 @@ impl LeaseTable {
         }
     }
 
+    /// Whether a change of the role is proposed, and not known to be over.
+    pub fn is_changing(&self, role: &RoleName) -> bool {
+        self.roles
+            .get(role)
+            .is_some_and(|leases| leases.changing.is_some())
+    }
+
     /// No plan moves the role, by the applied state: nobody is asked to stop any more, and a change that is still on
     /// its way belongs to a plan that has ended, so that it will be refused by rule.
     pub fn settle(&mut self, role: &RoleName) {
@@ -164,7 +171,7 @@ impl LeaseTable {
         now: Instant,
     ) -> Result<Grant, Refusal> {
         let Some(since) = self.since else {
-            return Err(Refusal::new(Reason::NotLeader, "this coordinator does not lead"));
+            return Err(not_leading());
         };
         fence::at_registry(view.role, view.cluster_id, token).map_err(|refused| refused.to_refusal())?;
         if view.holder_replaced {
@@ -234,7 +241,13 @@ impl LeaseTable {
         token: &FencingToken,
         now: Instant,
     ) -> Result<(), Refusal> {
+        if self.since.is_none() {
+            return Err(not_leading());
+        }
         fence::at_registry(view.role, view.cluster_id, token).map_err(|refused| refused.to_refusal())?;
+        if self.was_released(&token.role, token.epoch) {
+            return Ok(());
+        }
         let leases = self.roles.entry(token.role.clone()).or_default();
         leases.last = Some(Lease {
             epoch: token.epoch,
@@ -277,6 +290,10 @@ impl LeaseTable {
     pub fn was_granted(&self, role: &RoleName, epoch: Epoch) -> bool {
         self.renewed_at(role, epoch).is_some()
     }
+}
+
+fn not_leading() -> Refusal {
+    Refusal::new(Reason::NotLeader, "this coordinator does not lead")
 }
 
 fn changing(token: &FencingToken, why: &str, retry_after: Duration) -> Refusal {

@@ -9,6 +9,7 @@ use types::{
     role::{FailoverMode, RoleRecord, TimingPolicy},
 };
 
+use super::renewals::patience;
 use super::table::{ChangeMark, ChangeOutcome, LeaseTable, RoleView, leader_ttl};
 
 const TTL: Duration = Duration::from_secs(2);
@@ -350,6 +351,49 @@ fn who_released_an_epoch_does_not_get_it_again() {
     assert_eq!(refused.unwrap_err().reason, Reason::LeaseLost);
 }
 
+/// A release counts from its first receipt by a leader, and is believed by nobody else.
+#[test]
+fn a_release_said_again_moves_nothing_and_a_follower_takes_none() {
+    let start = Instant::now();
+    let role = role(2, Some(holder(1)));
+    let mut table = leading(start);
+    for at in [start + ms(1), start + ms(500)] {
+        table.release(&view(&role), &token(2, holder(1)), at).unwrap();
+        assert_eq!(table.free_at(&view(&role)), Some(start + ms(1)));
+    }
+    let mut follower = LeaseTable::default();
+    let refused = follower.release(&view(&role), &token(2, holder(1)), start);
+    assert_eq!(refused.unwrap_err().reason, Reason::NotLeader);
+    assert!(!follower.was_released(&role.role, role.epoch));
+}
+
+#[test]
+fn a_change_is_under_way_until_its_outcome_is_known() {
+    let start = Instant::now();
+    let role = role(2, Some(holder(1)));
+    let mut table = leading(start);
+    assert!(!table.is_changing(&role.role));
+    for (outcome, still) in [
+        (ChangeOutcome::Applied, false),
+        (ChangeOutcome::NotProposed, false),
+        (ChangeOutcome::Unknown, true),
+    ] {
+        let mark = begin(&mut table, &role);
+        assert!(table.is_changing(&role.role));
+        table.end_change(mark, outcome);
+        assert_eq!(table.is_changing(&role.role), still, "{outcome:?}");
+    }
+}
+
+#[test]
+fn an_early_renewal_waits_half_of_its_time_and_all_of_it_once_the_change_is_proposed() {
+    let start = Instant::now();
+    let deadline = start + ms(800);
+    assert_eq!(patience(start, deadline, false), start + ms(400));
+    assert_eq!(patience(start, deadline, true), deadline);
+    assert_eq!(patience(deadline, start, true), deadline, "over before it began");
+}
+
 /// One step of a random history.
 #[derive(Clone, Debug)]
 enum Step {
@@ -357,6 +401,8 @@ enum Step {
     Pass(u64),
     /// Some node sends a renewal of what it believes its epoch is.
     Send(u128),
+    /// Some node asks for the next epoch before it is committed (L11).
+    Expect(u128),
     /// The leader takes in the n-th renewal that is under way, and later decides it.
     Receive(usize),
     Decide(usize),
@@ -395,6 +441,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1u64..700).prop_map(Step::Pass),
         1 => (1500u64..2600).prop_map(Step::Pass),
         4 => (1u128..4).prop_map(Step::Send),
+        2 => (1u128..4).prop_map(Step::Expect),
         4 => (0usize..4).prop_map(Step::Receive),
         4 => (0usize..4).prop_map(Step::Decide),
         4 => (0usize..4).prop_map(Step::Answer),
@@ -497,6 +544,10 @@ impl World {
                 let epoch = self.role.epoch.counter();
                 self.sent.push((token(epoch, holder(node)), self.now));
             }
+            Step::Expect(node) => {
+                let next = self.role.epoch.counter() + 1;
+                self.sent.push((token(next, holder(node)), self.now));
+            }
             Step::Receive(n) if n < self.sent.len() => {
                 let (token, sent) = self.sent.remove(n);
                 self.received.push((token, sent, self.now));
@@ -504,8 +555,13 @@ impl World {
             Step::Decide(n) if n < self.received.len() => {
                 let (token, sent, received) = self.received.remove(n);
                 let role = self.role.clone();
-                if self.table.renew(&view(&role), &token, received, self.now).is_ok() {
-                    self.answers.push((token, sent));
+                match self.table.renew(&view(&role), &token, received, self.now) {
+                    Ok(_) => self.answers.push((token, sent)),
+                    // It waits for the entry, and is decided again by the same leader.
+                    Err(refusal) if refusal.reason == Reason::EpochUnconfirmed => {
+                        self.received.push((token, sent, received));
+                    }
+                    Err(_) => {}
                 }
             }
             Step::Answer(n) if n < self.answers.len() => {

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use policy::failover::next_holder;
 use types::{
     ClusterId, FencingToken, Holder, PlanId, RoleName,
-    plan::{PlanKind, PlanState, StepKind, StepRecord, StepState},
+    plan::{PlanState, StepKind, StepState},
     role::{RoleRecord, TimingPolicy},
 };
 
@@ -28,6 +29,8 @@ pub struct RoleWish {
 pub enum RolePhase {
     /// The epoch is reserved: good for claims only.
     Reserved,
+    /// A switchover is about to commit the epoch: ask for its lease already; nothing else is good yet (L11).
+    Expected,
     /// The epoch is committed: renew its lease.
     Held,
     /// A switchover is about to promote another: stop acting, and say so (L11).
@@ -73,21 +76,48 @@ fn claimant(view: &View, role: &RoleRecord, cluster_id: ClusterId) -> Option<(Fe
 }
 
 pub(super) fn roles(view: &View, me: &Holder, cluster_id: ClusterId) -> BTreeMap<RoleName, RoleWish> {
-    let mut wishes = BTreeMap::new();
-    for role in view.roles.values() {
-        let Some((token, committed)) = claimant(view, role, cluster_id).filter(|(t, _)| t.holder == *me)
-        else {
-            continue;
-        };
-        let phase = match committed {
-            false => RolePhase::Reserved,
-            true if yields_now(view, &token) => RolePhase::Yielding,
-            true => RolePhase::Held,
-        };
+    let wish = |role: &RoleRecord| {
+        let (token, phase) =
+            claimed(view, role, me, cluster_id).or_else(|| expected(view, role, me, cluster_id))?;
         let timing = role.timing.clone();
-        wishes.insert(role.role.clone(), RoleWish { token, timing, phase });
-    }
-    wishes
+        Some((role.role.clone(), RoleWish { token, timing, phase }))
+    };
+    view.roles.values().filter_map(|role| wish(role)).collect()
+}
+
+/// A role under which this run may claim doors now.
+fn claimed(
+    view: &View,
+    role: &RoleRecord,
+    me: &Holder,
+    cluster_id: ClusterId,
+) -> Option<(FencingToken, RolePhase)> {
+    let (token, committed) = claimant(view, role, cluster_id).filter(|(t, _)| t.holder == *me)?;
+    let phase = match committed {
+        false => RolePhase::Reserved,
+        // A switchover waits for this holder to stop.
+        true if view.plans.values().any(|plan| next_holder(role, plan).is_some()) => RolePhase::Yielding,
+        true => RolePhase::Held,
+    };
+    Some((token, phase))
+}
+
+/// A role that a switchover is about to give to this run.
+fn expected(
+    view: &View,
+    role: &RoleRecord,
+    me: &Holder,
+    cluster_id: ClusterId,
+) -> Option<(FencingToken, RolePhase)> {
+    let mut next = view.plans.values().filter_map(|plan| next_holder(role, plan));
+    let (epoch, holder) = next.find(|(_, holder)| *holder == me)?;
+    let token = FencingToken {
+        cluster_id,
+        role: role.role.clone(),
+        epoch,
+        holder: holder.clone(),
+    };
+    Some((token, RolePhase::Expected))
 }
 
 /// Pointers in the own region's store that are raised for somebody else: who sits beside a store wins every race at it,
@@ -98,19 +128,6 @@ pub(super) fn raises(view: &View, me: &Holder, cluster_id: ClusterId) -> BTreeMa
         (token.holder != *me).then(|| (role.role.clone(), token))
     });
     tokens.collect()
-}
-
-/// Whether a switchover waits for this holder to stop.
-fn yields_now(view: &View, token: &FencingToken) -> bool {
-    let mut running = view.plans.values().filter(|p| p.state == PlanState::Running);
-    running.any(|plan| {
-        let promoting = |s: &StepRecord| s.kind == StepKind::Promote && s.state == StepState::Running;
-        plan.kind == PlanKind::Switchover
-            && plan.role == token.role
-            && plan.from.as_ref() == Some(&token.holder)
-            && plan.from_epoch == token.epoch
-            && plan.steps.iter().any(promoting)
-    })
 }
 
 /// Whether the plan's claim has begun: from then until promotion the target takes doors under the reserved epoch.

@@ -27,6 +27,8 @@ use crate::{
 /// One role under one epoch.
 pub(super) struct Holding {
     pub(super) token: FencingToken,
+    /// How long a grant is good for; less is left of one that was asked for early.
+    pub(super) lease_ttl: Duration,
     pub(super) phase: watch::Sender<RolePhase>,
     pub(super) guard: Mutex<Option<RoleGuard>>,
     doors: watch::Sender<BTreeMap<RegionId, Door>>,
@@ -54,6 +56,7 @@ impl Holding {
     pub(super) fn new(wish: &RoleWish) -> Self {
         Self {
             token: wish.token.clone(),
+            lease_ttl: wish.timing.lease_ttl,
             phase: watch::Sender::new(RolePhase::Reserved),
             guard: Mutex::default(),
             doors: watch::Sender::default(),
@@ -147,11 +150,23 @@ impl Holding {
             let guard = lock(&self.guard).clone();
             match (now, guard) {
                 (RolePhase::Reserved, _) => return None,
+                (RolePhase::Expected, _) => drop(phase.changed().await),
                 (RolePhase::Held, Some(guard)) if guard.held().await.is_ok() => return Some(guard),
                 (RolePhase::Held, _) => tokio::time::sleep(RENEW_RETRY / 2).await,
                 (RolePhase::Yielding, _) => drop(phase.changed().await),
             }
         }
+    }
+
+    /// A renewal was answered: the epoch is committed, whether its event is here or not.
+    pub(super) fn granted(&self) {
+        self.phase.send_if_modified(|phase| {
+            let first = *phase == RolePhase::Expected;
+            if first {
+                *phase = RolePhase::Held;
+            }
+            first
+        });
     }
 
     /// Waits until the holder may act no longer, or not any more: it is asked to stop, or the role is another's.

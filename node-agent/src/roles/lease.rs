@@ -5,7 +5,7 @@
 
 use std::{cmp::Ordering, sync::Arc, time::Duration};
 
-use client::guard::{BootInstant, RoleGuard, Standing};
+use client::guard::{BootInstant, Renewals, RoleGuard, Standing};
 use types::{Epoch, FencingToken};
 
 use super::{
@@ -67,7 +67,8 @@ impl Shared {
     pub(super) async fn keep_lease(self: Arc<Self>, holding: Arc<Holding>) {
         while !holding.stop.is_cancelled() {
             let released = self.past(&holding.token, |past| past.released);
-            if *holding.phase.borrow() == RolePhase::Held && !released {
+            let asks = *holding.phase.borrow() != RolePhase::Yielding && !released;
+            if asks {
                 self.hold(&holding).await;
                 continue;
             }
@@ -84,7 +85,7 @@ impl Shared {
     /// One unbroken holding, and a pause after it.
     async fn hold(&self, holding: &Holding) {
         let role = &holding.token.role;
-        let (guard, renewals) = RoleGuard::hold(self.client.clone(), holding.token.clone(), RENEW_RETRY);
+        let (guard, renewals) = self.ask(holding);
         *lock(&holding.guard) = Some(guard.clone());
         let held = tokio::select! {
             held = guard.held() => held.is_ok(),
@@ -92,6 +93,7 @@ impl Shared {
             () = guard.on_lost().cancelled() => false,
         };
         if held {
+            holding.granted();
             self.metrics.lease(role, true);
             tracing::info!(token = %holding.token, "lease held");
             tokio::select! {
@@ -112,6 +114,18 @@ impl Shared {
         tokio::select! {
             () = holding.must_stop() => {}
             () = pause => {}
+        }
+    }
+
+    /// Begins to renew. While a switchover is about to commit the epoch, the leader keeps a request until it has (L11): one
+    /// of which half the lease is over is worth less than another.
+    fn ask(&self, holding: &Holding) -> (RoleGuard, Renewals) {
+        let (client, token) = (self.client.clone(), holding.token.clone());
+        match *holding.phase.borrow() {
+            RolePhase::Expected => RoleGuard::hold_within(client, token, RENEW_RETRY, holding.lease_ttl / 2),
+            RolePhase::Reserved | RolePhase::Held | RolePhase::Yielding => {
+                RoleGuard::hold(client, token, RENEW_RETRY)
+            }
         }
     }
 

@@ -120,14 +120,23 @@ impl Roles {
         }
     }
 
-    /// Takes over the phase; a reservation that became a holding gets its keeper, and never becomes one again.
+    /// Takes over the phase; a role that is ours or is about to be gets its keeper. What is held is never only expected
+    /// again: its grant may be here before the event.
     fn follow(&self, holding: &Arc<Holding>, phase: RolePhase) {
-        let before = *holding.phase.borrow();
-        if before == phase || phase == RolePhase::Reserved {
-            return;
-        }
-        holding.phase.send_replace(phase);
-        if before == RolePhase::Reserved {
+        let mut before = phase;
+        let moved = holding.phase.send_if_modified(|now| {
+            before = *now;
+            let on = match phase {
+                RolePhase::Reserved => false,
+                RolePhase::Expected => before == RolePhase::Reserved,
+                RolePhase::Held | RolePhase::Yielding => before != phase,
+            };
+            if on {
+                *now = phase;
+            }
+            on
+        });
+        if moved && before == RolePhase::Reserved {
             let keeper = Arc::clone(&self.shared).keep_lease(Arc::clone(holding));
             self.shared.tasks.spawn(keeper);
         }

@@ -59,6 +59,7 @@ fn print(desired: &Desired) -> String {
     let role = |r: &crate::desired::RoleWish| {
         let phase = match r.phase {
             RolePhase::Reserved => "reserved",
+            RolePhase::Expected => "expected",
             RolePhase::Held => "committed",
             RolePhase::Yielding => "yielding",
         };
@@ -419,4 +420,36 @@ fn a_watch_folds_into_the_view_and_a_gap_starts_it_anew() {
         (folded.revision, folded.aliases.len(), folded.roles.len()),
         (Revision(3), 0, 0)
     );
+}
+
+/// L11: the new holder is armed before.
+#[test]
+fn a_target_expects_the_next_epoch_while_a_switchover_promotes_it_and_only_then() {
+    let held = |counter| Resource::Role(Box::new(role(counter, Some(holder("east/a1", 1)), None)));
+    let moving = |change: fn(&mut PlanRecord)| {
+        let mut plan = plan(&me(), StepKind::Promote);
+        (plan.kind, plan.from) = (PlanKind::Switchover, Some(holder("east/a1", 1)));
+        change(&mut plan);
+        Resource::Plan(Box::new(plan))
+    };
+    let raise = |counter: u32| format!("raise g1.e{counter} for east/a1#00000001");
+    check(
+        vec![held(1), moving(|_| ())],
+        &format!("role g1.e2 expected; {}", raise(1)),
+    );
+    type Edit = fn(&mut PlanRecord);
+    let others: [(u32, Edit); 6] = [
+        (1, |p| p.state = PlanState::Failed),
+        (1, |p| p.kind = PlanKind::Failover),
+        (1, |p| p.target = holder("west/a1", 2)),
+        (1, |p| p.role = "primaries/other".parse().unwrap()),
+        (1, |p| {
+            p.steps.iter_mut().for_each(|s| s.state = StepState::Waiting)
+        }),
+        // The role has moved since.
+        (3, |_| ()),
+    ];
+    for (counter, change) in others {
+        check(vec![held(counter), moving(change)], &raise(counter));
+    }
 }

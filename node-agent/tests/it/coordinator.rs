@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) heartbeat: Option<pb::Heartbeat>,
     pub(crate) steps: Vec<pb::ReportStepRequest>,
     pub(crate) released: Vec<u64>,
+    /// Epochs for which a renewal came, each once in a row.
+    pub(crate) asked: Vec<u64>,
     pub(crate) reports: Vec<String>,
     /// The agent of the last session.
     pub(crate) agent: Option<Holder>,
@@ -134,6 +136,12 @@ impl Coordinator {
         records.into_iter().for_each(|r| state.view.upsert(r));
         state.history.push((revision.0, events));
         drop(state);
+        self.touch();
+    }
+
+    /// The state of the leader is ahead of what is watched: no event tells of this record.
+    pub(crate) fn commit_unseen(&self, record: Resource) {
+        self.lock().view.upsert(record);
         self.touch();
     }
 
@@ -302,7 +310,12 @@ impl Coordinator {
 
     fn renew(&self, token: Option<pb::FencingToken>) -> Result<pb::RenewLeaseResponse, Refusal> {
         let token = regions::token(token)?;
-        let state = self.lock();
+        let mut state = self.lock();
+        let epoch = token.epoch.as_u64();
+        if state.asked.last() != Some(&epoch) {
+            state.asked.push(epoch);
+        }
+        self.touch();
         if !state.quorum {
             return Err(Refusal::new(Reason::NoQuorum, "no quorum"));
         }

@@ -15,15 +15,19 @@ use node_agent::{
     desired::{RolePhase, RoleWish},
     roles::GuardedError,
 };
+use proto::convert::watch::Resource;
 use types::{Digest, Epoch, Reason, plan::PlanState, region::FencingDoor, role::TimingPolicy};
 
 use crate::{
     coordinator::global,
-    records::{active, calls, east, holder, role, switchover, token, token_of},
+    records::{
+        active, calls, east, holder, pointer_epoch, role, stores_attached, switchover, token, token_of,
+    },
     world::{World, binding},
 };
 
 const E1: u64 = Epoch::new(1, 1).as_u64();
+const E2: u64 = Epoch::new(1, 2).as_u64();
 
 async fn none_held(agent: &Agent) {
     let lost = async {
@@ -244,4 +248,103 @@ async fn a_role_that_is_gone_from_the_state_is_not_released() {
     assert_eq!(released(&world), Vec::<u64>::new());
     agent.shutdown().await.unwrap();
     assert_eq!(released(&world), [E1]);
+}
+
+/// A switchover from `east/b1` is about to promote this agent, which has asked for its lease.
+async fn armed(world: &World) -> Agent {
+    let agent = world.agent().await;
+    stores_attached(world).await;
+    world.coordinator.commit(vec![role(1, Some(east()), None)]);
+    world
+        .coordinator
+        .commit(vec![switchover(&east(), agent.holder(), PlanState::Running)]);
+    world
+        .coordinator
+        .until("the lease is asked for", |s| s.asked == [E2])
+        .await;
+    agent
+}
+
+/// Nothing is held, no token is given and no door is claimed.
+async fn holds_nothing(world: &World, agent: &Agent) {
+    assert!(
+        agent
+            .roles()
+            .held()
+            .iter()
+            .all(|h| !h.active && h.lease_left.is_zero())
+    );
+    assert_eq!(agent.token(&global()).unwrap_err().reason, Reason::LeaseLost);
+    for store in ["west", "east"] {
+        assert!(
+            pointer_epoch(world, store).await < Some(Epoch::new(1, 2)),
+            "{store}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_target_asks_for_its_lease_before_it_is_promoted_and_holds_before_it_hears_of_it() {
+    let world = World::new().await;
+    let agent = armed(&world).await;
+    holds_nothing(&world, &agent).await;
+    // The leader has the entry, and answers; the event is on its way for longer than this test.
+    world
+        .coordinator
+        .commit_unseen(role(2, Some(agent.holder().clone()), None));
+    active(&agent).await;
+    assert_eq!(agent.token(&global()).unwrap().0, token(2, agent.holder()));
+    for store in ["west", "east"] {
+        assert_eq!(
+            pointer_epoch(&world, store).await,
+            Some(Epoch::new(1, 2)),
+            "{store}"
+        );
+    }
+    // The event finds a holder.
+    world
+        .coordinator
+        .commit(vec![role(2, Some(agent.holder().clone()), None)]);
+    assert_eq!(agent.token(&global()).unwrap().0, token(2, agent.holder()));
+    // What it holds, it hands over as ever.
+    let Resource::Plan(mut back) = switchover(agent.holder(), &east(), PlanState::Running) else {
+        unreachable!("it is a plan")
+    };
+    back.from_epoch = Epoch::new(1, 2);
+    world.coordinator.commit(vec![Resource::Plan(back)]);
+    world
+        .coordinator
+        .until("the lease is released", |s| !s.released.is_empty())
+        .await;
+    assert_eq!(released(&world)[0], E2);
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_switchover_that_failed_leaves_its_target_with_nothing() {
+    let world = World::new().await;
+    let agent = armed(&world).await;
+    world
+        .coordinator
+        .commit(vec![switchover(&east(), agent.holder(), PlanState::Failed)]);
+    none_held(&agent).await;
+    holds_nothing(&world, &agent).await;
+    // The next one asks anew, for the same epoch.
+    world
+        .coordinator
+        .commit(vec![switchover(&east(), agent.holder(), PlanState::Running)]);
+    let expected = async {
+        while agent.roles().held().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), expected)
+        .await
+        .unwrap();
+    holds_nothing(&world, &agent).await;
+    world
+        .coordinator
+        .commit(vec![role(2, Some(agent.holder().clone()), None)]);
+    active(&agent).await;
+    agent.shutdown().await.unwrap();
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use super::distance::Distance;
 use coordinator::raft::{
     Authenticate, JoinRequest, Peer, ProposeError, Proposed, RaftConfig, RaftLimits, RaftNode, RaftTiming,
     StartError, Subscription,
@@ -92,6 +93,7 @@ impl Running {
 pub(super) struct Site {
     pub(super) config: RaftConfig,
     address: SocketAddr,
+    distance: Distance,
     pub(super) running: Option<Running>,
 }
 
@@ -122,7 +124,7 @@ impl Site {
 
     pub(super) async fn start(&mut self) -> Result<(), StartError> {
         let listener = TcpListener::bind(self.address).await.unwrap();
-        self.running = Some(run(self.config.clone(), listener).await?);
+        self.running = Some(run(self.config.clone(), listener, self.distance.clone()).await?);
         Ok(())
     }
 
@@ -152,14 +154,14 @@ fn note_caller<B>(mut request: http::Request<B>) -> http::Request<B> {
     request
 }
 
-async fn run(config: RaftConfig, listener: TcpListener) -> Result<Running, StartError> {
+async fn run(config: RaftConfig, listener: TcpListener, distance: Distance) -> Result<Running, StartError> {
     let caller = Principal::Coordinator {
         region: config.region.clone(),
         node: config.node.clone(),
     };
     let dial = move |_: &Peer, endpoint: Endpoint| {
         let endpoint = endpoint.user_agent(caller.to_string())?;
-        Ok(endpoint.connect_lazy())
+        Ok(distance.channel(&endpoint))
     };
     let node = RaftNode::start(config, Arc::new(dial)).await?;
     let stop_server = CancellationToken::new();
@@ -182,14 +184,24 @@ async fn run(config: RaftConfig, listener: TcpListener) -> Result<Running, Start
 pub(super) struct Cluster {
     pub(super) sites: Vec<Site>,
     pub(super) root: TempDir,
+    /// How far the nodes are from each other: not at all, unless a test says so.
+    pub(super) distance: Distance,
+    timing: RaftTiming,
 }
 
 impl Cluster {
     /// `n` voters.
     pub(super) async fn of(n: usize, limits: RaftLimits) -> Self {
+        Self::timed(n, limits, timing()).await
+    }
+
+    /// `n` voters by another clock.
+    pub(super) async fn timed(n: usize, limits: RaftLimits, timing: RaftTiming) -> Self {
         let mut cluster = Self {
             sites: Vec::new(),
             root: TempDir::new().unwrap(),
+            distance: Distance::default(),
+            timing,
         };
         for _ in 0..n {
             let i = cluster.add_site(limits).await;
@@ -213,13 +225,18 @@ impl Cluster {
             api_endpoint: format!("http://127.0.0.1:{}", 10_000 + i),
             raft_endpoint: format!("http://{address}"),
             bootstrap: (i == 0).then(TimingPolicy::fast),
-            timing: timing(),
+            timing: self.timing,
             limits,
         };
-        let running = Some(run(config.clone(), listener).await.unwrap());
+        let running = Some(
+            run(config.clone(), listener, self.distance.clone())
+                .await
+                .unwrap(),
+        );
         self.sites.push(Site {
             config,
             address,
+            distance: self.distance.clone(),
             running,
         });
         i

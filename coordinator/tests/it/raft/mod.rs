@@ -1,7 +1,9 @@
 //! The Raft half alone: real nodes, disks and sockets; no TLS, so the caller's name travels in the user agent.
 
 mod disk;
+mod distance;
 mod elections;
+mod handover;
 mod harness;
 mod members;
 mod reads;

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use types::{
-    Principal, UnixMillis,
-    plan::{PlanKind, StepKind, StepState},
+    Epoch, Principal, UnixMillis,
+    plan::{PlanKind, PlanRecord, PlanState, StepKind, StepState},
     region::Health,
-    role::FailoverMode,
+    role::{FailoverMode, RoleRecord},
 };
 
 use super::{super::seconds, NOW, agent, check, moving};
-use crate::failover::{Decision, FailoverView, STEP_ATTEMPTS_MAX, decide};
+use crate::failover::{Decision, FailoverView, STEP_ATTEMPTS_MAX, decide, next_holder};
 
 #[test]
 fn a_failover_goes_through_its_steps() {
@@ -45,6 +45,36 @@ fn a_switchover_promotes_only_after_the_release_or_the_end_of_the_lease() {
     check(&view, "promote 1");
     let claiming = moving(PlanKind::Switchover, StepKind::Claim, StepState::Waiting, 0);
     check(&claiming, "step CLAIM 1");
+}
+
+/// L11: the target may ask for its lease while this says so, under this epoch.
+#[test]
+fn the_next_holder_is_known_while_a_switchover_promotes_it_and_only_then() {
+    let mut view = moving(PlanKind::Switchover, StepKind::Promote, StepState::Running, 1);
+    let promoting = view.plan.take().unwrap();
+    let (epoch, next) = next_holder(&view.role, &promoting).unwrap();
+    assert_eq!(
+        (epoch, next),
+        (view.role.epoch.next().unwrap(), &promoting.target)
+    );
+    type Edit = fn(&mut RoleRecord, &mut PlanRecord);
+    let others: [Edit; 9] = [
+        |_, plan| plan.kind = PlanKind::Failover,
+        |_, plan| plan.state = PlanState::Failed,
+        |_, plan| plan.role = "primaries/other".parse().unwrap(),
+        |_, plan| plan.from_epoch = Epoch::new(1, 3),
+        |_, plan| plan.from = Some(plan.target.clone()),
+        |_, plan| plan.steps[1].state = StepState::Waiting,
+        |_, plan| plan.steps[1].kind = StepKind::Claim,
+        |role, _| role.epoch = Epoch::new(1, 5),
+        // Nobody is left to hand over.
+        |role, plan| (role.holder, plan.from) = (None, None),
+    ];
+    for (n, edit) in others.into_iter().enumerate() {
+        let (mut role, mut plan) = (view.role.clone(), promoting.clone());
+        edit(&mut role, &mut plan);
+        assert_eq!(next_holder(&role, &plan), None, "{n}");
+    }
 }
 
 #[test]
