@@ -217,8 +217,7 @@ impl Cluster {
                         &self.certs.issue("spiffe://regent.local/user/probe"),
                         vec![node.endpoint.clone()],
                     );
-                    if one
-                        .status()
+                    if Box::pin(one.status())
                         .await
                         .is_ok_and(|s| s.raft_state == "LEADER" && s.has_quorum)
                     {
