@@ -12,7 +12,7 @@ pub mod config;
 mod convert;
 mod disk;
 pub mod error;
-mod files;
+pub(crate) mod files;
 mod identity;
 mod log_store;
 mod membership;
