@@ -4,6 +4,7 @@
 //! Invariant: every answer names the cluster and the revision that it was read from or that the change made.
 
 pub mod cluster;
+mod copies;
 mod list;
 pub mod primaries;
 pub mod regions;

@@ -20,7 +20,11 @@ use types::{
     units::ByteCount,
 };
 
-use super::{Api, caller, status};
+use super::{
+    Api, caller,
+    copies::{Copied, Copies},
+    status,
+};
 use crate::{
     metrics::Watcher,
     watch_hub::{Batch, Next},
@@ -32,12 +36,23 @@ const CHUNK: usize = 200;
 const BOOKMARK: Duration = Duration::from_secs(1);
 /// Streams that are open at once on one coordinator.
 const WATCHERS_MAX: usize = 1_000;
+/// Copies of the state that readers of lists hold at once.
+const COPIES_MAX: usize = 4;
+/// How long the readers of a copy may take, once others want a copy of their own.
+const LIST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The service.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Watches {
     api: Arc<Api>,
     open: Arc<Semaphore>,
+    copies: Arc<Copies<Vec<Resource>>>,
+}
+
+impl std::fmt::Debug for Watches {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watches").finish_non_exhaustive()
+    }
 }
 
 impl Watches {
@@ -46,6 +61,7 @@ impl Watches {
         Self {
             api,
             open: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            copies: Arc::new(Copies::new(COPIES_MAX, LIST_PATIENCE)),
         }
     }
 
@@ -89,8 +105,16 @@ impl WatchService for Watches {
         let caller = caller(&request)?;
         let permit = self.permit()?;
         let options = request.into_inner().read;
-        let (header, resources) = self.api.read(&caller, options, everything).await?;
-        Ok(Response::new(chunks(header, resources, permit).boxed()))
+        // As fresh as the caller asks for; what is listed is from then on.
+        let (mut header, ()) = self.api.read(&caller, options, |_| ()).await?;
+        let look = || self.api.raft.read_at(everything);
+        let copied = self
+            .copies
+            .get(Revision(header.revision), caller.deadline, look)
+            .await;
+        let copied = copied.map_err(status)?;
+        header.revision = copied.revision().0;
+        Ok(Response::new(chunks(header, copied, permit).boxed()))
     }
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Responses>, Status> {
@@ -136,22 +160,28 @@ fn everything(state: &ControlState) -> Vec<Resource> {
     all
 }
 
+/// The list in pieces; of the copy each holds what is on its way to one reader.
 fn chunks(
     header: pb::ResponseHeader,
-    resources: Vec<Resource>,
+    copied: Arc<Copied<Vec<Resource>>>,
     permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<pb::ListChunk, Status>> {
-    let rest = Some((resources.into_iter().peekable(), permit));
+    let rest = Some((0, copied, permit));
     stream::unfold(rest, move |rest| {
         let header = header.clone();
         async move {
-            let (mut rest, permit) = rest?;
+            let (from, copied, permit) = rest?;
+            let resources = match copied.value() {
+                Ok(resources) => resources,
+                Err(refusal) => return Some((Err(status(refusal)), None)),
+            };
+            let to = resources.len().min(from + CHUNK);
             let chunk = pb::ListChunk {
                 header: Some(header),
-                resources: rest.by_ref().take(CHUNK).map(|r| (&r).into()).collect(),
-                last: rest.peek().is_none(),
+                resources: resources[from..to].iter().map(Into::into).collect(),
+                last: to == resources.len(),
             };
-            let more = (!chunk.last).then_some((rest, permit));
+            let more = (!chunk.last).then_some((to, copied, permit));
             Some((Ok(chunk), more))
         }
     })
