@@ -1,9 +1,15 @@
 //! The loop around the rule: read, decide, PUT, and read again where the answer leaves doubt.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
-use futures::StreamExt as _;
-use tokio::time::timeout;
+use futures::{FutureExt as _, StreamExt as _, future::select_all};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use types::{Epoch, FencingToken, RoleName};
 use uuid::Uuid;
 
@@ -17,6 +23,11 @@ const ATTEMPTS_MAX: u32 = 16;
 
 /// Wait after an attempt that ended in doubt or conflict, times the number of the attempt.
 const RETRY_DELAY: Duration = Duration::from_millis(10);
+
+/// How many claims of one caller go on at once from the first lost race on, spread over the time that one round takes. A
+/// round is lost if anybody writes between its read and its write: a writer whose writes are no further apart than that
+/// beats a single claim for as long as the two are in step, and every one of several only if it is several times faster.
+const CHAINS: u32 = 3;
 
 /// A write that the store accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,58 +93,105 @@ pub async fn write_pointer(
     change: &PointerChange,
 ) -> Result<Written, PointerError> {
     let read = read_pointer(store, &token.role).await?;
-    write_over(store, token, change, read, &mut Tally::default()).await
+    write_over(store, token, change, read, &Tally::default()).await
 }
 
 /// Raises the pointer to the token's epoch and keeps its target (L15). Claiming twice writes once. Ends within `limit`,
-/// and says whether the store was silent or other writers were faster: a door that answers is no unreachable one.
+/// and says whether the store was silent or other writers were faster: a door that answers is no unreachable one. Dropping
+/// it leaves a few PUTs under way at most, each of which an ETag and the epoch guard.
 pub async fn claim_pointer(
     store: &dyn ArtifactStore,
     token: &FencingToken,
     limit: Duration,
 ) -> Result<Claim, PointerError> {
-    let mut tally = Tally::default();
-    let claimed = timeout(limit, claim(store, token, &mut tally)).await;
-    if let Ok(claimed) = claimed {
+    let tally = Tally::default();
+    let chains = (0..CHAINS).map(|place| chain(store, token, &tally, place).boxed());
+    // Whichever ends first has won, or met what the others would meet too.
+    if let Ok((claimed, _, _)) = timeout(limit, select_all(chains)).await {
         return claimed;
     }
     let (store, key) = (store.name().to_owned(), keys::pointer(&token.role).to_string());
-    Err(if tally.reads == 0 {
+    Err(if tally.reads.load(Ordering::Relaxed) == 0 {
         PointerError::Silent { store, key, limit }
     } else {
         tally.contended(store, key)
     })
 }
 
+/// One of the claims that go on at once: the first begins now, the others only where a race was lost.
+async fn chain(
+    store: &dyn ArtifactStore,
+    token: &FencingToken,
+    tally: &Tally,
+    place: u32,
+) -> Result<Claim, PointerError> {
+    if place > 0 {
+        let round = tally.first_loss().await;
+        sleep(round * place / CHAINS).await;
+    }
+    claim(store, token, tally).await
+}
+
 async fn claim(
     store: &dyn ArtifactStore,
     token: &FencingToken,
-    tally: &mut Tally,
+    tally: &Tally,
 ) -> Result<Claim, PointerError> {
     let read = read_pointer(store, &token.role).await?;
-    tally.reads += 1;
+    tally.reads.fetch_add(1, Ordering::Relaxed);
     let previous = read.as_ref().map(|pointed| pointed.body.epoch);
     let Written { body, etag } = write_over(store, token, &PointerChange::Keep, read, tally).await?;
     Ok(Claim { previous, body, etag })
 }
 
 /// What became of the calls of one write or claim.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tally {
-    reads: u32,
-    attempts: u32,
+    begun: Instant,
+    reads: AtomicU32,
+    attempts: AtomicU32,
     /// Attempts that another writer was faster than.
-    lost: u32,
+    lost: AtomicU32,
+    /// When the first of them was lost, after the beginning.
+    first_loss: watch::Sender<Option<Duration>>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            reads: AtomicU32::default(),
+            attempts: AtomicU32::default(),
+            lost: AtomicU32::default(),
+            first_loss: watch::Sender::default(),
+        }
+    }
 }
 
 impl Tally {
+    fn lose(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        self.first_loss.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert_with(|| self.begun.elapsed());
+            is_first
+        });
+    }
+
+    /// Waits for the first lost race; the time that it took is that of one round.
+    async fn first_loss(&self) -> Duration {
+        let mut first = self.first_loss.subscribe();
+        let lost = first.wait_for(Option::is_some).await;
+        // The sender lives as long as `self`.
+        lost.ok().and_then(|first| *first).unwrap_or_default()
+    }
+
     fn contended(&self, store: String, key: String) -> PointerError {
-        let (attempts, lost) = (self.attempts, self.lost);
         PointerError::Contended {
             store,
             key,
-            attempts,
-            lost,
+            attempts: self.attempts.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
         }
     }
 }
@@ -143,7 +201,7 @@ async fn write_over(
     token: &FencingToken,
     change: &PointerChange,
     mut read: Option<Pointed>,
-    tally: &mut Tally,
+    tally: &Tally,
 ) -> Result<Written, PointerError> {
     let key = keys::pointer(&token.role);
     for attempt in 1..=ATTEMPTS_MAX {
@@ -159,22 +217,22 @@ async fn write_over(
             Decision::Refuse(refusal) => return Err(refusal.into()),
             Decision::Write(body, condition) => (body, condition),
         };
-        tally.attempts += 1;
+        tally.attempts.fetch_add(1, Ordering::Relaxed);
         match put(store, &key, body, condition).await {
             Ok(written) => return Ok(written),
             // Nothing between the read and the next write: whoever is far away wins by being quick only.
             Err(Lost::Race) => {
-                tally.lost += 1;
+                tally.lose();
                 read = read_pointer(store, &token.role).await?;
             }
             Err(Lost::Conflict) => {
-                tally.lost += 1;
-                tokio::time::sleep(RETRY_DELAY * attempt).await;
+                tally.lose();
+                sleep(RETRY_DELAY * attempt).await;
                 read = read_pointer(store, &token.role).await?;
             }
             Err(Lost::Failed(error)) => return Err(PointerError::Store(error)),
             Err(Lost::Doubt(error)) => {
-                tokio::time::sleep(RETRY_DELAY * attempt).await;
+                sleep(RETRY_DELAY * attempt).await;
                 // If this read fails too, nobody knows; the caller must not conclude anything.
                 let now = read_pointer(store, &token.role)
                     .await

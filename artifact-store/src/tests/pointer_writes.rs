@@ -1,7 +1,14 @@
 //! The loop of the door, over stores that answer badly.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use tokio::sync::Barrier;
 use types::{Digest, Epoch, RoleName};
 
 use super::{LIMIT, token};
@@ -169,10 +176,35 @@ async fn a_claim_that_loses_every_race_is_contended_and_not_silent() {
     let PointerError::Contended { attempts, lost, .. } = error else {
         panic!("{error:?}")
     };
-    assert_eq!((attempts, lost), (16, 16));
+    // One of the chains came to its end.
+    assert!(lost >= 16 && attempts - lost < 3, "{lost} of {attempts}");
     store.puts_are_undisturbed();
     let claim = claim_pointer(&*store, &token(2, "new"), LIMIT).await.unwrap();
     assert_eq!(claim.previous, Some(Epoch::new(1, 1)));
+}
+
+/// A writer in step with the claim wins every round of it; it cannot be in step with several.
+#[tokio::test]
+async fn a_claim_that_lost_a_race_goes_on_from_more_than_one_side() {
+    let store = faulty();
+    write_pointer(&*store, &token(1, "old"), &target("x"))
+        .await
+        .unwrap();
+    let (seen, together) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(2)));
+    store.before_each_put(move |inner| {
+        let (first, together) = (seen.fetch_add(1, Ordering::SeqCst) == 0, Arc::clone(&together));
+        Box::pin(async move {
+            if first {
+                let old = token(1, "old");
+                write_pointer(inner.as_ref(), &old, &target("y")).await.unwrap();
+            } else {
+                together.wait().await;
+            }
+        })
+    });
+    let claim = claim_pointer(&*store, &token(2, "new"), LIMIT).await.unwrap();
+    assert_eq!(claim.previous, Some(Epoch::new(1, 1)));
+    assert_eq!(sequence(&*store).await, 3);
 }
 
 #[tokio::test]
