@@ -28,7 +28,7 @@ pub(crate) struct Term {
     leadership: watch::Receiver<Leadership>,
     revision: watch::Receiver<Revision>,
     sessions: watch::Receiver<u64>,
-    releases: watch::Receiver<u64>,
+    releases: watch::Receiver<()>,
     shutdown: CancellationToken,
 }
 

@@ -34,7 +34,7 @@ pub struct Leases {
     raft: RaftNode,
     table: Arc<Mutex<LeaseTable>>,
     queue: mpsc::Sender<Renewal>,
-    released: watch::Sender<u64>,
+    released: watch::Sender<()>,
 }
 
 /// A change of who holds a role.
@@ -58,7 +58,7 @@ impl Leases {
             raft,
             table: Arc::default(),
             queue,
-            released: watch::Sender::new(0),
+            released: watch::Sender::new(()),
         };
         let renewals = Renewals::new(leases.clone(), receiver);
         (leases, renewals)
@@ -146,8 +146,8 @@ impl Leases {
         }
     }
 
-    /// Grows whenever a holder released its lease.
-    pub fn releases(&self) -> watch::Receiver<u64> {
+    /// Changes whenever a holder released its lease.
+    pub fn releases(&self) -> watch::Receiver<()> {
         self.released.subscribe()
     }
 
@@ -180,7 +180,7 @@ impl Leases {
         })?;
         // It is said again until the role has moved, and is news once.
         if !known {
-            self.released.send_modify(|n| *n += 1);
+            self.released.send_replace(());
         }
         Ok(())
     }
@@ -200,11 +200,6 @@ impl Leases {
     /// When the last renewal came in that this leadership granted under this epoch: a sign of life of its holder.
     pub fn renewed_at(&self, role: &RoleName, epoch: Epoch) -> Option<Instant> {
         self.table().renewed_at(role, epoch)
-    }
-
-    /// Whether the holder of this epoch was granted a lease by this leadership.
-    pub fn was_granted(&self, role: &RoleName, epoch: Epoch) -> bool {
-        self.table().was_granted(role, epoch)
     }
 
     /// The table, brought up to this node's leadership. Lock order: table, then state.

@@ -366,9 +366,22 @@ async fn an_early_renewal_is_granted_with_the_entry_and_refused_when_the_plan_en
     story.promoting(&us).await;
     let waiting = story.renew(&early, CALM);
     let old = story.token(None);
-    let (granted, ()) = within("a grant", futures::future::join(waiting, story.release(old))).await;
+    let (granted, ()) = within(
+        "a grant",
+        futures::future::join(waiting, story.release(old.clone())),
+    )
+    .await;
     granted.unwrap();
     assert_eq!(story.token(None), early);
+    // What is said late of an epoch that is over is no news, and what is said of another's is refused.
+    story.release(old.clone()).await;
+    let strange = FencingToken {
+        holder: agent("eu"),
+        ..early.clone()
+    };
+    let refused = story.api.leases.release(strange, deadline()).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::WrongHolder);
+    story.renew(&early, CALM).await.unwrap();
     story.end().await;
 }
 
