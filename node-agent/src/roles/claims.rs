@@ -1,6 +1,6 @@
 //! Claiming every guarded pointer that can be reached under a role's epoch (L15).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Shared,
@@ -40,10 +40,14 @@ async fn attempt(holding: &Holding, claimer: &mut Claimer) -> Option<Claim> {
     let Some(guard) = holding.may_claim().await else {
         return claimer.attempt(CLAIM_LIMIT).await;
     };
-    // A tenth less than the guard allows: the try itself says what it saw when its time is over.
-    let work = guard.run(CLAIM_LIMIT, |budget| claimer.attempt(budget - budget / 10));
+    let work = guard.run(CLAIM_LIMIT, |budget| claimer.attempt(time_to_say(budget)));
     tokio::select! {
         claim = work => claim.ok().flatten(),
         () = holding.must_stop() => None,
     }
+}
+
+/// A tenth less than the guard allows: the try itself says what it saw when its time is over.
+pub(super) fn time_to_say(budget: Duration) -> Duration {
+    budget - budget / 10
 }

@@ -7,6 +7,8 @@
 mod claims;
 mod holding;
 mod lease;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -120,17 +122,12 @@ impl Roles {
         }
     }
 
-    /// Takes over the phase; a role that is ours or is about to be gets its keeper. What is held is never only expected
-    /// again: its grant may be here before the event.
+    /// Takes over the phase; a role that is ours or is about to be gets its keeper.
     fn follow(&self, holding: &Arc<Holding>, phase: RolePhase) {
         let mut before = phase;
         let moved = holding.phase.send_if_modified(|now| {
             before = *now;
-            let on = match phase {
-                RolePhase::Reserved => false,
-                RolePhase::Expected => before == RolePhase::Reserved,
-                RolePhase::Held | RolePhase::Yielding => before != phase,
-            };
+            let on = moves_on(before, phase);
             if on {
                 *now = phase;
             }
@@ -236,6 +233,16 @@ impl Roles {
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<RoleName, Arc<Holding>>> {
         lock(&self.holdings)
+    }
+}
+
+/// Whether a phase that is wished for is taken over. What is held is never only expected again, or reserved: its grant may
+/// be here before the event.
+fn moves_on(before: RolePhase, wished: RolePhase) -> bool {
+    match wished {
+        RolePhase::Reserved => false,
+        RolePhase::Expected => before == RolePhase::Reserved,
+        RolePhase::Held | RolePhase::Yielding => before != wished,
     }
 }
 

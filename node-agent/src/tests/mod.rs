@@ -7,7 +7,7 @@ mod door_log;
 mod floors;
 mod privileged;
 mod reconcile;
-mod records;
+pub(crate) mod records;
 mod replicate;
 mod rest;
 mod running;

@@ -15,18 +15,18 @@ use types::{
 
 use crate::view::View;
 
-pub(super) const CLUSTER: ClusterId = ClusterId::from_u128(7);
+pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(7);
 
-pub(super) fn region(text: &str) -> RegionId {
+pub(crate) fn region(text: &str) -> RegionId {
     text.parse().unwrap()
 }
 
-pub(super) fn key(text: &str) -> VersionKey {
+pub(crate) fn key(text: &str) -> VersionKey {
     text.parse().unwrap()
 }
 
 /// Run `run` of node `NODE` in region `REGION`.
-pub(super) fn holder(region_and_node: &str, run: u128) -> Holder {
+pub(crate) fn holder(region_and_node: &str, run: u128) -> Holder {
     let (region, node) = region_and_node.split_once('/').unwrap();
     Holder {
         region: region.parse().unwrap(),
@@ -35,22 +35,22 @@ pub(super) fn holder(region_and_node: &str, run: u128) -> Holder {
     }
 }
 
-pub(super) fn me() -> Holder {
+pub(crate) fn me() -> Holder {
     holder("west/a1", 1)
 }
 
-pub(super) fn agent_of(holder: &Holder) -> Principal {
+pub(crate) fn agent_of(holder: &Holder) -> Principal {
     Principal::Agent {
         region: holder.region.clone(),
         node: holder.node.clone(),
     }
 }
 
-pub(super) fn epoch(counter: u32) -> Epoch {
+pub(crate) fn epoch(counter: u32) -> Epoch {
     Epoch::new(1, counter)
 }
 
-pub(super) fn token(counter: u32, holder: &Holder) -> FencingToken {
+pub(crate) fn token(counter: u32, holder: &Holder) -> FencingToken {
     FencingToken {
         cluster_id: CLUSTER,
         role: RoleName::global(),
@@ -59,7 +59,7 @@ pub(super) fn token(counter: u32, holder: &Holder) -> FencingToken {
     }
 }
 
-pub(super) fn binding(region: &str) -> StoreBinding {
+pub(crate) fn binding(region: &str) -> StoreBinding {
     StoreBinding {
         endpoint: format!("mem://{region}"),
         bucket: "models".to_owned(),
@@ -67,7 +67,7 @@ pub(super) fn binding(region: &str) -> StoreBinding {
     }
 }
 
-pub(super) fn region_record(name: &str) -> RegionRecord {
+pub(crate) fn region_record(name: &str) -> RegionRecord {
     RegionRecord {
         region: region(name),
         health: Health::Healthy,
@@ -78,7 +78,7 @@ pub(super) fn region_record(name: &str) -> RegionRecord {
     }
 }
 
-pub(super) fn node(region_and_node: &str, status: NodeStatus) -> NodeRecord {
+pub(crate) fn node(region_and_node: &str, status: NodeStatus) -> NodeRecord {
     let holder = holder(region_and_node, 1);
     NodeRecord {
         node: holder.node,
@@ -96,7 +96,7 @@ pub(super) fn node(region_and_node: &str, status: NodeStatus) -> NodeRecord {
 }
 
 /// A version whose files are these bytes, uploaded to `west`.
-pub(super) fn version(name: &str, state: VersionState, files: &[(&str, &[u8])]) -> VersionRecord {
+pub(crate) fn version(name: &str, state: VersionState, files: &[(&str, &[u8])]) -> VersionRecord {
     let artifact = |(path, bytes): &(&str, &[u8])| Artifact {
         path: ArtifactPath::new(*path).unwrap(),
         size: ByteCount(bytes.len() as u64),
@@ -117,7 +117,7 @@ pub(super) fn version(name: &str, state: VersionState, files: &[(&str, &[u8])]) 
     }
 }
 
-pub(super) fn replica(name: &str, place: &str, state: ReplicaState) -> ReplicaRecord {
+pub(crate) fn replica(name: &str, place: &str, state: ReplicaState) -> ReplicaRecord {
     ReplicaRecord {
         key: ReplicaKey {
             version: key(name),
@@ -134,7 +134,7 @@ pub(super) fn replica(name: &str, place: &str, state: ReplicaState) -> ReplicaRe
     }
 }
 
-pub(super) fn alias(name: &str, alias: &str) -> AliasRecord {
+pub(crate) fn alias(name: &str, alias: &str) -> AliasRecord {
     let key = key(name);
     AliasRecord {
         model: key.model,
@@ -147,7 +147,7 @@ pub(super) fn alias(name: &str, alias: &str) -> AliasRecord {
     }
 }
 
-pub(super) fn role(counter: u32, holder: Option<Holder>, reservation: Option<Reservation>) -> RoleRecord {
+pub(crate) fn role(counter: u32, holder: Option<Holder>, reservation: Option<Reservation>) -> RoleRecord {
     RoleRecord {
         role: RoleName::global(),
         epoch: epoch(counter),
@@ -164,7 +164,7 @@ pub(super) fn role(counter: u32, holder: Option<Holder>, reservation: Option<Res
 }
 
 /// A running failover to `target`, whose steps before `running` are done and which is at its second attempt of it.
-pub(super) fn plan(target: &Holder, running: StepKind) -> PlanRecord {
+pub(crate) fn plan(target: &Holder, running: StepKind) -> PlanRecord {
     let step = |kind: StepKind| StepRecord {
         kind,
         state: match kind.cmp(&running) {
@@ -200,7 +200,7 @@ pub(super) fn plan(target: &Holder, running: StepKind) -> PlanRecord {
     }
 }
 
-pub(super) fn reserved(counter: u32, target: &Holder) -> Reservation {
+pub(crate) fn reserved(counter: u32, target: &Holder) -> Reservation {
     Reservation {
         plan: PlanId(9),
         target: target.clone(),
@@ -209,7 +209,7 @@ pub(super) fn reserved(counter: u32, target: &Holder) -> Reservation {
 }
 
 /// A view of these records, with the regions `west` (own), `east` and `north`.
-pub(super) fn view(records: Vec<Resource>) -> View {
+pub(crate) fn view(records: Vec<Resource>) -> View {
     let mut view = View {
         cluster_id: Some(CLUSTER),
         revision: Revision(5),
@@ -222,6 +222,6 @@ pub(super) fn view(records: Vec<Resource>) -> View {
     view
 }
 
-pub(super) fn v(number: u64) -> ModelVersion {
+pub(crate) fn v(number: u64) -> ModelVersion {
     ModelVersion(number)
 }

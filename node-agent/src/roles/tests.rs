@@ -1,0 +1,113 @@
+//! One holding without its lease: what becomes of its phases and of its doors.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use types::{
+    RegionId,
+    region::{FencingDoor, StoreBinding},
+    role::TimingPolicy,
+};
+
+use super::{claims::time_to_say, holding::Holding, moves_on};
+use crate::{
+    claim::Claim,
+    desired::{RolePhase, RoleWish},
+    tests::records::{binding, me, region, token},
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn holding() -> Holding {
+    Holding::new(&RoleWish {
+        token: token(3, &me()),
+        timing: TimingPolicy::fast(),
+        phase: RolePhase::Reserved,
+    })
+}
+
+fn stores(names: &[&str]) -> BTreeMap<RegionId, StoreBinding> {
+    names.iter().map(|name| (region(name), binding(name))).collect()
+}
+
+#[test]
+fn a_phase_moves_on_and_never_back_to_what_is_not_committed() {
+    use RolePhase::{Expected, Held, Reserved, Yielding};
+    let table = [
+        (Reserved, [false, true, true, true]),
+        (Expected, [false, false, true, true]),
+        (Held, [false, false, false, true]),
+        (Yielding, [false, false, true, false]),
+    ];
+    for (before, expected) in table {
+        let wished = [Reserved, Expected, Held, Yielding];
+        assert_eq!(
+            wished.map(|wished| moves_on(before, wished)),
+            expected,
+            "{before:?}"
+        );
+    }
+}
+
+#[test]
+fn a_try_ends_before_its_guard_does() {
+    for (budget, time) in [(1000, 900), (2500, 2250), (0, 0)] {
+        let time_of = time_to_say(Duration::from_millis(budget));
+        assert_eq!(time_of, Duration::from_millis(time));
+    }
+}
+
+#[test]
+fn a_door_is_one_binding_and_is_claimed_once() {
+    let holding = holding();
+    let names = |tasks: &[super::holding::Task]| {
+        let names = tasks
+            .iter()
+            .map(|t| format!("{}@{}", t.region, t.binding.endpoint));
+        names.collect::<Vec<_>>()
+    };
+    let first = holding.bind(&stores(&["east", "west"]));
+    assert_eq!(names(&first), ["east@mem://east", "west@mem://west"]);
+    assert_eq!(names(&holding.bind(&stores(&["east", "west"]))), [""; 0]);
+    let mut moved = stores(&["east", "west"]);
+    moved.insert(region("east"), binding("annex"));
+    assert_eq!(names(&holding.bind(&moved)), ["east@mem://annex"]);
+    assert!(first[0].stop.is_cancelled() && !first[1].stop.is_cancelled());
+    // What the claim of the old binding came to says nothing of the new one.
+    holding.set(&first[0], Claim::Claimed);
+    assert_eq!(
+        holding.unsettled(),
+        "pointer/east: not tried yet; pointer/west: not tried yet"
+    );
+    holding.set(&first[1], Claim::Claimed);
+    assert_eq!(holding.unsettled(), "pointer/east: not tried yet");
+    let mut unfit = moved.clone();
+    unfit.insert(
+        region("north"),
+        StoreBinding {
+            fencing_door: FencingDoor::Refused {
+                reason: "2 winners".to_owned(),
+            },
+            ..binding("north")
+        },
+    );
+    assert_eq!(names(&holding.bind(&unfit)), [""; 0]);
+    holding.stop.cancel();
+    assert!(first[1].stop.is_cancelled());
+}
+
+#[tokio::test]
+async fn who_waits_for_the_doors_hears_of_one_that_is_gone() {
+    let holding = holding();
+    let tasks = holding.bind(&stores(&["east", "west"]));
+    holding.set(&tasks[1], Claim::Claimed);
+    let wait = tokio::time::timeout(SOON, holding.settled());
+    // Polled first, so that it waits when the store is detached.
+    let (settled, tasks) = tokio::join!(biased; wait, async { holding.bind(&stores(&["west"])) });
+    assert!(tasks.is_empty());
+    let doors = settled.unwrap().unwrap();
+    let rows: Vec<_> = doors
+        .iter()
+        .map(|d| (d.door.as_str(), d.claimed, d.error.as_str()))
+        .collect();
+    assert_eq!(rows, [("pointer/west", true, "")]);
+}
