@@ -2,7 +2,7 @@
 //! the proof that it was done.
 //!
 //! Reading order: [`fault`] (plain descriptions that stand in logs and schedules), [`process`] (one run of one process,
-//! and what the kernel says about it), [`execute`] (install, prove, heal, prove again), [`roster`] (the processes of a
+//! and what the kernel says about it), `signal` (what is done to it), [`execute`] (install, prove, heal, prove again), [`roster`] (the processes of a
 //! cluster as a file that others read).
 //!
 //! Absent on purpose: choosing faults (the callers' schedules do), and any fault of network or disk (they come with
@@ -18,6 +18,7 @@ pub mod execute;
 pub mod fault;
 pub mod process;
 pub mod roster;
+mod signal;
 
 pub use error::ChaosError;
 pub use execute::{Injector, Installed, Processes, Proof, Run};
