@@ -1,10 +1,14 @@
 //! One method per call, in a file per resource. Each call has one deadline for all its attempts; the loop that retries is
 //! here.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use proto::{convert::status, v1 as pb};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Request, Response, Status, transport::Channel};
 use types::{
     ClusterId, RequestId, Revision,
@@ -38,6 +42,15 @@ impl Header {
             age: header.stale.then_some(Duration::from_millis(header.age_millis)),
         })
     }
+
+    /// What is true of both answers together.
+    fn or_less_fresh(self, other: Self) -> Self {
+        Self {
+            cluster_id: other.cluster_id,
+            revision: self.revision.min(other.revision),
+            age: self.age.max(other.age),
+        }
+    }
 }
 
 /// A handle to the cluster; clones share connections.
@@ -49,6 +62,8 @@ pub struct Client {
     allow_stale: bool,
     /// The id of every change; none: each gets its own.
     request_id: Option<RequestId>,
+    /// The least fresh answer to a read, where that is asked for.
+    noted: Option<Arc<Mutex<Option<Header>>>>,
 }
 
 /// Whether a call is answered by the leader only, as changes are, or by anyone, as reads.
@@ -80,6 +95,7 @@ impl Client {
             attempt_timeout: config.attempt_timeout,
             allow_stale: false,
             request_id: None,
+            noted: None,
         })
     }
 
@@ -126,6 +142,29 @@ impl Client {
         }
     }
 
+    /// The same connections for one question, of which [`Client::least_fresh`] then says how fresh its answer is.
+    #[must_use]
+    pub fn with_reads_noted(&self) -> Self {
+        Self {
+            noted: Some(Arc::default()),
+            ..self.clone()
+        }
+    }
+
+    /// The smallest revision and the greatest age of the answers to reads since [`Client::with_reads_noted`].
+    pub fn least_fresh(&self) -> Option<Header> {
+        let noted = self.noted.as_ref()?;
+        *noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn note(&self, header: Option<&pb::ResponseHeader>) {
+        let (Some(noted), Ok(header)) = (&self.noted, Header::read(header.cloned())) else {
+            return;
+        };
+        let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+        *noted = Some(noted.map_or(header, |before| before.or_less_fresh(header)));
+    }
+
     fn change_id(&self) -> String {
         self.request_id.unwrap_or_else(mint_request_id).to_string()
     }
@@ -154,7 +193,9 @@ impl Client {
     {
         let end = Instant::now() + self.deadline;
         if self.channels.is_first_use() && self.channels.count() > 1 {
-            reach(&self.channels, self.attempt_timeout).await;
+            let limit = self.attempt_timeout.min(self.deadline / 2);
+            // In vain or not: the call itself comes to the same end.
+            let _ = timeout(limit, reach(&self.channels, limit)).await;
         }
         let mut tour = Tour::new(&self.channels, to == To::Leader);
         let (mut attempt, mut hints, mut any_unknown) = (0_u32, 0_u32, false);
@@ -206,7 +247,7 @@ impl Client {
                 last = Some(refusal);
             }
         }
-        let refusal = retry::out_of_time(last, any_unknown, self.deadline);
+        let refusal = to.judge(retry::out_of_time(last, any_unknown, self.deadline));
         Err(tour.end(refusal, self.deadline))
     }
 }
@@ -228,7 +269,7 @@ async fn attempt_at<T>(
 }
 
 /// Writes one method body: build the request, send it, read the answer. A `Change` goes to the leader under its request
-/// id, and an unknown outcome says under which.
+/// id, and an unknown outcome says under which. Of a read it is noted how fresh its answer is.
 macro_rules! send {
     ($self:ident, Change, $service:ident :: $method:ident, $message:expr) => {{
         let message = $message;
@@ -236,7 +277,14 @@ macro_rules! send {
         send!($self, Leader, $service::$method, message)
             .map_err(|refusal| $crate::retry::name_request(refusal, &request_id))
     }};
-    ($self:ident, $to:ident, $service:ident :: $method:ident, $message:expr) => {
+    ($self:ident, Anyone, $service:ident :: $method:ident, $message:expr) => {
+        send!($self, To Anyone, $service::$method, $message)
+            .inspect(|answer| $self.note(answer.header.as_ref()))
+    };
+    ($self:ident, Leader, $service:ident :: $method:ident, $message:expr) => {
+        send!($self, To Leader, $service::$method, $message)
+    };
+    ($self:ident, To $to:ident, $service:ident :: $method:ident, $message:expr) => {
         $self
             .call($crate::calls::To::$to, $message, |channel, request| async move {
                 $service::new(channel)

@@ -44,11 +44,10 @@ pub(crate) async fn reach(channels: &Channels, limit: Duration) {
         }
     }
     if let Some((endpoint, status)) = answered {
-        asked
-            .iter()
-            .filter(|e| **e != endpoint)
-            .for_each(|e| channels.ask_last(e));
-        if status.has_quorum {
+        let late: Vec<&String> = asked.iter().filter(|e| **e != endpoint).collect();
+        late.iter().for_each(|e| channels.ask_last(e));
+        // A follower believes in a leader that hangs until another is elected.
+        if status.has_quorum && !late.contains(&&status.leader_api_endpoint) {
             channels.set_leader(&status.leader_api_endpoint);
         }
     }

@@ -234,6 +234,7 @@ async fn where_everybody_refuses_a_call_ends_long_before_its_deadline() {
             "{refusal}"
         );
         assert!(refusal.message.ends_with(": connection refused"), "{refusal}");
+        assert_eq!(refusal.operand("heard"), Some("refused connections"));
         assert!(endpoints.iter().all(|e| refusal.message.contains(e)), "{refusal}");
         // Nothing was ever sent, so nothing can have been changed.
         let change = ca
@@ -263,6 +264,15 @@ async fn silence_is_told_from_refusal_and_from_a_lost_quorum() {
     ] {
         assert!(refusal.message.contains(words), "{words:?} is missing: {refusal}");
     }
+    // However little time there is, each call asks somebody.
+    let all = [hung.clone(), hung.replace("127.0.0.1", "localhost"), hung.clone()];
+    let hurried = ca.client(&all, Duration::from_millis(300), Duration::from_secs(2));
+    let refusal = hurried.timing().await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::Unreachable);
+    assert!(
+        refusal.message.contains(&format!("{hung} is silent")),
+        "{refusal}"
+    );
     // A change may have reached the one that says nothing.
     let change = client(std::slice::from_ref(&hung))
         .set_timing(&TimingPolicy::fast())

@@ -134,7 +134,8 @@ impl<'a> Tour<'a> {
             return refusal;
         }
         let each: Vec<String> = self.heard.iter().map(|(e, heard)| told(e, *heard)).collect();
-        let message = if self.heard.values().any(|heard| *heard == Heard::Nothing) {
+        let silence = self.heard.values().any(|heard| *heard == Heard::Nothing);
+        let message = if silence {
             let deadline = format_duration(deadline);
             format!("no final answer within {deadline}: {}", each.join(", "))
         } else {
@@ -148,11 +149,12 @@ impl<'a> Tour<'a> {
             Reason::OutcomeUnknown => Reason::OutcomeUnknown,
             _ => Reason::Unreachable,
         };
-        Refusal {
+        let refusal = Refusal {
             reason,
             message,
             ..refusal
-        }
+        };
+        refusal.with("heard", if silence { "silence" } else { "refused connections" })
     }
 }
 
