@@ -3,7 +3,10 @@
 use std::{fmt, path::Path};
 
 use serde_json::json;
-use types::{InvalidId, reason::Refusal};
+use types::{
+    InvalidId,
+    reason::{Reason, Refusal},
+};
 
 use crate::exit::Exit;
 
@@ -18,8 +21,20 @@ pub(crate) struct Failure {
     pub(crate) remedy: String,
     /// The refusal that it comes from, for programs.
     pub(crate) refusal: Option<Box<Refusal>>,
-    /// Whoever reads stdout knows already: nothing is printed, only the exit code stands.
-    pub(crate) told: bool,
+    /// What of it stands on stdout already.
+    pub(crate) told: Told,
+}
+
+/// What of a failure whoever reads stdout knows already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Nothing.
+    Nothing,
+    /// The one document of `--output json` holds it; people are still told.
+    InDocument,
+    /// Everything: only the exit code is left to give.
+    #[cfg(feature = "server")]
+    All,
 }
 
 impl Failure {
@@ -30,7 +45,7 @@ impl Failure {
             message: message.to_string(),
             remedy: String::new(),
             refusal: None,
-            told: false,
+            told: Told::Nothing,
         }
     }
     /// A failure without one.
@@ -65,7 +80,13 @@ impl Failure {
     #[cfg(feature = "server")]
     #[must_use]
     pub(crate) fn already_told(mut self) -> Self {
-        self.told = true;
+        self.told = Told::All;
+        self
+    }
+    /// The document on stdout, of which there is only one, has it.
+    #[must_use]
+    pub(crate) fn documented(mut self) -> Self {
+        self.told = Told::InDocument;
         self
     }
     /// Says first what was being done.
@@ -104,15 +125,39 @@ impl From<Refusal> for Failure {
             Exit::of(refusal.reason),
             format!("{} ({})", refusal.message, refusal.reason),
         );
-        if let Some(id) = refusal.operand("request_id") {
-            failure.remedy = format!(
-                "look at the state, or ask the same again with --request-id {id}: what has happened does not happen twice"
-            );
-        }
+        failure.remedy = remedy_of(&refusal);
         failure.refusal = Some(Box::new(refusal));
         failure
     }
 }
+
+/// What helps against a refusal, where that can be said without knowing the command.
+fn remedy_of(refusal: &Refusal) -> String {
+    if let Some(id) = refusal.operand("request_id") {
+        return format!(
+            "look at the state, or ask the same again with --request-id {id}: what has happened does not happen twice"
+        );
+    }
+    let remedy = match refusal.reason {
+        Reason::Unreachable if refusal.operand("heard").is_some() => NOBODY_ANSWERS,
+        Reason::NoQuorum | Reason::NotLeader => NO_QUORUM,
+        Reason::TargetNotQualified => {
+            "`regent region list` shows each region's health and why, `regent replication status` its copies"
+        }
+        Reason::FailoverPaused => "`regent primary resume` ends the pause",
+        Reason::PlanRunning => "`regent primary get` shows the plan that runs; wait for its end",
+        Reason::StaleEpoch => "`regent primary get` shows the role's epoch",
+        Reason::EtagMismatch => "read it again, and decide again: somebody else changed it",
+        _ => "",
+    };
+    remedy.to_owned()
+}
+
+/// What helps where nobody answers at all.
+pub(crate) const NOBODY_ANSWERS: &str =
+    "is `regent dev` running? The context file names the coordinators, or --endpoint does";
+/// What helps where somebody answers, and no majority.
+pub(crate) const NO_QUORUM: &str = "`regent cluster status` shows who is missing: changes need a majority of the coordinators; reads do without one, with --stale";
 
 impl From<InvalidId> for Failure {
     fn from(error: InvalidId) -> Self {

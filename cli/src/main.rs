@@ -1,7 +1,7 @@
 //! `regent`: server, agent, cluster on one machine, demo and the operator's verbs in one binary.
 //!
 //! This file parses, starts the runtime that the subcommand needs, and turns a failure into an exit code. `args` is
-//! what can be typed, `exit` what the numbers mean, `commands` the verbs, `dev` a cluster as processes.
+//! what can be typed, `usage` what is said of a mistake in it, `exit` what the numbers mean, `commands` the verbs, `dev` a cluster as processes.
 //! Invariant: stdout holds the answer and nothing else; logs, progress and errors go to stderr.
 
 mod args;
@@ -20,8 +20,10 @@ mod push;
 mod serve;
 #[cfg(feature = "server")]
 mod shutdown;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -29,13 +31,13 @@ use clap::Parser as _;
 
 use crate::{
     args::{Cli, Command, OutputFormat},
-    error::Failure,
+    error::{Failure, Told},
 };
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage::told(&error),
     };
     logging::init(default_filter(&cli.command));
     let format = cli.shared.output;
@@ -45,21 +47,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// clap knows which of its errors are answers (`--help`, `--version`) and which are mistakes.
-fn usage(error: &clap::Error) -> ExitCode {
-    // Where the terminal is gone there is nobody to tell.
-    let _ = error.print();
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::Exit::Usage as u8))
-}
-
 fn report(failure: &Failure, format: OutputFormat) -> ExitCode {
-    if failure.told {
-        return failure.exit.into();
-    }
-    output::note(&format!("error: {failure}"));
-    if format == OutputFormat::Json {
-        // The process fails already; that its last words failed too changes nothing.
-        let _ = output::line(&failure.to_json().to_string());
+    match (failure.told, format) {
+        #[cfg(feature = "server")]
+        (Told::All, _) => {}
+        (Told::Nothing, OutputFormat::Json) => {
+            output::note(&format!("error: {failure}"));
+            output::failed(failure);
+        }
+        (Told::Nothing | Told::InDocument, _) => output::note(&format!("error: {failure}")),
     }
     failure.exit.into()
 }

@@ -4,6 +4,11 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
+use serde_json::Value;
+use types::{
+    ByteCount, UnixMillis,
+    time::{Clock as _, SystemClock},
+};
 
 use crate::{args::OutputFormat, error::Failure};
 
@@ -21,6 +26,26 @@ pub(crate) fn answer<T: Serialize>(
             line(&text)
         }
     }
+}
+
+/// Prints an answer that may be a failure too: the document then says why, and is the only one.
+pub(crate) fn conclude(
+    format: OutputFormat,
+    mut document: Value,
+    failure: Option<Failure>,
+    human: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    if let Some(failure) = &failure {
+        document["error"] = failure.to_json()["error"].take();
+    }
+    answer(format, &document, human)?;
+    failure.map_or(Ok(()), |failure| Err(failure.documented()))
+}
+
+/// Prints a failure as the one document. The process fails already; that its last words failed too changes nothing.
+pub(crate) fn failed(failure: &Failure) {
+    let document = failure.to_json();
+    let _ = line(&serde_json::to_string_pretty(&document).unwrap_or_else(|_| document.to_string()));
 }
 
 /// Prints one line to stdout. A reader that went away (`| head`) is no failure of ours.
@@ -63,6 +88,38 @@ pub(crate) fn table<const N: usize>(
 fn trimmed(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     lines.join("\n")
+}
+
+/// How long ago, by this machine's wall clock, so for people only.
+pub(crate) fn ago(at: UnixMillis) -> String {
+    format!("{} ago", age(SystemClock.now().since(at).as_secs()))
+}
+
+/// An age in one unit, the largest of which there are two at least, so that it never jumps back and forth: `119s`, then `2m`.
+pub(crate) fn age(seconds: u64) -> String {
+    match seconds {
+        s if s < 2 * 60 => format!("{s}s"),
+        s if s < 2 * 3600 => format!("{}m", s / 60),
+        s if s < 2 * 86_400 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86_400),
+    }
+}
+
+/// A size with one decimal from KiB on, whatever it is: a column of them lines up. Exact sizes stand in the documents.
+pub(crate) fn size(bytes: ByteCount) -> String {
+    let units = [
+        ("TiB", 1_u64 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+    ];
+    match units.iter().find(|(_, unit)| bytes.0 >= *unit) {
+        None => format!("{} B", bytes.0),
+        Some((name, unit)) => {
+            let tenths = u128::from(bytes.0) * 10 / u128::from(*unit);
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        }
+    }
 }
 
 /// Text for "none" in a table.

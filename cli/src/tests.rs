@@ -3,7 +3,7 @@
 use clap::{CommandFactory as _, Parser as _};
 use types::{Reason, reason::Category};
 
-use crate::{args::Cli, error::Failure, exit::Exit, output};
+use crate::{args::Cli, error::Failure, exit::Exit, output, usage};
 
 #[test]
 fn the_arguments_hold_together() {
@@ -92,4 +92,61 @@ fn tables_line_up_and_end_without_blanks() {
         ],
     );
     assert_eq!(text, "A    LONG\nx    y\nxyz");
+}
+
+#[test]
+fn ages_never_jump_between_units() {
+    let shown = [0, 59, 119, 120, 718, 721, 7199, 7200, 172_799, 172_800].map(output::age);
+    let expected = ["0s", "59s", "119s", "2m", "11m", "12m", "119m", "2h", "47h", "2d"];
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn sizes_have_one_decimal_from_kib_on() {
+    let shown = [0, 1023, 1024, 1 << 20, 50 << 20, (50 << 20) + 40_000, 3 << 39]
+        .map(|n| output::size(types::ByteCount(n)));
+    let expected = [
+        "0 B", "1023 B", "1.0 KiB", "1.0 MiB", "50.0 MiB", "50.0 MiB", "1.5 TiB",
+    ];
+    assert_eq!(shown, expected);
+}
+
+fn check_wants_json(line: &str, env: Option<&str>, expected: bool) {
+    let args = line.split_whitespace().map(Into::into);
+    assert_eq!(
+        usage::wants_json(args, env.map(Into::into)),
+        expected,
+        "{line} {env:?}"
+    );
+}
+
+#[test]
+fn who_reads_is_known_although_the_line_cannot_be_read() {
+    check_wants_json("regoin list", None, false);
+    for line in [
+        "regoin --output json",
+        "--output=json x",
+        "-o json x",
+        "x -ojson",
+        "x -o=json",
+    ] {
+        check_wants_json(line, None, true);
+        check_wants_json(line, Some("table"), true);
+    }
+    check_wants_json("x", Some("json"), true);
+    check_wants_json("x --output table", Some("json"), false);
+    check_wants_json("x -- --output json", None, false);
+}
+
+#[test]
+fn a_mistake_is_one_line_with_what_helps() {
+    let failure = |line: &str| usage::failure(&Cli::try_parse_from(line.split_whitespace()).unwrap_err());
+    let unknown = failure("regent regoin");
+    assert_eq!(unknown.message, "unrecognized subcommand 'regoin'");
+    assert!(unknown.remedy.contains("'region'"), "{}", unknown.remedy);
+    let missing = failure("regent");
+    assert_eq!(
+        (missing.message.as_str(), missing.remedy.as_str()),
+        ("a subcommand is missing", "try --help")
+    );
 }

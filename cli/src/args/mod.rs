@@ -3,6 +3,8 @@
 //! Every shared flag can also come from the environment (`REGENT_…`), and what is set in neither from the context
 //! file: flag, then environment, then file.
 
+#[cfg(feature = "server")]
+mod demo;
 mod model;
 
 use std::{path::PathBuf, time::Duration};
@@ -13,7 +15,7 @@ use types::{ModelName, RegionId, RequestId, RoleName};
 pub(crate) use model::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, PushArgs, WaitCopies};
 
 #[cfg(feature = "server")]
-use crate::demo::{DemoArgs, ZombieWriterArgs};
+pub(crate) use demo::{DemoArgs, ZombieWriterArgs};
 
 /// Coordinates an ML platform across regions: one registry, verified copies, one primary per role.
 #[derive(Debug, Parser)]
@@ -50,7 +52,7 @@ pub(crate) struct Shared {
         value_delimiter = ','
     )]
     pub(crate) endpoints: Vec<String>,
-    /// How long one request may take, with its retries.
+    /// How long one request may take, with its retries; at an object store, one that moves little data.
     #[arg(long, global = true, env = "REGENT_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub(crate) timeout: Duration,
 }
@@ -87,7 +89,8 @@ pub(crate) enum Command {
     /// Primary roles: who may write, under which epoch.
     #[command(subcommand)]
     Primary(PrimaryCommand),
-    /// Moves a primary role to another living region, without a gap in who may write.
+    /// Moves a primary role to another living region, without a gap in who may write. Where that region holds it already,
+    /// nothing is changed, and the exit code is 0.
     Switchover(SwitchoverArgs),
     /// Copies of versions in regions.
     #[command(subcommand)]
@@ -140,17 +143,19 @@ pub(crate) struct DevArgs {
     pub(crate) timing: String,
 }
 
-/// Asking again for a change whose outcome was unknown (exit code 9).
+/// Asking again for a change whose outcome was unknown.
 #[derive(Debug, Args)]
 pub(crate) struct AgainArgs {
-    /// The request id that such a command printed: the change is made if it was not, and never twice.
+    /// Ask again for a change whose outcome was unknown: a command that ends with exit code 9 prints the id of its
+    /// request. Under it the change is made if it was not yet, and never twice.
     #[arg(long, value_name = "ID")]
     pub(crate) request_id: Option<RequestId>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ReadArgs {
-    /// Answer from the coordinator's own state, without asking the quorum; says how old the answer may be.
+    /// Answer from the state of whichever coordinator is asked, without the quorum; the answer says its revision, and how
+    /// long ago a quorum last confirmed it.
     #[arg(long)]
     pub(crate) stale: bool,
 }
@@ -158,6 +163,12 @@ pub(crate) struct ReadArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum RegionCommand {
     /// Lists the regions with their health, store and nodes.
+    ///
+    /// HEALTH is the committed verdict, and SINCE when it last changed; WHY says what led to it: a served version is one
+    /// that an alias or a rollout gives to callers, and it is verified in a region once every byte of its copy there was
+    /// read back and matched. DOOR says whether the region's store can refuse writes of a holder that was replaced:
+    /// `qualified` once a probe saw its conditional writes work. NODES are the processes, UP while they keep their
+    /// session with the leading coordinator.
     List(ReadArgs),
 }
 
@@ -166,7 +177,7 @@ pub(crate) enum PrimaryCommand {
     /// Lists the roles with holder and epoch.
     List(ReadArgs),
     /// Shows one role with its latest plans.
-    Get(RoleArgs),
+    Get(RoleGetArgs),
     /// Holds automatic failovers of a role for a while.
     Pause(PauseArgs),
     /// Lets failovers of a role run by themselves again.
@@ -178,6 +189,15 @@ pub(crate) struct RoleArgs {
     /// The role.
     #[arg(default_value = "primaries/global")]
     pub(crate) role: RoleName,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RoleGetArgs {
+    /// The role.
+    #[arg(default_value = "primaries/global")]
+    pub(crate) role: RoleName,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
 }
 
 #[derive(Debug, Args)]
@@ -231,6 +251,10 @@ pub(crate) struct ReplicationArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
     /// Each coordinator's own view: leader, term, log, quorum.
+    ///
+    /// LOG and APPLIED are the last entry that this coordinator has and the last one that it has applied. QUORUM says
+    /// whether a majority confirmed its leader just now. SESSIONS counts the agents whose heartbeats this coordinator
+    /// answers: all of them come to the leader, so the others show 0. MEMORY is what the process has resident.
     Status,
 }
 

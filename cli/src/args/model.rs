@@ -36,13 +36,14 @@ pub(crate) struct PushArgs {
     /// Upload to this region's store [default: the region that holds primaries/global].
     #[arg(long, value_name = "REGION")]
     pub(crate) region: Option<RegionId>,
-    /// A key and value to keep with the version, as KEY=VALUE; may be given several times.
+    /// A key and value to keep with the version, as KEY=VALUE; may be given several times. They are set when the version
+    /// is announced: for files that a version has already, nothing is changed.
     #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) metadata: Vec<(String, String)>,
     /// How many regions must hold verified copies before the command ends: a number, or `all`.
     #[arg(long, value_name = "N|all", default_value = "1")]
     pub(crate) wait_copies: WaitCopies,
-    /// How long to wait for verification and copies.
+    /// How long the upload, its verification and the copies may take together.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
     pub(crate) wait_timeout: Duration,
     /// Say on stderr how long each phase took.

@@ -1,17 +1,19 @@
 //! `regent cluster status`: what each coordinator says of itself, also without a quorum.
 
+use std::time::Duration;
+
 use client::{Client, Context};
 use futures::future::join_all;
 use proto::v1::{GetStatusResponse, Member};
 use serde_json::{Value, json};
-use types::{ByteCount, reason::Refusal};
+use types::{ByteCount, reason::Refusal, units::format_duration};
 
 use crate::{
     args::{ClusterCommand, Shared},
     context,
-    error::Failure,
+    error::{Failure, NOBODY_ANSWERS},
     exit::Exit,
-    output::{answer, or_dash, table},
+    output::{conclude, or_dash, size, table},
 };
 
 /// Runs one.
@@ -30,28 +32,52 @@ struct Asked {
 async fn status(shared: &Shared) -> Result<(), Failure> {
     let context = context::load(shared)?;
     let asked = join_all(context.endpoints.iter().map(|e| ask(e, &context, shared))).await;
-    let has_quorum = asked
-        .iter()
-        .any(|a| a.answer.as_ref().is_ok_and(|s| s.has_quorum));
+    let has_quorum = has_quorum(&asked);
     let members = members(&asked);
     let document = json!({
         "has_quorum": has_quorum,
         "coordinators": asked.iter().map(document).collect::<Vec<_>>(),
         "members": members.iter().map(member).collect::<Vec<_>>(),
     });
-    answer(shared.output, &document, || {
+    let failure = (!has_quorum).then(|| without_quorum(&asked));
+    conclude(shared.output, document, failure, || {
         let headings = [
             "REGION", "NODE", "STATE", "LEADER", "TERM", "LOG", "APPLIED", "QUORUM", "SESSIONS", "MEMORY",
             "API",
         ];
         table(headings, asked.iter().map(row))
-    })?;
-    if has_quorum {
-        Ok(())
-    } else {
-        Err(Failure::new(Exit::Unavailable, "no coordinator has a quorum")
-            .remedy("start the missing coordinators; inference goes on meanwhile, changes do not"))
+    })
+}
+
+/// Whether a majority stands behind a leader. A follower only repeats what it heard of its leader; where that one was
+/// asked too and does not answer, its word is not news.
+fn has_quorum(asked: &[Asked]) -> bool {
+    let is_silent = |leader: &str| asked.iter().any(|a| a.endpoint == leader && a.answer.is_err());
+    let answers = asked.iter().filter_map(|a| a.answer.as_ref().ok());
+    answers
+        .filter(|status| status.has_quorum)
+        .any(|status| !is_silent(&status.leader_api_endpoint))
+}
+
+/// Why there is no quorum: nobody listens, nobody answers, or those who answer are too few.
+fn without_quorum(asked: &[Asked]) -> Failure {
+    let answering = asked.iter().filter(|a| a.answer.is_ok()).count();
+    if answering > 0 {
+        let message = format!(
+            "no coordinator has a quorum: {answering} of {} answer",
+            asked.len()
+        );
+        return Failure::new(Exit::Unavailable, message).remedy(
+            "start or reach the others: changes need a majority; reads do without one, with --stale",
+        );
     }
+    let each: Vec<&str> = asked
+        .iter()
+        .filter_map(|a| a.answer.as_ref().err())
+        .map(|refusal| refusal.message.as_str())
+        .collect();
+    let message = format!("no coordinator answers: {}", each.join("; "));
+    Failure::new(Exit::Unavailable, message).remedy(NOBODY_ANSWERS)
 }
 
 /// Asks this coordinator and no other.
@@ -72,7 +98,7 @@ async fn ask(endpoint: &str, context: &Context, shared: &Shared) -> Asked {
 
 /// A dead coordinator must not hold the table up for the whole time limit.
 async fn own_status(client: &Client, shared: &Shared) -> Result<GetStatusResponse, Refusal> {
-    let limit = shared.timeout.min(std::time::Duration::from_secs(2));
+    let limit = shared.timeout.min(Duration::from_secs(2));
     client.with_deadline(limit).status().await
 }
 
@@ -96,7 +122,7 @@ fn row(asked: &Asked) -> [String; 11] {
             status.applied_index.to_string(),
             if status.has_quorum { "yes" } else { "no" }.to_owned(),
             status.sessions.to_string(),
-            ByteCount(status.resident_bytes).to_string(),
+            size(ByteCount(status.resident_bytes)),
             asked.endpoint.clone(),
         ],
         Err(refusal) => {
@@ -146,6 +172,6 @@ fn member(member: &Member) -> Value {
         "voter": member.voter,
         "leader": member.leader,
         "matched_index": member.matched_index,
-        "silent_millis": member.silent_millis,
+        "silent": format_duration(Duration::from_millis(member.silent_millis)),
     })
 }

@@ -8,18 +8,20 @@ pub(crate) mod region;
 pub(crate) mod replication;
 pub(crate) mod watch;
 
-use client::Client;
-use types::{UnixMillis, time::Clock as _, time::SystemClock, units::format_duration};
+use client::{Client, calls::Header};
+use serde_json::{Value, json};
+use types::units::format_duration;
 
 use crate::{
-    args::{AgainArgs, ReadArgs, Shared},
+    args::{AgainArgs, OutputFormat, ReadArgs, Shared},
     context,
     error::Failure,
+    output::answer,
 };
 
-/// A client that reads as fresh as these flags ask for.
+/// A client that reads as fresh as these flags ask for, and remembers how fresh that was.
 fn reader(shared: &Shared, read: &ReadArgs) -> Result<Client, Failure> {
-    let client = context::client(shared)?;
+    let client = context::client(shared)?.with_reads_noted();
     Ok(if read.stale {
         client.with_stale_reads()
     } else {
@@ -36,8 +38,39 @@ fn changer(shared: &Shared, again: &AgainArgs) -> Result<Client, Failure> {
     })
 }
 
-/// How long ago, in whole seconds; by this machine's wall clock, so for people only.
-fn ago(at: UnixMillis) -> String {
-    let seconds = SystemClock.now().since(at).as_secs();
-    format!("{} ago", format_duration(std::time::Duration::from_secs(seconds)))
+/// Prints what a [`reader`] read: with the revision that all of it has reached, and how old it is where it may be stale.
+fn tell(
+    client: &Client,
+    format: OutputFormat,
+    mut document: Value,
+    human: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    let header = client.least_fresh();
+    if let Some(header) = header {
+        document["revision"] = json!(header.revision);
+        document["stale"] = json!(header.age.is_some());
+        if header.age.is_some() {
+            document["age"] = json!(known_age(&header).map(format_duration));
+        }
+    }
+    answer(format, &document, || match header.filter(|h| h.age.is_some()) {
+        Some(header) => format!("{}\n\n{}", human(), staleness(&header)),
+        None => human(),
+    })
+}
+
+/// How old an answer is; none where no quorum has confirmed anything since the coordinator that gave it was started.
+fn known_age(header: &Header) -> Option<std::time::Duration> {
+    header.age.filter(|age| age.as_millis() < u128::from(u64::MAX))
+}
+
+fn staleness(header: &Header) -> String {
+    let revision = header.revision;
+    match known_age(header) {
+        Some(age) => format!(
+            "stale: as of revision {revision}, which a quorum confirmed {} ago",
+            format_duration(age)
+        ),
+        None => format!("stale: as of revision {revision}, which no quorum has confirmed yet"),
+    }
 }

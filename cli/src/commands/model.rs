@@ -3,14 +3,15 @@
 use client::Client;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
-use types::model::{AliasRecord, ModelRecord, Placement, VersionRecord, VersionState};
+use types::model::{ModelRecord, Placement, VersionRecord, VersionState};
 
-use super::{ago, changer, reader};
+use super::{changer, reader, tell};
 use crate::{
     args::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, ReadArgs, Shared},
     error::Failure,
-    output::{answer, or_dash, table},
+    output::{ago, answer, or_dash, table},
     push,
+    tables::{alias_table, version_table},
 };
 
 /// Models that are asked about at a time.
@@ -33,24 +34,23 @@ async fn list(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
     let models = client.list_models().await?;
     let unfinished = unfinished(&client, &models).await?;
     let document = json!({ "models": models, "unfinished": unfinished });
-    answer(shared.output, &document, || model_table(&models, &unfinished))
+    tell(&client, shared.output, document, || {
+        model_table(&models, &unfinished)
+    })
 }
 
 async fn get(args: &ModelArgs, shared: &Shared) -> Result<(), Failure> {
     let client = reader(shared, &args.read)?;
     let (model, aliases) = client.get_model(&args.model).await?;
     let unfinished = unfinished(&client, std::slice::from_ref(&model)).await?;
-    answer(
-        shared.output,
-        &json!({ "model": model, "aliases": aliases, "unfinished": unfinished }),
-        || {
-            let mut text = model_table(std::slice::from_ref(&model), &unfinished);
-            if !aliases.is_empty() {
-                text = format!("{text}\n\n{}", alias_table(&aliases));
-            }
-            text
-        },
-    )
+    let document = json!({ "model": model, "aliases": aliases, "unfinished": unfinished });
+    tell(&client, shared.output, document, || {
+        let mut text = model_table(std::slice::from_ref(&model), &unfinished);
+        if !aliases.is_empty() {
+            text = format!("{text}\n\n{}", alias_table(&aliases));
+        }
+        text
+    })
 }
 
 async fn versions(args: &ModelArgs, shared: &Shared) -> Result<(), Failure> {
@@ -60,7 +60,7 @@ async fn versions(args: &ModelArgs, shared: &Shared) -> Result<(), Failure> {
         // A model without versions is an empty table; a name that nobody has is an error.
         client.get_model(&args.model).await?;
     }
-    answer(shared.output, &json!({ "versions": versions }), || {
+    tell(&client, shared.output, json!({ "versions": versions }), || {
         version_table(&versions)
     })
 }
@@ -133,49 +133,4 @@ fn placement(placement: &Placement) -> String {
             names.join(", ")
         }
     }
-}
-
-fn alias_table(aliases: &[AliasRecord]) -> String {
-    let headings = ["ALIAS", "VERSION", "MOVED", "ETAG", "WHY"];
-    table(
-        headings,
-        aliases.iter().map(|alias| {
-            [
-                alias.alias.to_string(),
-                alias.version.to_string(),
-                ago(alias.moved_at),
-                alias.modified.0.to_string(),
-                or_dash(alias.reason.as_str()),
-            ]
-        }),
-    )
-}
-
-/// Versions as a table; a push ends with one.
-pub(crate) fn version_table(versions: &[VersionRecord]) -> String {
-    let headings = [
-        "VERSION",
-        "STATE",
-        "FRAMEWORK",
-        "FILES",
-        "SIZE",
-        "SOURCE",
-        "CREATED",
-        "WHY",
-    ];
-    table(
-        headings,
-        versions.iter().map(|version| {
-            [
-                version.key.to_string(),
-                version.state.to_string(),
-                version.framework.clone(),
-                version.artifacts.len().to_string(),
-                version.total_size().to_string(),
-                version.source_region.to_string(),
-                ago(version.created_at),
-                or_dash(version.state_reason.as_str()),
-            ]
-        }),
-    )
 }

@@ -8,18 +8,18 @@ use tokio::time::{Instant, sleep};
 use types::{
     PlanId, RoleName, UnixMillis,
     plan::{PlanRecord, PlanState},
-    reason::Refusal,
+    reason::{Reason, Refusal},
     role::{FailoverMode, RoleRecord},
     time::{Clock as _, SystemClock},
 };
 
-use super::{ago, changer, reader};
+use super::{changer, reader, tell};
 use crate::{
-    args::{PauseArgs, PrimaryCommand, ReadArgs, RoleArgs, Shared, SwitchoverArgs},
+    args::{PauseArgs, PrimaryCommand, ReadArgs, RoleGetArgs, Shared, SwitchoverArgs},
     context,
     error::Failure,
     exit::Exit,
-    output::{answer, or_dash, table},
+    output::{ago, answer, conclude, or_dash, table},
 };
 
 /// How often a plan is read while its end is awaited.
@@ -38,16 +38,19 @@ pub(crate) async fn run(command: PrimaryCommand, shared: Shared) -> Result<(), F
 }
 
 async fn list(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
-    let roles = reader(shared, read)?.list_roles().await?;
-    answer(shared.output, &json!({ "roles": roles }), || role_table(&roles))
+    let client = reader(shared, read)?;
+    let roles = client.list_roles().await?;
+    tell(&client, shared.output, json!({ "roles": roles }), || {
+        role_table(&roles)
+    })
 }
 
-async fn get(args: &RoleArgs, shared: &Shared) -> Result<(), Failure> {
-    let client = context::client(shared)?;
-    let (role, header) = client.get_role(&args.role).await?;
+async fn get(args: &RoleGetArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = reader(shared, &args.read)?;
+    let (role, _) = client.get_role(&args.role).await?;
     let plans = client.list_plans(Some(&args.role), PLANS).await?;
-    let document = json!({ "role": role, "plans": plans, "revision": header.revision });
-    answer(shared.output, &document, || {
+    let document = json!({ "role": role, "plans": plans });
+    tell(&client, shared.output, document, || {
         let mut text = role_table(std::slice::from_ref(&role));
         if !plans.is_empty() {
             text = format!("{text}\n\n{}", plan_table(&plans));
@@ -74,20 +77,48 @@ async fn set_mode(role: &RoleName, mode: FailoverMode, shared: &Shared) -> Resul
 /// Starts the hand-over, and follows it where `--wait` says so.
 pub(crate) async fn switchover(args: SwitchoverArgs, shared: Shared) -> Result<(), Failure> {
     let client = changer(&shared, &args.again)?;
-    let mut plan = client.switchover(&args.role, &args.to, args.expect_epoch).await?;
+    let mut plan = match client.switchover(&args.role, &args.to, args.expect_epoch).await {
+        Ok(plan) => plan,
+        Err(refusal) => return refused(&client, &args, &shared, refusal).await,
+    };
     if args.wait {
         plan = follow(&client, plan, args.wait_timeout).await?;
     }
-    answer(shared.output, &json!({ "plan": plan }), || {
+    let failure = (plan.state == PlanState::Failed).then(|| {
+        let message = format!("plan {} failed: {}", plan.plan, plan.reason);
+        Failure::new(Exit::Safety, message)
+            .remedy("`regent primary get` shows who holds the role now; `regent region list` who is fit to")
+    });
+    conclude(shared.output, json!({ "plan": plan }), failure, || {
         plan_table(std::slice::from_ref(&plan))
-    })?;
-    match plan.state {
-        PlanState::Failed => Err(Failure::new(
-            Exit::Safety,
-            format!("plan {} failed: {}", plan.plan, plan.reason),
-        )),
-        PlanState::Running | PlanState::Succeeded => Ok(()),
+    })
+}
+
+/// The present holder is no target for a plan; for whoever asks, everything is as it should be.
+async fn refused(
+    client: &Client,
+    args: &SwitchoverArgs,
+    shared: &Shared,
+    refusal: Refusal,
+) -> Result<(), Failure> {
+    if refusal.reason != Reason::TargetNotQualified {
+        return Err(refusal.into());
     }
+    let (role, _) = client.get_role(&args.role).await?;
+    if role.holder.as_ref().is_none_or(|holder| holder.region != args.to) {
+        return Err(refusal.into());
+    }
+    if let Some(expected) = args.expect_epoch.filter(|expected| *expected != role.epoch) {
+        let message = format!("{} is at {}, not at {expected}", role.role, role.epoch);
+        return Err(Refusal::new(Reason::StaleEpoch, message).into());
+    }
+    let document = json!({ "plan": null, "already": true, "role": role });
+    answer(shared.output, &document, || {
+        format!(
+            "{} holds {} already, under {}; nothing was changed",
+            args.to, role.role, role.epoch
+        )
+    })
 }
 
 async fn follow(client: &Client, mut plan: PlanRecord, limit: Duration) -> Result<PlanRecord, Failure> {
@@ -139,10 +170,9 @@ fn plan_table(plans: &[PlanRecord]) -> String {
     table(
         headings,
         plans.iter().map(|plan| {
-            let why = if plan.reason.is_empty() {
-                &plan.trigger
-            } else {
-                &plan.reason
+            let why = match (plan.trigger.as_str(), plan.reason.as_str()) {
+                (why, "") | ("", why) => why.to_owned(),
+                (trigger, failed) => format!("{trigger}; failed: {failed}"),
             };
             [
                 plan.plan.to_string(),
@@ -156,7 +186,7 @@ fn plan_table(plans: &[PlanRecord]) -> String {
                         .map(|s| s.kind.to_string())
                         .unwrap_or_default(),
                 ),
-                or_dash(why.as_str()),
+                or_dash(why),
             ]
         }),
     )

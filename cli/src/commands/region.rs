@@ -3,11 +3,11 @@
 use serde_json::json;
 use types::region::{FencingDoor, NodeRecord, RegionRecord};
 
-use super::{ago, reader};
+use super::{reader, tell};
 use crate::{
     args::{ReadArgs, RegionCommand, Shared},
     error::Failure,
-    output::{answer, table},
+    output::{ago, or_dash, table},
 };
 
 /// Runs one.
@@ -21,17 +21,14 @@ async fn list(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
     let client = reader(shared, read)?;
     let regions = client.list_regions().await?;
     let nodes = client.list_nodes(None).await?;
-    answer(
-        shared.output,
-        &json!({ "regions": regions, "nodes": nodes }),
-        || {
-            let headings = ["REGION", "HEALTH", "SINCE", "STORE", "DOOR", "NODES"];
-            table(headings, regions.iter().map(|region| row(region, &nodes)))
-        },
-    )
+    let document = json!({ "regions": regions, "nodes": nodes });
+    tell(&client, shared.output, document, || {
+        let headings = ["REGION", "HEALTH", "SINCE", "STORE", "DOOR", "NODES", "WHY"];
+        table(headings, regions.iter().map(|region| row(region, &nodes)))
+    })
 }
 
-fn row(region: &RegionRecord, nodes: &[NodeRecord]) -> [String; 6] {
+fn row(region: &RegionRecord, nodes: &[NodeRecord]) -> [String; 7] {
     let (store, door) = match &region.store {
         None => ("-".to_owned(), "-".to_owned()),
         Some(store) => (
@@ -48,6 +45,7 @@ fn row(region: &RegionRecord, nodes: &[NodeRecord]) -> [String; 6] {
         store,
         door,
         nodes.join(", "),
+        or_dash(region.health_evidence.as_str()),
     ]
 }
 

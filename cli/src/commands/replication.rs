@@ -10,11 +10,11 @@ use types::{
     replica::{ReplicaRecord, ReplicaState},
 };
 
-use super::{ago, reader};
+use super::{reader, tell};
 use crate::{
     args::{ReplicationArgs, ReplicationCommand, Shared},
     error::Failure,
-    output::{answer, or_dash, table},
+    output::{ago, or_dash, size, table},
 };
 
 /// Runs one.
@@ -38,16 +38,13 @@ async fn status(args: &ReplicationArgs, shared: &Shared) -> Result<(), Failure> 
         }
     }
     let summary = summary(&replicas);
-    answer(
-        shared.output,
-        &json!({ "replicas": replicas, "summary": summary }),
-        || {
-            let headings = [
-                "VERSION", "REGION", "STATE", "BYTES", "SOURCE", "ATTEMPTS", "SINCE", "ERROR",
-            ];
-            table(headings, replicas.iter().map(|replica| row(replica, &sizes)))
-        },
-    )
+    let document = json!({ "replicas": replicas, "summary": summary });
+    tell(&client, shared.output, document, || {
+        let headings = [
+            "VERSION", "REGION", "STATE", "BYTES", "SOURCE", "ATTEMPTS", "SINCE", "ERROR",
+        ];
+        table(headings, replicas.iter().map(|replica| row(replica, &sizes)))
+    })
 }
 
 /// That the names that were asked for exist: an empty table would say that all is well.
@@ -97,9 +94,9 @@ fn row(replica: &ReplicaRecord, sizes: &BTreeMap<VersionKey, ByteCount>) -> [Str
 
 fn bytes(replica: &ReplicaRecord, total: ByteCount) -> String {
     match replica.state {
-        ReplicaState::Verified => total.to_string(),
+        ReplicaState::Verified => size(total),
         ReplicaState::Pending | ReplicaState::Copying | ReplicaState::Failed => {
-            format!("{} of {total}", replica.bytes_done)
+            format!("{} of {}", size(replica.bytes_done), size(total))
         }
     }
 }

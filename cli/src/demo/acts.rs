@@ -9,7 +9,8 @@ use types::{ClusterId, Epoch, Holder, RegionId};
 
 use super::{
     doors::{Outcome, agent_door, pointer_door},
-    record::{ActSeen, FaultWindow, Micros, PointerRead, Standing},
+    micros::Micros,
+    record::{ActSeen, FaultWindow, PointerRead, Standing},
     s3::{Bucket, NoAnswer},
     stage::Stage,
     steps,
@@ -325,6 +326,8 @@ pub(super) async fn resume(stage: &mut Stage) -> Result<(), Failure> {
 }
 
 /// A failover takes longer than a lease; should that ever change, the pause still lasts long enough to prove anything.
+/// Time itself is the event here: the lease of a stopped process runs out by its own clock, while it executes nothing that
+/// could say so, and what others decided meanwhile followed the leader's clock.
 async fn outlast_the_lease(stage: &Stage, act: &ActSeen) {
     let ttl = stage.run.cluster.as_ref().map_or(0, |c| c.lease_ttl_millis);
     let end = act.struck.plus(ttl * 1500);

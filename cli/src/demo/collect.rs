@@ -18,7 +18,7 @@ use types::{RegionId, Revision, RoleName};
 
 use super::{
     doors::{DoorLog, DoorRecord, REGISTRY, WriterLog, agent_door, pointer_door},
-    record::Micros,
+    micros::Micros,
     zombie::Line,
 };
 use crate::{

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use types::{Epoch, Holder, RegionId};
 
-use super::record::Micros;
+use super::micros::Micros;
 
 /// The name of the registry's door.
 pub(crate) const REGISTRY: &str = "registry";

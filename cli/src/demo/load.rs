@@ -18,7 +18,8 @@ use types::RegionId;
 
 use super::{
     ask::{Endpoint, Question},
-    record::{LoadRequest, LoadSeen, Micros},
+    micros::Micros,
+    record::{LoadRequest, LoadSeen},
 };
 
 /// Between the intended times of two requests to a region: a little more than the 20 a second that are promised.

@@ -12,6 +12,7 @@ mod checker;
 mod collect;
 mod doors;
 mod load;
+mod micros;
 mod narrator;
 mod record;
 mod report;
@@ -23,39 +24,17 @@ mod story;
 mod wait;
 mod zombie;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Args;
-
-pub(crate) use zombie::{ZombieWriterArgs, run_zombie_writer};
+pub(crate) use zombie::run_zombie_writer;
 
 use self::{narrator::Narrator, record::RecordedRun, report::Report};
 use crate::{
-    args::{OutputFormat, Shared},
+    args::{DemoArgs, OutputFormat, Shared},
     error::Failure,
     exit::Exit,
     output, push,
 };
-
-/// What `regent demo` takes.
-#[derive(Debug, Args)]
-pub(crate) struct DemoArgs {
-    /// How many regions, 3 to 7.
-    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u8).range(3..=7))]
-    pub(crate) regions: u8,
-    /// Also push this model directory, and ask it for an answer.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: Option<PathBuf>,
-    /// Judge a recorded run (run.json) again instead of making one.
-    #[arg(long, value_name = "FILE", hide = true)]
-    pub(crate) recheck: Option<PathBuf>,
-    /// Write what was seen here, whether the demo holds or not.
-    #[arg(long, value_name = "FILE", hide = true)]
-    pub(crate) record: Option<PathBuf>,
-    /// Leave the directory, also when every step held.
-    #[arg(long, hide = true)]
-    pub(crate) keep: bool,
-}
 
 /// Runs the story, or judges an old one.
 pub(crate) async fn run(args: DemoArgs, shared: Shared) -> Result<(), Failure> {

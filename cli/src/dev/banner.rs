@@ -1,5 +1,6 @@
 //! What `regent dev` says when the cluster is up: where everything is, and what to type next.
 
+use serde_json::{Value, json};
 use types::RegionId;
 
 use crate::{
@@ -28,10 +29,27 @@ pub(crate) fn banner(cluster: &DevCluster) -> Result<String, Failure> {
     let second = cluster.regions().get(1).map_or("REGION", RegionId::as_str);
     let context = cluster.layout().context();
     Ok(format!(
-        "\n{}\n\n{}",
+        "{}\n\n{}",
         table(headings, rows),
         examples(&context.display().to_string(), &inference, second)
     ))
+}
+
+/// The same for programs: one document, printed when everything is up.
+pub(crate) fn document(cluster: &DevCluster) -> Result<Value, Failure> {
+    let mut regions = Vec::new();
+    for region in cluster.regions() {
+        let processes = cluster.region(region)?;
+        regions.push(json!({
+            "region": region,
+            "coordinator": processes.coordinator.listen.api_url(),
+            "agent": processes.agent.listen.agent_url(),
+            "inference": processes.agent.listen.inference_url(),
+            "store": processes.s3.listen.s3_url(),
+        }));
+    }
+    let layout = cluster.layout();
+    Ok(json!({ "regions": regions, "context": layout.context(), "directory": layout.root() }))
 }
 
 fn row(region: &RegionId, processes: &RegionProcesses) -> [String; 5] {

@@ -5,15 +5,15 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::{DevArgs, Shared},
+    args::{DevArgs, OutputFormat, Shared},
     dev::{
-        banner::banner,
+        banner::{banner, document},
         cluster::{DevCluster, Options},
         spec::ClusterSpec,
         supervise::supervise,
     },
     error::Failure,
-    output::note,
+    output::{answer, note},
     shutdown,
 };
 
@@ -24,7 +24,7 @@ const REGIONS: u8 = 3;
 const READY_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs until ctrl-c or SIGTERM.
-pub(crate) async fn run(args: DevArgs, _shared: Shared) -> Result<(), Failure> {
+pub(crate) async fn run(args: DevArgs, shared: Shared) -> Result<(), Failure> {
     let stop = shutdown::on_signal()?;
     let fresh = ClusterSpec::new(usize::from(args.regions.unwrap_or(REGIONS)), &args.timing)?;
     let given = args.regions;
@@ -37,22 +37,26 @@ pub(crate) async fn run(args: DevArgs, _shared: Shared) -> Result<(), Failure> {
         ))
         .remedy("leave --regions out, or name another directory with --dir"));
     }
-    let outcome = start_and_wait(&cluster, &stop).await;
+    let outcome = start_and_wait(&cluster, shared.output, &stop).await;
     note("stopping");
     cluster.stop_all().await?;
     outcome
 }
 
-async fn start_and_wait(cluster: &DevCluster, stop: &CancellationToken) -> Result<(), Failure> {
+async fn start_and_wait(
+    cluster: &DevCluster,
+    format: OutputFormat,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
     tokio::select! {
-        started = Box::pin(start(cluster)) => started?,
+        started = Box::pin(start(cluster, format)) => started?,
         () = stop.cancelled() => return Ok(()),
     }
     supervise(cluster, stop).await;
     Ok(())
 }
 
-async fn start(cluster: &DevCluster) -> Result<(), Failure> {
+async fn start(cluster: &DevCluster, format: OutputFormat) -> Result<(), Failure> {
     note(&format!(
         "starting {} regions in {}",
         cluster.regions().len(),
@@ -60,6 +64,6 @@ async fn start(cluster: &DevCluster) -> Result<(), Failure> {
     ));
     cluster.start_all().await?;
     cluster.wait_ready(READY_LIMIT).await?;
-    note(&banner(cluster)?);
-    Ok(())
+    let (document, text) = (document(cluster)?, banner(cluster)?);
+    answer(format, &document, || text)
 }

@@ -23,14 +23,14 @@ use types::{
     model::{Artifact, VersionRecord, VersionState},
 };
 
-use self::{progress::Bar, scan::Scanned};
+use self::{progress::Bar, scan::Scanned, wait::Limit};
 use crate::{
     args::{PushArgs, Shared},
-    commands::model::version_table,
     context,
     error::Failure,
     exit::Exit,
     output::{answer, note},
+    tables::{alias_table, version_table},
 };
 
 /// What helps after a push that broke off.
@@ -55,7 +55,7 @@ async fn push(args: PushArgs, shared: Shared) -> Result<(), Failure> {
     };
     let (version, announced) = announce(&client, &args, &region, &scanned).await?;
     let outcome = tokio::select! {
-        outcome = Box::pin(publish(&client, &context, &args, version.clone(), &scanned, &clock)) => outcome,
+        outcome = Box::pin(publish(&client, &context, &args, version.clone(), &scanned, &shared, &clock)) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::other("stopped by ctrl-c")),
     };
     match outcome {
@@ -101,6 +101,12 @@ async fn announce(
             "{} has these files already ({})",
             version.key, version.state
         ));
+        if !args.metadata.is_empty() && !has(version, &args.metadata) {
+            note(&format!(
+                "--meta changes nothing: the metadata of {} was set when it was announced, and stays",
+                version.key
+            ));
+        }
         return Ok((version.clone(), false));
     }
     let metadata: BTreeMap<String, String> = args.metadata.iter().cloned().collect();
@@ -110,6 +116,13 @@ async fn announce(
     Ok((version, true))
 }
 
+/// Whether all of this stands with the version.
+fn has(version: &VersionRecord, metadata: &[(String, String)]) -> bool {
+    metadata
+        .iter()
+        .all(|(key, value)| version.metadata.get(key) == Some(value))
+}
+
 /// From PENDING_UPLOAD to verified copies; each part is left out where it was done before.
 async fn publish(
     client: &Client,
@@ -117,18 +130,24 @@ async fn publish(
     args: &PushArgs,
     mut version: VersionRecord,
     scanned: &Scanned,
+    shared: &Shared,
     clock: &Phases,
 ) -> Result<VersionRecord, Failure> {
+    let limit = Limit::new(args.wait_timeout);
     if version.state == VersionState::PendingUpload {
-        let target = store::open(client, context, &version.source_region).await?;
+        let target = store::open(client, context, &version.source_region, shared.timeout).await?;
         let bar = Bar::bytes(scanned.total());
-        let upload = store::upload(target.as_ref(), &scanned.files, &bar);
+        let upload = limit.bound(
+            "uploading",
+            &version.source_region,
+            store::upload(target.as_ref(), &scanned.files, &bar),
+        );
         clock.phase("uploaded", upload).await?;
         version = client.complete_upload(&version.key).await?;
     }
-    let waited = wait::until_ready(client, &version.key, args.wait_timeout);
+    let waited = wait::until_ready(client, &version.key, limit);
     let version = clock.phase("verified", waited).await?;
-    let copies = wait::until_copied(client, &version.key, args.wait_copies, args.wait_timeout);
+    let copies = wait::until_copied(client, &version.key, args.wait_copies, limit);
     clock.phase("copied", copies).await?;
     Ok(version)
 }
@@ -182,7 +201,11 @@ async fn finish(
         .collect();
     let document = json!({ "version": version, "created": created, "replicas": replicas, "alias": alias });
     answer(shared.output, &document, || {
-        version_table(std::slice::from_ref(&version))
+        let versions = version_table(std::slice::from_ref(&version));
+        match &alias {
+            Some(alias) => format!("{versions}\n\n{}", alias_table(std::slice::from_ref(alias))),
+            None => versions,
+        }
     })
 }
 

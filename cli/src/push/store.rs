@@ -1,6 +1,6 @@
 //! The source region's object store: opened by the registry's binding and the context's keys, filled with what it lacks.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use artifact_store::{
     ArtifactStore, Deadlines, ErrorKind, FsStore, PutError, S3Config, S3Store, StoreError, Upload,
@@ -18,7 +18,9 @@ pub(super) async fn open(
     client: &Client,
     context: &Context,
     region: &RegionId,
+    timeout: Duration,
 ) -> Result<Box<dyn ArtifactStore>, Failure> {
+    let deadlines = deadlines(timeout);
     let record = client.get_region(region).await?;
     let binding = record.store.ok_or_else(|| {
         Failure::new(Exit::Unavailable, format!("{region} has no object store yet"))
@@ -26,7 +28,7 @@ pub(super) async fn open(
     })?;
     if let Some(path) = binding.endpoint.strip_prefix("file://") {
         let root = Path::new(path).join(&binding.bucket);
-        let store = FsStore::open(region.as_str(), &root, Deadlines::default()).await;
+        let store = FsStore::open(region.as_str(), &root, deadlines).await;
         return Ok(Box::new(store.map_err(|e| failed(&e))?));
     }
     let keys = context.store_credentials(region).ok_or_else(|| {
@@ -40,9 +42,18 @@ pub(super) async fn open(
         bucket: binding.bucket,
         access_key: key(&keys.access_key_file)?,
         secret_key: key(&keys.secret_key_file)?,
-        deadlines: Deadlines::default(),
+        deadlines,
     };
     Ok(Box::new(S3Store::new(&config)))
+}
+
+/// A request that moves little data ends with `--timeout`; a part of a file, which moves some, is not held to it.
+fn deadlines(timeout: Duration) -> Deadlines {
+    let usual = Deadlines::default();
+    Deadlines {
+        call: usual.call.min(timeout),
+        ..usual
+    }
 }
 
 fn key(path: &Path) -> Result<String, Failure> {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use client::Client;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use types::{
-    Reason, VersionKey,
+    Reason, RegionId, VersionKey,
     model::{Placement, VersionRecord, VersionState},
     reason::Refusal,
     replica::{ReplicaRecord, ReplicaState},
@@ -17,13 +17,50 @@ use crate::{args::WaitCopies, error::Failure, exit::Exit};
 /// How often the registry is asked.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The time that a push has for all that it waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    given: Duration,
+    end: Instant,
+}
+
+impl Limit {
+    /// From now on.
+    pub(super) fn new(given: Duration) -> Self {
+        Self {
+            given,
+            end: Instant::now() + given,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
+    /// Work with a store that ends with the limit, if it has not ended before.
+    pub(super) async fn bound<T>(
+        &self,
+        doing: &str,
+        region: &RegionId,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let done = timeout_at(self.end, Box::pin(work)).await;
+        done.unwrap_or_else(|_| {
+            let given = format_duration(self.given);
+            Err(
+                late(format!("{doing} to the store of {region} takes longer than {given} (--wait-timeout)"))
+                    .remedy("check that the store answers (`regent region list` names it), or give it more time with --wait-timeout"),
+            )
+        })
+    }
+}
+
 /// Until the version is READY. One that was refused ends with the agent's reason.
 pub(super) async fn until_ready(
     client: &Client,
     key: &VersionKey,
-    limit: Duration,
+    limit: Limit,
 ) -> Result<VersionRecord, Failure> {
-    let deadline = Instant::now() + limit;
     loop {
         let version = client.get_version(key).await?;
         match version.state {
@@ -31,12 +68,13 @@ pub(super) async fn until_ready(
             VersionState::Deleted => return Err(refused(&version)),
             VersionState::PendingUpload | VersionState::Verifying => {}
         }
-        if Instant::now() >= deadline {
+        if limit.is_over() {
             let state = version.state;
-            return Err(
-                late(format!("{key} is still {state} after {}", format_duration(limit)))
-                    .remedy("check that an agent of its source region is up (`regent region list`)"),
-            );
+            return Err(late(format!(
+                "{key} is still {state} after {}",
+                format_duration(limit.given)
+            ))
+            .remedy("check that an agent of its source region is up (`regent region list`)"));
         }
         sleep(POLL_INTERVAL).await;
     }
@@ -66,7 +104,7 @@ pub(super) async fn until_copied(
     client: &Client,
     key: &VersionKey,
     wanted: WaitCopies,
-    limit: Duration,
+    limit: Limit,
 ) -> Result<(), Failure> {
     let placed = placed_regions(client, key).await?;
     let needed = match wanted {
@@ -82,7 +120,6 @@ pub(super) async fn until_copied(
             Failure::new(Exit::Usage, message).remedy("the version is registered, and copying goes on")
         );
     }
-    let deadline = Instant::now() + limit;
     loop {
         let replicas = client.list_replicas(Some(&key.model), None).await?;
         let of_version: Vec<&ReplicaRecord> = replicas.iter().filter(|r| &r.key.version == key).collect();
@@ -93,14 +130,14 @@ pub(super) async fn until_copied(
         if verified >= needed {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if limit.is_over() {
             let missing = of_version.iter().filter(|r| r.state != ReplicaState::Verified);
             let missing: Vec<String> = missing
                 .map(|r| format!("{} {} {}", r.key.region, r.state, r.error))
                 .collect();
             return Err(late(format!(
                 "{key} has verified copies in {verified} of {needed} regions after {}: {}",
-                format_duration(limit),
+                format_duration(limit.given),
                 missing.join(", ")
             ))
             .remedy("the version is registered and copying goes on: `regent replication status` shows how far it is"));

@@ -5,24 +5,17 @@ use std::{
     fs::{self, OpenOptions},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    process::{Child, Stdio},
 };
 
 use artifact_store::keys;
-use chaos::{ProcessRef, ProcessState};
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    demo_model::copy_of,
+    asleep::Asleep,
     dev::Dev,
-    harness::{Ran, regent, turn, until},
+    harness::{Ran, turn, until},
+    samples::{OwnModel, copy_of, sample, start},
 };
-
-pub(crate) fn sample(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name);
-    path.display().to_string()
-}
 
 #[test]
 fn models_and_questions_that_cannot_be_are_refused() {
@@ -207,15 +200,8 @@ fn changed_before_others_copied(dev: &Dev, source: &str, other: &str) {
 /// The upload is complete, and its bytes change before an agent has read them: the version never becomes READY.
 fn changed_before_anybody_verified(dev: &Dev, region: &str) {
     let asleep = Asleep::of(dev, region, "agent");
-    let dir = copy_of("tinylm");
-    let args = [
-        "model",
-        "push",
-        dir.path().to_str().unwrap(),
-        "--name",
-        "demo.damaged",
-    ];
-    let push = start(dev, &[&args[..], &["--region", region]].concat());
+    let model = OwnModel::of("tinylm", "demo.damaged");
+    let push = start(dev, &[&model.push()[..], &["--region", region]].concat());
     let version = || {
         dev.json_of(&["model", "versions", "demo.damaged"])
             .map(|v| v["versions"][0].clone())
@@ -232,28 +218,6 @@ fn changed_before_anybody_verified(dev: &Dev, region: &str) {
     assert_eq!(version["state"], "DELETED", "{version}");
     dev.run(&["infer", "demo.damaged", "--prompt", "a"])
         .failed_with(3, &["demo.damaged"]);
-}
-
-/// A process that gets no processor time while this lives.
-pub(crate) struct Asleep<'a> {
-    dev: &'a Dev,
-    pid: u32,
-}
-
-impl<'a> Asleep<'a> {
-    pub(crate) fn of(dev: &'a Dev, region: &str, part: &str) -> Self {
-        let pid = dev.pid_of(region, part);
-        let process = ProcessRef::of(pid).unwrap();
-        dev.signal(pid, Signal::STOP);
-        until("the process sleeps", || process.state() == ProcessState::Stopped);
-        Self { dev, pid }
-    }
-}
-
-impl Drop for Asleep<'_> {
-    fn drop(&mut self) {
-        self.dev.signal(self.pid, Signal::CONT);
-    }
 }
 
 /// The weights of a version, as a file of a region's dev store.
@@ -296,12 +260,4 @@ impl Object {
     fn exists_in(&self, dev: &Dev, region: &str) -> bool {
         Self::path_in(dev, region, &self.key).exists()
     }
-}
-
-/// Starts a verb, and goes on.
-pub(crate) fn start(dev: &Dev, args: &[&str]) -> Child {
-    let mut command = regent();
-    command.env("REGENT_CONTEXT", dev.context_file()).args(args);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap()
 }

@@ -4,10 +4,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    bad_models::{Asleep, sample, start},
-    demo_model::copy_of,
+    asleep::Asleep,
     dev::Dev,
     harness::{turn, until},
+    samples::{OwnModel, sample, start},
 };
 
 /// The leader is left alone, so it can accept a change and cannot finish it.
@@ -57,18 +57,12 @@ fn a_push_that_was_killed_is_finished_by_the_next_or_given_up() {
     let dev = Dev::start(1);
     finished_by_the_next(&dev);
     given_up(&dev);
+    bounded(&dev);
 }
 
 fn finished_by_the_next(dev: &Dev) {
-    let dir = copy_of("tinylm");
-    let args = [
-        "model",
-        "push",
-        dir.path().to_str().unwrap(),
-        "--name",
-        "demo.killed",
-    ];
-    kill_in_the_middle(dev, &args, "demo.killed");
+    let model = OwnModel::of("tinylm", "demo.killed");
+    kill_in_the_middle(dev, &model);
     let version = dev.json(&["model", "versions", "demo.killed"])["versions"][0].clone();
     assert_eq!(version["state"], "PENDING_UPLOAD");
     for verb in [&["model", "versions", "demo.killed"][..], &["model", "list"]] {
@@ -78,7 +72,7 @@ fn finished_by_the_next(dev: &Dev) {
             "{table}"
         );
     }
-    let pushed = dev.json(&args);
+    let pushed = dev.json(&model.push());
     assert_eq!(
         (&pushed["created"], &pushed["version"]["state"]),
         (&json!(false), &json!("READY"))
@@ -88,15 +82,8 @@ fn finished_by_the_next(dev: &Dev) {
 }
 
 fn given_up(dev: &Dev) {
-    let dir = copy_of("embedder");
-    let args = [
-        "model",
-        "push",
-        dir.path().to_str().unwrap(),
-        "--name",
-        "demo.given-up",
-    ];
-    kill_in_the_middle(dev, &args, "demo.given-up");
+    let model = OwnModel::of("embedder", "demo.given-up");
+    kill_in_the_middle(dev, &model);
     let abort = ["model", "abort", "demo.given-up@1", "--reason", "a test"];
     let given_up = dev.json(&abort)["version"].clone();
     assert_eq!(
@@ -105,21 +92,50 @@ fn given_up(dev: &Dev) {
     );
     dev.run(&abort).failed_with(4, &["demo.given-up@1", "DELETED"]);
     assert_eq!(dev.json(&["model", "list"])["unfinished"], json!([]));
-    assert_eq!(dev.json(&args)["version"]["key"]["version"], 2);
+    assert_eq!(dev.json(&model.push())["version"]["key"]["version"], 2);
     dev.run(&["model", "abort", "demo.given-up@2"])
         .failed_with(4, &["demo.given-up@2", "READY"]);
 }
 
 /// SIGKILL to a push whose store answers nothing, once its version stands in the registry.
-fn kill_in_the_middle(dev: &Dev, args: &[&str], model: &str) {
+fn kill_in_the_middle(dev: &Dev, model: &OwnModel) {
     let asleep = Asleep::of(dev, "us-west-2", "store");
-    let mut push = start(dev, args);
+    let mut push = start(dev, &model.push());
     let announced =
-        || -> Option<Value> { Some(dev.json_of(&["model", "versions", model])?["versions"][0].clone()) };
+        || -> Option<Value> { Some(dev.json_of(&["model", "versions", model.name])?["versions"][0].clone()) };
     until("the version is announced", || {
         announced().is_some_and(|v| v.is_object())
     });
     dev.signal(push.id(), Signal::KILL);
     push.wait().unwrap();
     drop(asleep);
+}
+
+/// A store that answers nothing holds a push up no longer than its flags say, and nothing half-registered stays.
+fn bounded(dev: &Dev) {
+    let model = OwnModel::of("digits", "demo.bounded");
+    let asleep = Asleep::of(dev, "us-west-2", "store");
+    let push = |flags: &[&str]| dev.run(&[&model.push()[..], flags].concat());
+    push(&["--wait-timeout", "1s"]).failed_with(
+        6,
+        &[
+            "uploading to the store of us-west-2 takes longer than 1s (--wait-timeout)",
+            "regent region list",
+            "demo.bounded@1 was given up",
+        ],
+    );
+    push(&["--timeout", "1s"]).failed_with(
+        6,
+        &[
+            "uploading",
+            "no answer within 1000 ms",
+            "demo.bounded@2 was given up",
+        ],
+    );
+    drop(asleep);
+    let pushed = dev.json(&model.push());
+    assert_eq!(
+        (&pushed["version"]["state"], &pushed["version"]["key"]["version"]),
+        (&json!("READY"), &json!(3))
+    );
 }

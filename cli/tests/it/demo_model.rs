@@ -5,22 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tempfile::TempDir;
-
-use crate::harness::{Ran, regent};
-
-/// A copy of a sample model that a test may damage.
-pub(crate) fn copy_of(model: &str) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../models")
-        .join(model);
-    for entry in fs::read_dir(sample).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
-    }
-    dir
-}
+use crate::{
+    harness::{Ran, regent},
+    samples::copy_of,
+};
 
 /// Runs the demo with these arguments in a temporary directory of its own; the document says what was wrong, and
 /// nothing was begun: no directory, no story.

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Lines, Ran, Running, is_alive, regent, until};
 
-/// What `dev` says once everything is up.
+/// What `dev` answers once everything is up.
 const UP: &str = "The cluster is up";
 
 /// A cluster and the process that runs it.
@@ -44,8 +44,16 @@ impl Dev {
     }
     /// The same directory again.
     pub(crate) fn start_again(&mut self) {
-        (self.running, self.said) = launch(&self.dir, self.regions);
+        self.begin_again();
         self.wait_for(UP);
+    }
+    /// The same directory, of which nothing is up yet.
+    pub(crate) fn begin_again(&mut self) {
+        (self.running, self.said) = launch(&self.dir, self.regions);
+    }
+    /// Waits until this many of its children run; they start one after the other.
+    pub(crate) fn wait_running(&self, count: usize) {
+        until("so many children run", || self.pids().len() >= count);
     }
     /// A second one on the same directory, to its end.
     pub(crate) fn run_to_its_end(&self) -> Ran {
@@ -91,7 +99,7 @@ impl Dev {
     fn roster(&self) -> Roster {
         Roster::read(&self.dir.path().join("processes.json")).unwrap()
     }
-    /// Waits for words of `dev` on stderr.
+    /// Waits for words of `dev`: its answer on stdout, or what it reports on stderr.
     pub(crate) fn wait_for(&self, words: &str) -> String {
         self.said.wait_for(words)
     }
@@ -133,7 +141,9 @@ fn command(dir: &TempDir, regions: u8) -> Command {
 }
 
 fn launch(dir: &TempDir, regions: u8) -> (Running, Lines) {
-    let mut running = Running(command(dir, regions).stderr(Stdio::piped()).spawn().unwrap());
-    let said = Lines::of(running.0.stderr.take().unwrap());
+    let mut command = command(dir, regions);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let said = Lines::of_both(&mut running.0);
     (running, said)
 }

@@ -8,9 +8,9 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    bad_models::sample,
     dev::Dev,
     harness::{Lines, Running, is_alive, turn, until},
+    samples::sample,
 };
 
 /// Where cargo puts it: beside the folder of the test binaries.

@@ -77,13 +77,14 @@ pub(crate) struct Lines(mpsc::Receiver<String>);
 impl Lines {
     pub(crate) fn of(stream: impl std::io::Read + Send + 'static) -> Self {
         let (send, receive) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                if send.send(line).is_err() {
-                    return;
-                }
-            }
-        });
+        forward(stream, send);
+        Self(receive)
+    }
+    /// Of stdout and stderr, as they come.
+    pub(crate) fn of_both(child: &mut Child) -> Self {
+        let (send, receive) = mpsc::channel();
+        forward(child.stdout.take().unwrap(), send.clone());
+        forward(child.stderr.take().unwrap(), send);
         Self(receive)
     }
     /// Waits for a line with these words; panics with everything that came instead.
@@ -99,6 +100,16 @@ impl Lines {
             }
         }
     }
+}
+
+fn forward(stream: impl std::io::Read + Send + 'static, send: mpsc::Sender<String>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
 }
 
 /// A process that ends with the test, whatever happens.

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on has failed; clippy exempts only its #[test] functions"
 )]
 
+mod asleep;
 mod bad_configs;
 mod bad_input;
 mod bad_models;
@@ -18,5 +19,7 @@ mod dev;
 mod embedded;
 mod harness;
 mod orphans;
+mod out_of_reach;
+mod samples;
 mod usage;
 mod verbs;

@@ -39,6 +39,12 @@ fn a_mistake_on_the_command_line_ends_with_2_and_nothing_on_stdout() {
         let ran = run(&args);
         ran.failed_with(2, &["--help"]);
         assert_eq!(ran.stdout, "", "{args:?}");
+        // A program gets the document that every failure has.
+        let ran = run(&[&args[..], &["--output", "json"]].concat());
+        ran.failed_with(2, &["--help"]);
+        let error = ran.json()["error"].clone();
+        assert_eq!(error["exit_code"], 2, "{args:?}");
+        assert_ne!(error["message"], "", "{args:?}");
     }
 }
 

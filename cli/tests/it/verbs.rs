@@ -10,14 +10,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    bad_models::Asleep,
+    asleep::Asleep,
     dev::Dev,
     harness::{is_alive, turn, until},
+    samples::{OwnModel, sample},
 };
-
-fn sample(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name)
-}
 
 /// One cluster for all of this: what is checked does not depend on the order.
 #[test]
@@ -27,6 +24,7 @@ fn verbs_answer_with_documents_and_codes() {
     status(&dev);
     order(&dev);
     push_twice(&dev);
+    freshness(&dev);
     aliases(&dev);
     infer(&dev);
     unknown_names(&dev);
@@ -73,7 +71,7 @@ fn push_twice(dev: &Dev) {
     let args = [
         "model",
         "push",
-        digits.to_str().unwrap(),
+        &digits,
         "--name",
         "demo.digits",
         "--wait-copies",
@@ -105,6 +103,50 @@ fn push_twice(dev: &Dev) {
     );
     let replication = dev.json(&["replication", "status", "--model", "demo.digits"]);
     assert_eq!(replication["summary"]["VERIFIED"], 3);
+    // Metadata is set with the announcement; that it is not set now is said, and that it stands already is not.
+    let meta = |value: &str| dev.run(&[&args[..], &["--meta", value]].concat()).stderr;
+    assert!(meta("owner=me").contains("--meta changes nothing: the metadata of demo.digits@1"));
+    let alias = dev.run(&[&args[..], &["--alias", "pushed"]].concat()).stdout;
+    let last = alias.lines().last().unwrap();
+    assert!(
+        last.starts_with("pushed") && last.contains("set by model push"),
+        "{alias}"
+    );
+}
+
+/// Every answer says its revision; a stale one, how long ago a quorum confirmed it, in words for people too.
+fn freshness(dev: &Dev) {
+    let digits = "demo.digits";
+    for verb in [
+        vec!["region", "list"],
+        vec!["primary", "list"],
+        vec!["primary", "get"],
+        vec!["model", "list"],
+        vec!["model", "get", digits],
+        vec!["model", "versions", digits],
+        vec!["replication", "status"],
+    ] {
+        let fresh = dev.json(&verb);
+        assert!(fresh["revision"].as_u64() > Some(0), "{verb:?}: {fresh}");
+        assert_eq!(
+            (&fresh["stale"], &fresh["age"]),
+            (&false.into(), &Value::Null),
+            "{verb:?}"
+        );
+        let stale = [&verb[..], &["--stale"]].concat();
+        let document = dev.json(&stale);
+        assert!(document["revision"].as_u64() > Some(0), "{verb:?}: {document}");
+        assert_eq!(document["stale"], true, "{verb:?}");
+        let age = document["age"].as_str().unwrap_or_default();
+        assert!(types::units::parse_duration(age).is_ok(), "{verb:?}: {document}");
+        let table = dev.run(&stale).stdout;
+        let last = table.lines().last().unwrap();
+        assert!(
+            last.starts_with("stale: as of revision ") && last.ends_with(" ago"),
+            "{verb:?}: {table}"
+        );
+        assert!(!dev.run(&verb).stdout.contains("stale"), "{verb:?}");
+    }
 }
 
 fn aliases(dev: &Dev) {
@@ -124,7 +166,7 @@ fn aliases(dev: &Dev) {
         .iter()
         .map(|a| a["alias"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["candidate", "champion"]);
+    assert_eq!(names, ["candidate", "champion", "pushed"]);
     dev.run(&["model", "alias", "demo.digits@1", "candidate", "--etag", "1"])
         .failed_with(4, &["ETAG_MISMATCH"]);
 }
@@ -186,7 +228,7 @@ fn unknown_names(dev: &Dev) {
     let push = [
         "model",
         "push",
-        digits.to_str().unwrap(),
+        &digits,
         "--name",
         "demo.nine",
         "--wait-copies",
@@ -225,6 +267,29 @@ fn switchover(dev: &Dev) {
     let after = role();
     assert_eq!(after["holder"]["region"], to);
     assert_ne!(after["epoch"], before["epoch"]);
+    already_there(dev, to, &after);
+}
+
+/// Whoever asks for what is so already gets it, as often as they ask; unless they believed in another epoch.
+fn already_there(dev: &Dev, region: &str, role: &Value) {
+    let epoch = role["epoch"].as_str().unwrap();
+    let ask = ["switchover", "primaries/global", "--to", region, "--wait"];
+    let document = dev.json(&ask);
+    assert_eq!(
+        (&document["plan"], &document["already"]),
+        (&Value::Null, &true.into())
+    );
+    assert_eq!(
+        document["role"]["epoch"], role["epoch"],
+        "an epoch was spent on nothing"
+    );
+    let table = dev.run(&[&ask[..], &["--expect-epoch", epoch]].concat());
+    assert_eq!(
+        table.stdout,
+        format!("{region} holds primaries/global already, under {epoch}; nothing was changed\n")
+    );
+    dev.run(&[&ask[..], &["--expect-epoch", "g1.e1"]].concat())
+        .failed_with(4, &["g1.e1", epoch, "STALE_EPOCH"]);
 }
 
 /// The switchover did not wait for a lease to run out: its holder had stopped and said so, and only then the role was
@@ -286,16 +351,8 @@ fn failed_push(dev: &Dev) {
         .as_str()
         .unwrap()
         .to_owned();
-    let model = changed_model();
-    let args = [
-        "model",
-        "push",
-        model.path().to_str().unwrap(),
-        "--name",
-        "demo.failed",
-        "--region",
-        &region,
-    ];
+    let model = OwnModel::of("digits", "demo.failed");
+    let args = [&model.push()[..], &["--region", &region]].concat();
     dev.signal(dev.parent(), Signal::STOP);
     let store = dev.pid_of(&region, "store");
     dev.signal(store, Signal::KILL);
@@ -312,15 +369,4 @@ fn failed_push(dev: &Dev) {
     dev.signal(dev.parent(), Signal::CONT);
     dev.wait_for(&format!("{region}/store runs again"));
     assert_eq!(dev.json(&args)["version"]["state"], "READY");
-}
-
-/// The sample model with another card, so that its bytes are not in the store yet.
-fn changed_model() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(sample("digits")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
-    }
-    fs::write(dir.path().join("MODEL_CARD.md"), "another card\n").unwrap();
-    dir
 }

@@ -5,7 +5,8 @@ use types::Epoch;
 use super::{FAILOVER_SECONDS_MAX, Verdict, must, seen};
 use crate::demo::{
     doors::{Attempt, Outcome},
-    record::{ActSeen, Micros, RecordedRun},
+    micros::Micros,
+    record::{ActSeen, RecordedRun},
 };
 
 /// What runs in a region besides its zombie writer.

@@ -7,7 +7,8 @@ use types::Epoch;
 
 use crate::demo::{
     doors::{DoorLog, DoorRecord, all_doors},
-    record::{Micros, RecordedRun},
+    micros::Micros,
+    record::RecordedRun,
     report::DoorReport,
 };
 

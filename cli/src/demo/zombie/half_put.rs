@@ -21,7 +21,7 @@ use super::{
     pointer::{PointerStore, next_body},
 };
 use crate::{
-    demo::{doors::pointer_door, record::Micros},
+    demo::{doors::pointer_door, micros::Micros},
     error::Failure,
     output,
 };

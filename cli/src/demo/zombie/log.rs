@@ -12,7 +12,7 @@ use types::{Epoch, FencingToken};
 use crate::{
     demo::{
         doors::{Attempt, Outcome},
-        record::Micros,
+        micros::Micros,
     },
     error::Failure,
 };

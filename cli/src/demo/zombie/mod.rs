@@ -11,9 +11,8 @@ mod half_put;
 mod log;
 mod pointer;
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use clap::Args;
 use client::AgentClient;
 use tokio::{
     sync::watch,
@@ -32,27 +31,13 @@ use self::{
     log::LogHandle,
     pointer::PointerDoor,
 };
-use super::{doors::agent_door, record::Micros};
-use crate::{error::Failure, shutdown};
+use super::{doors::agent_door, micros::Micros};
+use crate::{args::ZombieWriterArgs, error::Failure, shutdown};
 
 /// A write that is not answered by then has an unknown outcome.
 const DEADLINE: Duration = Duration::from_secs(1);
 /// How often the agent is asked for its token.
 const TOKEN_INTERVAL: Duration = Duration::from_millis(100);
-
-/// What the hidden `regent zombie-writer` takes.
-#[derive(Debug, Args)]
-pub(crate) struct ZombieWriterArgs {
-    /// Its config (TOML).
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: PathBuf,
-    /// End when this process, the parent, ends.
-    #[arg(long, value_name = "PID", hide = true)]
-    pub(crate) die_with: Option<u32>,
-    /// Send half of one PUT to the pointer in the own region's store, and the rest after a line on stdin.
-    #[arg(long)]
-    pub(crate) half_put: bool,
-}
 
 /// Runs the zombie writer until SIGTERM.
 pub(crate) async fn run_zombie_writer(args: ZombieWriterArgs) -> Result<(), Failure> {

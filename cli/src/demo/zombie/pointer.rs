@@ -19,7 +19,7 @@ use super::{
 use crate::{
     demo::{
         doors::{Attempt, Outcome, pointer_door},
-        record::Micros,
+        micros::Micros,
         s3::{Bucket, Keys, NoAnswer, PutAnswer},
     },
     error::Failure,
