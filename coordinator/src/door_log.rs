@@ -131,7 +131,7 @@ impl<R: io::Read> Iterator for WholeLines<R> {
 }
 
 /// The last line before a hole or the end, and where it ends.
-fn last_whole(file: &File) -> io::Result<(Revision, u64)> {
+fn last_whole(file: impl io::Read) -> io::Result<(Revision, u64)> {
     let (mut last, mut end) = (Revision::default(), 0);
     for (line, at) in WholeLines::of(file) {
         match line {

@@ -212,6 +212,13 @@ mod tests {
         // The oldest made room for the newest.
         let values: Vec<_> = stalled.iter().rev().take(3).map(|r| value(r)).collect();
         assert_eq!(values, [Ok(1_001), Ok(1_000), Err(Reason::Overloaded)]);
+        drop(stalled);
+        let _last = world.next().await;
+        assert_eq!(
+            world.copies.alive.lock().await.len(),
+            1,
+            "nothing is left of the others"
+        );
     }
 
     #[tokio::test]

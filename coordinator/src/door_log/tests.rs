@@ -49,6 +49,13 @@ fn revisions(path: &Path) -> Vec<u64> {
     read(path).unwrap().iter().map(|line| line.revision.0).collect()
 }
 
+/// Lines as they stand in both files.
+fn lines_on_disk(path: &Path) -> usize {
+    let files = [fs::read(path), fs::read(older(path))];
+    let ends = files.iter().flatten().flatten().filter(|b| **b == b'\n');
+    ends.count()
+}
+
 #[test]
 fn a_log_is_put_aside_at_its_bound_and_replay_repeats_nothing_of_either_file() {
     let (_dir, path) = fresh();
@@ -59,6 +66,7 @@ fn a_log_is_put_aside_at_its_bound_and_replay_repeats_nothing_of_either_file() {
         let first = kept[0];
         assert_eq!(kept, (first..=upto).collect::<Vec<_>>());
         assert!(kept.len() as u64 >= upto.min(3), "{kept:?}");
+        assert_eq!(lines_on_disk(&path), kept.len());
         for file in [path.clone(), older(&path)].iter().filter(|f| f.exists()) {
             let size = fs::metadata(file).unwrap().len();
             assert!(size < SMALL * 2, "{} has {size} bytes", file.display());
@@ -95,6 +103,7 @@ fn a_crash_between_the_two_names_loses_and_repeats_nothing() {
     replay(&path, 3..=7);
     let kept = revisions(&path);
     assert_eq!(kept, (kept[0]..=7).collect::<Vec<_>>());
+    assert_eq!(lines_on_disk(&path), kept.len());
 }
 
 #[test]
@@ -120,6 +129,8 @@ fn zeros_without_an_end_are_cut() {
     let line = usize::try_from(LINE_MAX).unwrap();
     for zeros in [10, line, line * 3 + 1] {
         fs::write(&path, vec![0; zeros]).unwrap();
+        // Less may be a line that is being written.
+        assert_eq!(read(&path).is_err(), zeros >= line, "{zeros}");
         replay(&path, 1..=2);
         assert_eq!(revisions(&path), [1, 2], "{zeros}");
         fs::remove_file(&path).unwrap();
@@ -133,6 +144,20 @@ fn a_file_that_is_read_under_both_names_counts_once() {
     replay(&path, 1..=3);
     fs::copy(&path, older(&path)).unwrap();
     assert_eq!(revisions(&path), [1, 2, 3]);
+    let below_a_file = read(path.join("x")).unwrap_err();
+    assert_ne!(below_a_file.kind(), io::ErrorKind::NotFound, "{below_a_file}");
     let (_dir, nowhere) = fresh();
     assert_eq!(read(&nowhere).unwrap_err().kind(), io::ErrorKind::NotFound);
+}
+
+/// Only what was read and is no line is a hole: what a bad disk holds back is not cut.
+#[test]
+fn a_disk_that_fails_is_no_hole() {
+    struct Bad;
+    impl io::Read for Bad {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("a bad sector"))
+        }
+    }
+    assert!(last_whole(Bad).is_err());
 }

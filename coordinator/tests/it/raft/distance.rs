@@ -14,7 +14,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream},
     net::TcpStream,
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep},
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -51,6 +51,13 @@ impl Distance {
         }))
     }
 
+    /// Until what was sent then is there. The test may bring the ends nearer meanwhile.
+    async fn passed_since(&self, sent: Instant) {
+        while let Some(left) = (sent + self.one_way()).checked_duration_since(Instant::now()) {
+            sleep(left.min(Duration::from_millis(50))).await;
+        }
+    }
+
     fn between(&self, stream: TcpStream) -> DuplexStream {
         let (near, far) = tokio::io::duplex(1 << 16);
         let (from_peer, to_peer) = stream.into_split();
@@ -71,15 +78,14 @@ fn carry(
     tokio::spawn(async move {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(n) = from.read(&mut buffer).await {
-            let arrives = Instant::now() + distance.one_way();
-            if n == 0 || sender.send((arrives, buffer[..n].to_vec())).is_err() {
+            if n == 0 || sender.send((Instant::now(), buffer[..n].to_vec())).is_err() {
                 return;
             }
         }
     });
     tokio::spawn(async move {
-        while let Some((arrives, bytes)) = on_the_way.recv().await {
-            sleep_until(arrives).await;
+        while let Some((sent, bytes)) = on_the_way.recv().await {
+            distance.passed_since(sent).await;
             if to.write_all(&bytes).await.is_err() {
                 return;
             }

@@ -305,7 +305,7 @@ async fn an_early_renewal_is_granted_with_the_entry_and_refused_when_the_plan_en
     let us = agent("us");
     // Nobody promotes it yet: it is refused, and does not wait.
     let early = story.token(Some(&us));
-    let refused = story.renew(&early, CALM).await.unwrap_err();
+    let refused = within("a refusal", story.renew(&early, CALM)).await.unwrap_err();
     assert_eq!(refused.reason, Reason::EpochUnconfirmed);
     let plan = story.promoting(&us).await;
     // Only the target's, and only under the very next epoch.
@@ -323,18 +323,20 @@ async fn an_early_renewal_is_granted_with_the_entry_and_refused_when_the_plan_en
         },
     ];
     for other in others {
-        let refused = story.renew(&other, CALM).await.unwrap_err();
+        let refused = within("a refusal", story.renew(&other, CALM)).await.unwrap_err();
         assert_eq!(refused.reason, Reason::EpochUnconfirmed, "{other}");
     }
     // It is answered half-way, before its caller gives it up, and the next try comes at once.
+    let patience = Duration::from_millis(500);
     within("an answer in time", async {
         loop {
-            let refusal = story.renew(&early, Duration::from_millis(500)).await.unwrap_err();
-            if refusal.reason == Reason::RoleChanging {
+            let begun = Instant::now();
+            let refusal = story.renew(&early, patience).await.unwrap_err();
+            if refusal.reason == Reason::RoleChanging && begun.elapsed() < patience {
+                assert!(begun.elapsed() >= patience / 2, "{:?}", begun.elapsed());
                 assert_eq!(refusal.operand("retry_after_ms"), Some("0"));
                 return;
             }
-            assert_eq!(refusal.reason, Reason::OutcomeUnknown, "{refusal}");
         }
     })
     .await;
@@ -381,7 +383,51 @@ async fn an_early_renewal_is_granted_with_the_entry_and_refused_when_the_plan_en
     };
     let refused = story.api.leases.release(strange, deadline()).await.unwrap_err();
     assert_eq!(refused.reason, Reason::WrongHolder);
-    story.renew(&early, CALM).await.unwrap();
+    within("a renewal", story.renew(&early, CALM)).await.unwrap();
+    story.end().await;
+}
+
+/// The answer is a round away then, and another try would come after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_early_renewal_is_not_sent_away_once_the_promotion_is_proposed() {
+    let story = Story::begin().await;
+    let us = agent("us");
+    let (old, early) = (story.token(None), story.token(Some(&us)));
+    story.promoting(&us).await;
+    let leases = story.api.leases.clone();
+    let patience = Duration::from_secs(4);
+    let (begun, waiting) = within("one that waits", async {
+        loop {
+            let begun = Instant::now();
+            let mut first = Box::pin(leases.renew(early.clone(), begun, begun + CALM));
+            let mut second = Box::pin(leases.renew(early.clone(), begun, begun + patience));
+            // In this order, so that the end of the first says that the second waits.
+            assert!(futures::poll!(&mut first).is_pending());
+            assert!(futures::poll!(&mut second).is_pending());
+            assert_eq!(first.await.unwrap_err().reason, Reason::RoleChanging);
+            if begun.elapsed() < patience / 4 {
+                return (begun, second);
+            }
+        }
+    })
+    .await;
+    // Proposed, and not committed until the test ends.
+    story.cluster.distance.set(CALM);
+    let released = leases.release(old, deadline());
+    let ended = within("the end of its patience", async {
+        tokio::select! {
+            ended = waiting => ended,
+            released = released => panic!("no quorum is near: {released:?}"),
+        }
+    });
+    // By its caller, or at that very moment.
+    let reason = ended.await.unwrap_err().reason;
+    assert!(
+        matches!(reason, Reason::OutcomeUnknown | Reason::RoleChanging),
+        "{reason}"
+    );
+    assert!(begun.elapsed() >= patience, "{:?}", begun.elapsed());
+    drop(leases);
     story.end().await;
 }
 
@@ -397,11 +443,17 @@ async fn a_release_counts_at_once_and_is_answered_by_who_leads() {
             site.stop().await;
         }
     }
-    let answer = leases
-        .release(old.clone(), Instant::now() + Duration::from_secs(1))
-        .await;
-    assert_eq!(answer.unwrap_err().reason, Reason::NoQuorum);
-    assert!(leases.was_released(&old.role, old.epoch));
+    let mut news = leases.releases();
+    // Said again, it is no news: whoever follows was told.
+    for is_news in [true, false] {
+        let answer = leases
+            .release(old.clone(), Instant::now() + Duration::from_secs(1))
+            .await;
+        assert_eq!(answer.unwrap_err().reason, Reason::NoQuorum);
+        assert!(leases.was_released(&old.role, old.epoch));
+        assert_eq!(news.has_changed().unwrap(), is_news);
+        news.mark_unchanged();
+    }
     drop(leases);
     story.end().await;
 }
