@@ -144,6 +144,10 @@ fn remedy_of(refusal: &Refusal) -> String {
         Reason::TargetNotQualified => {
             "`regent region list` shows each region's health and why, `regent replication status` its copies"
         }
+        Reason::ModelNotFound => "`regent model list` shows the models that there are",
+        Reason::VersionNotFound => "`regent model versions NAME` shows the versions that there are",
+        Reason::RegionNotFound => "`regent region list` shows the regions that there are",
+        Reason::RoleNotFound => "`regent primary list` shows the roles that there are",
         Reason::FailoverPaused => "`regent primary resume` ends the pause",
         Reason::PlanRunning => "`regent primary get` shows the plan that runs; wait for its end",
         Reason::StaleEpoch => "`regent primary get` shows the role's epoch",

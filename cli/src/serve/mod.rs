@@ -5,6 +5,8 @@ mod dev_s3;
 #[cfg(test)]
 pub(crate) use dev_s3::DevS3Config;
 
+use std::fmt;
+
 use node_agent::AgentConfig;
 use tokio_util::sync::CancellationToken;
 
@@ -32,13 +34,13 @@ pub(crate) async fn run(server: Server, args: ServerArgs) -> Result<(), Failure>
 }
 
 async fn coordinator(args: &ServerArgs, stop: CancellationToken) -> Result<(), Failure> {
-    let config = coordinator::Config::load(&args.config).map_err(|e| bad_config(&e))?;
+    let config = coordinator::Config::load(&args.config).map_err(|e| bad_config("coordinator", chain(&e)))?;
     let served = Box::pin(coordinator::run(config, stop)).await;
     served.map_err(|e| failed(&e))
 }
 
 async fn agent(args: &ServerArgs, stop: CancellationToken) -> Result<(), Failure> {
-    let config = AgentConfig::load(&args.config).map_err(|e| bad_config(&e))?;
+    let config = AgentConfig::load(&args.config).map_err(|e| bad_config("agent", chain(&e)))?;
     let served = Box::pin(node_agent::run(config, stop)).await;
     served.map_err(|e| failed(&e))
 }
@@ -62,7 +64,9 @@ fn failed(error: &dyn std::error::Error) -> Failure {
     Failure::new(Exit::Error, chain(error))
 }
 
-/// A config that cannot be used.
-fn bad_config(error: &dyn std::error::Error) -> Failure {
-    Failure::new(Exit::Usage, chain(error))
+/// A config that cannot be used. Its text ends with the parser's newline.
+fn bad_config(server: &str, why: impl fmt::Display) -> Failure {
+    Failure::usage(why.to_string().trim_end()).remedy(format!(
+        "deploy/config/{server}.toml explains every key; an address is written IP:PORT, with a port up to 65535"
+    ))
 }

@@ -72,6 +72,13 @@ fn set(text: &str, key: &str, value: &str) -> String {
     lines.collect()
 }
 
+/// Where the way out of a bad config is.
+fn explained(part: &str) -> String {
+    format!(
+        "deploy/config/{part}.toml explains every key; an address is written IP:PORT, with a port up to 65535"
+    )
+}
+
 /// The listeners of a process.
 fn listeners(part: &str) -> &'static [&'static str] {
     match part {
@@ -100,9 +107,23 @@ fn configs_that_cannot_be() {
 fn unknown_keys(configs: &Configs, part: &str) {
     let file = format!("{part}.toml");
     let text = format!("nodee = \"x\"\n{}", configs.text(part));
-    configs.check(part, &text, 2, &[&file, "nodee", "expected one of"]);
+    configs.check(
+        part,
+        &text,
+        2,
+        &[
+            &file,
+            "unknown field `nodee`, expected one of `node`",
+            &explained(part),
+        ],
+    );
     let text = format!("{}cert = \"x\"\n", configs.text(part));
-    configs.check(part, &text, 2, &[&file, "cert", "expected one of"]);
+    configs.check(
+        part,
+        &text,
+        2,
+        &[&file, "unknown field `cert`, expected one of", &explained(part)],
+    );
     let text = configs.text(part).replace("region = ", "# region = ");
     configs.check(part, &text, 2, &[&file, "region"]);
 }
@@ -111,7 +132,13 @@ fn bad_ports(configs: &Configs, part: &str) {
     for key in listeners(part) {
         for bad in ["127.0.0.1:70000", "127.0.0.1", "localhost:http"] {
             let text = set(&configs.text(part), key, bad);
-            configs.check(part, &text, 2, &[&format!("{part}.toml"), key, bad]);
+            let said: [&str; 4] = [
+                &format!("{part}.toml"),
+                &format!("{key} = {bad:?}"),
+                "invalid socket address syntax",
+                &explained(part),
+            ];
+            configs.check(part, &text, 2, &said);
         }
     }
 }
@@ -142,7 +169,17 @@ fn data_directories(configs: &Configs, part: &str) {
 fn check_data_dir(configs: &Configs, part: &str, dir: &Path) {
     let dir = dir.to_str().unwrap();
     let text = set(&configs.text(part), "data_dir", dir);
-    configs.check(part, &text, 1, &[dir]);
+    let said = match part {
+        "coordinator" => [
+            dir,
+            "make it readable and writable for this user, or name another",
+        ],
+        _ => [
+            dir,
+            "check that it is writable by this user and on a healthy disk",
+        ],
+    };
+    configs.check(part, &text, 1, &said);
 }
 
 fn inference_for_everybody(configs: &Configs) {

@@ -8,15 +8,27 @@ use crate::harness::{StoreDir, run, turn};
 fn an_unknown_key_in_a_config() {
     let store = StoreDir::new("127.0.0.1:0");
     store.write(&format!("{}burket = \"x\"\n", store.text("127.0.0.1:0")));
-    store
-        .run()
-        .failed_with(2, &["s3.toml", "burket", "expected one of"]);
+    store.run().failed_with(
+        2,
+        &[
+            "s3.toml",
+            "unknown field `burket`, expected one of",
+            "deploy/config/dev-s3.toml",
+        ],
+    );
 }
 
 #[test]
 fn a_bad_port_in_a_config() {
     let store = StoreDir::new("127.0.0.1:70000");
-    store.run().failed_with(2, &["s3.toml", "70000"]);
+    store.run().failed_with(
+        2,
+        &[
+            "s3.toml",
+            "listen = \"127.0.0.1:70000\"",
+            "an address is written IP:PORT, with a port up to 65535",
+        ],
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::{
 
 use artifact_store::keys;
 use serde_json::{Value, json};
+use types::Digest;
 
 use crate::{
     asleep::Asleep,
@@ -22,6 +23,7 @@ fn models_and_questions_that_cannot_be_are_refused() {
     let _turn = turn();
     let dev = Dev::start(1);
     truncated_weights(&dev);
+    digests(&dev);
     pickles(&dev);
     damaged_config(&dev);
     let nothing = dev.json(&["model", "list"]);
@@ -54,12 +56,28 @@ fn truncated_weights(dev: &Dev) {
     }
 }
 
+/// A directory that brings its own digests, one of which is not that of its file.
+fn digests(dev: &Dev) {
+    let dir = copy_of("digits");
+    let actual = Digest::of(&fs::read(dir.path().join("config.json")).unwrap());
+    let wrong = Digest::of(b"another file");
+    let line = format!("{}  config.json\n", wrong.hex());
+    fs::write(dir.path().join("SHA256SUMS"), line).unwrap();
+    let said = format!("config.json does not match SHA256SUMS: expected {wrong}, the file has {actual}");
+    check_push(dev, dir.path(), &[&said, "fetch the file again"]);
+}
+
 fn pickles(dev: &Dev) {
     for name in ["model.pkl", "pytorch_model.bin", "model.pt"] {
         let dir = copy_of("digits");
         let bytes = b"\x80\x04\x95\x0c\x00\x00\x00\x00\x00\x00\x00\x8c\x05hello\x94.";
         fs::write(dir.path().join(name), bytes).unwrap();
-        check_push(dev, dir.path(), &[name, "pickle", "safetensors"]);
+        let said = [
+            name,
+            "pickle",
+            "convert the weights to safetensors and remove this file from the directory",
+        ];
+        check_push(dev, dir.path(), &said);
     }
 }
 
@@ -81,8 +99,18 @@ fn question(model: &str) -> Vec<&'static str> {
 }
 
 fn unknown_models(dev: &Dev) {
-    dev.run(&["infer", "no.such", "--prompt", "a"])
-        .failed_with(3, &["no.such"]);
+    dev.run(&["infer", "no.such", "--prompt", "a"]).failed_with(
+        3,
+        &[
+            "model \"no.such\" is unknown here; known are: ",
+            "MODEL_NOT_FOUND",
+            "regent model list",
+        ],
+    );
+    for verb in ["get", "versions"] {
+        dev.run(&["model", verb, "no.such"])
+            .failed_with(3, &["no model no.such", "MODEL_NOT_FOUND", "regent model list"]);
+    }
     dev.run(&["infer", "demo.tinylm", "--prompt", "a", "--model-version", "9"])
         .failed_with(3, &["demo.tinylm", "9"]);
 }
@@ -105,7 +133,14 @@ fn wrong_shapes(dev: &Dev) {
             "name": name, "shape": shape, "datatype": datatype, "data": vec![0.0; count],
         }]})
     };
-    check_request(dev, &tensor(name, json!([1, 63]), "FP32", 63), &["63", "64"]);
+    check_request(
+        dev,
+        &tensor(name, json!([1, 63]), "FP32", 63),
+        &[
+            "input \"image\" has shape [1, 63], expected [-1, 64]",
+            "INVALID_ARGUMENT",
+        ],
+    );
     check_request(dev, &tensor(name, json!([64]), "FP32", 64), &["64"]);
     check_request(dev, &tensor(name, json!([2, 64]), "FP32", 64), &["64", "128"]);
     check_request(dev, &tensor(name, json!([1, 64]), "INT99", 64), &["INT99"]);
@@ -120,8 +155,13 @@ fn wrong_shapes(dev: &Dev) {
 
 fn long_texts(dev: &Dev) {
     let text = "a long text ".repeat(200);
-    dev.run(&["infer", "demo.embedder", "--text", &text])
-        .failed_with(2, &["128", "token"]);
+    dev.run(&["infer", "demo.embedder", "--text", &text]).failed_with(
+        2,
+        &[
+            "text 0 has ",
+            " tokens, the model's limit is 128; shorten or split it",
+        ],
+    );
     dev.run(&["infer", "demo.tinylm", "--prompt", &text])
         .failed_with(2, &["256", "token"]);
     dev.run(&["infer", "demo.tinylm", "--prompt", "a", "--max-tokens", "100000"])
