@@ -124,11 +124,11 @@ fn bounded(dev: &Dev) {
             "demo.bounded@1 was given up",
         ],
     );
-    push(&["--timeout", "1s"]).failed_with(
+    push(&["--timeout", "3s"]).failed_with(
         6,
         &[
             "uploading",
-            "no answer within 1000 ms",
+            "no answer within 3000 ms",
             "demo.bounded@2 was given up",
         ],
     );

@@ -3,17 +3,19 @@
 use std::{
     collections::BTreeSet,
     net::TcpListener,
+    process::Stdio,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use client::{Client, Context};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use rustix::process::{Pid, Signal, kill_process};
 use types::{ModelName, model::Placement};
 
 use crate::{
     dev::Dev,
-    harness::{is_alive, turn, until},
+    harness::{Lines, Running, is_alive, regent, turn, until},
 };
 
 #[test]
@@ -33,6 +35,33 @@ fn a_cluster_starts_answers_stops_and_starts_again_on_its_ports() {
     dev.start_again();
     assert_eq!(dev.context().endpoints, endpoints);
     assert_eq!(dev.json(&["region", "list"])["regions"][0]["health"], "HEALTHY");
+}
+
+/// Programs get to know where everything is as one document, once everything is up; the rest of the talk is not for them.
+#[test]
+fn dev_tells_programs_where_everything_is() {
+    let _turn = turn();
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = regent();
+    command
+        .args(["dev", "--regions", "1", "--output", "json", "--dir"])
+        .arg(dir.path());
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut dev = Running(command.spawn().unwrap());
+    let document = Lines::of(dev.0.stdout.take().unwrap()).wait_for_document();
+    let context = Context::load(document["context"].as_str().unwrap().as_ref()).unwrap();
+    let region = &document["regions"][0];
+    assert_eq!(region["region"], "us-west-2");
+    assert_eq!(region["coordinator"], context.endpoints[0].as_str(), "{document}");
+    for url in ["agent", "inference", "store"] {
+        assert!(
+            region[url].as_str().is_some_and(|url| url.starts_with("http")),
+            "{document}"
+        );
+    }
+    let pid = Pid::from_raw(i32::try_from(dev.pid()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert!(dev.0.wait().unwrap().success());
 }
 
 #[test]

@@ -87,6 +87,16 @@ impl Lines {
         forward(child.stderr.take().unwrap(), send);
         Self(receive)
     }
+    /// Waits for a JSON document, printed over several lines.
+    pub(crate) fn wait_for_document(&self) -> Value {
+        let mut text = String::new();
+        while !text.ends_with("\n}") {
+            let line = self.0.recv_timeout(LIMIT);
+            let line = line.unwrap_or_else(|why| panic!("no document ({why}); there came: {text}"));
+            text = format!("{text}\n{line}");
+        }
+        serde_json::from_str(&text).unwrap()
+    }
     /// Waits for a line with these words; panics with everything that came instead.
     pub(crate) fn wait_for(&self, words: &str) -> String {
         let deadline = Instant::now() + LIMIT;
