@@ -301,6 +301,17 @@ async fn a_target_asks_for_its_lease_before_it_is_promoted_and_holds_before_it_h
             "{store}"
         );
     }
+    // Other news in between does not make it wait again.
+    let wish = RoleWish {
+        timing: TimingPolicy::fast(),
+        phase: RolePhase::Expected,
+        token: token(2, agent.holder()),
+    };
+    let stores = ["west", "east"].map(|name| (name.parse().unwrap(), binding(name, FencingDoor::Qualified)));
+    agent
+        .roles()
+        .update(&[(global(), wish)].into(), &BTreeMap::from(stores));
+    assert_eq!(agent.token(&global()).unwrap().0, token(2, agent.holder()));
     // The event finds a holder.
     world
         .coordinator
