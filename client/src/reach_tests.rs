@@ -70,7 +70,7 @@ enum Mood {
 }
 
 #[derive(Clone)]
-struct Coordinator(watch::Receiver<Mood>);
+struct Coordinator(watch::Receiver<Mood>, String);
 
 impl Coordinator {
     /// Waits as long as it hangs.
@@ -88,6 +88,7 @@ impl cluster_service_server::ClusterService for Coordinator {
     ) -> Result<Response<pb::GetStatusResponse>, Status> {
         Ok(Response::new(pb::GetStatusResponse {
             has_quorum: self.mood().await == Mood::Well,
+            leader_api_endpoint: self.1.clone(),
             ..Default::default()
         }))
     }
@@ -130,12 +131,18 @@ struct Running {
 
 impl Running {
     fn start(ca: &Ca, mood: Mood) -> Self {
+        Self::led_by(ca, mood, "")
+    }
+
+    /// One that believes in this leader.
+    fn led_by(ca: &Ca, mood: Mood, leader: &str) -> Self {
         let listener = listener();
         let endpoint = url(listener.local_addr().unwrap());
         let (mood, seen) = watch::channel(mood);
         let tls = ServerTlsConfig::new().identity(Identity::from_pem(&ca.cert, &ca.key));
         let mut server = Server::builder().tls_config(tls).unwrap();
-        let service = cluster_service_server::ClusterServiceServer::new(Coordinator(seen.clone()));
+        let service =
+            cluster_service_server::ClusterServiceServer::new(Coordinator(seen.clone(), leader.to_owned()));
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
@@ -187,6 +194,23 @@ async fn a_hung_coordinator_costs_a_moment_once_and_is_asked_last_from_then_on()
         endpoints,
         "it gets another chance"
     );
+}
+
+/// A follower does not notice at once that its leader hangs; its word about it would cost a change a whole attempt.
+#[tokio::test]
+async fn a_leader_is_taken_from_its_follower_unless_it_was_asked_and_is_late() {
+    let ca = Ca::new();
+    let (_hung, hung) = stopped();
+    let follower = Running::led_by(&ca, Mood::Well, &hung);
+    let elsewhere = nobody();
+    let informed = Running::led_by(&ca, Mood::Well, &elsewhere);
+    let client = |endpoints: [&String; 2]| ca.client(&endpoints.map(Clone::clone), LONG, LONG);
+    let late = client([&hung, &follower.endpoint]);
+    late.timing().await.unwrap();
+    assert_eq!(late.leader_hint(), None);
+    let known = client([&hung, &informed.endpoint]);
+    known.timing().await.unwrap();
+    assert_eq!(known.leader_hint(), Some(elsewhere));
 }
 
 /// The same in the middle of things: the coordinator that was asked first until now begins to hang.
