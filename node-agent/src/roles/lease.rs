@@ -117,15 +117,12 @@ impl Shared {
         }
     }
 
-    /// Begins to renew. While a switchover is about to commit the epoch, the leader keeps a request until it has (L11): one
-    /// of which half the lease is over is worth less than another.
+    /// Begins to renew.
     fn ask(&self, holding: &Holding) -> (RoleGuard, Renewals) {
         let (client, token) = (self.client.clone(), holding.token.clone());
-        match *holding.phase.borrow() {
-            RolePhase::Expected => RoleGuard::hold_within(client, token, RENEW_RETRY, holding.lease_ttl / 2),
-            RolePhase::Reserved | RolePhase::Held | RolePhase::Yielding => {
-                RoleGuard::hold(client, token, RENEW_RETRY)
-            }
+        match worth_waiting(*holding.phase.borrow(), holding.lease_ttl) {
+            Some(limit) => RoleGuard::hold_within(client, token, RENEW_RETRY, limit),
+            None => RoleGuard::hold(client, token, RENEW_RETRY),
         }
     }
 
@@ -176,5 +173,14 @@ impl Shared {
     fn handed_out_left(&self, token: &FencingToken) -> Duration {
         let until = self.past(token, |past| past.handed_out_until);
         until.map_or(Duration::ZERO, |until| until.since(BootInstant::now()))
+    }
+}
+
+/// For how long a request is worth its wait, if that is to be said. While a switchover is about to commit the epoch, the
+/// leader keeps a request until it has (L11): one of which half the lease is over is worth less than another.
+pub(super) fn worth_waiting(phase: RolePhase, lease_ttl: Duration) -> Option<Duration> {
+    match phase {
+        RolePhase::Expected => Some(lease_ttl / 2),
+        RolePhase::Reserved | RolePhase::Held | RolePhase::Yielding => None,
     }
 }

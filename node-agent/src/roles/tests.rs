@@ -8,7 +8,7 @@ use types::{
     role::TimingPolicy,
 };
 
-use super::{claims::time_to_say, holding::Holding, moves_on};
+use super::{claims::time_to_say, holding::Holding, lease::worth_waiting, moves_on};
 use crate::{
     claim::Claim,
     desired::{RolePhase, RoleWish},
@@ -54,6 +54,14 @@ fn a_try_ends_before_its_guard_does() {
         let time_of = time_to_say(Duration::from_millis(budget));
         assert_eq!(time_of, Duration::from_millis(time));
     }
+}
+
+#[test]
+fn only_a_request_before_the_commit_waits_and_for_half_a_lease() {
+    use RolePhase::{Expected, Held, Reserved, Yielding};
+    let ttl = Duration::from_millis(2100);
+    let waits = [Reserved, Expected, Held, Yielding].map(|phase| worth_waiting(phase, ttl));
+    assert_eq!(waits, [None, Some(Duration::from_millis(1050)), None, None]);
 }
 
 #[test]
