@@ -388,7 +388,8 @@ async fn a_newer_epoch_that_is_shown_while_the_older_one_is_confirmed_refuses_th
         assert_eq!(bench.call(token(6, &east())).await, "ok");
         gate.release();
     };
-    let (refused, ()) = tokio::join!(bench.effect(entry), newer);
+    let both = async { tokio::join!(bench.effect(entry), newer) };
+    let (refused, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
     assert_eq!(refused, Some(Reason::StaleEpoch));
     let records = door_log::read(&door_log::path_in(bench.dir.path())).unwrap();
     let stale = records.last().unwrap();
