@@ -204,6 +204,20 @@ fn documents_spell_states_times_and_durations_one_way() {
     assert_eq!(serde_json::from_value::<Placement>(document).unwrap(), there);
 }
 
+/// Documents on disks hold the number of milliseconds.
+#[test]
+fn a_time_is_read_in_its_older_form_too() {
+    let read = |text: &str| serde_json::from_str::<UnixMillis>(text).ok();
+    assert_eq!(read("1763710114123"), Some(UnixMillis(1_763_710_114_123)));
+    assert_eq!(
+        read("\"2025-11-21T07:28:34.123Z\""),
+        Some(UnixMillis(1_763_710_114_123))
+    );
+    for bad in ["-1", "1.5", "true", "{}", "\"yesterday\""] {
+        assert_eq!(read(bad), None, "{bad}");
+    }
+}
+
 #[test]
 fn times_that_do_not_exist_are_refused() {
     for good in [

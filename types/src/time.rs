@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 
 use crate::ids::InvalidId;
 
@@ -108,11 +108,23 @@ impl Serialize for UnixMillis {
         serializer.serialize_str(&self.rfc3339())
     }
 }
+/// Reads also the bare number of milliseconds that documents held before: some of them are on disks.
 impl<'de> Deserialize<'de> for UnixMillis {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        struct Time;
+        impl Visitor<'_> for Time {
+            type Value = UnixMillis;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time in UTC, as in 2026-11-21T07:28:34.123Z")
+            }
+            fn visit_u64<E: serde::de::Error>(self, millis: u64) -> Result<UnixMillis, E> {
+                Ok(UnixMillis(millis))
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<UnixMillis, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Time)
     }
 }
 impl fmt::Display for UnixMillis {

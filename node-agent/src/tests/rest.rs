@@ -141,6 +141,26 @@ fn the_catalog_remembers_rows_and_forgets_what_is_gone() {
     assert_eq!(catalog.rows(), [row("b@1")]);
 }
 
+/// Losing the quorum stops no inference (I10), nor does an upgrade in the middle of that.
+#[test]
+fn rows_of_the_catalog_of_every_version_are_read() {
+    let row = CatalogRow {
+        cached: true,
+        replica: Some(ReplicaState::Verified),
+        load: true,
+        active: true,
+        ..CatalogRow::new(version("a@1", VersionState::Ready, &[("f", b"x")]))
+    };
+    let old: CatalogRow = serde_json::from_slice(include_bytes!("../../testdata/catalog-v1-a.json")).unwrap();
+    assert_eq!(old, row, "times are numbers");
+    let new: CatalogRow = serde_json::from_slice(include_bytes!("../../testdata/catalog-v1-b.json")).unwrap();
+    assert_eq!(new, row, "times are text");
+    let written: serde_json::Value = serde_json::to_value(&row).unwrap();
+    let frozen: serde_json::Value =
+        serde_json::from_slice(include_bytes!("../../testdata/catalog-v1-b.json")).unwrap();
+    assert_eq!(written, frozen);
+}
+
 #[test]
 fn a_pin_outlives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
