@@ -99,19 +99,16 @@ impl RoleGuard {
         Self::hold_within(client, token, first_interval, FIRST_LIMIT)
     }
 
-    /// As [`Self::hold`], where no attempt lasts longer than `first_limit` until a renewal was answered. For a role that is
-    /// about to be given to the caller: the leader keeps the request until it is, and the lease counts from its sending.
+    /// As [`Self::hold`], where the first renewal has `first_limit`, and the ones after it more where nobody answered in
+    /// time. For a role that is about to be given to the caller: the leader keeps the request until it is, and the lease
+    /// counts from its sending.
     pub fn hold_within(
         client: Client,
         token: FencingToken,
         first_interval: Duration,
         first_limit: Duration,
     ) -> (Self, Renewals) {
-        let course = Course {
-            lease: None,
-            interval: first_interval,
-            first_limit,
-        };
+        let course = Course::new(first_interval, first_limit);
         Self::hold_by(client, BootInstant::now, token, course)
     }
 

@@ -22,23 +22,27 @@ const NAP: Duration = Duration::from_millis(50);
 pub(super) const FIRST_LIMIT: Duration = Duration::from_secs(3);
 /// Coordinators that one renewal leaves time for, so that a silent one does not eat it all.
 const COORDINATORS_ASKED: u32 = 3;
+/// Longest time after a renewal that failed until the next one is sent: whoever refused may be back long before the lease
+/// is over.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Shortest time worth sending a renewal for.
 const ATTEMPT_MIN: Duration = Duration::from_millis(100);
 
 /// Who answers renewals: the cluster, by a [`Client`].
 pub(super) trait Renew: Send + Sync + 'static {
-    /// One renewal with its retries, ended after `limit`.
+    /// One renewal with its retries, ended after `limit`; a coordinator that is silent for `each` is left for the next.
     fn renew(
         &self,
         token: &FencingToken,
         limit: Duration,
+        each: Duration,
     ) -> impl Future<Output = Result<Renewal, Refusal>> + Send;
 }
 
 impl Renew for Client {
-    async fn renew(&self, token: &FencingToken, limit: Duration) -> Result<Renewal, Refusal> {
+    async fn renew(&self, token: &FencingToken, limit: Duration, each: Duration) -> Result<Renewal, Refusal> {
         let asked = self.with_deadline(limit);
-        let asked = asked.with_attempt_timeout((limit / COORDINATORS_ASKED).min(self.attempt_timeout()));
+        let asked = asked.with_attempt_timeout(each.min(self.attempt_timeout()));
         asked.renew_lease(token).await
     }
 }
@@ -52,6 +56,8 @@ pub(super) struct Course {
     pub(super) interval: Duration,
     /// Time for a renewal until one was answered.
     pub(super) first_limit: Duration,
+    /// The last one failed.
+    pub(super) missed: bool,
 }
 
 /// What is due.
@@ -66,11 +72,30 @@ pub(super) enum Due {
 }
 
 impl Course {
+    /// Before the first renewal.
+    pub(super) fn new(interval: Duration, first_limit: Duration) -> Self {
+        Self {
+            lease: None,
+            interval,
+            first_limit,
+            missed: false,
+        }
+    }
+
+    /// Takes in that a renewal failed. One that nobody answered in time may have been given too little of it.
+    pub(super) fn failed(&mut self, refusal: &Refusal) {
+        self.missed = true;
+        if refusal.reason != Reason::RoleChanging {
+            self.first_limit = (self.first_limit * 2).min(FIRST_LIMIT.max(self.first_limit));
+        }
+    }
+
     /// Takes in a renewal that was sent at `sent`.
     pub(super) fn granted(&mut self, sent: BootInstant, renewal: Renewal) -> Lease {
         let lease = Lease::granted(sent, renewal).or_later(self.lease);
         self.lease = Some(lease);
         self.interval = renewal.renew_interval;
+        self.missed = false;
         lease
     }
 
@@ -84,12 +109,25 @@ impl Course {
         left.min(self.interval.saturating_mul(2)).max(ATTEMPT_MIN)
     }
 
+    /// How much of a renewal's time one silent coordinator may take. The first call has more to do than the later ones.
+    pub(super) fn coordinator_limit(&self, limit: Duration) -> Duration {
+        let share = limit / COORDINATORS_ASKED;
+        match self.lease {
+            Some(_) => share,
+            None => share.max(limit.min(FIRST_LIMIT / COORDINATORS_ASKED)),
+        }
+    }
+
     /// What is due at `now`, after a renewal that was sent at `sent`.
     pub(super) fn due(&self, sent: BootInstant, now: BootInstant) -> Due {
         if self.lease.is_some_and(|l| l.left_for_work(now).is_zero()) {
             return Due::End;
         }
-        match sent.plus(self.interval).since(now) {
+        let pace = match self.missed {
+            true => self.interval.min(AGAIN),
+            false => self.interval,
+        };
+        match sent.plus(pace).since(now) {
             Duration::ZERO => Due::Renewal,
             left => Due::Nothing(left.min(NAP)),
         }
@@ -113,9 +151,10 @@ impl<R: Renew> Keeper<R> {
         loop {
             let sent = (self.clock)();
             let limit = self.course.attempt_limit(sent);
+            let each = self.course.coordinator_limit(limit);
             let answer = tokio::select! {
                 () = self.stop.cancelled() => break,
-                answer = self.renew.renew(&self.token, limit) => answer,
+                answer = self.renew.renew(&self.token, limit, each) => answer,
             };
             if !self.take_in(sent, answer) || !self.pause(sent).await {
                 break;
@@ -139,6 +178,7 @@ impl<R: Renew> Keeper<R> {
             }
             Err(refusal) => {
                 tracing::debug!(role = %self.token.role, "renewal failed, will try again: {refusal}");
+                self.course.failed(&refusal);
                 true
             }
         }

@@ -40,6 +40,12 @@ const RENEWAL: Renewal = Renewal {
     drain_margin: Duration::from_millis(200),
 };
 
+const LONG_RENEWAL: Renewal = Renewal {
+    ttl: Duration::from_secs(15),
+    renew_interval: Duration::from_secs(5),
+    drain_margin: Duration::from_secs(2),
+};
+
 fn token() -> FencingToken {
     FencingToken {
         cluster_id: ClusterId::from_u128(1),
@@ -62,8 +68,9 @@ struct Asked {
 struct Script(mpsc::Sender<Asked>);
 
 impl Renew for Script {
-    async fn renew(&self, asked: &FencingToken, limit: Duration) -> Result<Renewal, Refusal> {
+    async fn renew(&self, asked: &FencingToken, limit: Duration, each: Duration) -> Result<Renewal, Refusal> {
         assert_eq!(*asked, token());
+        assert!(each <= limit, "{each:?} of {limit:?}");
         let (answer, answered) = oneshot::channel();
         self.0
             .send(Asked { limit, answer })
@@ -77,17 +84,10 @@ fn refusal(reason: Reason) -> Refusal {
     Refusal::new(reason, "as the test says")
 }
 
-fn course(first_limit: Duration) -> Course {
-    Course {
-        lease: None,
-        interval: ms(10),
-        first_limit,
-    }
-}
-
 fn hold() -> (RoleGuard, Renewals, mpsc::Receiver<Asked>) {
     let (sender, asked) = mpsc::channel(1);
-    let (guard, renewals) = RoleGuard::hold_by(Script(sender), clock, token(), course(ms(3_000)));
+    let (guard, renewals) =
+        RoleGuard::hold_by(Script(sender), clock, token(), Course::new(ms(10), ms(3_000)));
     (guard, renewals, asked)
 }
 
@@ -255,8 +255,7 @@ async fn a_result_that_comes_after_the_lease_does_not_count() {
 fn the_loop_renews_at_its_interval_and_ends_with_the_lease() {
     let course = |lease: Option<u64>| Course {
         lease: lease.map(|sent| Lease::granted(at(sent), RENEWAL)),
-        interval: ms(500),
-        first_limit: ms(3_000),
+        ..Course::new(ms(500), ms(3_000))
     };
     for (lease, now, due) in [
         (Some(1_000), 1_000, Due::Nothing(ms(50))),
@@ -293,6 +292,60 @@ fn the_loop_renews_at_its_interval_and_ends_with_the_lease() {
         (renewed.interval, renewed.lease),
         (ms(70), Some(Lease::granted(at(1_000), RENEWAL)))
     );
+}
+
+#[test]
+fn a_renewal_that_failed_is_sent_again_soon_and_one_that_was_answered_at_its_interval() {
+    let mut course = Course {
+        lease: Some(Lease::granted(at(0), LONG_RENEWAL)),
+        ..Course::new(ms(5_000), ms(3_000))
+    };
+    assert_eq!(course.due(at(0), at(600)), Due::Nothing(ms(50)));
+    course.failed(&refusal(Reason::Unreachable));
+    assert_eq!(course.due(at(0), at(499)), Due::Nothing(ms(1)));
+    assert_eq!(course.due(at(0), at(500)), Due::Renewal);
+    course.granted(at(500), LONG_RENEWAL);
+    assert_eq!(course.due(at(500), at(1_100)), Due::Nothing(ms(50)));
+    // An interval that is shorter stays.
+    let mut course = Course::new(ms(70), ms(3_000));
+    course.failed(&refusal(Reason::Unreachable));
+    assert_eq!(course.due(at(0), at(70)), Due::Renewal);
+}
+
+#[test]
+fn a_first_renewal_that_nobody_answered_has_more_time_the_next_time() {
+    let mut course = Course::new(ms(10), ms(1_000));
+    for (reason, limit) in [
+        (Reason::RoleChanging, 1_000),
+        (Reason::OutcomeUnknown, 2_000),
+        (Reason::RoleChanging, 2_000),
+        (Reason::Unreachable, 3_000),
+        (Reason::Unreachable, 3_000),
+    ] {
+        course.failed(&refusal(reason));
+        assert_eq!(course.attempt_limit(at(0)), ms(limit), "{reason:?}");
+    }
+    let mut course = Course::new(ms(10), ms(7_500));
+    course.failed(&refusal(Reason::Unreachable));
+    assert_eq!(course.attempt_limit(at(0)), ms(7_500));
+}
+
+#[test]
+fn a_silent_coordinator_leaves_time_for_two_others_unless_the_first_renewal_needs_it() {
+    let first = Course::new(ms(10), ms(3_000));
+    let renewing = Course {
+        lease: Some(Lease::granted(at(0), RENEWAL)),
+        ..first
+    };
+    for (limit, while_new, later) in [
+        (3_000, 1_000, 1_000),
+        (1_000, 1_000, 333),
+        (600, 600, 200),
+        (7_500, 2_500, 2_500),
+    ] {
+        let each = |course: &Course| course.coordinator_limit(ms(limit)).as_millis();
+        assert_eq!((each(&first), each(&renewing)), (while_new, later), "{limit}");
+    }
 }
 
 #[test]
