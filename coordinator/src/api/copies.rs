@@ -3,7 +3,7 @@
 //! Absent on purpose: a copy for each reader. A list says one revision (I7), so its pages come from one look at the state;
 //! a reader that does not read on must not keep that look in memory for ever, or a thousand of them would each keep one.
 //! Invariant: no more than the bound are alive. Where it is reached, new readers wait, and one copy serves all who waited;
-//! a copy that nobody has asked for during the patience is taken from its readers, who list again.
+//! a copy of which nobody read on during the patience is taken from its readers, who list again.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -26,7 +26,8 @@ struct Look<T> {
 pub(super) struct Copied<T> {
     revision: Revision,
     look: Mutex<Option<Look<T>>>,
-    asked: Mutex<Instant>,
+    /// When a reader came, or read on.
+    last_used: Mutex<Instant>,
 }
 
 impl<T> Copied<T> {
@@ -35,8 +36,14 @@ impl<T> Copied<T> {
         self.revision
     }
 
+    /// What was seen, for a reader that reads on; refused once it had to make room.
+    pub(super) fn read(&self) -> Result<Arc<T>, Refusal> {
+        self.used(Instant::now());
+        self.value()
+    }
+
     /// What was seen; refused once it had to make room.
-    pub(super) fn value(&self) -> Result<Arc<T>, Refusal> {
+    fn value(&self) -> Result<Arc<T>, Refusal> {
         let look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
         let value = look.as_ref().map(|look| Arc::clone(&look.value));
         value.ok_or_else(|| {
@@ -45,12 +52,12 @@ impl<T> Copied<T> {
         })
     }
 
-    fn asked(&self) -> Instant {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_used(&self) -> Instant {
+        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self, now: Instant) {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    fn used(&self, now: Instant) {
+        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
     fn make_room(&self) {
@@ -62,17 +69,20 @@ impl<T> Copied<T> {
 pub(super) struct Copies<T> {
     slots: Arc<Semaphore>,
     patience: Duration,
-    /// The newest is last. Its lock is the queue of those who wait.
+    /// Its lock is the queue of those who wait for room.
     alive: AsyncMutex<Vec<Weak<Copied<T>>>>,
+    /// The one that was made last, for whoever it is fresh enough for: they wait for nobody.
+    newest: Mutex<Weak<Copied<T>>>,
 }
 
 impl<T> Copies<T> {
-    /// With room for `slots` at once. Readers of one may take `patience`, once others want a copy of their own.
+    /// With room for `slots` at once. Once others want a copy of their own, readers of one must read on within `patience`.
     pub(super) fn new(slots: usize, patience: Duration) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(slots)),
             patience,
             alive: AsyncMutex::default(),
+            newest: Mutex::new(Weak::new()),
         }
     }
 
@@ -84,10 +94,12 @@ impl<T> Copies<T> {
         look: impl FnOnce() -> (Revision, T),
     ) -> Result<Arc<Copied<T>>, Refusal> {
         let got = timeout_at(deadline, async {
+            if let Some(newest) = self.newest(at_least) {
+                return newest;
+            }
             let mut alive = self.alive.lock().await;
-            let newest = alive.last().and_then(Weak::upgrade);
-            if let Some(newest) = newest.filter(|c| c.revision >= at_least && c.value().is_ok()) {
-                newest.ask(Instant::now());
+            // Whoever waited before may have made it.
+            if let Some(newest) = self.newest(at_least) {
                 return newest;
             }
             let slot = self.slot(&mut alive).await;
@@ -98,9 +110,10 @@ impl<T> Copies<T> {
                     value: Arc::new(value),
                     _slot: slot,
                 })),
-                asked: Mutex::new(Instant::now()),
+                last_used: Mutex::new(Instant::now()),
             });
             alive.push(Arc::downgrade(&copied));
+            *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&copied);
             copied
         });
         got.await.map_err(|_| {
@@ -109,7 +122,18 @@ impl<T> Copies<T> {
         })
     }
 
-    /// Room for one more: as soon as there is some, or the oldest has been read for long enough.
+    /// The newest one, if it can be read and saw `at_least`.
+    fn newest(&self, at_least: Revision) -> Option<Arc<Copied<T>>> {
+        let newest = self
+            .newest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .upgrade();
+        let newest = newest.filter(|c| c.revision >= at_least && c.value().is_ok());
+        newest.inspect(|c| c.used(Instant::now()))
+    }
+
+    /// Room for one more: as soon as there is some, or nobody has read on in the oldest for long enough.
     async fn slot(&self, alive: &mut Vec<Weak<Copied<T>>>) -> OwnedSemaphorePermit {
         loop {
             alive.retain(|copied| copied.strong_count() > 0);
@@ -117,8 +141,8 @@ impl<T> Copies<T> {
                 .iter()
                 .filter_map(Weak::upgrade)
                 .filter(|c| c.value().is_ok());
-            let oldest = held.min_by_key(|c| c.asked());
-            let since = oldest.as_ref().map_or_else(Instant::now, |c| c.asked());
+            let oldest = held.min_by_key(|c| c.last_used());
+            let since = oldest.as_ref().map_or_else(Instant::now, |c| c.last_used());
             // Held here, it would keep its room.
             let oldest = oldest.map(|c| Arc::downgrade(&c));
             tokio::select! {
@@ -127,7 +151,9 @@ impl<T> Copies<T> {
                     return slot.expect("the semaphore is never closed");
                 }
                 () = sleep_until(since + self.patience) => {
-                    if let Some(oldest) = oldest.as_ref().and_then(Weak::upgrade) {
+                    let oldest = oldest.as_ref().and_then(Weak::upgrade);
+                    // Its reader may have read on meanwhile.
+                    if let Some(oldest) = oldest.filter(|c| c.last_used() <= since) {
                         oldest.make_room();
                     }
                 }
@@ -257,6 +283,34 @@ mod tests {
         let (got, ()) = futures::future::join(wait, free).await;
         assert!(got.into_iter().all(|copy| value(&copy.unwrap()) == Ok(9)));
         assert_eq!(world.made.get(), 3);
+    }
+
+    #[tokio::test]
+    async fn whom_an_older_copy_is_fresh_enough_for_does_not_wait_for_room() {
+        let world = World::new(LONG);
+        let (_first, second) = (world.next().await, world.next().await);
+        let mut newer = Box::pin(world.next());
+        assert!(futures::poll!(&mut newer).is_pending());
+        let deadline = Instant::now() + LONG;
+        let look = || unreachable!("the copy that is there is fresh enough");
+        let older = world.copies.get(Revision(2), deadline, look).await.unwrap();
+        assert!(Arc::ptr_eq(&older, &second));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_reads_on_keeps_its_copy_and_one_that_stalls_does_not() {
+        let patience = Duration::from_millis(200);
+        let world = World::new(patience);
+        let (slow, stalled) = (world.next().await, world.next().await);
+        let mut newer = Box::pin(world.next());
+        let newer = loop {
+            tokio::select! {
+                newer = &mut newer => break newer,
+                () = tokio::time::sleep(patience / 10) => assert_eq!(slow.read().map(|v| *v).ok(), Some(2)),
+            }
+        };
+        let values = (value(&slow), value(&stalled), value(&newer));
+        assert_eq!(values, (Ok(2), Err(Reason::Overloaded), Ok(4)));
     }
 
     #[tokio::test]

@@ -38,8 +38,8 @@ const BOOKMARK: Duration = Duration::from_secs(1);
 const WATCHERS_MAX: usize = 1_000;
 /// Copies of the state that readers of lists hold at once.
 const COPIES_MAX: usize = 4;
-/// How long the readers of a copy may take, once others want a copy of their own.
-const LIST_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the readers of a copy may stall, once others want a copy of their own: less than those others wait for a list.
+const LIST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The service.
 #[derive(Clone)]
@@ -171,7 +171,7 @@ fn chunks(
         let header = header.clone();
         async move {
             let (from, copied, permit) = rest?;
-            let resources = match copied.value() {
+            let resources = match copied.read() {
                 Ok(resources) => resources,
                 Err(refusal) => return Some((Err(status(refusal)), None)),
             };

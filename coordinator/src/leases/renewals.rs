@@ -26,6 +26,10 @@ pub(super) const QUEUE: usize = 1_024;
 const BATCH: usize = 256;
 /// A round that takes longer than this has lost its quorum for as long as a renewal is of use.
 const ROUND: Duration = Duration::from_secs(1);
+/// Time left for a "not yet" to be with its caller before that one's deadline.
+const ANSWER: Duration = Duration::from_millis(50);
+/// When one is to ask again whose place another took: two callers of one token must not chase each other out at once.
+const CROWDED: Duration = Duration::from_millis(20);
 /// Renewals on their way from the rounds to [`Waiting`], which is never busy for long.
 const EARLY: usize = 64;
 
@@ -104,7 +108,7 @@ impl Rounds {
             Ok(None) => {
                 if let Err(full) = self.early.try_send(Early { renewal, since }) {
                     let renewal = full.into_inner().renewal;
-                    let refusal = not_yet(&renewal.token);
+                    let refusal = not_yet(&renewal.token, CROWDED);
                     renewal.end(Err(refusal));
                 }
             }
@@ -150,7 +154,7 @@ impl Waiting {
     fn keep(&mut self, early: Early) {
         let role = early.renewal.token.role.clone();
         if let Some(Early { renewal, .. }) = self.kept.insert(role, early) {
-            let refusal = not_yet(&renewal.token);
+            let refusal = not_yet(&renewal.token, CROWDED);
             renewal.end(Err(refusal));
         }
     }
@@ -194,7 +198,7 @@ impl Waiting {
         };
         let result = match decided {
             Ok(None) if Instant::now() < self.end_of(&early) => return Some(early),
-            Ok(None) => Err(not_yet(&early.renewal.token)),
+            Ok(None) => Err(not_yet(&early.renewal.token, Duration::ZERO)),
             Ok(Some(granted)) => Ok(granted),
             Err(refusal) => Err(refusal),
         };
@@ -204,17 +208,23 @@ impl Waiting {
 }
 
 /// Until when an early renewal waits. Half of its caller's time, so that the next one is here long before the caller gives
-/// this one up; all of it once the change is proposed: the answer is a round away, and the next one would come after it.
+/// this one up; nearly all of it once the change is proposed: the answer is a round away, and the next one would come after
+/// it. A caller that hears nothing until its deadline would take the leader for hung.
 pub(super) fn patience(received: Instant, deadline: Instant, proposed: bool) -> Instant {
     let time = deadline.saturating_duration_since(received);
-    received + if proposed { time } else { time / 2 }
+    received
+        + if proposed {
+            time - (time / 8).min(ANSWER)
+        } else {
+            time / 2
+        }
 }
 
-/// The caller asks again at once.
-fn not_yet(token: &FencingToken) -> Refusal {
+/// The caller asks again after this long at most.
+fn not_yet(token: &FencingToken, retry_after: Duration) -> Refusal {
     let text = format!("{} {} is not given out yet", token.role, token.epoch);
     Refusal::new(Reason::RoleChanging, text)
         .with("role", &token.role)
         .with("shown", token.epoch)
-        .with("retry_after_ms", 0)
+        .with("retry_after_ms", retry_after.as_millis())
 }
