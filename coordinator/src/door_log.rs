@@ -18,6 +18,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 use state::DoorRecord;
 use types::{Epoch, Holder, Reason, Revision, RoleName};
 
@@ -124,10 +125,19 @@ impl<R: io::Read> Iterator for WholeLines<R> {
             return None;
         }
         self.end += read;
-        let line = serde_json::from_slice(&self.line);
-        let line = line.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e));
-        Some((line, self.end))
+        Some((parse(&self.line), self.end))
     }
+}
+
+/// A line that a crash tore is no JSON; one that is, and is no [`DoorLine`], is the work of another version.
+fn parse(line: &[u8]) -> io::Result<DoorLine> {
+    serde_json::from_slice(line).map_err(|error| match error.classify() {
+        Category::Data => {
+            let text = format!("a line of another version; run that one, or move the file away: {error}");
+            io::Error::new(io::ErrorKind::Unsupported, text)
+        }
+        Category::Io | Category::Syntax | Category::Eof => io::Error::new(io::ErrorKind::InvalidData, error),
+    })
 }
 
 /// The last line before a hole or the end, and where it ends.
@@ -212,7 +222,7 @@ impl DoorLog {
     /// Makes the lines durable; called before a snapshot lets the log forget their entries.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.writer.flush()?;
-        self.writer.get_ref().sync_data()
+        files::sync(self.writer.get_ref(), &self.path)
     }
 }
 

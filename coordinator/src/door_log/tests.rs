@@ -161,3 +161,23 @@ fn a_disk_that_fails_is_no_hole() {
     }
     assert!(last_whole(Bad).is_err());
 }
+
+/// A snapshot may stand for the entries of what would be cut, and then nothing could write it again.
+#[test]
+fn lines_of_another_version_are_not_cut() {
+    let (_dir, path) = fresh();
+    replay(&path, [1]);
+    let mut text = fs::read_to_string(&path).unwrap();
+    text.push_str(
+        &text
+            .replace("\"accepted\"", "\"weight\":1,\"accepted\"")
+            .replace("\"revision\":1", "\"revision\":2"),
+    );
+    fs::write(&path, &text).unwrap();
+    let refused = DoorLog::open(&path).unwrap_err().to_string();
+    assert!(
+        refused.contains("another version") && refused.contains("weight"),
+        "{refused}"
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}

@@ -184,6 +184,17 @@ impl Store {
         self.progress.send_replace(revision);
     }
 
+    /// Writes a snapshot; the log may forget its entries afterwards, and the lines of the door with them: so those are
+    /// durable first.
+    pub(crate) fn write_snapshot(&self, meta: &SnapshotMeta, state: &[u8]) -> io::Result<SnapshotFile> {
+        let snapshot = self.while_open(|| {
+            self.door(DoorLog::sync)?;
+            self.snapshots.write(meta, state)
+        })?;
+        self.remember_snapshot(meta);
+        Ok(snapshot)
+    }
+
     /// Keeps the newest: a snapshot that was built while a newer one was installed is of no use.
     fn remember_snapshot(&self, meta: &SnapshotMeta) {
         let mut newest = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -311,13 +322,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (store, meta, state) = (self.store.clone(), self.meta.clone(), self.state.clone());
         let write = move || {
-            let written = store.while_open(|| {
-                // Before the log forgets the entries, so that their door lines cannot be lost with it.
-                store.door(DoorLog::sync)?;
-                store.snapshots.write(&meta, &state)
-            });
-            let snapshot = written?;
-            store.remember_snapshot(&meta);
+            let snapshot = store.write_snapshot(&meta, &state)?;
             Ok(Snapshot { meta, snapshot })
         };
         tokio::task::spawn_blocking(write)

@@ -174,6 +174,25 @@ fn a_files_bytes_are_synced_before_it_gets_its_name_and_the_name_after() {
     assert_eq!(journal::take(), named("node.json.tmp"), "a small file");
 }
 
+/// The log forgets the entries of a snapshot, and nothing else could write their lines again.
+#[test]
+fn the_lines_of_the_door_are_durable_before_the_snapshot_is() {
+    let dir = TempDir::new().unwrap();
+    let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+    let store = Store::open(identity).unwrap();
+    journal::take();
+    drop(store.write_snapshot(&meta(7), b"the state").unwrap());
+    assert_eq!(
+        journal::take(),
+        [
+            "sync registry-door.jsonl",
+            "sync incoming-0.tmp",
+            "rename incoming-0.tmp",
+            "sync snapshots"
+        ]
+    );
+}
+
 #[test]
 fn a_snapshot_comes_back_whole_or_not_at_all() {
     let dir = TempDir::new().unwrap();

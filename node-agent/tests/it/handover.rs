@@ -7,8 +7,8 @@ use std::{
 };
 
 use artifact_store::{
-    Fault, Gate, Operation,
-    pointer::{PointerChange, PointerError},
+    Fault, FaultyStore, Gate, Operation,
+    pointer::{PointerChange, PointerError, Written},
 };
 use node_agent::{
     Agent,
@@ -16,6 +16,7 @@ use node_agent::{
     roles::GuardedError,
 };
 use proto::convert::watch::Resource;
+use tokio::task::JoinHandle;
 use types::{Digest, Epoch, Reason, plan::PlanState, region::FencingDoor, role::TimingPolicy};
 
 use crate::{
@@ -159,13 +160,13 @@ async fn no_token_is_given_from_the_moment_at_which_the_switchover_is_seen() {
     agent.shutdown().await.unwrap();
 }
 
-#[tokio::test]
-async fn nothing_is_released_while_a_guarded_write_is_under_way() {
-    let world = World::new().await;
-    let store = world.stores.seen_from_afar("west");
-    let agent = holder(&world).await;
-    let gate = Gate::new();
-    store.plan(Operation::Put, Fault::Wait(Arc::clone(&gate)));
+/// A guarded write of this agent to its own store, which has come as far as the gate.
+async fn write_at(
+    gate: &Arc<Gate>,
+    store: &FaultyStore,
+    agent: &Agent,
+) -> JoinHandle<Result<Written, GuardedError>> {
+    store.plan(Operation::Put, Fault::Wait(Arc::clone(gate)));
     let roles = agent.roles().clone();
     let writing = tokio::spawn(async move {
         let target = PointerChange::Target(Digest::of(b"x"));
@@ -174,6 +175,30 @@ async fn nothing_is_released_while_a_guarded_write_is_under_way() {
         roles.write_pointer(&role, &region, &binding, target, limit).await
     });
     gate.arrived().await;
+    writing
+}
+
+#[tokio::test]
+async fn nothing_is_released_at_the_end_while_a_guarded_write_is_under_way() {
+    let world = World::new().await;
+    let store = world.stores.seen_from_afar("west");
+    let agent = holder(&world).await;
+    let gate = Gate::new();
+    let writing = write_at(&gate, &store, &agent).await;
+    agent.shutdown().await.unwrap();
+    assert_eq!(released(&world), Vec::<u64>::new());
+    gate.release();
+    // Whatever became of it: the lease was not over for anybody else.
+    drop(writing.await.unwrap());
+}
+
+#[tokio::test]
+async fn nothing_is_released_while_a_guarded_write_is_under_way() {
+    let world = World::new().await;
+    let store = world.stores.seen_from_afar("west");
+    let agent = holder(&world).await;
+    let gate = Gate::new();
+    let writing = write_at(&gate, &store, &agent).await;
     world
         .coordinator
         .commit(vec![switchover(agent.holder(), &east(), PlanState::Running)]);
