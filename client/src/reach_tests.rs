@@ -4,6 +4,10 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -69,8 +73,11 @@ enum Mood {
     Hung,
 }
 
+/// Changes that a coordinator which leads is asked for until it makes one.
+const NOT_YET: usize = 3;
+
 #[derive(Clone)]
-struct Coordinator(watch::Receiver<Mood>, String);
+struct Coordinator(watch::Receiver<Mood>, String, Arc<AtomicUsize>);
 
 impl Coordinator {
     /// Waits as long as it hangs.
@@ -119,7 +126,12 @@ impl cluster_service_server::ClusterService for Coordinator {
         Err(Status::unimplemented("transfer_leadership"))
     }
     async fn set_timing(&self, _: Request<pb::SetTimingRequest>) -> Result<Response<pb::Settings>, Status> {
-        Err(Status::unimplemented("set_timing"))
+        if self.2.fetch_add(1, Ordering::SeqCst) < NOT_YET {
+            let refusal = Refusal::new(Reason::RoleChanging, "not yet").with("retry_after_ms", 0);
+            return Err(to_status(&refusal));
+        }
+        self.get_settings(Request::new(pb::GetSettingsRequest::default()))
+            .await
     }
 }
 
@@ -127,6 +139,7 @@ impl cluster_service_server::ClusterService for Coordinator {
 struct Running {
     endpoint: String,
     mood: watch::Sender<Mood>,
+    changes_asked: Arc<AtomicUsize>,
 }
 
 impl Running {
@@ -141,8 +154,9 @@ impl Running {
         let (mood, seen) = watch::channel(mood);
         let tls = ServerTlsConfig::new().identity(Identity::from_pem(&ca.cert, &ca.key));
         let mut server = Server::builder().tls_config(tls).unwrap();
-        let service =
-            cluster_service_server::ClusterServiceServer::new(Coordinator(seen.clone(), leader.to_owned()));
+        let changes_asked = Arc::new(AtomicUsize::new(0));
+        let coordinator = Coordinator(seen.clone(), leader.to_owned(), Arc::clone(&changes_asked));
+        let service = cluster_service_server::ClusterServiceServer::new(coordinator);
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
@@ -155,7 +169,11 @@ impl Running {
                 _ = async { while seen.changed().await.is_ok() {} } => {}
             }
         });
-        Self { endpoint, mood }
+        Self {
+            endpoint,
+            mood,
+            changes_asked,
+        }
     }
 }
 
@@ -326,4 +344,18 @@ async fn a_coordinator_without_a_quorum_is_passed_over() {
         client.channels().order(),
         [well.endpoint.clone(), cut_off.endpoint.clone()]
     );
+}
+
+/// A neighbour would point back at it, and each detour costs what the answer is waited for (L11).
+#[tokio::test]
+async fn a_leader_that_says_not_yet_is_asked_again_and_its_neighbour_is_not() {
+    let ca = Ca::new();
+    let (leader, neighbour) = (Running::start(&ca, Mood::Well), Running::start(&ca, Mood::Well));
+    let endpoints = [neighbour.endpoint.clone(), leader.endpoint.clone()];
+    let client = ca.client(&endpoints, LONG, LONG);
+    client.timing().await.unwrap();
+    client.channels().set_leader(&leader.endpoint);
+    client.set_timing(&TimingPolicy::fast()).await.unwrap();
+    let asked = [&leader, &neighbour].map(|c| c.changes_asked.load(Ordering::SeqCst));
+    assert_eq!(asked, [NOT_YET + 1, 0]);
 }
