@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt as _, StreamExt as _, future::select_all};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -105,9 +105,10 @@ pub async fn claim_pointer(
     limit: Duration,
 ) -> Result<Claim, PointerError> {
     let tally = Tally::default();
-    let chains = (0..CHAINS).map(|place| chain(store, token, &tally, place).boxed());
-    // Whichever ends first has won, or met what the others would meet too.
-    if let Ok((claimed, _, _)) = timeout(limit, select_all(chains)).await {
+    let chains: FuturesUnordered<_> = (0..CHAINS)
+        .map(|place| chain(store, token, &tally, place))
+        .collect();
+    if let Ok(claimed) = timeout(limit, first_of(chains, &tally)).await {
         return claimed;
     }
     let (store, key) = (store.name().to_owned(), keys::pointer(&token.role).to_string());
@@ -116,6 +117,22 @@ pub async fn claim_pointer(
     } else {
         tally.contended(store, key)
     })
+}
+
+/// The first claim that won, or met what the others would meet too. A store that failed one of them may answer the others.
+async fn first_of(
+    mut chains: FuturesUnordered<impl Future<Output = Result<Claim, PointerError>>>,
+    tally: &Tally,
+) -> Result<Claim, PointerError> {
+    loop {
+        let ended = chains.next().await;
+        let others_go_on = !chains.is_empty() && tally.is_lost();
+        match ended {
+            Some(Err(PointerError::Store(_) | PointerError::Unknown(_))) if others_go_on => {}
+            Some(ended) => return ended,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// One of the claims that go on at once: the first begins now, the others only where a race was lost.
@@ -176,6 +193,10 @@ impl Tally {
             first.get_or_insert_with(|| self.begun.elapsed());
             is_first
         });
+    }
+
+    fn is_lost(&self) -> bool {
+        self.first_loss.borrow().is_some()
     }
 
     /// Waits for the first lost race; the time that it took is that of one round.

@@ -207,6 +207,35 @@ async fn a_claim_that_lost_a_race_goes_on_from_more_than_one_side() {
     assert_eq!(sequence(&*store).await, 3);
 }
 
+/// The store fails what it is asked next, which is the claim that has just lost; the others are not asked to give up.
+#[tokio::test]
+async fn a_claim_goes_on_where_the_store_failed_one_side_of_it() {
+    let store = faulty();
+    write_pointer(&*store, &token(1, "old"), &target("x"))
+        .await
+        .unwrap();
+    let (puts, failing) = (AtomicUsize::new(0), Arc::downgrade(&store));
+    store.before_each_put(move |inner| {
+        let (first, failing) = (puts.fetch_add(1, Ordering::SeqCst) == 0, failing.clone());
+        Box::pin(async move {
+            if first {
+                let old = token(1, "old");
+                write_pointer(inner.as_ref(), &old, &target("y")).await.unwrap();
+                failing.upgrade().unwrap().plan(Operation::Get, Fault::Fail);
+            }
+        })
+    });
+    let claim = claim_pointer(&*store, &token(2, "new"), LIMIT).await.unwrap();
+    assert_eq!(claim.previous, Some(Epoch::new(1, 1)));
+    assert_eq!(sequence(&*store).await, 3);
+    // Before any race was lost there is nobody else to wait for.
+    store.plan(Operation::Get, Fault::Fail);
+    let error = claim_pointer(&*store, &token(3, "next"), LIMIT)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, PointerError::Store(_)), "{error:?}");
+}
+
 #[tokio::test]
 async fn a_claim_that_runs_out_of_time_says_whether_the_store_answered_anything() {
     let store = faulty();
