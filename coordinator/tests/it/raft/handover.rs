@@ -420,13 +420,14 @@ async fn an_early_renewal_is_not_sent_away_once_the_promotion_is_proposed() {
             released = released => panic!("no quorum is near: {released:?}"),
         }
     });
-    // By its caller, or at that very moment.
+    // A little before its caller's, or by its caller on a machine that is late.
     let reason = ended.await.unwrap_err().reason;
     assert!(
         matches!(reason, Reason::OutcomeUnknown | Reason::RoleChanging),
         "{reason}"
     );
-    assert!(begun.elapsed() >= patience, "{:?}", begun.elapsed());
+    let waited = begun.elapsed();
+    assert!(waited >= patience - Duration::from_millis(50), "{waited:?}");
     drop(leases);
     story.end().await;
 }
