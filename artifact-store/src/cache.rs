@@ -48,9 +48,7 @@ impl LocalCache {
     /// Reads an artifact's file whole and says whether it still is what its name says; a damaged one is removed.
     pub fn scrub(&self, digest: &Digest) -> io::Result<bool> {
         let path = self.path_of(digest);
-        let mut hasher = DigestHasher::new();
-        hash_file(&mut File::open(&path)?, &mut hasher)?;
-        if hasher.finish() == *digest {
+        if digest_of(&path)? == *digest {
             return Ok(true);
         }
         fs::remove_file(&path)?;
@@ -160,6 +158,16 @@ impl Partial {
         }
         Ok(target)
     }
+}
+
+/// What a file holds now, read whole. Blocks.
+///
+/// # Errors
+/// Those of the file system.
+pub fn digest_of(path: &Path) -> io::Result<Digest> {
+    let mut hasher = DigestHasher::new();
+    hash_file(&mut File::open(path)?, &mut hasher)?;
+    Ok(hasher.finish())
 }
 
 /// Hashes from the start; the file is at its end afterwards.

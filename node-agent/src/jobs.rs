@@ -2,7 +2,7 @@
 //!
 //! Absent on purpose: when they run, and when again ([`crate::worker`]).
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use types::{Digest, Revision, VersionKey, model::VersionRecord};
 
@@ -112,17 +112,17 @@ async fn load(
 ) -> Result<Success, JobError> {
     let key = record.key.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let dir = library
-            .assemble(&record)
-            .map_err(|e| JobError::Damaged(e.to_string()))?;
-        loader.load(&dir).map_err(|error| {
-            // A directory that does not load is either wrong from the start or damaged since.
-            match library.scrub(&record) {
-                Ok(true) => JobError::Failed(error.to_string()),
-                Ok(false) => JobError::Damaged(format!("a cached file is damaged: {error}")),
-                Err(disk) => JobError::Failed(format!("{error}; and the cache cannot be read: {disk}")),
-            }
-        })
+        let damaged = |e: io::Error| JobError::Damaged(e.to_string());
+        let dir = library.assemble(&record).map_err(damaged)?;
+        // What the disk holds by now, not what was once written: damaged weights may load, and answer nonsense.
+        let is_whole = library.scrub(&record);
+        if !is_whole.map_err(|e| JobError::Failed(format!("its files cannot be read: {e}")))? {
+            let text = "a file on this node's disk is damaged; it is fetched again";
+            return Err(JobError::Damaged(text.to_owned()));
+        }
+        loader
+            .load(&dir)
+            .map_err(|error| JobError::Failed(error.to_string()))
     });
     let engine = read.await.map_err(|e| JobError::Failed(e.to_string()))??;
     let started = serving.start(key, engine, WARM_LIMIT).await;

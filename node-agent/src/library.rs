@@ -1,13 +1,17 @@
 //! Model directories on this node: the files of a version, hard-linked from the cache under their own names.
 //!
-//! Invariant: a directory is there whole or not at all, and every file in it was verified when it was cached.
+//! Invariant: a directory is there whole or not at all. Every file in it was verified when it was cached, and is again
+//! before each load ([`Library::scrub`]): a disk may have changed it since.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use artifact_store::{cache::LocalCache, transfer};
+use artifact_store::{
+    cache::{LocalCache, digest_of},
+    transfer,
+};
 use types::{Digest, VersionKey, model::VersionRecord};
 use uuid::Uuid;
 
@@ -76,20 +80,25 @@ impl Library {
         Ok(target)
     }
 
-    /// Re-reads every cached file of a version; damaged ones are removed, and the directory with them. True: all whole.
+    /// Re-reads every file of a version's directory. Where one is not what the registry names, the directory goes, and the
+    /// damaged files with it, out of the cache too, so that they are fetched again. True: all whole. Blocks.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn scrub(&self, record: &VersionRecord) -> io::Result<bool> {
+        let dir = self.path_of(&record.key);
         let mut whole = true;
         for artifact in &record.artifacts {
-            whole &= match self.cache.scrub(&artifact.digest) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-                other => other?,
-            };
+            whole &= is_whole(&dir.join(artifact.path.as_str()), &artifact.digest)?;
         }
         if !whole {
             self.remove(&record.key)?;
+            for artifact in &record.artifacts {
+                match self.cache.scrub(&artifact.digest) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
         }
         Ok(whole)
     }
@@ -112,5 +121,12 @@ impl Library {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+fn is_whole(path: &Path, digest: &Digest) -> io::Result<bool> {
+    match digest_of(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => Ok(found? == *digest),
     }
 }

@@ -175,7 +175,7 @@ impl Replicator {
             match self.fetch_from(file, region, bindings, progress).await {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    tracing::debug!(%region, digest = %file.digest, "source failed: {error}");
+                    tracing::warn!(%region, digest = %file.digest, "source failed, the next one is asked: {error}");
                     last = error;
                 }
             }

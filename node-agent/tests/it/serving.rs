@@ -165,6 +165,29 @@ async fn a_model_that_does_not_load_is_named_and_leaves_the_node_unready() {
     agent.shutdown().await.unwrap();
 }
 
+/// Damaged weights may load, and answer nonsense: what is on the disk counts, not what was verified when it came.
+#[tokio::test]
+async fn what_the_disk_damaged_since_is_fetched_again_before_it_is_served() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    world.put("digits@1", "east", VersionState::Ready, BYTES).await;
+    world
+        .coordinator
+        .commit(vec![Resource::Alias(champion(&key("digits@1")))]);
+    ready(&agent).await;
+    agent.shutdown().await.unwrap();
+    let file = world.config.data_dir.join("models/digits/1/config.json");
+    assert_eq!(std::fs::read(&file).unwrap(), BYTES);
+    // In place, and of the same length: the cache has the same file under the digest's name.
+    std::fs::write(&file, BYTES.to_ascii_uppercase()).unwrap();
+
+    let agent = world.agent().await;
+    ready(&agent).await;
+    assert_eq!(predict(&agent).await.0, 200);
+    assert_eq!(std::fs::read(&file).unwrap(), BYTES);
+    agent.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_restart_without_coordinators_serves_on_and_refuses_privileged_calls() {
     let mut world = World::new().await;
