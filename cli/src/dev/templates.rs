@@ -48,6 +48,12 @@ data_dir = {data_dir}
 listen_api = "127.0.0.1:0"
 listen_raft = "127.0.0.1:0"
 
+# Host name or address by which others reach this machine; the address of listen_api unless it is said here.
+# advertise_host = "c1.eu-west-1.example.com"
+
+# Metrics and health as plain HTTP, on a loopback address only; nowhere unless it is said here. The usual port is 7464.
+# listen_metrics = "127.0.0.1:0"
+
 # Exactly one coordinator of a new cluster says true; a disk that has seen a cluster never bootstraps again.
 bootstrap = {bootstrap}
 
@@ -62,6 +68,9 @@ timing = {timing}
 heartbeat_millis = 50
 election_min_millis = 250
 election_max_millis = 400
+# A snapshot is taken after this many entries; so many are kept behind it, for others that are not far behind.
+# snapshot_after = 5000
+# logs_kept = 1000
 
 {tls}"#
         )
@@ -110,6 +119,9 @@ listen_agent = "127.0.0.1:0"
 listen_inference = "127.0.0.1:0"
 listen_metrics = "127.0.0.1:0"
 
+# Host name or address by which others reach this machine; the address of listen_agent unless it is said here.
+# advertise_host = "a1.eu-west-1.example.com"
+
 # The region's object store. Its conditional writes are probed when it is attached: a store that fails the probe holds
 # models, and is no fencing door.
 [store]
@@ -122,6 +134,18 @@ secret_key_file = {secret}
 # [store_credentials.eu-west-1]
 # access_key_file = "/etc/regent/eu-west-1/access-key"
 # secret_key_file = "/etc/regent/eu-west-1/secret-key"
+
+# Bounds, with their defaults: versions copied or verified, and loaded, at a time; requests that wait before one model;
+# the largest request; the deadline of one that names none, and the longest that one may ask for; the longest wait for
+# requests in hand at shutdown and unload.
+# [limits]
+# parallel_copies = 4
+# parallel_loads = 2
+# inference_queue = 64
+# body_max = "8MiB"
+# request_timeout = "10s"
+# request_timeout_max = "60s"
+# drain_timeout = "30s"
 
 {tls}"#
         )

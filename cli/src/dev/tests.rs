@@ -136,6 +136,62 @@ fn an_agent_reads_the_example() {
     assert_eq!(config.region, region());
 }
 
+/// With the keys that an example only mentions.
+fn uncommented(example: &str) -> String {
+    let lines = example.lines().map(|line| match line.strip_prefix("# ") {
+        Some(key) if key.starts_with('[') || key.split_once(" = ").is_some_and(|(k, _)| !k.contains(' ')) => {
+            key
+        }
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Which keys there are, by the word of the parser that refuses another one.
+fn keys(refusal: &str) -> Vec<String> {
+    let (_, known) = refusal.split_once("expected").unwrap();
+    known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_examples_explain_every_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.toml");
+    let agent = |text: &str| {
+        fs::write(&path, text).unwrap();
+        node_agent::AgentConfig::load(&path).map_err(|e| e.to_string())
+    };
+    let full = uncommented(&agent_example());
+    agent(&full).unwrap();
+    for (section, at) in [("node = ", 12), ("[limits]", 7)] {
+        let known = keys(&agent(&full.replacen(section, &odd_key(section), 1)).unwrap_err());
+        assert!(known.len() >= at, "{known:?}");
+        assert!(known.iter().all(|key| is_in(&full, key)), "{known:?}");
+    }
+    let full = uncommented(&coordinator_example());
+    coordinator::Config::parse(&full).unwrap();
+    for (section, at) in [("node = ", 12), ("[raft]", 5)] {
+        let refused = coordinator::Config::parse(&full.replacen(section, &odd_key(section), 1));
+        let known = keys(&refused.unwrap_err());
+        assert!(known.len() >= at, "{known:?}");
+        assert!(known.iter().all(|key| is_in(&full, key)), "{known:?}");
+    }
+}
+
+fn odd_key(section: &str) -> String {
+    if section.starts_with('[') {
+        format!("{section}\nodd = 1\n")
+    } else {
+        format!("odd = 1\n{section}")
+    }
+}
+
+fn is_in(text: &str, key: &str) -> bool {
+    let is_key = |line: &str| line.starts_with(&format!("{key} = "));
+    let is_section = |line: &str| line.starts_with(&format!("[{key}"));
+    text.lines().any(|line| is_key(line) || is_section(line))
+}
+
 #[test]
 fn an_unknown_key_is_named() {
     let text = format!("{}\nburket = 1\n", store_example());
