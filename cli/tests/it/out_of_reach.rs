@@ -14,6 +14,7 @@ const REGIONS: [&str; 3] = ["us-west-2", "eu-west-1", "ap-southeast-1"];
 fn what_does_not_answer_is_told_apart() {
     let _turn = turn();
     let mut dev = Dev::start(3);
+    the_leader_hangs(&dev);
     one_hangs(&dev);
     two_hang(&dev);
     all_hang(&dev);
@@ -32,6 +33,45 @@ fn failed(dev: &Dev, args: &[&str], words: &[&str]) -> Value {
         "{document}"
     );
     document
+}
+
+/// Each answer agrees with itself from the first moment on: whoever says that there is no leader does not show a quorum.
+fn the_leader_hangs(dev: &Dev) {
+    let region_of = |leader: &Value| leader["region"].as_str().map(str::to_owned);
+    let status = dev.json(&["cluster", "status"]);
+    let coordinators = status["coordinators"].as_array().unwrap();
+    let leader = coordinators.iter().find(|c| c["raft_state"] == "LEADER").unwrap();
+    let asleep = Asleep::of(dev, &region_of(leader).unwrap(), "coordinator");
+    until("the others have elected a leader", || {
+        let ran = dev.run(&["cluster", "status", "--output", "json"]);
+        let status = ran.json();
+        let gone = status["coordinators"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|c| c["reachable"] == false);
+        let gone = gone.unwrap_or_else(|| panic!("it sleeps: {status}"));
+        assert_eq!(
+            (&gone["region"], &gone["node"]),
+            (&leader["region"], &leader["node"])
+        );
+        let member = status["members"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|m| m["node"] == leader["node"]);
+        assert_ne!(member.unwrap()["silent"], "0s", "{status}");
+        if ran.code != Some(0) {
+            let why = ["does not answer; an election is due", "no leader is elected yet"];
+            assert!(
+                ran.code == Some(6) && why.iter().any(|why| ran.stderr.contains(why)),
+                "{ran:?}"
+            );
+        }
+        assert_eq!(status["has_quorum"], ran.code == Some(0), "{status}");
+        ran.code == Some(0)
+    });
+    drop(asleep);
 }
 
 /// The first one of the context is asked first, and is the only one that hangs.

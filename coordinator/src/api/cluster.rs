@@ -1,6 +1,6 @@
 //! `ClusterService`: how the coordinators stand, taking one in, settings that hold everywhere.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use proto::{
     convert::{primaries as conv, text},
@@ -35,9 +35,13 @@ fn member(m: &Member) -> pb::Member {
         raft_endpoint: m.peer.raft_endpoint.clone(),
         voter: m.voter,
         leader: m.leader,
-        matched_index: m.matched.unwrap_or_default().0,
-        silent_millis: m.silent_millis.unwrap_or_default(),
+        matched_index: m.matched.map(|revision| revision.0),
+        silent_millis: m.silent_millis,
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Bytes of this process in memory; 0 where the system does not say.
@@ -190,6 +194,8 @@ impl ClusterService for Cluster {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             sessions: u32::try_from(self.0.sessions.open_count()).unwrap_or(u32::MAX),
             resident_bytes: resident_bytes(),
+            leader_silent_millis: status.leader_silent.map(millis),
+            election_due_millis: status.election_due.map(millis),
         }))
     }
 

@@ -13,6 +13,7 @@ mod convert;
 mod disk;
 pub mod error;
 pub(crate) mod files;
+mod hearing;
 mod identity;
 mod log_store;
 mod membership;
@@ -53,6 +54,7 @@ pub use self::{
     view::{Leadership, Member, RaftRole, RaftStatus},
 };
 use self::{
+    hearing::Hearing,
     identity::Identity,
     log_store::LogStore,
     network::{Connections, Factory, MESSAGE_BYTES_MAX},
@@ -106,6 +108,7 @@ struct Inner {
     identity: Arc<Identity>,
     connections: Arc<Connections>,
     leadership: watch::Sender<Leadership>,
+    hearing: Hearing,
     /// Why Raft stopped, once it did.
     stopped: watch::Sender<Option<String>>,
     in_flight: Semaphore,
@@ -151,6 +154,7 @@ impl RaftNode {
                 identity,
                 connections,
                 leadership: watch::Sender::default(),
+                hearing: Hearing::default(),
                 stopped: watch::Sender::default(),
                 membership_changes: AsyncMutex::default(),
                 stopping: CancellationToken::new(),
@@ -302,6 +306,9 @@ impl RaftNode {
     }
     pub(crate) fn leadership_sender(&self) -> &watch::Sender<Leadership> {
         &self.inner.leadership
+    }
+    pub(crate) fn hearing(&self) -> &Hearing {
+        &self.inner.hearing
     }
     pub(crate) fn stopped_sender(&self) -> &watch::Sender<Option<String>> {
         &self.inner.stopped

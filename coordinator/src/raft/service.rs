@@ -11,7 +11,7 @@ use proto::{
     convert::status::to_status,
     raft_v1::{self as pb, raft_service_server::RaftService},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use types::{
@@ -208,6 +208,7 @@ impl RaftService for RaftRpc {
     ) -> Result<Response<pb::AppendResponse>, Status> {
         let message = self.admit(request, |m| m.route.as_ref())?;
         let message = convert::append_in(message).map_err(|e| malformed(&e))?;
+        self.node.hearing().note(&message.vote, Instant::now());
         let (prev, last) = (message.prev_log_id, message.entries.last().map(|e| e.log_id));
         let response = self.node.raft().append_entries(message).await.map_err(stopped)?;
         let result = match response {
@@ -244,12 +245,14 @@ impl RaftService for RaftRpc {
                 .take_until(over.cancelled_owned())
                 .take_while(|r| std::future::ready(r.is_ok()))
                 .filter_map(async |r| r.ok());
+            let node = this.node.clone();
             // A message that makes no sense ends the stream; the leader starts another.
             let decoded = stream::iter([first])
                 .chain(rest)
                 .map(convert::append_in)
                 .take_while(|r| std::future::ready(r.is_ok()))
-                .filter_map(async |r| r.ok());
+                .filter_map(async |r| r.ok())
+                .inspect(move |message| node.hearing().note(&message.vote, Instant::now()));
             let answers = this.node.raft().stream_append(decoded).map(move |result| {
                 let _until_dropped = &answering;
                 let result = result.map_err(stopped)?;

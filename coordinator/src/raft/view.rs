@@ -1,5 +1,7 @@
 //! What one node sees of the cluster: who leads, who the members are, how far everyone is.
 
+use std::time::Duration;
+
 use openraft::{Instant as _, RaftMetrics, ServerState, async_runtime::WatchReceiver as _};
 use tokio::time::Instant;
 use types::{NodeId, Revision};
@@ -36,9 +38,10 @@ pub struct Member {
     pub voter: bool,
     /// Leads, as this node sees it.
     pub leader: bool,
-    /// Last log index known to be stored there; `None` where this node does not lead.
+    /// Last log index known to be stored there; `None` where this node does not lead, or knows of nothing there.
     pub matched: Option<Revision>,
-    /// Milliseconds since it last acknowledged a heartbeat; `None` where this node does not lead.
+    /// Milliseconds since it last acknowledged a heartbeat, 0 for this node itself; `None` where this node does not lead,
+    /// or that member has acknowledged none since it does.
     pub silent_millis: Option<u64>,
 }
 
@@ -91,8 +94,14 @@ pub struct RaftStatus {
     pub applied: Revision,
     /// Last entry that the newest snapshot covers.
     pub snapshot: Revision,
-    /// A leader: whether a quorum acknowledged it within its lease. Another node: whether it knows a leader.
+    /// A leader: whether a quorum acknowledged it within its lease. Another node: whether the leader that it follows
+    /// spoke to it within that lease. To know of a leader is not enough: with pre-votes a node that is left alone goes on
+    /// naming its last one.
     pub has_quorum: bool,
+    /// Since when the leader that this node follows is silent; `None` where this one leads, or heard of none in this run.
+    pub leader_silent: Option<Duration>,
+    /// Until when this node campaigns at the latest, if that leader stays silent; `None` where it never would.
+    pub election_due: Option<Duration>,
     /// Why Raft stopped, if it did.
     pub stopped: Option<String>,
 }
@@ -112,6 +121,7 @@ impl RaftNode {
         let metrics = self.raft().metrics();
         let now = metrics.borrow_watched();
         let revision = |id: &Option<LogId>| Revision(id.as_ref().map_or(0, LogId::index));
+        let leader_silent = self.leader_silent(&now);
         RaftStatus {
             node: self.own_peer().node.clone(),
             raft_id: self.own_id(),
@@ -122,17 +132,30 @@ impl RaftNode {
             last_log: Revision(now.last_log_index.unwrap_or(0)),
             applied: revision(&now.last_applied),
             snapshot: revision(&now.snapshot),
-            has_quorum: self.has_quorum(&now),
+            has_quorum: self.has_quorum(&now, leader_silent),
+            leader_silent,
+            election_due: leader_silent.and_then(|silent| self.election_due(&now, silent)),
             stopped: now.running_state.as_ref().err().map(ToString::to_string),
         }
     }
 
-    fn has_quorum(&self, now: &Metrics) -> bool {
+    fn leader_silent(&self, now: &Metrics) -> Option<Duration> {
+        let leader = now.current_leader.filter(|leader| *leader != now.id)?;
+        self.hearing().silence(now.current_term, leader, Instant::now())
+    }
+
+    /// A campaign begins one draw after the leader's lease is over; both are `election_max` at most.
+    fn election_due(&self, now: &Metrics, silent: Duration) -> Option<Duration> {
+        let votes = now.membership_config.voter_ids().any(|id| id == now.id);
+        votes.then(|| (self.config().timing.election_max * 2).saturating_sub(silent))
+    }
+
+    fn has_quorum(&self, now: &Metrics, leader_silent: Option<Duration>) -> bool {
+        let lease = self.config().timing.election_max;
         if now.state != ServerState::Leader {
-            return now.running_state.is_ok() && now.current_leader.is_some();
+            return now.running_state.is_ok() && leader_silent.is_some_and(|silent| silent < lease);
         }
         let alone = now.membership_config.voter_ids().count() == 1;
-        let lease = self.config().timing.election_max;
         alone || now.last_quorum_acked.is_some_and(|at| at.elapsed() < lease)
     }
 
@@ -236,13 +259,16 @@ fn members(now: &Metrics) -> Vec<Member> {
             .cloned()
             .flatten();
         let heard = now.heartbeat.as_ref().and_then(|h| h.get(id)).cloned().flatten();
+        let silent = heard.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
+        // Nobody acknowledges anything to itself.
+        let leads = now.state == ServerState::Leader && *id == now.id;
         Member {
             raft_id: *id,
             peer: peer.clone(),
             voter: voters.contains(id),
             leader: now.current_leader == Some(*id),
             matched: matched.map(|m| Revision(m.index())),
-            silent_millis: heard.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            silent_millis: if leads { Some(0) } else { silent },
         }
     };
     let mut all: Vec<_> = now.membership_config.nodes().map(member).collect();

@@ -675,12 +675,14 @@ pub struct Member {
     pub voter: bool,
     #[prost(bool, tag = "7")]
     pub leader: bool,
-    /// Last log index known to be stored there; 0 where the answering coordinator does not lead.
-    #[prost(uint64, tag = "8")]
-    pub matched_index: u64,
-    /// Milliseconds since the leader last heard from it; 0 for itself and where the answering coordinator does not lead.
-    #[prost(uint64, tag = "9")]
-    pub silent_millis: u64,
+    /// Last log index known to be stored there. Absent where the answering coordinator does not lead, or has no answer of
+    /// that member yet.
+    #[prost(uint64, optional, tag = "8")]
+    pub matched_index: ::core::option::Option<u64>,
+    /// Milliseconds since the leader last heard from it, 0 for itself. Absent where the answering coordinator does not lead,
+    /// or has not heard from that member since it does.
+    #[prost(uint64, optional, tag = "9")]
+    pub silent_millis: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetStatusResponse {
@@ -709,7 +711,7 @@ pub struct GetStatusResponse {
     pub applied_index: u64,
     #[prost(uint64, tag = "11")]
     pub snapshot_index: u64,
-    /// Whether a quorum confirmed this coordinator's leader just now.
+    /// A leader: whether a quorum confirmed it just now. Another one: whether its leader spoke to it just now.
     #[prost(bool, tag = "12")]
     pub has_quorum: bool,
     #[prost(string, tag = "13")]
@@ -718,6 +720,13 @@ pub struct GetStatusResponse {
     pub sessions: u32,
     #[prost(uint64, tag = "15")]
     pub resident_bytes: u64,
+    /// Milliseconds since this coordinator's leader last spoke to it. Absent for a leader, and where none did in this run.
+    #[prost(uint64, optional, tag = "16")]
+    pub leader_silent_millis: ::core::option::Option<u64>,
+    /// Milliseconds until this coordinator campaigns at the latest, if its leader stays silent. Absent for a leader, for one
+    /// that does not vote, and while no leader has spoken.
+    #[prost(uint64, optional, tag = "17")]
+    pub election_due_millis: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRequest {

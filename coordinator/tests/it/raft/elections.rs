@@ -1,8 +1,8 @@
 //! Leaders come and go; what was acknowledged stays.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use coordinator::raft::{ProposeError, RaftLimits};
+use coordinator::raft::{Member, ProposeError, RaftLimits, RaftRole};
 use state::Command;
 use tokio::time::Instant;
 use types::model::Placement;
@@ -82,6 +82,64 @@ async fn a_leader_without_quorum_refuses_writes_and_reads_within_a_bound() {
         began.elapsed()
     );
     assert!(has_model(&node, "before"));
+    cluster.stop_all().await;
+}
+
+/// With pre-votes a node that is left alone names its last leader for ever; its word about a quorum must not rest on that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_speaks_of_a_quorum_only_while_it_hears_its_leader() {
+    let mut cluster = Cluster::of(3, RaftLimits::default()).await;
+    let leader = cluster.leader_index().await;
+    let follower = cluster.node((leader + 1) % 3);
+    within("a word of the leader", async {
+        while !follower.status().has_quorum {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let status = follower.status();
+    let (silent, due) = (status.leader_silent.unwrap(), status.election_due.unwrap());
+    assert!(silent < timing().election_max && due + silent == timing().election_max * 2);
+    // Nothing that is sent arrives any more, so nobody is elected either.
+    cluster.distance.set(Duration::from_secs(600));
+    within("doubt", async {
+        while follower.status().has_quorum {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let status = follower.status();
+    assert_eq!(status.role, RaftRole::Follower);
+    assert!(status.leader.is_some(), "it names its last leader");
+    assert!(status.leader_silent.unwrap() >= timing().election_max);
+    cluster.distance.set(Duration::ZERO);
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_leader_knows_how_far_the_members_are() {
+    let mut cluster = Cluster::of(3, RaftLimits::default()).await;
+    cluster.write("m").await;
+    let leader = cluster.leader_index().await;
+    let known = |i: usize| {
+        let status = cluster.node(i).status();
+        let known = |m: &Member| (m.matched.is_some(), m.silent_millis.is_some());
+        status.members.iter().map(known).collect::<Vec<_>>()
+    };
+    within("every member's answer", async {
+        while known(leader) != [(true, true); 3] {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let status = cluster.node(leader).status();
+    let own = status
+        .members
+        .iter()
+        .find(|m| m.raft_id == status.raft_id)
+        .unwrap();
+    assert_eq!((own.silent_millis, status.leader_silent), (Some(0), None));
+    assert_eq!(known((leader + 1) % 3), [(false, false); 3]);
     cluster.stop_all().await;
 }
 

@@ -1,0 +1,98 @@
+//! How a coordinator and a member look, in a table and in a document.
+
+use std::time::Duration;
+
+use proto::v1::Member;
+use serde_json::{Value, json};
+use types::{ByteCount, units::format_duration};
+
+use super::verdict::Asked;
+use crate::output::{or_dash, size};
+
+/// Over [`row`].
+pub(super) const HEADINGS: [&str; 11] = [
+    "REGION", "NODE", "STATE", "LEADER", "TERM", "LOG", "APPLIED", "QUORUM", "SESSIONS", "MEMORY", "API",
+];
+
+/// One coordinator. Of one that does not answer, what the membership says of it.
+pub(super) fn row(asked: &Asked, members: &[Member]) -> [String; 11] {
+    match &asked.answer {
+        Ok(status) => [
+            status.region.clone(),
+            status.node.clone(),
+            status.raft_state.clone(),
+            or_dash(status.leader_node.as_str()),
+            status.term.to_string(),
+            status.last_log_index.to_string(),
+            status.applied_index.to_string(),
+            if status.has_quorum { "yes" } else { "no" }.to_owned(),
+            status.sessions.to_string(),
+            size(ByteCount(status.resident_bytes)),
+            asked.endpoint.clone(),
+        ],
+        Err(refusal) => {
+            let mut row = std::array::from_fn(|_| "-".to_owned());
+            if let Some(member) = asked.member(members) {
+                row[0].clone_from(&member.region);
+                row[1].clone_from(&member.node);
+            }
+            row[2] = refusal.reason.to_string();
+            row[10].clone_from(&asked.endpoint);
+            row
+        }
+    }
+}
+
+/// As [`row`], with everything.
+pub(super) fn document(asked: &Asked, members: &[Member]) -> Value {
+    match &asked.answer {
+        Ok(status) => json!({
+            "endpoint": asked.endpoint,
+            "reachable": true,
+            "node": status.node,
+            "region": status.region,
+            "raft_state": status.raft_state,
+            "term": status.term,
+            "leader_node": status.leader_node,
+            "leader_api_endpoint": status.leader_api_endpoint,
+            "leader_silent": status.leader_silent_millis.map(duration),
+            "last_log_index": status.last_log_index,
+            "applied_index": status.applied_index,
+            "snapshot_index": status.snapshot_index,
+            "has_quorum": status.has_quorum,
+            "version": status.version,
+            "sessions": status.sessions,
+            "resident_bytes": status.resident_bytes,
+        }),
+        Err(refusal) => {
+            let member = asked.member(members);
+            json!({
+                "endpoint": asked.endpoint,
+                "reachable": false,
+                "node": member.map(|m| &m.node),
+                "region": member.map(|m| &m.region),
+                "reason": refusal.reason,
+                "message": refusal.message,
+            })
+        }
+    }
+}
+
+/// A member, as the leader knows it. What nobody who answers knows is null.
+pub(super) fn member(member: &Member) -> Value {
+    json!({
+        "node": member.node,
+        "region": member.region,
+        "raft_id": member.raft_id,
+        "api_endpoint": member.api_endpoint,
+        "raft_endpoint": member.raft_endpoint,
+        "voter": member.voter,
+        "leader": member.leader,
+        "matched_index": member.matched_index,
+        "silent": member.silent_millis.map(duration),
+    })
+}
+
+fn duration(millis: u64) -> String {
+    format_duration(Duration::from_millis(millis))
+}

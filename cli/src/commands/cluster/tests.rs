@@ -1,0 +1,209 @@
+//! What the answers come to, case by case.
+
+use std::time::Duration;
+
+use proto::v1::{GetStatusResponse, Member};
+use types::{Reason, reason::Refusal};
+
+use super::{
+    show,
+    verdict::{Asked, Round},
+};
+use crate::exit::Exit;
+
+fn endpoint(node: &str) -> String {
+    format!("https://{node}:1")
+}
+
+/// `us/a`, `eu/b` and `ap/c`; nobody who answers knows more of them.
+fn members() -> Vec<Member> {
+    let member = |(region, node): (&str, &str)| Member {
+        node: node.to_owned(),
+        region: region.to_owned(),
+        api_endpoint: endpoint(node),
+        voter: true,
+        ..Member::default()
+    };
+    [("us", "a"), ("eu", "b"), ("ap", "c")].map(member).into()
+}
+
+/// One line: `a -` does not answer; `a leads 7 yes` leads term 7 with a quorum; `b a 7 yes 90` follows `a`, heard it 90 ms
+/// ago and takes that for a quorum; `b ? 7 no` knows no leader.
+fn asked(line: &str) -> Asked {
+    let words: Vec<&str> = line.split(' ').collect();
+    let endpoint_of_node = endpoint(words[0]);
+    let [node, leader, term, quorum, ..] = words[..] else {
+        return Asked {
+            endpoint: endpoint_of_node,
+            answer: Err(Refusal::new(
+                Reason::Unreachable,
+                format!("{} is silent", words[0]),
+            )),
+        };
+    };
+    let leader = match leader {
+        "?" => "",
+        "leads" => node,
+        other => other,
+    };
+    let silent: Option<u64> = words.get(4).map(|millis| millis.parse().unwrap());
+    let status = GetStatusResponse {
+        node: node.to_owned(),
+        term: term.parse().unwrap(),
+        leader_node: leader.to_owned(),
+        leader_api_endpoint: if leader.is_empty() {
+            String::new()
+        } else {
+            endpoint(leader)
+        },
+        has_quorum: quorum == "yes",
+        members: members(),
+        leader_silent_millis: silent,
+        election_due_millis: silent.map(|silent| 800_u64.saturating_sub(silent)),
+        ..GetStatusResponse::default()
+    };
+    Asked {
+        endpoint: endpoint_of_node,
+        answer: Ok(status),
+    }
+}
+
+fn round(lines: &str, after_millis: u64) -> Round {
+    Round {
+        asked: lines.split(" | ").map(asked).collect(),
+        after: Duration::from_millis(after_millis),
+    }
+}
+
+/// `quorum`, or the message of the failure; before it `open: ` where asking again can tell more.
+fn check(lines: &str, after_millis: u64, expected: &str) {
+    let round = round(lines, after_millis);
+    let failure = round.failure();
+    if let Some(failure) = &failure {
+        assert_eq!(failure.exit, Exit::of(Reason::NoQuorum), "{lines}");
+        assert!(!failure.remedy.is_empty(), "{lines}");
+    }
+    let open = if round.is_open() { "open: " } else { "" };
+    let verdict = failure.map_or_else(|| "quorum".to_owned(), |f| f.message);
+    assert_eq!(
+        format!("{open}{verdict}"),
+        expected,
+        "{lines} after {after_millis} ms"
+    );
+}
+
+#[test]
+fn a_quorum_is_said_by_whoever_has_heard_its_leader() {
+    check("a leads 7 yes | b a 7 yes 90 | c a 7 yes 20", 0, "quorum");
+    check("a leads 7 yes | b a 7 yes 90 | c -", 0, "quorum");
+    check("a leads 7 yes | b - | c -", 0, "quorum");
+    // The leader was not asked.
+    check("b a 7 yes 90", 0, "quorum");
+    check("b a 7 no 900", 0, "no coordinator has a quorum: 1 of 1 answer");
+}
+
+/// A follower repeats what it heard of a leader that has just gone; and it is not called a liar, but asked again.
+#[test]
+fn a_leader_that_does_not_answer_is_named_and_asked_about_again() {
+    let gone = "the leader us/a does not answer; an election is due within";
+    check(
+        "a - | b a 7 yes 90 | c a 7 yes 20",
+        0,
+        &format!("open: {gone} 710ms"),
+    );
+    check(
+        "a - | b a 7 yes 190 | c a 7 yes 120",
+        100,
+        &format!("open: {gone} 610ms"),
+    );
+    check(
+        "a - | b a 7 no 500 | c a 7 no 480",
+        480,
+        &format!("open: {gone} 300ms"),
+    );
+    check(
+        "a - | b a 7 no 900 | c a 7 no 880",
+        880,
+        "open: the leader us/a does not answer; an election is due",
+    );
+    // One of them leads.
+    check("a - | b leads 8 yes | c b 8 yes 10", 600, "quorum");
+    check(
+        "a - | b leads 8 no | c a 7 no 10",
+        600,
+        "no coordinator has a quorum: 2 of 3 answer",
+    );
+    // They hear it, and we do not.
+    check("a - | b a 7 yes 90 | c a 7 yes 20", 60, "quorum");
+    // A coordinator of an older release does not say when it heard.
+    check(
+        "a - | b a 7 yes | c a 7 yes",
+        500,
+        "open: the leader us/a does not answer; an election is due",
+    );
+}
+
+#[test]
+fn too_few_and_nobody_are_told_apart() {
+    check(
+        "a - | b - | c a 7 no 900",
+        900,
+        "no coordinator has a quorum: 1 of 3 answer",
+    );
+    check(
+        "a leads 7 no | b - | c -",
+        0,
+        "no coordinator has a quorum: 1 of 3 answer",
+    );
+    check(
+        "a - | b ? 7 no | c ? 7 no",
+        0,
+        "open: no leader is elected yet: 2 of 3 answer",
+    );
+    check(
+        "a - | b ? 8 no | c a 7 no 900",
+        900,
+        "open: no leader is elected yet: 2 of 3 answer",
+    );
+    check(
+        "a - | b ? 7 no | c -",
+        0,
+        "no coordinator has a quorum: 1 of 3 answer",
+    );
+    check("a - | b -", 0, "no coordinator answers: a is silent; b is silent");
+    // It vouches for a leader that may just have died, and will know soon.
+    check(
+        "a - | b - | c a 7 yes 90",
+        0,
+        "open: the leader us/a does not answer; an election is due within 710ms",
+    );
+}
+
+#[test]
+fn one_that_does_not_answer_keeps_its_name_and_nothing_is_made_up() {
+    let round = round("a - | b leads 8 yes | c b 8 yes 10", 600);
+    let members = round.members();
+    let row = show::row(&round.asked[0], &members);
+    assert_eq!(row[..3], ["us", "a", "UNREACHABLE"].map(str::to_owned));
+    let document = show::document(&round.asked[0], &members);
+    assert_eq!(
+        (&document["node"], &document["region"]),
+        (&"a".into(), &"us".into())
+    );
+    let member = show::member(&members[0]);
+    assert!(
+        member["silent"].is_null() && member["matched_index"].is_null(),
+        "{member}"
+    );
+    let heard = Member {
+        silent_millis: Some(1_500),
+        matched_index: Some(0),
+        ..members[0].clone()
+    };
+    let member = show::member(&heard);
+    assert_eq!(
+        (&member["silent"], &member["matched_index"]),
+        (&"1500ms".into(), &0.into())
+    );
+    assert_eq!(show::document(&round.asked[2], &members)["leader_silent"], "10ms");
+}

@@ -1,0 +1,160 @@
+//! What the answers of the coordinators come to. Pure: who answered what, and how long after the first round.
+//!
+//! A follower's word is about its leader. Where that one does not answer us, the word counts if it is about a time after
+//! that; else the leader may have died, and the follower will know soon.
+
+use std::time::Duration;
+
+use proto::v1::{GetStatusResponse, Member};
+use types::{reason::Refusal, units::format_duration};
+
+use crate::{
+    error::{Failure, NOBODY_ANSWERS},
+    exit::Exit,
+};
+
+/// One coordinator's answer, or why there is none.
+pub(super) struct Asked {
+    pub(super) endpoint: String,
+    pub(super) answer: Result<GetStatusResponse, Refusal>,
+}
+
+impl Asked {
+    /// The member that it is, by where it answers.
+    pub(super) fn member<'m>(&self, members: &'m [Member]) -> Option<&'m Member> {
+        members.iter().find(|m| m.api_endpoint == self.endpoint)
+    }
+}
+
+/// The newest answers.
+pub(super) struct Round {
+    pub(super) asked: Vec<Asked>,
+    /// How long after those who do not answer had failed to the others were asked.
+    pub(super) after: Duration,
+}
+
+impl Round {
+    /// Whether asking again can tell more: no leader answers, and those who do still vouch for one, or are enough to elect
+    /// one.
+    pub(super) fn is_open(&self) -> bool {
+        let leaderless = self.missing_leader().is_some() || self.is_between_leaders();
+        !self.has_quorum() && leaderless && (self.is_majority() || self.is_vouched_for())
+    }
+
+    /// Why there is no quorum, if there is none: nobody answers, the leader does not, none is elected, or those who
+    /// answer are too few.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        if self.has_quorum() {
+            return None;
+        }
+        let Some(leader) = self.missing_leader() else {
+            return Some(self.without_leader());
+        };
+        if !self.is_majority() && !self.is_vouched_for() {
+            return Some(self.too_few());
+        }
+        let message = format!("the leader {leader} does not answer; {}", self.election());
+        Some(Failure::new(Exit::Unavailable, message).remedy(ASK_AGAIN))
+    }
+
+    /// The membership as the leader knows it, else as anybody does.
+    pub(super) fn members(&self) -> Vec<Member> {
+        let leader = self.answers().find(|s| s.leader_node == s.node && s.has_quorum);
+        let best = leader.or_else(|| self.answers().next());
+        best.map(|s| s.members.clone()).unwrap_or_default()
+    }
+
+    fn answers(&self) -> impl Iterator<Item = &GetStatusResponse> {
+        self.asked.iter().filter_map(|a| a.answer.as_ref().ok())
+    }
+
+    fn has_quorum(&self) -> bool {
+        self.answers()
+            .any(|status| status.has_quorum && self.is_news(status))
+    }
+
+    /// Whether what it says of its leader is about now, as far as we know of that leader.
+    fn is_news(&self, status: &GetStatusResponse) -> bool {
+        let silent = status.leader_silent_millis.map(Duration::from_millis);
+        !self.is_missing(&status.leader_api_endpoint) || silent.is_some_and(|silent| silent < self.after)
+    }
+
+    fn is_missing(&self, leader: &str) -> bool {
+        self.asked
+            .iter()
+            .any(|a| a.endpoint == leader && a.answer.is_err())
+    }
+
+    /// The leader that the newest answer names, if it was asked and does not answer.
+    fn missing_leader(&self) -> Option<String> {
+        let newest = self.newest()?;
+        if !self.is_missing(&newest.leader_api_endpoint) {
+            return None;
+        }
+        let member = newest.members.iter().find(|m| m.node == newest.leader_node);
+        let named = member.map(|m| format!("{}/{}", m.region, m.node));
+        Some(named.unwrap_or_else(|| newest.leader_node.clone()))
+    }
+
+    fn is_between_leaders(&self) -> bool {
+        self.newest().is_some_and(|newest| newest.leader_node.is_empty())
+    }
+
+    /// Of the highest term; of two of one term, one that knows its leader.
+    fn newest(&self) -> Option<&GetStatusResponse> {
+        self.answers()
+            .max_by_key(|status| (status.term, !status.leader_node.is_empty()))
+    }
+
+    fn is_vouched_for(&self) -> bool {
+        self.answers().any(|status| status.has_quorum)
+    }
+
+    fn is_majority(&self) -> bool {
+        self.answers().count() * 2 > self.asked.len()
+    }
+
+    /// When those who answer will campaign.
+    fn election(&self) -> String {
+        let due = self.answers().filter_map(|s| s.election_due_millis).min();
+        match due.filter(|due| *due > 0) {
+            Some(due) => format!(
+                "an election is due within {}",
+                format_duration(Duration::from_millis(due))
+            ),
+            None => "an election is due".to_owned(),
+        }
+    }
+
+    fn without_leader(&self) -> Failure {
+        if self.answers().next().is_none() {
+            return self.nobody();
+        }
+        if !self.is_between_leaders() || !self.is_majority() {
+            return self.too_few();
+        }
+        let message = format!("no leader is elected yet: {}", self.how_many());
+        Failure::new(Exit::Unavailable, message).remedy(ASK_AGAIN)
+    }
+
+    fn nobody(&self) -> Failure {
+        let refusals = self.asked.iter().filter_map(|a| a.answer.as_ref().err());
+        let each: Vec<&str> = refusals.map(|refusal| refusal.message.as_str()).collect();
+        let message = format!("no coordinator answers: {}", each.join("; "));
+        Failure::new(Exit::Unavailable, message).remedy(NOBODY_ANSWERS)
+    }
+
+    fn too_few(&self) -> Failure {
+        let message = format!("no coordinator has a quorum: {}", self.how_many());
+        Failure::new(Exit::Unavailable, message)
+            .remedy("start or reach the others: changes need a majority; reads do without one, with --stale")
+    }
+
+    fn how_many(&self) -> String {
+        format!("{} of {} answer", self.answers().count(), self.asked.len())
+    }
+}
+
+/// What helps while an election is due.
+const ASK_AGAIN: &str =
+    "ask again: those who answer are enough to elect another; reads do without a leader, with --stale";
