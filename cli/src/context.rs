@@ -11,10 +11,14 @@ const DEV_CONTEXT: &str = ".regent-dev/context.toml";
 /// The user's own, below the home directory.
 const USER_CONTEXT: &str = ".config/regent/context.toml";
 
+/// What helps without a context that can be used.
+const NAME_ONE: &str =
+    "start a cluster with `regent dev`, or name a context file with --context or REGENT_CONTEXT";
+
 /// The context that these flags mean: the file, with the endpoints of the flags where some are given.
 pub(crate) fn load(shared: &Shared) -> Result<Context, Failure> {
     let path = find(shared)?;
-    let mut context = Context::load(&path)?;
+    let mut context = Context::load(&path).map_err(|refusal| Failure::from(refusal).remedy(NAME_ONE))?;
     if !shared.endpoints.is_empty() {
         context.endpoints.clone_from(&shared.endpoints);
     }
@@ -50,6 +54,6 @@ fn find(shared: &Shared) -> Result<PathBuf, Failure> {
             "no cluster is known: neither {} exists",
             looked.join(" nor ")
         ))
-        .remedy("start one with `regent dev`, or name a context file with --context or REGENT_CONTEXT")
+        .remedy(NAME_ONE)
     })
 }

@@ -1,6 +1,6 @@
 //! Why a command ended without doing what it was asked: one shape for people, scripts and exit codes.
 
-use std::{fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde_json::json;
 use types::{
@@ -8,7 +8,8 @@ use types::{
     reason::{Reason, Refusal},
 };
 
-use crate::exit::Exit;
+pub(crate) use crate::remedy::NOBODY_ANSWERS;
+use crate::{exit::Exit, remedy};
 
 /// A failure as it is shown: what went wrong with its values, and what to do about it.
 #[derive(Debug)]
@@ -19,8 +20,10 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What to do about it; empty where nothing can be said.
     pub(crate) remedy: String,
-    /// The refusal that it comes from, for programs.
-    pub(crate) refusal: Option<Box<Refusal>>,
+    /// Why, for programs; none where no reason of the protocol says it.
+    pub(crate) reason: Option<Reason>,
+    /// The values that are at stake, by name, for programs.
+    pub(crate) operands: BTreeMap<String, String>,
     /// What of it stands on stdout already.
     pub(crate) told: Told,
 }
@@ -44,7 +47,8 @@ impl Failure {
             exit,
             message: message.to_string(),
             remedy: String::new(),
-            refusal: None,
+            reason: exit.usual_reason(),
+            operands: BTreeMap::new(),
             told: Told::Nothing,
         }
     }
@@ -58,7 +62,19 @@ impl Failure {
     }
     /// A file that could not be read or written.
     pub(crate) fn file(verb: &str, path: &Path, why: impl fmt::Display) -> Self {
-        Self::other(format!("could not {verb} {}: {why}", path.display()))
+        Self::other(format!("could not {verb} {}: {why}", path.display())).with("file", path.display())
+    }
+    /// Names the reason, where the exit code says less.
+    #[must_use]
+    pub(crate) fn because(mut self, reason: Reason) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+    /// Adds a value that is at stake.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
+        self.operands.insert(name.to_owned(), value.to_string());
+        self
     }
     /// Adds what to do about it.
     #[must_use]
@@ -70,8 +86,8 @@ impl Failure {
     /// id stays in the text, for the record.
     #[must_use]
     pub(crate) fn or_ask_again(self, how: &str) -> Self {
-        let id = self.refusal.as_deref().and_then(|r| r.operand("request_id"));
-        match id.map(str::to_owned) {
+        let is_unknown = self.reason == Some(Reason::OutcomeUnknown);
+        match self.operands.get("request_id").filter(|_| is_unknown).cloned() {
             Some(id) => self.remedy(format!("{how} (it was request {id})")),
             None => self,
         }
@@ -97,13 +113,12 @@ impl Failure {
     }
     /// The document that `--output json` prints.
     pub(crate) fn to_json(&self) -> serde_json::Value {
-        let refusal = self.refusal.as_deref();
         json!({ "error": {
             "exit_code": self.exit as u8,
-            "reason": refusal.map(|r| r.reason),
+            "reason": self.reason,
             "message": self.message,
             "remedy": self.remedy,
-            "operands": refusal.map(|r| &r.operands),
+            "operands": self.operands,
         }})
     }
 }
@@ -125,43 +140,12 @@ impl From<Refusal> for Failure {
             Exit::of(refusal.reason),
             format!("{} ({})", refusal.message, refusal.reason),
         );
-        failure.remedy = remedy_of(&refusal);
-        failure.refusal = Some(Box::new(refusal));
+        failure.remedy = remedy::of(&refusal);
+        failure.reason = Some(refusal.reason);
+        failure.operands = refusal.operands;
         failure
     }
 }
-
-/// What helps against a refusal, where that can be said without knowing the command.
-fn remedy_of(refusal: &Refusal) -> String {
-    if let Some(id) = refusal.operand("request_id") {
-        return format!(
-            "look at the state, or ask the same again with --request-id {id}: what has happened does not happen twice"
-        );
-    }
-    let remedy = match refusal.reason {
-        Reason::Unreachable if refusal.operand("heard").is_some() => NOBODY_ANSWERS,
-        Reason::NoQuorum | Reason::NotLeader => NO_QUORUM,
-        Reason::TargetNotQualified => {
-            "`regent region list` shows each region's health and why, `regent replication status` its copies"
-        }
-        Reason::ModelNotFound => "`regent model list` shows the models that there are",
-        Reason::VersionNotFound => "`regent model versions NAME` shows the versions that there are",
-        Reason::RegionNotFound => "`regent region list` shows the regions that there are",
-        Reason::RoleNotFound => "`regent primary list` shows the roles that there are",
-        Reason::FailoverPaused => "`regent primary resume` ends the pause",
-        Reason::PlanRunning => "`regent primary get` shows the plan that runs; wait for its end",
-        Reason::StaleEpoch => "`regent primary get` shows the role's epoch",
-        Reason::EtagMismatch => "read it again, and decide again: somebody else changed it",
-        _ => "",
-    };
-    remedy.to_owned()
-}
-
-/// What helps where nobody answers at all.
-pub(crate) const NOBODY_ANSWERS: &str =
-    "is `regent dev` running? The context file names the coordinators, or --endpoint does";
-/// What helps where somebody answers, and no majority.
-pub(crate) const NO_QUORUM: &str = "`regent cluster status` shows who is missing: changes need a majority of the coordinators; reads do without one, with --stale";
 
 impl From<InvalidId> for Failure {
     fn from(error: InvalidId) -> Self {

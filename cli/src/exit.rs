@@ -81,6 +81,19 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// The reason of a failure of which no more is known than how it ended.
+    pub(crate) const fn usual_reason(self) -> Option<Reason> {
+        match self {
+            Self::Usage => Some(Reason::InvalidArgument),
+            Self::Unavailable => Some(Reason::Unreachable),
+            Self::Denied => Some(Reason::PermissionDenied),
+            Self::Unknown => Some(Reason::OutcomeUnknown),
+            Self::Error | Self::NotFound | Self::Precondition | Self::Safety => None,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)

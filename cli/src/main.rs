@@ -16,6 +16,7 @@ mod exit;
 mod logging;
 mod output;
 mod push;
+mod remedy;
 #[cfg(feature = "server")]
 mod serve;
 #[cfg(feature = "server")]

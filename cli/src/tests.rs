@@ -1,7 +1,10 @@
 //! The command line as a whole: what it accepts, what its exit codes mean.
 
 use clap::{CommandFactory as _, Parser as _};
-use types::{Reason, reason::Category};
+use types::{
+    Reason,
+    reason::{Category, Refusal},
+};
 
 use crate::{args::Cli, error::Failure, exit::Exit, output, usage};
 
@@ -69,8 +72,7 @@ fn exit_codes_follow_the_category() {
 
 #[test]
 fn a_failure_reads_the_same_for_people_and_programs() {
-    let refusal =
-        types::reason::Refusal::new(Reason::StaleEpoch, "epoch g1.e6 is below g1.e7").with("shown", "g1.e6");
+    let refusal = Refusal::new(Reason::StaleEpoch, "epoch g1.e6 is below g1.e7").with("shown", "g1.e6");
     let failure = Failure::from(refusal).remedy("read the role again");
     assert_eq!(
         failure.to_string(),
@@ -80,6 +82,34 @@ fn a_failure_reads_the_same_for_people_and_programs() {
     assert_eq!(document["error"]["exit_code"], 4);
     assert_eq!(document["error"]["reason"], "STALE_EPOCH");
     assert_eq!(document["error"]["operands"]["shown"], "g1.e6");
+}
+
+/// Both name a request id; only one of them is to be asked again under it.
+#[test]
+fn a_request_id_is_asked_again_only_where_the_outcome_is_unknown() {
+    let of = |reason| Failure::from(Refusal::new(reason, "no").with("request_id", "0198"));
+    let unknown = of(Reason::OutcomeUnknown);
+    assert!(unknown.remedy.contains("--request-id 0198"), "{unknown}");
+    assert!(
+        unknown
+            .or_ask_again("read it")
+            .remedy
+            .starts_with("read it (it was request 0198)")
+    );
+    let reused = of(Reason::RequestReused);
+    assert!(reused.remedy.contains("leave --request-id out"), "{reused}");
+    assert!(!reused.or_ask_again("read it").remedy.contains("read it"));
+}
+
+#[test]
+fn a_failure_without_a_refusal_has_the_reason_of_its_code() {
+    let document = Failure::usage("no").to_json();
+    assert_eq!(document["error"]["reason"], "INVALID_ARGUMENT");
+    assert_eq!(document["error"]["operands"], serde_json::json!({}));
+    for exit in [Exit::Usage, Exit::Unavailable, Exit::Denied, Exit::Unknown] {
+        let reason = exit.usual_reason().unwrap();
+        assert_eq!(Exit::of(reason), exit, "{reason}");
+    }
 }
 
 #[test]

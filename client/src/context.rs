@@ -43,11 +43,7 @@ impl Context {
             let message = format!("cannot use context {}: {why}", path.display());
             Refusal::new(Reason::InvalidArgument, message).with("file", path.display())
         };
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            fail(format!(
-                "{e}; start a cluster with `regent dev`, or give --context FILE"
-            ))
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
         let mut context: Context = toml::from_str(&text).map_err(|e| fail(e.to_string()))?;
         let base = path.parent().unwrap_or_else(|| Path::new("."));
         context.anchor(base);

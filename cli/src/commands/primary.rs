@@ -87,6 +87,8 @@ pub(crate) async fn switchover(args: SwitchoverArgs, shared: Shared) -> Result<(
     let failure = (plan.state == PlanState::Failed).then(|| {
         let message = format!("plan {} failed: {}", plan.plan, plan.reason);
         Failure::new(Exit::Safety, message)
+            .with("plan", plan.plan)
+            .with("why", &plan.reason)
             .remedy("`regent primary get` shows who holds the role now; `regent region list` who is fit to")
     });
     conclude(shared.output, json!({ "plan": plan }), failure, || {
@@ -110,7 +112,8 @@ async fn refused(
     }
     if let Some(expected) = args.expect_epoch.filter(|expected| *expected != role.epoch) {
         let message = format!("{} is at {}, not at {expected}", role.role, role.epoch);
-        return Err(Refusal::new(Reason::StaleEpoch, message).into());
+        let refusal = Refusal::new(Reason::StaleEpoch, message).with("shown", expected);
+        return Err(refusal.with("current", role.epoch).into());
     }
     let document = json!({ "plan": null, "already": true, "role": role });
     answer(shared.output, &document, || {
@@ -137,6 +140,7 @@ async fn follow(client: &Client, mut plan: PlanRecord, limit: Duration) -> Resul
 fn still_running(plan: PlanId, limit: Duration) -> Failure {
     let limit = types::units::format_duration(limit);
     Failure::new(Exit::Unknown, format!("plan {plan} still runs after {limit}"))
+        .with("plan", plan)
         .remedy("it goes on by itself; `regent primary get` shows how it ended")
 }
 
@@ -144,6 +148,7 @@ fn still_running(plan: PlanId, limit: Duration) -> Failure {
 fn out_of_sight(plan: PlanId, refusal: &Refusal) -> Failure {
     let message = format!("plan {plan} was started, and cannot be followed: {refusal}");
     Failure::new(Exit::Unknown, message)
+        .with("plan", plan)
         .remedy("it goes on by itself; `regent primary get` shows how it ended")
 }
 

@@ -59,7 +59,9 @@ async fn known(client: &Client, args: &ReplicationArgs) -> Result<(), Failure> {
     }
     let names: Vec<&str> = regions.iter().map(|r| r.region.as_str()).collect();
     let message = format!("no region {wanted}; there are {}", names.join(", "));
-    Err(Refusal::new(Reason::RegionNotFound, message).into())
+    Err(Refusal::new(Reason::RegionNotFound, message)
+        .with("region", wanted)
+        .into())
 }
 
 /// How many copies are in which state.

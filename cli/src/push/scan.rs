@@ -7,12 +7,12 @@ use std::{
 };
 
 use types::{
-    ByteCount, Digest, DigestHasher,
+    ByteCount, Digest, DigestHasher, Reason,
     model::{Artifact, ArtifactPath},
 };
 
 use super::{progress::Bar, sums};
-use crate::{error::Failure, exit::Exit};
+use crate::error::Failure;
 
 /// Bytes read at a time while hashing.
 const READ_BYTES: usize = 256 * 1024;
@@ -50,10 +50,14 @@ pub(super) async fn scan(dir: &Path) -> Result<Scanned, Failure> {
 }
 
 fn scan_blocking(dir: &Path) -> Result<Scanned, Failure> {
-    let root = std::fs::canonicalize(dir)
-        .map_err(|e| Failure::file("read", dir, e).remedy("name a directory with a model in it"))?;
+    let root = std::fs::canonicalize(dir).map_err(|e| {
+        Failure::file("read", dir, e)
+            .because(Reason::ModelInvalid)
+            .remedy("name a directory with a model in it")
+    })?;
     if !root.is_dir() {
         return Err(Failure::usage(format!("{} is no directory", dir.display()))
+            .with("file", dir.display())
             .remedy("name the directory that holds config.json and the weights"));
     }
     let summary = inference::validate_dir(&root).map_err(|e| invalid(&e))?;
@@ -70,9 +74,13 @@ fn scan_blocking(dir: &Path) -> Result<Scanned, Failure> {
     })
 }
 
-/// A directory that the model library refuses; its text names file, finding and remedy.
+/// A directory that the model library refuses: file, finding and remedy.
 fn invalid(error: &inference::LoadError) -> Failure {
-    Failure::new(Exit::Error, error)
+    let file = error.file.display();
+    Failure::other(format!("{file}: {}", error.problem))
+        .because(Reason::ModelInvalid)
+        .with("file", file)
+        .remedy(&error.remedy)
 }
 
 fn local_file(root: &Path, relative: &str, bar: &Bar) -> Result<LocalFile, Failure> {
@@ -84,6 +92,8 @@ fn local_file(root: &Path, relative: &str, bar: &Bar) -> Result<LocalFile, Failu
             path.display(),
             real.display()
         ))
+        .because(Reason::ModelInvalid)
+        .with("file", path.display())
         .remedy("copy the file into the directory"));
     }
     let (size, digest) = hash(&real, bar).map_err(|e| Failure::file("read", &path, e))?;

@@ -8,7 +8,7 @@ use artifact_store::{
 };
 use client::{Client, Context};
 use futures::{StreamExt as _, TryStreamExt as _};
-use types::RegionId;
+use types::{Reason, RegionId};
 
 use super::{progress::Bar, scan::LocalFile};
 use crate::{error::Failure, exit::Exit};
@@ -24,15 +24,18 @@ pub(super) async fn open(
     let record = client.get_region(region).await?;
     let binding = record.store.ok_or_else(|| {
         Failure::new(Exit::Unavailable, format!("{region} has no object store yet"))
+            .because(Reason::NotServing)
+            .with("region", region)
             .remedy("wait until an agent of the region has attached one (`regent region list`)")
     })?;
     if let Some(path) = binding.endpoint.strip_prefix("file://") {
         let root = Path::new(path).join(&binding.bucket);
         let store = FsStore::open(region.as_str(), &root, deadlines).await;
-        return Ok(Box::new(store.map_err(|e| failed(&e))?));
+        return Ok(Box::new(store.map_err(|e| store_failed(&e))?));
     }
     let keys = context.store_credentials(region).ok_or_else(|| {
         Failure::usage(format!("the context has no keys for the store of {region}"))
+            .with("region", region)
             .remedy("add [store] with access_key_file and secret_key_file to the context")
     })?;
     let config = S3Config {
@@ -86,7 +89,7 @@ async fn holds(store: &dyn ArtifactStore, file: &LocalFile) -> Result<bool, Fail
         Ok(()) => Ok(true),
         Err(TransferError::Damaged(_)) => Ok(false),
         Err(TransferError::Store(e)) if e.kind == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(failed(&error)),
+        Err(error) => Err(transfer_failed(&error)),
     }
 }
 
@@ -110,30 +113,131 @@ async fn put(store: &dyn ArtifactStore, file: &LocalFile, bar: &Bar) -> Result<(
         Ok(_) => Ok(()),
         // It may have happened, and the key names the bytes: looking again decides.
         Err(PutError::Unknown(_) | PutError::Conflict { .. }) if holds(store, file).await? => Ok(()),
-        Err(error) => Err(failed(&error)),
+        Err(error) => Err(put_failed(&error)),
     }
 }
 
-/// The error's own text names store, key and remedy; what the SDK says below it is for the log.
-fn failed(error: &(dyn std::error::Error + 'static)) -> Failure {
+/// What the SDK says below an error is for the log.
+fn log_source(error: &dyn std::error::Error) {
     if let Some(source) = error.source() {
         tracing::info!("{error}: {source}");
     }
-    let transient = |e: &StoreError| e.kind.transient();
-    let store = error.downcast_ref::<StoreError>().map(transient);
-    let transfer = error.downcast_ref::<TransferError>().map(|e| match e {
-        TransferError::Store(e) => transient(e),
-        TransferError::Unknown(_) | TransferError::Busy { .. } => true,
-        TransferError::Damaged(_) | TransferError::Cache { .. } => false,
-    });
-    let put = error.downcast_ref::<PutError>().map(|e| match e {
-        PutError::Failed(e) => transient(e),
-        PutError::Unknown(_) | PutError::Conflict { .. } => true,
-        PutError::PreconditionFailed { .. } => false,
-    });
-    let exit = match store.or(transfer).or(put) {
-        Some(true) => Exit::Unavailable,
-        Some(false) | None => Exit::Error,
+}
+
+/// A store that failed or refused, in parts: what happened, what to do, and both for programs.
+fn store_failed(error: &StoreError) -> Failure {
+    log_source(error);
+    let (operation, key, store, kind) = (error.operation, &error.key, &error.store, &error.kind);
+    let reason = reason_of(kind);
+    let failure = Failure::new(
+        reason.map_or(Exit::Error, Exit::of),
+        format!("{operation} {key} at store {store}: {kind}"),
+    );
+    let failure = failure
+        .remedy(kind.remedy())
+        .with("store", store)
+        .with("key", key);
+    match reason {
+        Some(reason) => failure.because(reason),
+        None => failure,
+    }
+}
+
+fn reason_of(kind: &ErrorKind) -> Option<Reason> {
+    match kind {
+        ErrorKind::Deadline { .. } | ErrorKind::Unavailable => Some(Reason::Unreachable),
+        ErrorKind::Denied => Some(Reason::PermissionDenied),
+        ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. } => Some(Reason::DigestMismatch),
+        ErrorKind::NotFound
+        | ErrorKind::NoSuchBucket
+        | ErrorKind::BadKey { .. }
+        | ErrorKind::OutOfRange
+        | ErrorKind::Refused { .. }
+        | ErrorKind::Disk
+        | ErrorKind::BodyFailed => None,
+    }
+}
+
+fn transfer_failed(error: &TransferError) -> Failure {
+    match error {
+        TransferError::Damaged(error) | TransferError::Store(error) => store_failed(error),
+        TransferError::Unknown(_) | TransferError::Busy { .. } => {
+            log_source(error);
+            Failure::new(Exit::Unavailable, error)
+        }
+        TransferError::Cache { .. } => {
+            log_source(error);
+            Failure::other(error)
+        }
+    }
+}
+
+fn put_failed(error: &PutError) -> Failure {
+    let (message, store, key) = match error {
+        PutError::Failed(error) => return store_failed(error),
+        PutError::Unknown(error) => {
+            log_source(error);
+            ("the write may or may not have happened", &error.store, &error.key)
+        }
+        PutError::Conflict { store, key } => ("another write is under way", store, key),
+        PutError::PreconditionFailed { store, key } => ("it is not as the write expected it", store, key),
     };
-    Failure::new(exit, error)
+    Failure::new(
+        Exit::Unavailable,
+        format!("put {key} at store {store}: {message}"),
+    )
+    .remedy("push the same directory again: it goes on with what is there")
+    .with("store", store)
+    .with("key", key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: ErrorKind) -> StoreError {
+        StoreError::new("eu-west-1", "get", "artifacts/a", kind)
+    }
+
+    /// The message says what happened, the remedy what to do, and neither says both.
+    fn check_parts(failure: &Failure, exit: Exit, reason: Option<Reason>) {
+        let (message, remedy) = (&failure.message, &failure.remedy);
+        assert!(
+            !remedy.is_empty() && !message.contains(remedy.as_str()),
+            "{failure}"
+        );
+        assert_eq!((failure.exit, failure.reason), (exit, reason), "{failure}");
+        let operands = &failure.to_json()["error"]["operands"];
+        assert_eq!(operands["store"], "eu-west-1", "{operands}");
+        assert_eq!(operands["key"], "artifacts/a", "{operands}");
+    }
+
+    #[test]
+    fn a_store_that_fails_is_told_in_parts() {
+        let after = Duration::from_secs(3);
+        let checked = |kind, exit, reason| check_parts(&store_failed(&error(kind)), exit, reason);
+        checked(
+            ErrorKind::Deadline { after },
+            Exit::Unavailable,
+            Some(Reason::Unreachable),
+        );
+        checked(ErrorKind::Denied, Exit::Denied, Some(Reason::PermissionDenied));
+        checked(ErrorKind::NoSuchBucket, Exit::Error, None);
+    }
+
+    #[test]
+    fn a_transfer_is_told_as_its_store_is() {
+        let failed = TransferError::Store(error(ErrorKind::Unavailable));
+        check_parts(
+            &transfer_failed(&failed),
+            Exit::Unavailable,
+            Some(Reason::Unreachable),
+        );
+        let unknown = PutError::Unknown(error(ErrorKind::Unavailable));
+        check_parts(
+            &put_failed(&unknown),
+            Exit::Unavailable,
+            Some(Reason::Unreachable),
+        );
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use types::Digest;
+use types::{Digest, Reason};
 
 use super::scan::LocalFile;
-use crate::{error::Failure, exit::Exit};
+use crate::error::Failure;
 
 /// The name that `sha256sum * > SHA256SUMS` is called by custom.
 const FILE: &str = "SHA256SUMS";
@@ -24,19 +24,26 @@ pub(super) fn check(root: &Path, files: &[LocalFile]) -> Result<(), Failure> {
                 own.path.display(),
                 number + 1
             ))
+            .because(Reason::ModelInvalid)
+            .with("file", own.path.display())
             .remedy("write it with: sha256sum FILE…")
         })?;
         let file = files.iter().find(|f| f.artifact.path.as_str() == name);
         let file = file.ok_or_else(|| {
             Failure::other(format!("{FILE} names {name}, which is not in {}", root.display()))
+                .because(Reason::ModelInvalid)
+                .with("file", name)
                 .remedy("fetch the missing file, or remove its line")
         })?;
         let actual = file.artifact.digest;
         if actual != expected {
-            return Err(Failure::new(
-                Exit::Error,
-                format!("{name} does not match {FILE}: expected {expected}, the file has {actual}"),
-            )
+            return Err(Failure::other(format!(
+                "{name} does not match {FILE}: expected {expected}, the file has {actual}"
+            ))
+            .because(Reason::DigestMismatch)
+            .with("file", name)
+            .with("expected", expected)
+            .with("actual", actual)
             .remedy("fetch the file again; it is damaged or another one"));
         }
     }

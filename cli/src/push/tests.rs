@@ -26,9 +26,17 @@ async fn scanned(dir: &Path) -> Result<Scanned, Failure> {
     scan(dir).await
 }
 
-/// The directory is refused, and the text names all of these.
+/// The directory is refused, the text names all of these, and programs get reason, file and remedy by themselves.
 async fn check_refused(dir: &Path, named: &[&str]) {
     let failure = scanned(dir).await.unwrap_err();
+    let remedy = failure.remedy.as_str();
+    assert!(
+        !remedy.is_empty() && !failure.message.contains(remedy),
+        "{failure}"
+    );
+    let document = &failure.to_json()["error"];
+    assert!(document["reason"].is_string(), "{document}");
+    assert!(document["operands"]["file"].is_string(), "{document}");
     let text = failure.to_string();
     for word in named {
         assert!(text.contains(word), "{word:?} is missing in: {text}");

@@ -359,6 +359,12 @@ fn failed_push(dev: &Dev) {
     until("the store is gone", || !is_alive(store));
     dev.run(&args)
         .failed_with(6, &["uploading", "does not answer", "given up"]);
+    let refused = dev.run(&[&args[..], &["--output", "json"]].concat()).json();
+    let error = &refused["error"];
+    assert_eq!(error["reason"], "UNREACHABLE", "{error}");
+    assert_eq!(error["operands"]["store"], region.as_str(), "{error}");
+    let [message, remedy] = ["message", "remedy"].map(|part| error[part].as_str().unwrap());
+    assert!(!remedy.is_empty() && !message.contains(remedy), "{error}");
     let versions = dev.json(&["model", "versions", "demo.failed"]);
     let mut states = versions["versions"]
         .as_array()

@@ -52,7 +52,8 @@ async fn first_answer(
         match Box::pin(ask(args, input, &place.base, left)).await {
             Ok(document) => return Ok(document),
             Err(Asked::Refused(failure)) => {
-                return Err(failure.while_doing(format!("{} in {}", args.model, place.region)));
+                let failure = failure.while_doing(format!("{} in {}", args.model, place.region));
+                return Err(failure.with("model", &args.model).with("region", &place.region));
             }
             Err(Asked::NoConnection(why)) => last = Some((place, why)),
         }
@@ -68,7 +69,9 @@ fn no_connection(args: &InferArgs, last: Option<(&Place, String)>) -> Failure {
             format!("{model} in {region}: its agent, {status} to the registry, cannot be reached: {why}")
         },
     );
-    Failure::new(Exit::Unavailable, message).remedy("regent region list says which regions are healthy")
+    Failure::new(Exit::Unavailable, message)
+        .with("model", &args.model)
+        .remedy("`regent region list` says which regions are healthy")
 }
 
 /// Why a question brought no answer.

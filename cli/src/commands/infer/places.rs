@@ -25,16 +25,19 @@ pub(super) async fn places(client: &Client, wanted: Option<&RegionId>) -> Result
     {
         let known: Vec<&str> = regions.iter().map(|r| r.region.as_str()).collect();
         let message = format!("no region {wanted}; there are {}", known.join(", "));
-        return Err(Refusal::new(Reason::RegionNotFound, message).into());
+        return Err(Refusal::new(Reason::RegionNotFound, message)
+            .with("region", wanted)
+            .into());
     }
     let nodes = client.list_nodes(wanted).await?;
     let places = in_order(&regions, nodes);
     if places.is_empty() {
         let place = wanted.map_or_else(|| "any region".to_owned(), ToString::to_string);
-        return Err(Failure::new(
-            Exit::Unavailable,
-            format!("no agent serves inference in {place}"),
-        ));
+        return Err(
+            Failure::new(Exit::Unavailable, format!("no agent serves inference in {place}"))
+                .because(Reason::NotServing)
+                .remedy("`regent region list` shows which agents are UP"),
+        );
     }
     Ok(places)
 }

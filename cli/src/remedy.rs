@@ -1,0 +1,73 @@
+//! What helps against a refusal, where that can be said without knowing the command.
+
+use types::reason::{Category, Reason, Refusal};
+
+/// What helps where nobody answers at all.
+pub(crate) const NOBODY_ANSWERS: &str =
+    "is `regent dev` running? The context file names the coordinators, or --endpoint does";
+/// What helps where somebody answers, and no majority.
+pub(crate) const NO_QUORUM: &str = "`regent cluster status` shows who is missing: changes need a majority of the coordinators; reads do without one, with --stale";
+
+/// What to do about it; empty where nothing can be said.
+pub(crate) fn of(refusal: &Refusal) -> String {
+    let operand = |name| refusal.operand(name);
+    let remedy = match refusal.reason {
+        reason if reason.category() == Category::Unknown => return unknown(operand("request_id")),
+        Reason::Overloaded => return overloaded(operand("retry_after_ms")),
+        Reason::Unreachable if operand("heard").is_some() => NOBODY_ANSWERS,
+        Reason::NoQuorum | Reason::NotLeader => NO_QUORUM,
+        Reason::TargetNotQualified => {
+            "`regent region list` shows each region's health and why, `regent replication status` its copies"
+        }
+        Reason::ModelNotFound => "`regent model list` shows the models that there are",
+        Reason::VersionNotFound => "`regent model versions NAME` shows the versions that there are",
+        Reason::AliasNotFound => "`regent model get NAME` shows the aliases that there are",
+        Reason::RegionNotFound => "`regent region list` shows the regions that there are",
+        Reason::NodeNotFound => "`regent region list` shows the nodes that there are",
+        Reason::RoleNotFound => "`regent primary list` shows the roles that there are",
+        Reason::PlanNotFound => "`regent primary get` shows the latest plans",
+        Reason::ReplicaNotFound => "`regent replication status` shows the copies that there are",
+        Reason::VersionState if operand("alias").is_some() => {
+            "`regent model alias` moves the alias, `regent model unalias` removes it"
+        }
+        Reason::VersionState => "`regent model versions NAME` shows the state of each version",
+        Reason::FailoverPaused => "`regent primary resume` ends the pause",
+        Reason::PlanRunning => "`regent primary get` shows the plan that runs; wait for its end",
+        Reason::StaleEpoch => "`regent primary get` shows the role's epoch",
+        Reason::EtagMismatch => "read it again, and decide again: somebody else changed it",
+        Reason::RequestReused => "leave --request-id out: that id belongs to another request",
+        Reason::RequestTooOld => {
+            "look at the state; to ask anew, leave --request-id out and compare the clocks"
+        }
+        Reason::RequestFromFuture | Reason::TimeAhead => {
+            "compare the clock of this machine with those of the coordinators"
+        }
+        Reason::StoreNotQualified => "`regent region list` says why under DOOR",
+        Reason::PermissionDenied => "name a context with another identity: --context or REGENT_CONTEXT",
+        Reason::Compacted | Reason::FutureRevision => "leave --after out: what stands now comes first",
+        Reason::LimitExceeded if operand("what") == Some(ALIASES) => {
+            "`regent model get NAME` shows the aliases, `regent model unalias NAME ALIAS` removes one"
+        }
+        _ => "",
+    };
+    remedy.to_owned()
+}
+
+/// What the registry calls the bound on a model's aliases.
+const ALIASES: &str = "count of aliases";
+
+fn unknown(request_id: Option<&str>) -> String {
+    match request_id {
+        Some(id) => format!(
+            "look at the state, or ask the same again with --request-id {id}: what has happened does not happen twice"
+        ),
+        None => "look at the state before asking again".to_owned(),
+    }
+}
+
+fn overloaded(retry_after_ms: Option<&str>) -> String {
+    match retry_after_ms {
+        Some(wait) => format!("try again in {wait} ms"),
+        None => "try again in a moment".to_owned(),
+    }
+}
