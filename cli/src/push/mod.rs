@@ -2,9 +2,10 @@
 //!
 //! Order: look at the directory and hash it (nothing registered yet) → announce the version → upload what the store
 //! lacks → say that it is complete → wait until an agent has verified it, and until enough regions have. What fails
-//! after the announcement takes it back. A push of the same files again goes on where the last one stopped, or finds
-//! that there is nothing to do.
+//! after the announcement takes it back, unless the version is READY by then. A push of the same files again goes on
+//! where the last one stopped, or finds that there is nothing to do.
 
+mod fate;
 mod progress;
 mod scan;
 mod store;
@@ -19,7 +20,7 @@ use std::{collections::BTreeMap, time::Instant};
 use client::{Client, Context};
 use serde_json::json;
 use types::{
-    RegionId, RoleName, VersionKey,
+    RegionId, RoleName,
     model::{Artifact, VersionRecord, VersionState},
 };
 
@@ -59,8 +60,8 @@ async fn push(args: PushArgs, shared: Shared) -> Result<(), Failure> {
         _ = tokio::signal::ctrl_c() => Err(Failure::other("stopped by ctrl-c")),
     };
     match outcome {
-        Ok(version) => finish(&client, &args, &shared, version, announced).await,
-        Err(failure) => Err(take_back(&client, &version.key, failure).await),
+        Ok((version, limit)) => finish(&client, &args, &shared, version, announced, limit).await,
+        Err(failure) => Err(fate::take_back(&client, &version.key, failure).await),
     }
 }
 
@@ -123,7 +124,8 @@ fn has(version: &VersionRecord, metadata: &[(String, String)]) -> bool {
         .all(|(key, value)| version.metadata.get(key) == Some(value))
 }
 
-/// From PENDING_UPLOAD to verified copies; each part is left out where it was done before.
+/// From PENDING_UPLOAD to verified copies; each part is left out where it was done before. Gives the version, and what
+/// is left of the time.
 async fn publish(
     client: &Client,
     context: &Context,
@@ -132,7 +134,7 @@ async fn publish(
     scanned: &Scanned,
     shared: &Shared,
     clock: &Phases,
-) -> Result<VersionRecord, Failure> {
+) -> Result<(VersionRecord, Limit), Failure> {
     let limit = Limit::new(args.wait_timeout);
     if version.state == VersionState::PendingUpload {
         let target = store::open(client, context, &version.source_region, shared.timeout).await?;
@@ -143,40 +145,13 @@ async fn publish(
             store::upload(target.as_ref(), &scanned.files, &bar),
         );
         clock.phase("uploaded", upload).await?;
-        version = client.complete_upload(&version.key).await?;
+        version = wait::complete(client, &version.key, limit).await?;
     }
     let waited = wait::until_ready(client, &version.key, limit);
     let version = clock.phase("verified", waited).await?;
     let copies = wait::until_copied(client, &version.key, args.wait_copies, limit);
     clock.phase("copied", copies).await?;
-    Ok(version)
-}
-
-/// Gives up a version that never became ready, so that nothing half-registered stays. One that is READY is whole: what
-/// failed then was only the wait.
-async fn take_back(client: &Client, key: &VersionKey, failure: Failure) -> Failure {
-    match client.get_version(key).await {
-        Ok(version)
-            if !matches!(
-                version.state,
-                VersionState::PendingUpload | VersionState::Verifying
-            ) =>
-        {
-            failure
-        }
-        Ok(_) | Err(_) => match client.abort_version(key, &failure.message).await {
-            Ok(_) => {
-                note(&format!("{key} was given up: it is DELETED, and serves nowhere"));
-                failure
-            }
-            Err(refusal) => {
-                note(&format!("{key} could not be given up: {refusal}"));
-                failure.remedy(format!(
-                    "push the same directory again: it goes on with {key}; or give it up with `regent model abort {key}`"
-                ))
-            }
-        },
-    }
+    Ok((version, limit))
 }
 
 async fn finish(
@@ -185,6 +160,7 @@ async fn finish(
     shared: &Shared,
     version: VersionRecord,
     created: bool,
+    limit: Limit,
 ) -> Result<(), Failure> {
     let alias = match &args.alias {
         Some(alias) => Some(
@@ -194,8 +170,10 @@ async fn finish(
         ),
         None => None,
     };
-    let replicas = client.list_replicas(Some(&version.key.model), None).await?;
+    let model = &version.key.model;
+    let replicas = limit.insist(async || client.list_replicas(Some(model), None).await);
     let replicas: Vec<_> = replicas
+        .await?
         .into_iter()
         .filter(|r| r.key.version == version.key)
         .collect();

@@ -12,7 +12,7 @@ use types::{
     units::format_duration,
 };
 
-use crate::{args::WaitCopies, error::Failure, exit::Exit};
+use crate::{args::WaitCopies, error::Failure, exit::Exit, output::note};
 
 /// How often the registry is asked.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -37,6 +37,26 @@ impl Limit {
         Instant::now() >= self.end
     }
 
+    /// Asks until somebody says yes or no, or the limit is over: who waits for minutes outlasts a moment without a quorum.
+    pub(super) async fn insist<T>(&self, ask: impl AsyncFn() -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let mut is_told = false;
+        loop {
+            match Box::pin(ask()).await {
+                Err(refusal) if refusal.reason.retryable() && !self.is_over() => {
+                    if !is_told {
+                        let given = format_duration(self.given);
+                        note(&format!(
+                            "{refusal}; asked again, for {given} in all (--wait-timeout)"
+                        ));
+                        is_told = true;
+                    }
+                    sleep(POLL_INTERVAL).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     /// Work with a store that ends with the limit, if it has not ended before.
     pub(super) async fn bound<T>(
         &self,
@@ -55,6 +75,21 @@ impl Limit {
     }
 }
 
+/// Says that the bytes are there. An answer that was lost is asked for again: the registry then says that it knows.
+pub(super) async fn complete(
+    client: &Client,
+    key: &VersionKey,
+    limit: Limit,
+) -> Result<VersionRecord, Failure> {
+    let asked = limit
+        .insist(async || match client.complete_upload(key).await {
+            Err(refusal) if refusal.reason == Reason::VersionState => client.get_version(key).await,
+            answer => answer,
+        })
+        .await;
+    Ok(asked?)
+}
+
 /// Until the version is READY. One that was refused ends with the agent's reason.
 pub(super) async fn until_ready(
     client: &Client,
@@ -62,7 +97,7 @@ pub(super) async fn until_ready(
     limit: Limit,
 ) -> Result<VersionRecord, Failure> {
     loop {
-        let version = client.get_version(key).await?;
+        let version = limit.insist(async || client.get_version(key).await).await?;
         match version.state {
             VersionState::Ready | VersionState::Deprecated => return Ok(version),
             VersionState::Deleted => return Err(refused(&version)),
@@ -70,11 +105,12 @@ pub(super) async fn until_ready(
         }
         if limit.is_over() {
             let state = version.state;
-            return Err(late(format!(
-                "{key} is still {state} after {}",
-                format_duration(limit.given)
-            ))
-            .remedy("check that an agent of its source region is up (`regent region list`)"));
+            let given = format_duration(limit.given);
+            return Err(late(format!("{key} is still {state} after {given}"))
+                .because(Reason::VersionState)
+                .with("version", key)
+                .with("state", state)
+                .remedy("check that an agent of its source region is up (`regent region list`)"));
         }
         sleep(POLL_INTERVAL).await;
     }
@@ -83,7 +119,8 @@ pub(super) async fn until_ready(
 /// The store's bytes were not what was announced.
 fn refused(version: &VersionRecord) -> Failure {
     let message = format!("{} was refused: {}", version.key, version.state_reason);
-    Refusal::new(Reason::DigestMismatch, message).into()
+    Failure::from(Refusal::new(Reason::DigestMismatch, message).with("version", &version.key))
+        .remedy("push the directory again: it becomes another version")
 }
 
 /// That there are as many regions as copies are waited for; asked before anything is sent.
@@ -96,7 +133,7 @@ pub(super) async fn check_wanted(client: &Client, wanted: WaitCopies) -> Result<
         return Ok(());
     }
     let message = format!("--wait-copies {n}: there are {regions} regions");
-    Err(Failure::new(Exit::Usage, message).remedy(format!("wait for {regions} at most, or for `all`")))
+    Err(Failure::usage(message).remedy(format!("wait for {regions} at most, or for `all`")))
 }
 
 /// Until so many regions hold a verified copy.
@@ -106,7 +143,7 @@ pub(super) async fn until_copied(
     wanted: WaitCopies,
     limit: Limit,
 ) -> Result<(), Failure> {
-    let placed = placed_regions(client, key).await?;
+    let placed = limit.insist(async || placed_regions(client, key).await).await?;
     let needed = match wanted {
         WaitCopies::AtLeast(n) => n,
         WaitCopies::All => placed,
@@ -116,12 +153,12 @@ pub(super) async fn until_copied(
             "--wait-copies {needed}: {} is placed in {placed} regions",
             key.model
         );
-        return Err(
-            Failure::new(Exit::Usage, message).remedy("the version is registered, and copying goes on")
-        );
+        return Err(Failure::usage(message).remedy("the version is registered, and copying goes on"));
     }
     loop {
-        let replicas = client.list_replicas(Some(&key.model), None).await?;
+        let replicas = limit
+            .insist(async || client.list_replicas(Some(&key.model), None).await)
+            .await?;
         let of_version: Vec<&ReplicaRecord> = replicas.iter().filter(|r| &r.key.version == key).collect();
         let verified = of_version
             .iter()
@@ -146,7 +183,7 @@ pub(super) async fn until_copied(
     }
 }
 
-async fn placed_regions(client: &Client, key: &VersionKey) -> Result<usize, Failure> {
+async fn placed_regions(client: &Client, key: &VersionKey) -> Result<usize, Refusal> {
     let (model, _) = client.get_model(&key.model).await?;
     Ok(match model.placement {
         Placement::Regions(regions) => regions.len(),

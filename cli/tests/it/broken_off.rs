@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     asleep::Asleep,
     dev::Dev,
-    harness::{turn, until},
+    harness::{Lines, Ran, turn, until},
     samples::{OwnModel, sample, start},
 };
 
@@ -42,6 +42,44 @@ fn an_unknown_outcome_is_asked_again_under_its_request_id() {
         .failed_with(2, &["--request-id", "1"]);
 }
 
+/// The version is whole and one region's copy is late: who stops waiting then has pushed, and is told so.
+#[test]
+fn a_push_whose_wait_is_broken_off_says_that_its_version_is_ready() {
+    let _turn = turn();
+    let dev = Dev::start(2);
+    let model = OwnModel::of("digits", "demo.waited");
+    let asleep = Asleep::of(&dev, "eu-west-1", "agent");
+    let wait = [
+        "--wait-copies",
+        "all",
+        "--region",
+        "us-west-2",
+        "--output",
+        "json",
+    ];
+    let push = start(&dev, &[&model.push()[..], &wait].concat());
+    until("the version is READY", || state(&dev, model.name) == "READY");
+    dev.signal(push.id(), Signal::INT);
+    let ran = Ran::of(push.wait_with_output().unwrap());
+    ran.failed_with(
+        1,
+        &[
+            "demo.waited@1 is READY; what failed was the wait: stopped by ctrl-c",
+            "regent replication status --model demo.waited",
+        ],
+    );
+    let error = ran.json()["error"].clone();
+    assert_eq!(error["operands"]["state"], "READY", "{error}");
+    drop(asleep);
+    assert_eq!(dev.json(&model.push())["version"]["state"], "READY");
+}
+
+/// The state of a model's first version, as far as there is one and somebody answers.
+fn state(dev: &Dev, model: &str) -> Value {
+    let versions = dev.json_of(&["model", "versions", model]);
+    versions.map_or(Value::Null, |v| v["versions"][0]["state"].clone())
+}
+
 fn followers(dev: &Dev) -> Vec<String> {
     let status = dev.json(&["cluster", "status"]);
     let coordinators = status["coordinators"].as_array().unwrap().iter();
@@ -58,6 +96,7 @@ fn a_push_that_was_killed_is_finished_by_the_next_or_given_up() {
     finished_by_the_next(&dev);
     given_up(&dev);
     bounded(&dev);
+    outlasts_a_silence(&dev);
 }
 
 fn finished_by_the_next(dev: &Dev) {
@@ -138,4 +177,20 @@ fn bounded(dev: &Dev) {
         (&pushed["version"]["state"], &pushed["version"]["key"]["version"]),
         (&json!("READY"), &json!(3))
     );
+}
+
+/// Nobody answers for a while, as across an election or a restart: a push that may wait for minutes asks again.
+fn outlasts_a_silence(dev: &Dev) {
+    let model = OwnModel::of("digits", "demo.patient");
+    let agent = Asleep::of(dev, "us-west-2", "agent");
+    let mut push = start(dev, &[&model.push()[..], &["--timeout", "1s"]].concat());
+    let said = Lines::of(push.stderr.take().unwrap());
+    until("the upload is complete", || state(dev, model.name) == "VERIFYING");
+    let coordinator = Asleep::of(dev, "us-west-2", "coordinator");
+    said.wait_for("asked again, for 10m in all (--wait-timeout)");
+    drop(coordinator);
+    drop(agent);
+    let ran = Ran::of(push.wait_with_output().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(state(dev, model.name), "READY");
 }
