@@ -20,6 +20,7 @@ mod disk;
 pub mod door;
 pub mod door_log;
 pub mod durable;
+mod failures;
 pub mod floors;
 pub mod follow;
 pub mod grpc;

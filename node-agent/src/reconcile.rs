@@ -45,11 +45,12 @@ pub fn reconcile(desired: &Desired, observed: &Observed, limits: Limits) -> Vec<
         actions: Vec::new(),
     };
     switch(desired, &mut plan);
-    desired
-        .verify
-        .keys()
-        .for_each(|k| plan.start(Job::Verify(k.clone())));
-    desired.copy.keys().for_each(|k| plan.start(Job::Copy(k.clone())));
+    // Without the store each would fail at once, be written into the log twice, and wait ever longer for its next try.
+    if desired.has_own_store {
+        let verify = desired.verify.keys().map(|k| Job::Verify(k.clone()));
+        let copy = desired.copy.keys().map(|k| Job::Copy(k.clone()));
+        verify.chain(copy).for_each(|job| plan.start(job));
+    }
     for key in fetch_order(desired) {
         if observed.copied(key) != Copied::Present {
             plan.start(Job::Fetch(key.clone()));

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use client::retry;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -23,6 +22,7 @@ use crate::{
     board::Board,
     catalog::{Catalog, CatalogRow},
     desired::{Copy, Desired, LocalWishes},
+    failures::Failures,
     jobs::{JobError, Success},
     library::Library,
     observed::{Copied, Job, Observed},
@@ -37,11 +37,6 @@ use crate::{
     steps::Steps,
     view::View,
 };
-
-/// First wait after a job failed; doubles up to [`WAIT_MAX`].
-const WAIT_MIN: Duration = Duration::from_millis(200);
-/// Longest wait between two tries of a job.
-const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What the loop works with.
 pub struct Parts {
@@ -84,7 +79,7 @@ pub struct Worker {
     parts: Parts,
     cached: BTreeMap<VersionKey, Copied>,
     running: Running,
-    failed: BTreeMap<Job, Failure>,
+    failures: Failures,
     /// Work whose success the view does not show yet: without this it would be done twice.
     told: BTreeMap<Job, Revision>,
     /// The revision of the view that the last desired state came from.
@@ -92,12 +87,6 @@ pub struct Worker {
     from_catalog: Desired,
     rows: Vec<CatalogRow>,
     stop: CancellationToken,
-}
-
-#[derive(Clone, Copy)]
-struct Failure {
-    count: u32,
-    until: Instant,
 }
 
 impl Worker {
@@ -110,7 +99,7 @@ impl Worker {
             parts,
             cached: BTreeMap::new(),
             running: Running::default(),
-            failed: BTreeMap::new(),
+            failures: Failures::default(),
             told: BTreeMap::new(),
             seen: Revision::default(),
             stop,
@@ -120,11 +109,12 @@ impl Worker {
     /// Works until it is stopped; then waits for what is running to end.
     pub async fn run(mut self) {
         while !self.stop.is_cancelled() {
+            let now = Instant::now();
             let desired = self.desired();
-            let settled = self.act(&desired);
-            self.publish(&desired);
+            let settled = self.act(&desired, now);
+            self.publish(&desired, now);
             if settled {
-                self.wait().await;
+                self.wait(now).await;
             }
         }
         while self.running.ended().await.is_some() {}
@@ -145,13 +135,13 @@ impl Worker {
     }
 
     /// Does what is due; false if something changed at once and the difference must be taken again.
-    fn act(&mut self, desired: &Desired) -> bool {
+    fn act(&mut self, desired: &Desired, now: Instant) -> bool {
         // Doors before bytes: who lost a role stops acting before anything else happens.
         self.parts.roles.update(&desired.roles, &desired.stores);
         self.parts.raiser.update(&desired.raises, &desired.stores);
         self.parts.steps.update(&desired.steps);
         repin(&self.parts.pins, &self.parts.unwish, &desired.repinned);
-        let observed = self.observed();
+        let observed = self.observed(now);
         let mut settled = true;
         for action in reconcile(desired, &observed, self.parts.limits) {
             match action {
@@ -170,31 +160,23 @@ impl Worker {
         settled
     }
 
-    fn observed(&mut self) -> Observed {
-        let now = Instant::now();
-        let waiting = self.failed.iter().filter(|(_, failure)| failure.until > now);
+    fn observed(&mut self, now: Instant) -> Observed {
         let unseen = self.told.iter().filter(|(_, revision)| **revision > self.seen);
         Observed {
             cached: self.cached.clone(),
             memory: self.parts.serving.memory(),
             active: self.parts.serving.active(),
             running: self.running.all(),
-            backing_off: waiting
-                .map(|(job, _)| job)
+            backing_off: (self.failures.waiting(now))
                 .chain(unseen.map(|(job, _)| job))
                 .cloned()
                 .collect(),
         }
     }
 
-    /// Until something may have changed: the view, a wish, a job, or the time of the next try.
-    async fn wait(&mut self) {
-        let next_try = self
-            .failed
-            .values()
-            .map(|f| f.until)
-            .filter(|at| *at > Instant::now())
-            .min();
+    /// Until something may have changed since `then`: the view, a wish, a job, or that the time of a next try has come.
+    async fn wait(&mut self, then: Instant) {
+        let next_try = self.failures.next_try(then);
         let timer = async {
             match next_try {
                 Some(at) => sleep_until(at).await,
@@ -214,7 +196,7 @@ impl Worker {
     }
 
     fn start(&mut self, job: Job, desired: &Desired) {
-        let tries = self.failed.get(&job).map_or(0, |f| f.count);
+        let tries = self.failures.count(&job);
         let Some(work) = self.parts.work(&job, desired, tries) else {
             return;
         };
@@ -224,7 +206,7 @@ impl Worker {
     fn ended(&mut self, job: Job, result: Result<Success, JobError>) {
         let error = match result {
             Ok(committed) => {
-                self.failed.remove(&job);
+                self.failures.forget(&job);
                 self.succeeded(&job);
                 self.told.extend(committed.map(|revision| (job, revision)));
                 return;
@@ -237,17 +219,14 @@ impl Worker {
                 error
             }
         };
-        let count = self.failed.get(&job).map_or(1, |f| f.count.saturating_add(1));
-        let wait = retry::jittered(WAIT_MIN.saturating_mul(1 << (count - 1).min(8)).min(WAIT_MAX));
-        tracing::warn!(?job, count, ?wait, "job failed: {error}");
-        let until = Instant::now() + wait;
         if let Job::Load(key) = &job {
-            let key = key.clone();
+            let told = (key.clone(), error.clone());
             self.parts
                 .board
-                .send_modify(|board| drop(board.load_errors.insert(key, error)));
+                .send_modify(|board| drop(board.load_errors.insert(told.0, told.1)));
         }
-        self.failed.insert(job, Failure { count, until });
+        let (count, wait) = self.failures.failed(job.clone(), Instant::now());
+        tracing::warn!(?job, count, ?wait, "job failed: {error}");
     }
 
     fn succeeded(&mut self, job: &Job) {
@@ -269,8 +248,8 @@ impl Worker {
     }
 
     /// Tells everyone how the node stands, and the catalog what it would need after a restart.
-    fn publish(&mut self, desired: &Desired) {
-        let observed = self.observed();
+    fn publish(&mut self, desired: &Desired, now: Instant) {
+        let observed = self.observed(now);
         let view = Arc::clone(&self.parts.view.borrow());
         let known = view.cluster_id.is_some() || !self.from_catalog.load.is_empty();
         let fit = if known {
@@ -302,7 +281,7 @@ impl Worker {
                 board.timing.clone_from(&view.timing);
             }
         });
-        self.failed.retain(|job, _| still_wanted(job, desired));
+        self.failures.retain(|job| still_wanted(job, desired));
         self.told.retain(|_, revision| *revision > self.seen);
         self.remember(desired, &view);
     }

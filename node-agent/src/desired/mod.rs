@@ -72,6 +72,8 @@ pub struct Desired {
     pub raises: BTreeMap<RoleName, FencingToken>,
     /// Every region's store.
     pub stores: BTreeMap<RegionId, StoreBinding>,
+    /// Whether the own region is among them: work on its copies waits until it is.
+    pub has_own_store: bool,
     /// Agents of other regions to probe: node, region, inference endpoint.
     pub peers: BTreeMap<NodeId, (RegionId, String)>,
 }
@@ -113,6 +115,7 @@ impl Desired {
             peers: peers(view, me),
             ..Self::default()
         };
+        desired.has_own_store = desired.stores.contains_key(&me.region);
         if let Some(cluster_id) = view.cluster_id {
             desired.roles = roles::roles(view, me, cluster_id);
             desired.raises = roles::raises(view, me, cluster_id);

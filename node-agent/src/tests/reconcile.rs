@@ -13,9 +13,12 @@ use crate::{
 
 const LIMITS: Limits = Limits { copies: 2, loads: 1 };
 
-/// `verify:K copy:K cache:K load:K active:K`, words separated by blanks.
+/// `verify:K copy:K cache:K load:K active:K`, words separated by blanks; `storeless:` while the region has no store.
 fn desired(text: &str) -> Desired {
-    let mut desired = Desired::default();
+    let mut desired = Desired {
+        has_own_store: !text.contains("storeless"),
+        ..Desired::default()
+    };
     for word in text.split_whitespace() {
         let (what, name) = word.split_once(':').unwrap();
         let copy = || Copy {
@@ -34,6 +37,7 @@ fn desired(text: &str) -> Desired {
             "asked" => drop(desired.asked.insert(key(name))),
             "deleted" => drop(desired.gone.insert(key(name), Vec::new())),
             "active" => drop(desired.active.insert(key(name).model, key(name).version)),
+            "storeless" => {}
             other => panic!("{other}"),
         }
     }
@@ -89,6 +93,8 @@ fn the_table_of_actions() {
     check("copy:m@1", "", "copy:m@1");
     check("copy:m@1", "run-copy:m@1", "");
     check("copy:m@1", "wait-copy:m@1", "");
+    // Nothing can be brought into a store, or read from it, before the region has one.
+    check("storeless: copy:m@1 verify:m@2 cache:m@3", "", "fetch:m@3");
     check("cache:m@1", "", "fetch:m@1");
     check("cache:m@1", "gone:m@1", "fetch:m@1");
     check("cache:m@1", "here:m@1", "");

@@ -26,6 +26,27 @@ async fn the_own_store_is_probed_and_attached() {
     agent.shutdown().await.unwrap();
 }
 
+/// Tries that nothing can come of would be entries of the log, and each makes the wait for the next one longer.
+#[tokio::test]
+async fn work_on_copies_waits_for_the_own_store() {
+    let world = World::new().await;
+    let gate = world.stores.hold_opening("west");
+    let agent = world.agent().await;
+    gate.arrived().await;
+    world.put_champion("digits@1", BYTES).await;
+    let committed = world.coordinator.lock().view.revision;
+    let mut board = agent.board();
+    board.wait_for(|b| b.revision >= committed).await.unwrap();
+    gate.release();
+    ready(&agent).await;
+    let reports = world.coordinator.lock().reports.clone();
+    assert_eq!(
+        reports,
+        ["digits@1 in west: started", "digits@1 in west: verified"]
+    );
+    agent.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn an_upload_is_verified_loaded_and_answers_and_the_heartbeat_says_so() {
     let world = World::new().await;
@@ -84,10 +105,7 @@ async fn an_upload_with_other_bytes_than_announced_is_ended() {
 async fn a_copy_comes_from_another_region_and_a_new_champion_replaces_the_old_without_a_gap() {
     let world = World::new().await;
     let agent = world.agent().await;
-    world.put("digits@1", "east", VersionState::Ready, BYTES).await;
-    world
-        .coordinator
-        .commit(vec![Resource::Alias(champion(&key("digits@1")))]);
+    world.put_champion("digits@1", BYTES).await;
     ready(&agent).await;
     let digest = Digest::of(BYTES);
     assert!(
@@ -103,16 +121,8 @@ async fn a_copy_comes_from_another_region_and_a_new_champion_replaces_the_old_wi
 
     // Requests go on all through the switch; none fails.
     world
-        .put(
-            "digits@2",
-            "east",
-            VersionState::Ready,
-            b"{\"kind\":\"digits\",\"better\":true}",
-        )
+        .put_champion("digits@2", b"{\"kind\":\"digits\",\"better\":true}")
         .await;
-    world
-        .coordinator
-        .commit(vec![Resource::Alias(champion(&key("digits@2")))]);
     let mut answers = Vec::new();
     while answers.last().map(String::as_str) != Some("digits@2") {
         let (status, body) = predict(&agent).await;
@@ -139,12 +149,7 @@ async fn a_copy_comes_from_another_region_and_a_new_champion_replaces_the_old_wi
 async fn a_model_that_does_not_load_is_named_and_leaves_the_node_unready() {
     let world = World::new().await;
     let agent = world.agent().await;
-    world
-        .put("digits@1", "east", VersionState::Ready, b"broken")
-        .await;
-    world
-        .coordinator
-        .commit(vec![Resource::Alias(champion(&key("digits@1")))]);
+    world.put_champion("digits@1", b"broken").await;
     let told = |s: &crate::coordinator::State| {
         s.heartbeat
             .as_ref()
@@ -170,10 +175,7 @@ async fn a_model_that_does_not_load_is_named_and_leaves_the_node_unready() {
 async fn what_the_disk_damaged_since_is_fetched_again_before_it_is_served() {
     let world = World::new().await;
     let agent = world.agent().await;
-    world.put("digits@1", "east", VersionState::Ready, BYTES).await;
-    world
-        .coordinator
-        .commit(vec![Resource::Alias(champion(&key("digits@1")))]);
+    world.put_champion("digits@1", BYTES).await;
     ready(&agent).await;
     agent.shutdown().await.unwrap();
     let file = world.config.data_dir.join("models/digits/1/config.json");
@@ -294,10 +296,7 @@ fn delete(world: &World, name: &str) {
 async fn the_files_of_a_deleted_version_leave_the_disk_also_if_it_was_deleted_meanwhile() {
     let world = World::new().await;
     let agent = world.agent().await;
-    world.put("digits@1", "east", VersionState::Ready, BYTES).await;
-    world
-        .coordinator
-        .commit(vec![Resource::Alias(champion(&key("digits@1")))]);
+    world.put_champion("digits@1", BYTES).await;
     ready(&agent).await;
     assert_eq!(predict(&agent).await.0, 200);
     delete(&world, "digits@1");

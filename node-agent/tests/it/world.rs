@@ -31,7 +31,7 @@ use types::{
 
 use crate::{
     certs::Ca,
-    coordinator::{Coordinator, Running},
+    coordinator::{Coordinator, Running, champion},
 };
 
 pub(crate) const BYTES: &[u8] = b"{\"kind\":\"digits\"}";
@@ -191,7 +191,14 @@ impl World {
             .await;
     }
 
-    /// The same with several files.
+    /// A version whose only copy is verified in `east`, and that answers for its model's name.
+    pub(crate) async fn put_champion(&self, name: &str, bytes: &[u8]) {
+        self.put(name, "east", VersionState::Ready, bytes).await;
+        self.coordinator
+            .commit(vec![Resource::Alias(champion(&key(name)))]);
+    }
+
+    /// As [`Self::put`], with several files.
     pub(crate) async fn put_files(
         &self,
         name: &str,
