@@ -35,6 +35,8 @@ fn lines_are_accepted_or_refused() {
     check_parse("regent model push DIR --name fraud.scorer --wait-copies 0", false);
     check_parse("regent model push DIR --name Fraud", false);
     check_parse("regent model push DIR", false);
+    check_parse("regent model unalias fraud.scorer candidate --etag 7", true);
+    check_parse("regent model unalias fraud.scorer@3 candidate", false);
     check_parse("regent infer m --text a", true);
     check_parse("regent infer m --text a --prompt b", false);
     check_parse("regent infer m", false);

@@ -12,7 +12,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{ModelName, RegionId, RequestId, RoleName};
 
-pub(crate) use model::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, PushArgs, WaitCopies};
+pub(crate) use model::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, PushArgs, UnaliasArgs, WaitCopies};
 
 #[cfg(feature = "server")]
 pub(crate) use demo::{DemoArgs, ZombieWriterArgs};

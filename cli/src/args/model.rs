@@ -19,6 +19,9 @@ pub(crate) enum ModelCommand {
     Versions(ModelArgs),
     /// Points an alias at a version, by compare-and-set.
     Alias(AliasArgs),
+    /// Removes an alias, by compare-and-set. A model without `champion` is out of service: nothing answers a request that names
+    /// no version.
+    Unalias(UnaliasArgs),
     /// Gives up a version that never became ready, as after a push that was killed.
     Abort(AbortArgs),
 }
@@ -89,6 +92,19 @@ pub(crate) struct AliasArgs {
     /// Why, for the record.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) reason: String,
+    /// Only if the alias still is as it was at this revision (`model get` shows it).
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) etag: Option<u64>,
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnaliasArgs {
+    /// The model.
+    pub(crate) model: ModelName,
+    /// The alias.
+    pub(crate) alias: AliasName,
     /// Only if the alias still is as it was at this revision (`model get` shows it).
     #[arg(long, value_name = "REVISION")]
     pub(crate) etag: Option<u64>,

@@ -7,7 +7,7 @@ use types::model::{ModelRecord, Placement, VersionRecord, VersionState};
 
 use super::{changer, reader, tell};
 use crate::{
-    args::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, ReadArgs, Shared},
+    args::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, ReadArgs, Shared, UnaliasArgs},
     error::Failure,
     output::{ago, answer, or_dash, table},
     push,
@@ -25,6 +25,7 @@ pub(crate) async fn run(command: ModelCommand, shared: Shared) -> Result<(), Fai
         ModelCommand::Get(args) => get(&args, &shared).await,
         ModelCommand::Versions(args) => versions(&args, &shared).await,
         ModelCommand::Alias(args) => alias(&args, &shared).await,
+        ModelCommand::Unalias(args) => unalias(&args, &shared).await,
         ModelCommand::Abort(args) => abort(&args, &shared).await,
     }
 }
@@ -73,6 +74,17 @@ async fn alias(args: &AliasArgs, shared: &Shared) -> Result<(), Failure> {
         .await?;
     answer(shared.output, &json!({ "alias": alias }), || {
         alias_table(std::slice::from_ref(&alias))
+    })
+}
+
+async fn unalias(args: &UnaliasArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = changer(shared, &args.again)?;
+    let (model, alias) = (&args.model, &args.alias);
+    let etag = args.etag.map(types::Revision);
+    let revision = client.delete_alias(model, alias, etag).await?;
+    let document = json!({ "removed": { "model": model, "alias": alias }, "revision": revision });
+    answer(shared.output, &document, || {
+        format!("the alias {alias} of {model} is removed, as of revision {revision}")
     })
 }
 

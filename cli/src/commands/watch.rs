@@ -62,8 +62,9 @@ fn lines(change: &Change) -> String {
         Change::Events { revision, events } => {
             let each = events.iter().map(|event| {
                 let (name, detail) = describe(&event.resource);
-                let gone = if event.deleted { " (deleted)" } else { "" };
-                format!("{revision}  {}  {name}{gone}  {detail}", event.kind)
+                // Of what is gone only the name is known.
+                let detail = if event.deleted { "(deleted)" } else { &detail };
+                format!("{revision}  {}  {name}  {detail}", event.kind)
             });
             each.collect::<Vec<_>>().join("\n")
         }
@@ -84,6 +85,9 @@ fn document(change: &Change) -> Result<Value, Failure> {
     })
 }
 
+/// Fields that name a resource which can be deleted: an alias, a replica. The others of its record mean nothing then.
+const KEYS: [&str; 3] = ["model", "alias", "key"];
+
 fn event(event: &Event) -> Result<Value, Failure> {
     let (kind, record) = match &event.resource {
         Resource::Region(r) => ("region", serde_json::to_value(r)),
@@ -96,7 +100,10 @@ fn event(event: &Event) -> Result<Value, Failure> {
         Resource::Plan(r) => ("plan", serde_json::to_value(r)),
         Resource::Timing(r) => ("timing", serde_json::to_value(r)),
     };
-    let record = record.map_err(|e| Failure::other(format!("could not write {kind} as JSON: {e}")))?;
+    let mut record = record.map_err(|e| Failure::other(format!("could not write {kind} as JSON: {e}")))?;
+    if let (true, Some(fields)) = (event.deleted, record.as_object_mut()) {
+        fields.retain(|name, _| KEYS.contains(&name.as_str()));
+    }
     Ok(json!({
         "kind": event.kind,
         "deleted": event.deleted,

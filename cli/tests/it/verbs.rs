@@ -1,12 +1,13 @@
 //! The operator's verbs against a cluster: their documents, their exit codes, and what a failed push leaves behind.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
@@ -169,6 +170,73 @@ fn aliases(dev: &Dev) {
     assert_eq!(names, ["candidate", "champion", "pushed"]);
     dev.run(&["model", "alias", "demo.digits@1", "candidate", "--etag", "1"])
         .failed_with(4, &["ETAG_MISMATCH"]);
+    unalias(dev);
+    too_many_aliases(dev);
+}
+
+/// Names of the aliases of the digits, by etag.
+fn etags(dev: &Dev) -> BTreeMap<String, u64> {
+    let model = dev.json(&["model", "get", "demo.digits"]);
+    let aliases = model["aliases"].as_array().unwrap().iter();
+    let etag = |a: &Value| {
+        (
+            a["alias"].as_str().unwrap().to_owned(),
+            a["modified"].as_u64().unwrap(),
+        )
+    };
+    aliases.map(etag).collect()
+}
+
+/// Removed by compare-and-set, once, whatever the number of times that one request asks for it; watchers are told.
+fn unalias(dev: &Dev) {
+    let unalias = ["model", "unalias", "demo.digits", "pushed"];
+    let etag = etags(dev)["pushed"].to_string();
+    dev.run(&[&unalias[..], &["--etag", "1"]].concat())
+        .failed_with(4, &["ETAG_MISMATCH", "read it again"]);
+    let id = client::retry::mint_request_id().to_string();
+    let once = [&unalias[..], &["--etag", &etag, "--request-id", &id]].concat();
+    let removed = dev.json(&once);
+    let named = json!({ "model": "demo.digits", "alias": "pushed" });
+    assert_eq!(removed["removed"], named, "{removed}");
+    assert_eq!(
+        dev.json(&once)["removed"],
+        named,
+        "the second answer is the first"
+    );
+    assert!(!etags(dev).contains_key("pushed"));
+    dev.run(&unalias)
+        .failed_with(3, &["ALIAS_NOT_FOUND", "regent model get NAME"]);
+    let before = (removed["revision"].as_u64().unwrap() - 1).to_string();
+    let watch = ["watch", "--after", &before, "--count", "1"];
+    let change = dev.run(&watch).stdout;
+    assert!(
+        change.ends_with("alias_deleted  demo.digits pushed  (deleted)\n"),
+        "{change}"
+    );
+    let event = dev.json(&watch)["events"][0].clone();
+    assert_eq!(event["record"], named, "only its name means anything: {event}");
+}
+
+/// A model has room for a hundred; whoever wants another one learns how to remove one.
+fn too_many_aliases(dev: &Dev) {
+    let key = "demo.digits@1".parse().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let client = client::Client::new(dev.context().client_config()).unwrap();
+        for n in etags(dev).len()..100 {
+            let alias = format!("full-{n}").parse().unwrap();
+            client.set_alias(&key, &alias, "", None).await.unwrap();
+        }
+    });
+    let one_more = ["model", "alias", "demo.digits@1", "one-more"];
+    dev.run(&one_more)
+        .failed_with(1, &["LIMIT_EXCEEDED", "regent model unalias NAME ALIAS"]);
+    let removed = dev.run(&["model", "unalias", "demo.digits", "full-99"]).stdout;
+    assert!(
+        removed.starts_with("the alias full-99 of demo.digits is removed, as of revision "),
+        "{removed}"
+    );
+    assert_eq!(dev.run(&one_more).code, Some(0));
 }
 
 fn infer(dev: &Dev) {

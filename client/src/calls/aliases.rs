@@ -6,7 +6,7 @@ use proto::{
 };
 use types::{AliasName, ModelName, Revision, VersionKey, model::AliasRecord, reason::Refusal};
 
-use super::Client;
+use super::{Client, Header};
 
 impl Client {
     /// Points an alias at a version; `etag` makes it a compare-and-set.
@@ -29,20 +29,21 @@ impl Client {
         registry::alias(proto::convert::required("alias", answer.alias)?)
     }
 
-    /// Removes an alias.
+    /// Removes an alias, and says by which revision it is gone; `etag` makes it a compare-and-set.
     pub async fn delete_alias(
         &self,
         model: &ModelName,
         alias: &AliasName,
         etag: Option<Revision>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Revision, Refusal> {
         let message = pb::DeleteAliasRequest {
             request_id: self.change_id(),
             model: model.to_string(),
             alias: alias.to_string(),
             etag: etag.map(|r| r.0.to_string()).unwrap_or_default(),
         };
-        send!(self, Change, RegistryServiceClient::delete_alias, message).map(|_| ())
+        let answer = send!(self, Change, RegistryServiceClient::delete_alias, message)?;
+        Ok(Header::read(answer.header)?.revision)
     }
 
     /// All aliases of a model.
