@@ -13,7 +13,7 @@ use serde::Deserialize;
 use types::{NodeId, RegionId, role::TimingPolicy};
 
 use crate::{
-    error::ConfigError,
+    error::{BadSetting, ConfigError, ConfigFault},
     raft::{RaftLimits, RaftTiming},
 };
 
@@ -101,57 +101,72 @@ mod defaults {
 }
 
 impl Config {
-    /// Reads and checks a file; the error names file, value and remedy.
+    /// Reads and checks a file; the error names file, key and value.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(&text).map_err(|problem| ConfigError::Invalid {
+        Self::parse(&text).map_err(|fault| ConfigError::Content {
             path: path.to_owned(),
-            problem,
+            fault,
         })
     }
 
-    /// Reads and checks a text; the error is a sentence that names the value.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = toml::from_str(text).map_err(|e| e.to_string())?;
+    /// Reads and checks a text.
+    pub fn parse(text: &str) -> Result<Self, ConfigFault> {
+        let config: Self = toml::from_str(text).map_err(|e| ConfigFault::Malformed(Box::new(e)))?;
         config.validate()?;
         Ok(config)
     }
 
     /// Checks the relations between the knobs.
-    pub fn validate(&self) -> Result<(), String> {
+    pub fn validate(&self) -> Result<(), BadSetting> {
         self.timing()?;
         if self.bootstrap && !self.join.is_empty() {
-            return Err(
-                "bootstrap and join exclude each other: exactly one coordinator founds a cluster".to_owned(),
-            );
+            let problem = format!("bootstrap is true, and join names {}", self.join.join(", "));
+            let remedy =
+                "leave out one of them: exactly one coordinator founds a cluster, the others join it";
+            return Err(BadSetting::new(problem, remedy));
         }
         if let Some(endpoint) = self.join.iter().find(|e| !is_endpoint(e)) {
-            return Err(format!("join: {endpoint:?} must be https://host:port"));
+            let problem = format!("join holds {endpoint:?}");
+            return Err(BadSetting::new(problem, "write each as https://host:port"));
         }
-        if self.listen_metrics.is_some_and(|a| !a.ip().is_loopback()) {
-            return Err("listen_metrics is plain HTTP and must be a loopback address".to_owned());
-        }
-        if self.advertise_host.is_none() && is_any(self.listen_api.ip()) {
-            return Err(format!(
-                "advertise_host must say how others reach this machine: listen_api ({}) is every address",
-                self.listen_api
-            ));
-        }
+        self.check_listens()?;
         self.raft_timing().map(|_| ())
     }
 
+    fn check_listens(&self) -> Result<(), BadSetting> {
+        if let Some(address) = self.listen_metrics.filter(|a| !a.ip().is_loopback()) {
+            return Err(BadSetting::new(
+                format!("listen_metrics is {address}, and plain HTTP is served on a loopback address only"),
+                format!("write 127.0.0.1:{}", address.port()),
+            ));
+        }
+        if self.advertise_host.is_none() && is_any(self.listen_api.ip()) {
+            return Err(BadSetting::new(
+                format!("listen_api is {}, which nobody can call", self.listen_api),
+                "set advertise_host to the name or address by which others reach this machine",
+            ));
+        }
+        Ok(())
+    }
+
     /// The timings that a new cluster is founded with.
-    pub fn timing(&self) -> Result<TimingPolicy, String> {
+    pub fn timing(&self) -> Result<TimingPolicy, BadSetting> {
         let name = self.timing.as_deref().unwrap_or("default");
-        TimingPolicy::named(name)
-            .ok_or_else(|| format!("timing is {name:?}, and must be fast, default or conservative"))
+        let unknown = || {
+            BadSetting::new(
+                format!("timing is {name:?}"),
+                "write fast, default or conservative",
+            )
+        };
+        TimingPolicy::named(name).ok_or_else(unknown)
     }
 
     /// The timings of Raft, checked.
-    pub fn raft_timing(&self) -> Result<RaftTiming, String> {
+    pub fn raft_timing(&self) -> Result<RaftTiming, BadSetting> {
         let millis = |value: Option<u64>, default| value.map_or(default, Duration::from_millis);
         let base = RaftTiming::default();
         let timing = RaftTiming {
@@ -159,18 +174,7 @@ impl Config {
             election_min: millis(self.raft.election_min_millis, base.election_min),
             election_max: millis(self.raft.election_max_millis, base.election_max),
         };
-        if timing.heartbeat < Duration::from_millis(10) || timing.heartbeat > Duration::from_secs(10) {
-            return Err(format!(
-                "raft.heartbeat_millis is {}, and must be between 10 and 10000",
-                timing.heartbeat.as_millis()
-            ));
-        }
-        if timing.election_min < timing.heartbeat * 3 {
-            return Err("raft.election_min_millis must be at least three heartbeat_millis".to_owned());
-        }
-        if timing.election_max <= timing.election_min {
-            return Err("raft.election_max_millis must exceed election_min_millis".to_owned());
-        }
+        check_raft_timing(&timing)?;
         Ok(timing)
     }
 
@@ -192,6 +196,32 @@ impl Config {
             (None, IpAddr::V4(ip)) => format!("https://{ip}:{port}"),
         }
     }
+}
+
+/// Both values are named although only one may stand in the file: the other one is its default.
+fn check_raft_timing(timing: &RaftTiming) -> Result<(), BadSetting> {
+    let [heartbeat, min, max] =
+        [timing.heartbeat, timing.election_min, timing.election_max].map(|d| d.as_millis());
+    if !(10..=10_000).contains(&heartbeat) {
+        let problem = format!("raft.heartbeat_millis is {heartbeat}");
+        return Err(BadSetting::new(problem, "write a number from 10 to 10000"));
+    }
+    let least = heartbeat * 3;
+    if min < least {
+        return Err(BadSetting::new(
+            format!(
+                "raft.election_min_millis is {min}, and three raft.heartbeat_millis of {heartbeat} are {least}"
+            ),
+            format!("set raft.election_min_millis to {least} or more, or lower raft.heartbeat_millis"),
+        ));
+    }
+    if max <= min {
+        return Err(BadSetting::new(
+            format!("raft.election_max_millis is {max}, and raft.election_min_millis is {min}"),
+            format!("set raft.election_max_millis above {min}: with one draw for all, campaigns collide"),
+        ));
+    }
+    Ok(())
 }
 
 fn is_any(ip: IpAddr) -> bool {

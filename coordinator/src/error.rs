@@ -4,24 +4,54 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use crate::raft::StartError;
 
+/// A setting, or two that do not go together. Its text names keys and values as they were found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct BadSetting {
+    /// Which keys with which values, and why they cannot be.
+    pub problem: String,
+    /// What to write instead.
+    pub remedy: String,
+}
+
+impl BadSetting {
+    pub(crate) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+/// A config's text that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigFault {
+    /// Not TOML of this shape; the text names line and key.
+    #[error(transparent)]
+    Malformed(Box<toml::de::Error>),
+    /// It says something that cannot be.
+    #[error(transparent)]
+    Invalid(#[from] BadSetting),
+}
+
 /// A config file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It cannot be read.
-    #[error("config {}: {source}; name a file that this user can read", path.display())]
+    #[error("config {}: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
-    /// It says something that cannot be.
-    #[error("config {}: {problem}", path.display())]
-    Invalid {
+    /// It cannot be used as it is.
+    #[error("config {}: {fault}", path.display())]
+    Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what to write instead.
-        problem: String,
+        /// What is wrong.
+        fault: ConfigFault,
     },
 }
 
@@ -30,14 +60,19 @@ pub enum ConfigError {
 pub enum RunError {
     /// A setting that cannot be.
     #[error("config: {0}")]
-    Config(String),
+    Config(#[from] BadSetting),
+    /// The descriptions that reflection serves, which are part of this binary.
+    #[error("the built-in descriptors are damaged: {0}")]
+    Descriptors(String),
     /// A certificate, key or CA file cannot be used.
-    #[error("tls file {}: {problem}", path.display())]
+    #[error("{key} is {}: {}", path.display(), fault.problem)]
     Tls {
+        /// The setting that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        problem: String,
+        fault: BadSetting,
     },
     /// A port cannot be had.
     #[error("{purpose} cannot listen on {address}: {source}{remedy}")]
@@ -76,4 +111,20 @@ pub enum RunError {
     /// The cluster refused to take this coordinator in, and asking again cannot help.
     #[error("the cluster does not take this coordinator in: {0}")]
     Join(types::reason::Refusal),
+}
+
+impl RunError {
+    /// What helps, where the text does not say so already; may be empty.
+    pub fn remedy(&self) -> &str {
+        match self {
+            Self::Config(setting) | Self::Tls { fault: setting, .. } => &setting.remedy,
+            Self::Descriptors(_)
+            | Self::Listen { .. }
+            | Self::ListenFile { .. }
+            | Self::Start(_)
+            | Self::Raft(_)
+            | Self::Serve { .. }
+            | Self::Join(_) => "",
+        }
+    }
 }

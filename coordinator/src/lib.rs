@@ -51,7 +51,10 @@ use crate::{
     tls::Tls,
     watch_hub::WatchHub,
 };
-pub use crate::{config::Config, error::RunError};
+pub use crate::{
+    config::Config,
+    error::{BadSetting, ConfigError, ConfigFault, RunError},
+};
 
 /// How long a leader that stops waits for another one.
 const HAND_OVER: Duration = Duration::from_secs(2);
@@ -85,7 +88,7 @@ impl std::fmt::Debug for Coordinator {
 impl Coordinator {
     /// Checks config and certificates, binds the ports, opens the log.
     pub async fn start(config: Config) -> Result<Self, RunError> {
-        config.validate().map_err(RunError::Config)?;
+        config.validate()?;
         let tls = Tls::load(&config.tls)?;
         check_identity(&config, &tls)?;
         std::fs::create_dir_all(&config.data_dir).map_err(|source| raft::StartError::DataDir {
@@ -228,14 +231,18 @@ fn check_identity(config: &Config, tls: &Tls) -> Result<(), RunError> {
         return Ok(());
     }
     Err(RunError::Tls {
+        key: "tls.cert_file",
         path: config.tls.cert_file.clone(),
-        problem: format!("names {}, and this config needs {expected}", tls.principal()),
+        fault: BadSetting::new(
+            format!("names {}, and this config needs {expected}", tls.principal()),
+            "set node and region to what the certificate names, or name the certificate of this coordinator",
+        ),
     })
 }
 
 fn raft_config(config: &Config, bound: &ListenFile) -> Result<RaftConfig, RunError> {
     let port = |address: Option<std::net::SocketAddr>| address.map_or(0, |a| a.port());
-    let timing = config.timing().map_err(RunError::Config)?;
+    let timing = config.timing()?;
     Ok(RaftConfig {
         node: config.node.clone(),
         region: config.region.clone(),
@@ -243,7 +250,7 @@ fn raft_config(config: &Config, bound: &ListenFile) -> Result<RaftConfig, RunErr
         api_endpoint: config.endpoint(port(bound.api)),
         raft_endpoint: config.endpoint(port(bound.raft)),
         bootstrap: config.bootstrap.then_some(timing),
-        timing: config.raft_timing().map_err(RunError::Config)?,
+        timing: config.raft_timing()?,
         limits: config.raft_limits(),
     })
 }

@@ -77,7 +77,7 @@ pub(crate) async fn serve_api(
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
-        .map_err(|e| RunError::Config(format!("the built-in descriptors are damaged: {e}")))?;
+        .map_err(|e| RunError::Descriptors(e.to_string()))?;
     let size = REQUEST_BYTES;
     builder(tls)?
         .layer(AuthLayer::new(IN_FLIGHT))

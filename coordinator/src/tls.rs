@@ -8,18 +8,20 @@ use rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
 };
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
 use types::{NodeId, Principal};
 
 use crate::{
     config::TlsFiles,
-    error::RunError,
+    error::{BadSetting, RunError},
     identity,
     raft::{Dial, Peer},
 };
 
+/// What `tls.cert_file` is.
+const OWN_CERTIFICATE: &str = "it holds this coordinator's PEM certificate, with spiffe://regent.local/region/REGION/coordinator/NODE as its SAN URI";
 /// How long a peer may take for its handshake; a connection that says nothing holds no task for longer.
 const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -44,21 +46,28 @@ impl Tls {
     /// Reads the three files; the error names the one at fault. From here on the process speaks TLS 1.3 only.
     pub fn load(files: &TlsFiles) -> Result<Self, RunError> {
         client::tls13::install();
-        let (ca, cert, key) = (
-            read(&files.ca_file)?,
-            read(&files.cert_file)?,
-            read(&files.key_file)?,
+        let (ca_file, cert_file, key_file) = (
+            File::new(
+                "tls.ca_file",
+                &files.ca_file,
+                "it holds the PEM certificate of the cluster's CA",
+            ),
+            File::new("tls.cert_file", &files.cert_file, OWN_CERTIFICATE),
+            File::new(
+                "tls.key_file",
+                &files.key_file,
+                "it holds the PEM private key of tls.cert_file",
+            ),
         );
-        let fault = |path: &Path, problem: String| RunError::Tls {
-            path: path.to_owned(),
-            problem,
-        };
-        parse_first(&ca).map_err(|problem| fault(&files.ca_file, problem))?;
-        let der = parse_first(&cert).map_err(|problem| fault(&files.cert_file, problem))?;
-        let principal = identity::of_certificate(&der).map_err(|e| fault(&files.cert_file, e.message))?;
+        let (ca, cert, key) = (ca_file.read()?, cert_file.read()?, key_file.read()?);
+        parse_first(&ca).map_err(|problem| ca_file.wrong(problem))?;
+        let der = parse_first(&cert).map_err(|problem| cert_file.wrong(problem))?;
+        PrivateKeyDer::from_pem_slice(&key)
+            .map_err(|e| key_file.wrong(format!("holds no private key: {e}")))?;
+        let principal = identity::of_certificate(&der).map_err(|e| cert_file.wrong(e.message))?;
         Ok(Self {
             identity: Identity::from_pem(&cert, &key),
-            chain: chain(&ca).map_err(|problem| fault(&files.ca_file, problem))?,
+            chain: chain(&ca).map_err(|problem| ca_file.wrong(problem))?,
             ca: Certificate::from_pem(&ca),
             principal,
         })
@@ -164,11 +173,34 @@ fn chain(ca: &[u8]) -> Result<Arc<WebPkiServerVerifier>, String> {
     built.map_err(|e| e.to_string())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, RunError> {
-    std::fs::read(path).map_err(|e| RunError::Tls {
-        path: path.to_owned(),
-        problem: e.to_string(),
-    })
+/// One of the three, and what it should be.
+struct File<'a> {
+    key: &'static str,
+    path: &'a Path,
+    holds: &'static str,
+}
+
+impl<'a> File<'a> {
+    fn new(key: &'static str, path: &'a Path, holds: &'static str) -> Self {
+        Self { key, path, holds }
+    }
+
+    fn read(&self) -> Result<Vec<u8>, RunError> {
+        let remedy = "name a file that is there and that this user can read";
+        std::fs::read(self.path).map_err(|e| self.fault(e.to_string(), format!("{remedy}: {}", self.holds)))
+    }
+
+    fn wrong(&self, problem: String) -> RunError {
+        self.fault(problem, format!("name the right file: {}", self.holds))
+    }
+
+    fn fault(&self, problem: String, remedy: String) -> RunError {
+        RunError::Tls {
+            key: self.key,
+            path: self.path.to_owned(),
+            fault: BadSetting::new(problem, remedy),
+        }
+    }
 }
 
 fn parse_first(pem: &[u8]) -> Result<Vec<u8>, String> {

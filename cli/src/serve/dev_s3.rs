@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{bad_config, failed};
+use super::{bad_config, failed, malformed, unreadable};
 use crate::{
     dev::{
         files::{self, Access},
@@ -35,14 +35,18 @@ pub(crate) struct DevS3Config {
 impl DevS3Config {
     /// Reads a text; `path` is for the error.
     pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
-        toml::from_str(text).map_err(|e| bad_config("dev-s3", format!("config {}: {e}", path.display())))
+        let refused = |e| {
+            let remedy = malformed("dev-s3", &e);
+            bad_config(format!("config {}: {e}", path.display())).remedy(remedy)
+        };
+        toml::from_str(text).map_err(refused)
     }
 }
 
 /// Serves until `stop`.
 pub(crate) async fn run(path: &Path, stop: CancellationToken) -> Result<(), Failure> {
     let text = std::fs::read_to_string(path)
-        .map_err(|e| bad_config("dev-s3", format!("config {}: {e}", path.display())))?;
+        .map_err(|e| bad_config(format!("config {}: {e}", path.display())).remedy(unreadable("dev-s3")))?;
     let file = DevS3Config::parse(&text, path)?;
     files::make_dir(&file.data_dir)?;
     let listen_file = file.data_dir.join("listen.json");

@@ -7,7 +7,8 @@ pub(crate) use dev_s3::DevS3Config;
 
 use std::fmt;
 
-use node_agent::AgentConfig;
+use coordinator::{ConfigError, ConfigFault};
+use node_agent::{AgentConfig, config::ConfigError as AgentConfigError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{args::ServerArgs, error::Failure, exit::Exit, shutdown};
@@ -34,13 +35,29 @@ pub(crate) async fn run(server: Server, args: ServerArgs) -> Result<(), Failure>
 }
 
 async fn coordinator(args: &ServerArgs, stop: CancellationToken) -> Result<(), Failure> {
-    let config = coordinator::Config::load(&args.config).map_err(|e| bad_config("coordinator", chain(&e)))?;
+    let config = coordinator::Config::load(&args.config).map_err(|e| {
+        let remedy = match &e {
+            ConfigError::File { .. } => unreadable("coordinator"),
+            ConfigError::Content { fault, .. } => match fault {
+                ConfigFault::Malformed(error) => malformed("coordinator", error),
+                ConfigFault::Invalid(setting) => setting.remedy.clone(),
+            },
+        };
+        bad_config(chain(&e)).remedy(remedy)
+    })?;
     let served = Box::pin(coordinator::run(config, stop)).await;
-    served.map_err(|e| failed(&e))
+    served.map_err(|e| failed(&e).remedy(e.remedy()))
 }
 
 async fn agent(args: &ServerArgs, stop: CancellationToken) -> Result<(), Failure> {
-    let config = AgentConfig::load(&args.config).map_err(|e| bad_config("agent", chain(&e)))?;
+    let config = AgentConfig::load(&args.config).map_err(|e| {
+        let remedy = match &e {
+            AgentConfigError::Unreadable { .. } => unreadable("agent"),
+            AgentConfigError::Malformed { error, .. } => malformed("agent", error),
+            AgentConfigError::Invalid(_) => explained("agent"),
+        };
+        bad_config(chain(&e)).remedy(remedy)
+    })?;
     let served = Box::pin(node_agent::run(config, stop)).await;
     served.map_err(|e| failed(&e))
 }
@@ -65,8 +82,26 @@ fn failed(error: &dyn std::error::Error) -> Failure {
 }
 
 /// A config that cannot be used. Its text ends with the parser's newline.
-fn bad_config(server: &str, why: impl fmt::Display) -> Failure {
-    Failure::usage(why.to_string().trim_end()).remedy(format!(
-        "deploy/config/{server}.toml explains every key; an address is written IP:PORT, with a port up to 65535"
-    ))
+fn bad_config(why: impl fmt::Display) -> Failure {
+    Failure::usage(why.to_string().trim_end())
+}
+
+/// What helps where a server's config cannot be read.
+fn unreadable(server: &str) -> String {
+    format!(
+        "--config names a file that is there and that this user can read; deploy/config/{server}.toml is an example"
+    )
+}
+
+/// What helps where a parser does not take a server's config.
+fn malformed(server: &str, error: &impl fmt::Display) -> String {
+    let explained = explained(server);
+    match error.to_string().contains("socket address") {
+        true => format!("an address is written IP:PORT, with a port up to 65535; {explained}"),
+        false => explained,
+    }
+}
+
+fn explained(server: &str) -> String {
+    format!("deploy/config/{server}.toml explains every key")
 }

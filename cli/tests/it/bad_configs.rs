@@ -58,15 +58,20 @@ impl Configs {
     }
 }
 
-/// The text with another value under a key of its first section.
+/// The text with another value under a key.
 fn set(text: &str, key: &str, value: &str) -> String {
+    set_raw(text, key, &format!("{value:?}"))
+}
+
+/// As [`set`], for what is no string.
+fn set_raw(text: &str, key: &str, value: &str) -> String {
     let prefix = format!("{key} = ");
     assert!(
         text.lines().any(|l| l.starts_with(&prefix)),
         "{key} is not in:\n{text}"
     );
     let lines = text.lines().map(|line| match line.starts_with(&prefix) {
-        true => format!("{key} = {value:?}\n"),
+        true => format!("{key} = {value}\n"),
         false => format!("{line}\n"),
     });
     lines.collect()
@@ -74,8 +79,13 @@ fn set(text: &str, key: &str, value: &str) -> String {
 
 /// Where the way out of a bad config is.
 fn explained(part: &str) -> String {
+    format!("\n  deploy/config/{part}.toml explains every key")
+}
+
+/// And out of a bad address.
+fn address(part: &str) -> String {
     format!(
-        "deploy/config/{part}.toml explains every key; an address is written IP:PORT, with a port up to 65535"
+        "\n  an address is written IP:PORT, with a port up to 65535; deploy/config/{part}.toml explains every key"
     )
 }
 
@@ -92,6 +102,7 @@ fn configs_that_cannot_be() {
     let _turn = turn();
     let configs = Configs::new();
     for part in ["coordinator", "agent"] {
+        no_file(part);
         unknown_keys(&configs, part);
         bad_ports(&configs, part);
         assert!(
@@ -102,6 +113,41 @@ fn configs_that_cannot_be() {
         data_directories(&configs, part);
     }
     inference_for_everybody(&configs);
+    bad_timing(&configs);
+    no_certificate(&configs);
+}
+
+fn no_file(part: &str) {
+    run(&[part, "--config", "/nowhere/x.toml"]).failed_with(
+        2,
+        &[
+            "config /nowhere/x.toml: No such file",
+            &format!("\n  --config names a file that is there and that this user can read; deploy/config/{part}.toml is an example"),
+        ],
+    );
+}
+
+/// The remedy is that of this error, and of no other.
+fn bad_timing(configs: &Configs) {
+    let text = set_raw(&configs.text("coordinator"), "election_min_millis", "60");
+    let ran = configs.run("coordinator", &text);
+    ran.failed_with(
+        2,
+        &[
+            "coordinator.toml: raft.election_min_millis is 60, and three raft.heartbeat_millis of ",
+            "\n  set raft.election_min_millis to ",
+        ],
+    );
+    assert!(!ran.stderr.contains("IP:PORT"), "{ran:?}");
+}
+
+fn no_certificate(configs: &Configs) {
+    let text = set(&configs.text("coordinator"), "ca_file", "/nowhere/ca.pem");
+    let said = [
+        "tls.ca_file is /nowhere/ca.pem: No such file",
+        "\n  name a file that is there and that this user can read: it holds the PEM certificate of the cluster's CA",
+    ];
+    configs.check("coordinator", &text, 1, &said);
 }
 
 fn unknown_keys(configs: &Configs, part: &str) {
@@ -136,7 +182,7 @@ fn bad_ports(configs: &Configs, part: &str) {
                 &format!("{part}.toml"),
                 &format!("{key} = {bad:?}"),
                 "invalid socket address syntax",
-                &explained(part),
+                &address(part),
             ];
             configs.check(part, &text, 2, &said);
         }

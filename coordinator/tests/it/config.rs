@@ -1,6 +1,6 @@
 //! What a coordinator says before it serves: bad configs, bad certificates, ports in use.
 
-use coordinator::{Config, Coordinator, RunError};
+use coordinator::{Config, ConfigFault, Coordinator, RunError};
 
 use crate::harness::Certs;
 
@@ -20,21 +20,72 @@ fn a_bad_config_names_the_value_and_what_to_write_instead() {
     let dir = tempfile::tempdir().unwrap();
     let files = Certs::new(dir.path()).issue("spiffe://regent.local/region/r1/coordinator/c1");
     let cases = [
-        ("colour = 3", "unknown field `colour`"),
-        ("timing = \"quick\"", "fast, default or conservative"),
-        ("bootstrap = true\njoin = [\"https://a:1\"]", "exclude each other"),
-        ("join = [\"a:1\"]", "\"a:1\" must be https://host:port"),
-        ("listen_metrics = \"10.0.0.1:7464\"", "loopback"),
-        ("listen_metrics = \"127.0.0.1:99999\"", "invalid socket address"),
         (
-            "[raft]\nheartbeat_millis = 50\nelection_min_millis = 60",
-            "three heartbeat_millis",
+            "timing = \"quick\"",
+            "timing is \"quick\"",
+            "write fast, default or conservative",
+        ),
+        (
+            "bootstrap = true\njoin = [\"https://a:1\"]",
+            "bootstrap is true, and join names https://a:1",
+            "leave out one of them",
+        ),
+        ("join = [\"a:1\"]", "join holds \"a:1\"", "https://host:port"),
+        (
+            "listen_metrics = \"10.0.0.1:7464\"",
+            "listen_metrics is 10.0.0.1:7464",
+            "write 127.0.0.1:7464",
+        ),
+        (
+            "[raft]\nheartbeat_millis = 9",
+            "raft.heartbeat_millis is 9",
+            "from 10 to 10000",
+        ),
+        (
+            "[raft]\nelection_min_millis = 149",
+            "raft.election_min_millis is 149, and three raft.heartbeat_millis of 50 are 150",
+            "set raft.election_min_millis to 150 or more",
+        ),
+        (
+            "[raft]\nelection_max_millis = 250",
+            "raft.election_max_millis is 250, and raft.election_min_millis is 250",
+            "set raft.election_max_millis above 250",
         ),
     ];
-    for (line, expected) in cases {
-        let error = Config::parse(&text(dir.path(), &files, line)).unwrap_err();
-        assert!(error.contains(expected), "{line}: {error}");
+    for (line, problem, remedy) in cases {
+        match Config::parse(&text(dir.path(), &files, line)).unwrap_err() {
+            ConfigFault::Invalid(bad) => {
+                assert!(
+                    bad.problem.contains(problem) && bad.remedy.contains(remedy),
+                    "{line}: {bad:?}"
+                );
+            }
+            ConfigFault::Malformed(error) => panic!("{line}: {error}"),
+        }
     }
+    for (line, expected) in [
+        ("colour = 3", "unknown field `colour`"),
+        ("listen_metrics = \"127.0.0.1:99999\"", "invalid socket address"),
+    ] {
+        let error = Config::parse(&text(dir.path(), &files, line)).unwrap_err();
+        assert!(matches!(error, ConfigFault::Malformed(_)), "{line}: {error}");
+        assert!(error.to_string().contains(expected), "{line}: {error}");
+    }
+}
+
+#[test]
+fn an_address_that_nobody_can_call_needs_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Certs::new(dir.path()).issue("spiffe://regent.local/region/r1/coordinator/c1");
+    let everywhere = text(dir.path(), &files, "").replacen("127.0.0.1:0", "0.0.0.0:7460", 1);
+    match Config::parse(&everywhere).unwrap_err() {
+        ConfigFault::Invalid(bad) => {
+            assert!(bad.problem.contains("listen_api is 0.0.0.0:7460"), "{bad:?}");
+            assert!(bad.remedy.contains("set advertise_host"), "{bad:?}");
+        }
+        ConfigFault::Malformed(error) => panic!("{error}"),
+    }
+    Config::parse(&format!("advertise_host = \"c1\"\n{everywhere}")).unwrap();
 }
 
 #[tokio::test]
@@ -53,8 +104,56 @@ async fn a_certificate_of_somebody_else_and_a_missing_file_are_said_by_name() {
         ..files
     };
     let config = Config::parse(&text(dir.path(), &missing, "bootstrap = true")).unwrap();
-    let error = Coordinator::start(config).await.unwrap_err().to_string();
-    assert!(error.contains("nowhere.key"), "{error}");
+    let error = Coordinator::start(config).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("tls.key_file") && text.contains("nowhere.key"),
+        "{text}"
+    );
+    assert!(error.remedy().contains("private key"), "{}", error.remedy());
+}
+
+/// Each of the three files with what another one holds: its key, its path, and what it should be.
+#[tokio::test]
+async fn a_tls_file_that_holds_something_else_is_named_with_what_it_should_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Certs::new(dir.path()).issue("spiffe://regent.local/region/r1/coordinator/c1");
+    let (ca, cert, key) = (&files.ca_file, &files.cert_file, &files.key_file);
+    for (name, [ca, cert, key], path, remedy) in [
+        (
+            "tls.ca_file",
+            [key, cert, key],
+            key,
+            "certificate of the cluster's CA",
+        ),
+        (
+            "tls.cert_file",
+            [ca, key, key],
+            key,
+            "coordinator's PEM certificate",
+        ),
+        ("tls.cert_file", [ca, ca, key], ca, "as its SAN URI"),
+        (
+            "tls.key_file",
+            [ca, cert, cert],
+            cert,
+            "private key of tls.cert_file",
+        ),
+    ] {
+        let files = client::TlsFiles {
+            ca_file: ca.clone(),
+            cert_file: cert.clone(),
+            key_file: key.clone(),
+        };
+        let config = Config::parse(&text(dir.path(), &files, "bootstrap = true")).unwrap();
+        let error = Coordinator::start(config).await.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with(&format!("{name} is {}: ", path.display())),
+            "{text}"
+        );
+        assert!(error.remedy().contains(remedy), "{}", error.remedy());
+    }
 }
 
 #[tokio::test]
