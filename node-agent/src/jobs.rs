@@ -52,7 +52,7 @@ impl Parts {
                 }))
             }
             Job::Copy(key) => {
-                let Copy { record, sources } = desired.copy.get(key)?.clone();
+                let Copy { record, sources, .. } = desired.copy.get(key)?.clone();
                 Some(Box::pin(async move {
                     replicator
                         .copy(&record, &sources, tries, &stores)
@@ -62,12 +62,22 @@ impl Parts {
                 }))
             }
             Job::Fetch(key) => {
-                let Copy { record, sources } = desired.cache.get(key)?.clone();
+                let Copy { record, sources, .. } = desired.cache.get(key)?.clone();
                 Some(Box::pin(async move {
                     replicator
                         .fetch(&record, &sources, &stores)
                         .await
                         .map(|()| None)
+                        .map_err(failed)
+                }))
+            }
+            Job::Recheck(key) => {
+                let Copy { record, verified, .. } = desired.cache.get(key)?.clone();
+                let attempt = verified?;
+                Some(Box::pin(async move {
+                    replicator
+                        .recheck(&record, attempt, &stores)
+                        .await
                         .map_err(failed)
                 }))
             }

@@ -19,6 +19,7 @@ pub mod desired;
 mod disk;
 pub mod door;
 pub mod door_log;
+pub mod doubts;
 pub mod durable;
 mod failures;
 pub mod floors;

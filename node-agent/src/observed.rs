@@ -36,6 +36,8 @@ pub enum Job {
     Copy(VersionKey),
     /// Bring files into the local cache.
     Fetch(VersionKey),
+    /// Re-read the own store's verified copy, of which a fetch got wrong bytes, and say so if it is damaged.
+    Recheck(VersionKey),
     /// Bring a version into memory.
     Load(VersionKey),
     /// Drain a version and let it go.
@@ -55,6 +57,8 @@ pub struct Observed {
     pub active: BTreeMap<ModelName, ModelVersion>,
     /// Work in hand.
     pub running: BTreeSet<Job>,
+    /// Verified copies in the own store of which a fetch got wrong bytes, or none.
+    pub doubted: BTreeSet<VersionKey>,
     /// Work that failed and waits for its next try.
     pub backing_off: BTreeSet<Job>,
 }

@@ -15,7 +15,7 @@ use crate::{
 /// How much may run at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Verifications, copies and fetches together.
+    /// Verifications, copies, fetches and rechecks together.
     pub copies: usize,
     /// Loads.
     pub loads: usize,
@@ -50,6 +50,9 @@ pub fn reconcile(desired: &Desired, observed: &Observed, limits: Limits) -> Vec<
         let verify = desired.verify.keys().map(|k| Job::Verify(k.clone()));
         let copy = desired.copy.keys().map(|k| Job::Copy(k.clone()));
         verify.chain(copy).for_each(|job| plan.start(job));
+        let is_verified = |key: &&VersionKey| desired.cache.get(*key).is_some_and(|c| c.verified.is_some());
+        let recheck = observed.doubted.iter().filter(is_verified);
+        recheck.for_each(|key| plan.start(Job::Recheck(key.clone())));
     }
     for key in fetch_order(desired) {
         if observed.copied(key) != Copied::Present {
@@ -97,9 +100,24 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Runs, or failed and waits for its next try.
+    /// Runs, failed and waits for its next try, or would want the files that another job is bringing.
     fn is_waiting(&self, job: &Job) -> bool {
-        self.observed.running.contains(job) || self.observed.backing_off.contains(job)
+        let is_running = |job: &Job| {
+            let started = || {
+                self.actions
+                    .iter()
+                    .any(|a| matches!(a, Action::Start(j) if j == job))
+            };
+            self.observed.running.contains(job) || started()
+        };
+        let rival = match job {
+            Job::Copy(key) => Some(Job::Fetch(key.clone())),
+            Job::Fetch(key) => Some(Job::Copy(key.clone())),
+            _ => None,
+        };
+        is_running(job)
+            || self.observed.backing_off.contains(job)
+            || rival.is_some_and(|job| is_running(&job))
     }
 
     fn start(&mut self, job: Job) {
@@ -107,7 +125,7 @@ impl Plan<'_> {
             return;
         }
         let left = match &job {
-            Job::Verify(_) | Job::Copy(_) | Job::Fetch(_) => &mut self.copies_left,
+            Job::Verify(_) | Job::Copy(_) | Job::Fetch(_) | Job::Recheck(_) => &mut self.copies_left,
             Job::Load(_) => &mut self.loads_left,
             Job::Unload(_) | Job::Evict(_) => {
                 self.actions.push(Action::Start(job));
@@ -179,7 +197,10 @@ fn key_of(model: &ModelName, version: ModelVersion) -> VersionKey {
 }
 
 fn is_copy(job: &Job) -> bool {
-    matches!(job, Job::Verify(_) | Job::Copy(_) | Job::Fetch(_))
+    matches!(
+        job,
+        Job::Verify(_) | Job::Copy(_) | Job::Fetch(_) | Job::Recheck(_)
+    )
 }
 
 fn is_load(job: &Job) -> bool {

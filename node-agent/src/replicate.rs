@@ -14,7 +14,7 @@ use std::{
 };
 
 use artifact_store::{
-    ArtifactStore,
+    ArtifactStore, ErrorKind, StoreError,
     cache::LocalCache,
     transfer::{self, Artifact, Progress, TransferError, TransferLimits},
 };
@@ -24,7 +24,7 @@ use types::{
     replica::ReplicaKey,
 };
 
-use crate::{control::Control, desired::Files, metrics::Metrics, stores::Stores};
+use crate::{control::Control, desired::Files, doubts::Doubts, metrics::Metrics, stores::Stores};
 
 /// Time between two progress reports of one copy: each is an entry of the replicated log.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,6 +40,8 @@ pub struct Replicator {
     pub stores: Stores,
     /// The local cache.
     pub cache: LocalCache,
+    /// Verified copies in the own store of which a fetch got wrong bytes.
+    pub doubts: Doubts,
     /// How hard one transfer pulls.
     pub limits: TransferLimits,
     /// What is counted.
@@ -64,6 +66,12 @@ impl WorkError {
     fn is_damage(&self) -> bool {
         matches!(self, Self::Transfer(TransferError::Damaged(_)))
     }
+
+    /// The store answered, and what it has is not the file.
+    fn is_loss(&self) -> bool {
+        let is_missing = |error: &StoreError| error.kind == ErrorKind::NotFound;
+        self.is_damage() || matches!(self, Self::Transfer(TransferError::Store(e)) if is_missing(e))
+    }
 }
 
 impl Replicator {
@@ -78,14 +86,7 @@ impl Replicator {
         bindings: &BTreeMap<RegionId, StoreBinding>,
     ) -> Result<Revision, WorkError> {
         let attempt = self.start(record, None).await?;
-        let work = async {
-            let own = self.own(bindings).await?;
-            for file in Files::of(record).0 {
-                transfer::verify_object(own.as_ref(), &file).await?;
-            }
-            Ok(())
-        };
-        let result = work.await;
+        let result = self.verify_files(record, bindings).await;
         self.finish(record, attempt, result).await
     }
 
@@ -116,8 +117,8 @@ impl Replicator {
         self.finish(record, attempt, result).await
     }
 
-    /// Fills the local cache for a version, file by file: what is on the disk, then the own store, then the others in
-    /// the order given (P16).
+    /// Fills the local cache for a version, file by file: what is on the disk, then the stores in the order given, the own
+    /// one first while its copy is verified (P16). One that should have the file and has not is doubted from then on.
     ///
     /// # Errors
     /// The last source's failure for the first file that none of them gave.
@@ -127,10 +128,60 @@ impl Replicator {
         sources: &[RegionId],
         bindings: &BTreeMap<RegionId, StoreBinding>,
     ) -> Result<(), WorkError> {
-        let own_first = std::iter::once(&self.region).chain(sources.iter().filter(|r| **r != self.region));
-        let order: Vec<_> = own_first.collect();
+        let order: Vec<_> = sources.iter().collect();
+        let failed = |region: &RegionId, error: &WorkError| {
+            if *region == self.region && error.is_loss() {
+                self.doubts.raise(&record.key);
+            }
+        };
         for file in Files::of(record).0 {
-            self.fetch_file(&file, &order, bindings, &|_| ()).await?;
+            self.fetch_file(&file, &order, bindings, &|_| (), &failed).await?;
+        }
+        Ok(())
+    }
+
+    /// Re-reads the own store's copy, and reports it as failed if a file is damaged or gone; from then on it is copied
+    /// again. The answer is the revision of that, none where it is whole or somebody else was faster.
+    ///
+    /// # Errors
+    /// What kept it from a verdict, or from being heard.
+    pub async fn recheck(
+        &self,
+        record: &VersionRecord,
+        attempt: u32,
+        bindings: &BTreeMap<RegionId, StoreBinding>,
+    ) -> Result<Option<Revision>, WorkError> {
+        let key = self.key(record);
+        let Err(error) = self.verify_files(record, bindings).await else {
+            tracing::info!(%key, "the copy in the own store was doubted, and is whole");
+            return Ok(None);
+        };
+        if !error.is_loss() {
+            return Err(error);
+        }
+        let error = with_causes(&error);
+        tracing::warn!(%key, "the copy in the own store is damaged, and is brought anew: {error}");
+        let report = ReplicaReport::Failed {
+            attempt,
+            error,
+            digest_mismatch: true,
+        };
+        match self.control.report_replica(&key, &report).await {
+            Ok(replica) => Ok(Some(replica.modified)),
+            Err(refusal) if is_over(refusal.reason) => Ok(None),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Re-reads every file in the own store.
+    async fn verify_files(
+        &self,
+        record: &VersionRecord,
+        bindings: &BTreeMap<RegionId, StoreBinding>,
+    ) -> Result<(), WorkError> {
+        let own = self.own(bindings).await?;
+        for file in Files::of(record).0 {
+            transfer::verify_object(own.as_ref(), &file).await?;
         }
         Ok(())
     }
@@ -151,21 +202,37 @@ impl Replicator {
                     moved.store(before + done.0, Ordering::Relaxed);
                 }
             };
-            self.fetch_file(&file, &order, bindings, &progress).await?;
-            transfer::store_copy(own.as_ref(), &file, &self.cache, &|_| ()).await?;
+            self.fetch_file(&file, &order, bindings, &progress, &|_, _| ())
+                .await?;
+            self.store_file(own.as_ref(), &file).await?;
             before += file.size.0;
             moved.store(before, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// One file into the cache, from the first source that has it whole.
+    /// One file from the cache into the own store. Where that fails because the cached one is damaged, it goes, so that
+    /// the next try fetches it anew.
+    async fn store_file(&self, own: &dyn ArtifactStore, file: &Artifact) -> Result<(), WorkError> {
+        let stored = transfer::store_copy(own, file, &self.cache, &|_| ()).await;
+        if let Err(TransferError::Damaged(_)) = &stored {
+            let (cache, digest) = (self.cache.clone(), file.digest);
+            let scrubbed = tokio::task::spawn_blocking(move || cache.scrub(&digest)).await;
+            if let Ok(Err(error)) = scrubbed {
+                tracing::warn!(%digest, "the cached file cannot be read again: {error}");
+            }
+        }
+        Ok(stored?)
+    }
+
+    /// One file into the cache, from the first source that has it whole; `failed` hears of those that had not.
     async fn fetch_file(
         &self,
         file: &Artifact,
         order: &[&RegionId],
         bindings: &BTreeMap<RegionId, StoreBinding>,
         progress: transfer::OnProgress<'_>,
+        failed: &(dyn Fn(&RegionId, &WorkError) + Send + Sync),
     ) -> Result<(), WorkError> {
         if self.cache.find(file).is_some() {
             return Ok(());
@@ -176,6 +243,7 @@ impl Replicator {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     tracing::warn!(%region, digest = %file.digest, "source failed, the next one is asked: {error}");
+                    failed(region, &error);
                     last = error;
                 }
             }
@@ -268,6 +336,14 @@ impl Replicator {
             }
         }
     }
+}
+
+/// The copy is no longer the one that was looked at: another attempt began, or it is known to have failed, or unwanted.
+fn is_over(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::StaleAttempt | Reason::IllegalTransition | Reason::ReplicaNotFound | Reason::VersionNotFound
+    )
 }
 
 /// An error with its causes, cut to what a record may hold.

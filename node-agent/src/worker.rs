@@ -167,6 +167,7 @@ impl Worker {
             memory: self.parts.serving.memory(),
             active: self.parts.serving.active(),
             running: self.running.all(),
+            doubted: self.parts.replicator.doubts.all(),
             backing_off: (self.failures.waiting(now))
                 .chain(unseen.map(|(job, _)| job))
                 .cloned()
@@ -243,6 +244,7 @@ impl Worker {
                 tracing::info!(%key, "deleted version removed from this node's disk");
                 self.cached.insert(key.clone(), Copied::Absent);
             }
+            Job::Recheck(key) => self.parts.replicator.doubts.settle(key),
             Job::Verify(_) | Job::Unload(_) => {}
         }
     }
@@ -282,6 +284,8 @@ impl Worker {
             }
         });
         self.failures.retain(|job| still_wanted(job, desired));
+        let is_verified = |key: &VersionKey| desired.cache.get(key).is_some_and(|c| c.verified.is_some());
+        self.parts.replicator.doubts.retain(is_verified);
         self.told.retain(|_, revision| *revision > self.seen);
         self.remember(desired, &view);
     }
@@ -324,6 +328,7 @@ fn remembered(rows: &[CatalogRow]) -> Desired {
         let copy = Copy {
             record: Arc::new(row.record.clone()),
             sources: Vec::new(),
+            verified: None,
         };
         desired.cache.insert(key.clone(), copy);
         if row.active {
@@ -339,7 +344,7 @@ fn still_wanted(job: &Job, desired: &Desired) -> bool {
     match job {
         Job::Verify(key) => desired.verify.contains_key(key),
         Job::Copy(key) => desired.copy.contains_key(key),
-        Job::Fetch(key) => desired.cache.contains_key(key),
+        Job::Fetch(key) | Job::Recheck(key) => desired.cache.contains_key(key),
         Job::Load(key) => desired.load.contains(key),
         Job::Evict(key) => desired.gone.contains_key(key),
         Job::Unload(_) => true,

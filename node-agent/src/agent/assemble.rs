@@ -17,6 +17,7 @@ use crate::{
     desired::LocalWishes,
     disk::Disk,
     door::Door,
+    doubts::Doubts,
     follow,
     grpc::{self, AgentApi},
     http::{self, HttpLimits, HttpState, Shared},
@@ -80,6 +81,7 @@ impl Agent {
             control: Arc::clone(&control),
             stores: stores.clone(),
             cache: disk.cache,
+            doubts: Doubts::default(),
             limits: artifact_store::transfer::TransferLimits::default(),
             metrics: metrics.clone(),
         };

@@ -15,7 +15,7 @@ use types::{
     Digest, FencingToken, Holder, ModelName, ModelVersion, NodeId, RegionId, Revision, RoleName, VersionKey,
     model::{VersionRecord, VersionState},
     region::{Health, NodeKind, NodeStatus, StoreBinding},
-    replica::{ReplicaKey, ReplicaState},
+    replica::{ReplicaKey, ReplicaRecord, ReplicaState},
 };
 
 pub use roles::{RolePhase, RoleWish, StepId, StepWish};
@@ -45,7 +45,7 @@ pub struct Desired {
     pub verify: BTreeMap<VersionKey, Arc<VersionRecord>>,
     /// Copies that this node brings into its region's store.
     pub copy: BTreeMap<VersionKey, Copy>,
-    /// Versions that this node has on its own disk.
+    /// Versions that this node has on its own disk: verified in its region, or once verified and being repaired.
     pub cache: BTreeMap<VersionKey, Copy>,
     /// Versions in memory.
     pub load: BTreeSet<VersionKey>,
@@ -105,6 +105,8 @@ pub struct Copy {
     pub record: Arc<VersionRecord>,
     /// Regions whose stores hold verified copies, the own one first, then healthy ones, then by name.
     pub sources: Vec<RegionId>,
+    /// The attempt that verified the own region's copy; none while it is not verified.
+    pub verified: Option<u32>,
 }
 
 impl Desired {
@@ -137,23 +139,24 @@ impl Desired {
             }
             return;
         }
-        let Some(state) = replica_state(view, key, &me.region) else {
+        let Some(replica) = replica(view, key, &me.region) else {
             return;
         };
         if !record.is_replicated() {
             return;
         }
+        let is_verified = replica.state == ReplicaState::Verified;
         let copy = Copy {
             record: Arc::clone(record),
             sources: sources(view, key, &me.region),
+            verified: is_verified.then_some(replica.attempts),
         };
-        match state {
-            ReplicaState::Verified => drop(self.cache.insert(key.clone(), copy)),
-            ReplicaState::Pending | ReplicaState::Copying | ReplicaState::Failed => {
-                if is_owner(view, me, key) {
-                    self.copy.insert(key.clone(), copy);
-                }
-            }
+        // A copy that was found damaged is brought anew; what this node has on its disk serves meanwhile.
+        if is_verified || replica.completed_at.is_some() {
+            self.cache.insert(key.clone(), copy.clone());
+        }
+        if !is_verified && is_owner(view, me, key) {
+            self.copy.insert(key.clone(), copy);
         }
     }
 
@@ -248,12 +251,15 @@ fn peers(view: &View, me: &Holder) -> BTreeMap<NodeId, (RegionId, String)> {
         .collect()
 }
 
-fn replica_state(view: &View, key: &VersionKey, region: &RegionId) -> Option<ReplicaState> {
-    let key = ReplicaKey {
+fn replica<'a>(view: &'a View, key: &VersionKey, region: &RegionId) -> Option<&'a ReplicaRecord> {
+    view.replicas.get(&ReplicaKey {
         version: key.clone(),
         region: region.clone(),
-    };
-    view.replicas.get(&key).map(|r| r.state)
+    })
+}
+
+fn replica_state(view: &View, key: &VersionKey, region: &RegionId) -> Option<ReplicaState> {
+    replica(view, key, region).map(|r| r.state)
 }
 
 /// Whether a copy is or shall be in `region`.

@@ -101,6 +101,28 @@ fn an_upload_into_the_own_region_is_verified() {
     check(vec![Resource::Version(version("m@1", PendingUpload, FILE))], "");
 }
 
+/// Damage in the store is no reason to let go of what is whole on the disk: it is kept, and loaded, and copied again.
+#[test]
+fn a_copy_that_was_verified_once_is_kept_and_served_while_it_is_repaired() {
+    for state in [Failed, Copying] {
+        let mut damaged = replica("m@1", "west", state);
+        damaged.completed_at = Some(types::UnixMillis(1));
+        let records = vec![
+            Resource::Version(version("m@1", Ready, FILE)),
+            Resource::Replica(damaged),
+            Resource::Replica(replica("m@1", "east", Verified)),
+            Resource::Region(region_record("west")),
+            Resource::Alias(alias("m@1", "champion")),
+        ];
+        check(
+            records.clone(),
+            "copy m@1<east; cache m@1<east; load m@1; active m@1",
+        );
+        let desired = Desired::of(&view(records), &me(), &LocalWishes::default());
+        assert_eq!(desired.cache[&key("m@1")].verified, None);
+    }
+}
+
 #[test]
 fn a_missing_copy_is_pulled_from_verified_regions_the_healthy_ones_first() {
     let mut sick = region_record("east");

@@ -13,7 +13,7 @@ use crate::{
 
 const LIMITS: Limits = Limits { copies: 2, loads: 1 };
 
-/// `verify:K copy:K cache:K load:K active:K`, words separated by blanks; `storeless:` while the region has no store.
+/// `verify:K copy:K cache:K repaired:K load:K active:K`, words separated by blanks; `storeless:` while the region has no store.
 fn desired(text: &str) -> Desired {
     let mut desired = Desired {
         has_own_store: !text.contains("storeless"),
@@ -24,6 +24,7 @@ fn desired(text: &str) -> Desired {
         let copy = || Copy {
             record: Arc::new(version(name, Ready, &[("f", b"x")])),
             sources: Vec::new(),
+            verified: (what == "cache").then_some(1),
         };
         match what {
             "verify" => drop(
@@ -32,7 +33,7 @@ fn desired(text: &str) -> Desired {
                     .insert(key(name), Arc::new(version(name, Verifying, &[]))),
             ),
             "copy" => drop(desired.copy.insert(key(name), copy())),
-            "cache" => drop(desired.cache.insert(key(name), copy())),
+            "cache" | "repaired" => drop(desired.cache.insert(key(name), copy())),
             "load" => drop(desired.load.insert(key(name))),
             "asked" => drop(desired.asked.insert(key(name))),
             "deleted" => drop(desired.gone.insert(key(name), Vec::new())),
@@ -44,7 +45,7 @@ fn desired(text: &str) -> Desired {
     desired
 }
 
-/// `here:K loaded:K draining:K active:K run-copy:K run-load:K wait-load:K wait-copy:K`.
+/// `here:K loaded:K draining:K active:K doubted:K run-copy:K run-load:K wait-load:K wait-copy:K`.
 fn observed(text: &str) -> Observed {
     let mut observed = Observed::default();
     for word in text.split_whitespace() {
@@ -60,6 +61,8 @@ fn observed(text: &str) -> Observed {
             "run-unload" => drop(observed.running.insert(Job::Unload(key(name)))),
             "run-evict" => drop(observed.running.insert(Job::Evict(key(name)))),
             "wait-evict" => drop(observed.backing_off.insert(Job::Evict(key(name)))),
+            "run-fetch" => drop(observed.running.insert(Job::Fetch(key(name)))),
+            "doubted" => drop(observed.doubted.insert(key(name))),
             "wait-copy" => drop(observed.backing_off.insert(Job::Copy(key(name)))),
             other => panic!("{other}"),
         }
@@ -74,6 +77,7 @@ fn print(action: &Action) -> String {
         Action::Start(Job::Verify(k)) => format!("verify:{k}"),
         Action::Start(Job::Copy(k)) => format!("copy:{k}"),
         Action::Start(Job::Fetch(k)) => format!("fetch:{k}"),
+        Action::Start(Job::Recheck(k)) => format!("recheck:{k}"),
         Action::Start(Job::Load(k)) => format!("load:{k}"),
         Action::Start(Job::Unload(k)) => format!("unload:{k}"),
         Action::Start(Job::Evict(k)) => format!("evict:{k}"),
@@ -110,6 +114,25 @@ fn the_table_of_actions() {
         "here:m@1 loaded:m@1",
         "activate:m@1",
     );
+}
+
+/// Read again is what is called verified; a copy that is being repaired is known to be damaged.
+#[test]
+fn a_doubted_copy_is_read_again_as_long_as_it_is_called_verified() {
+    check("cache:m@1", "here:m@1 doubted:m@1", "recheck:m@1");
+    check("storeless: cache:m@1", "here:m@1 doubted:m@1", "");
+    check("copy:m@1 repaired:m@1", "here:m@1 doubted:m@1", "copy:m@1");
+    check("", "doubted:m@1", "");
+}
+
+/// Both would bring the same files into the cache, and one of them would fail.
+#[test]
+fn a_copy_and_a_fetch_of_one_version_do_not_run_at_once() {
+    check("copy:m@1 repaired:m@1", "", "copy:m@1");
+    check("copy:m@1 repaired:m@1", "run-copy:m@1", "");
+    check("copy:m@1 repaired:m@1", "run-fetch:m@1", "");
+    // While the store refuses the copy, the node gets itself what it serves.
+    check("copy:m@1 repaired:m@1", "wait-copy:m@1", "fetch:m@1");
 }
 
 #[test]

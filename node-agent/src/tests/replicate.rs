@@ -26,6 +26,7 @@ use types::{
 use super::records::*;
 use crate::{
     control::Control,
+    doubts::Doubts,
     metrics::Metrics,
     replicate::Replicator,
     stores::{OpenStore, Stores},
@@ -126,6 +127,7 @@ fn bench() -> Bench {
         control: Arc::clone(&registry) as Arc<dyn Control>,
         stores: Stores::new(Arc::new(Shelf(shelf.into()))),
         cache: cache.clone(),
+        doubts: Doubts::default(),
         limits: TransferLimits {
             part: ByteCount(8),
             in_flight: 1,
@@ -326,6 +328,91 @@ async fn an_upload_is_verified_or_ended_by_its_digest() {
         bench.reports(),
         ["started 3 from own", "failed 3, mismatch false"]
     );
+}
+
+impl Bench {
+    /// As many other bytes as there should be, in the own store.
+    async fn damage_in_west(&self, bytes: &[u8]) {
+        let key = keys::artifact(&Digest::of(bytes));
+        let wrong = vec![b'x'; bytes.len()];
+        self.west.put(&key, wrong.into()).await.unwrap();
+    }
+
+    /// Fetches from everywhere, and says whether the own copy is in doubt then.
+    async fn fetch_doubts(&self) -> bool {
+        let sources = [region("west"), region("east")];
+        self.worker.fetch(&record(), &sources, &bindings()).await.unwrap();
+        self.worker.doubts.all().contains(&record().key)
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_that_finds_the_own_copy_damaged_or_gone_leaves_a_doubt() {
+    let bench = bench();
+    fill(&bench.west).await;
+    fill(&bench.east).await;
+    bench.west.plan(Operation::Head, Fault::Fail);
+    assert!(
+        !bench.fetch_doubts().await,
+        "a store that fails says nothing of its bytes"
+    );
+    let (_, bytes) = FILES[0];
+    bench.cache.remove(&Digest::of(bytes)).unwrap();
+    bench.damage_in_west(bytes).await;
+    assert!(bench.fetch_doubts().await);
+    bench.worker.doubts.settle(&record().key);
+    let (_, bytes) = FILES[1];
+    bench.cache.remove(&Digest::of(bytes)).unwrap();
+    bench
+        .west
+        .delete(&keys::artifact(&Digest::of(bytes)))
+        .await
+        .unwrap();
+    assert!(bench.fetch_doubts().await);
+    assert_eq!((bench.in_cache(), bench.reports().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_doubted_copy_is_reported_only_if_it_is_damaged() {
+    let bench = bench();
+    fill(&bench.west).await;
+    let recheck = async || bench.worker.recheck(&record(), 7, &bindings()).await;
+    assert_eq!(recheck().await.unwrap(), None);
+    bench.west.plan(Operation::Get, Fault::Fail);
+    recheck().await.unwrap_err();
+    assert!(bench.reports().is_empty());
+    bench.damage_in_west(FILES[1].1).await;
+    assert!(recheck().await.unwrap().is_some());
+    assert_eq!(bench.reports(), ["failed 7, mismatch true"]);
+}
+
+/// In the region of the upload the bytes may come from nowhere else.
+#[tokio::test]
+async fn a_damaged_copy_that_is_the_only_one_is_repaired_from_the_local_cache() {
+    let bench = bench();
+    fill(&bench.west).await;
+    assert!(!bench.fetch_doubts().await);
+    bench.damage_in_west(FILES[0].1).await;
+    bench.worker.copy(&record(), &[], 0, &bindings()).await.unwrap();
+    bench.worker.verify_upload(&record(), &bindings()).await.unwrap();
+    assert_eq!(
+        bench.reports()[..2],
+        ["started 1 from own", "verified 1, 25 bytes"]
+    );
+}
+
+#[tokio::test]
+async fn a_cached_file_that_was_damaged_is_fetched_again_for_the_next_try() {
+    let bench = bench();
+    fill(&bench.east).await;
+    bench.fetch_doubts().await;
+    assert_eq!(bench.in_cache(), 2);
+    let (_, bytes) = FILES[1];
+    std::fs::write(bench.cache.path_of(&Digest::of(bytes)), vec![b'x'; bytes.len()]).unwrap();
+    bench.copy(0).await.unwrap_err();
+    assert_eq!(bench.in_cache(), 1);
+    bench.copy(0).await.unwrap();
+    assert_eq!((bench.in_west().await, bench.in_cache()), (2, 2));
 }
 
 /// P16: a model comes from the local cache, else from the own store, else from a peer's.

@@ -58,6 +58,8 @@ pub(crate) struct State {
     pub(crate) taken_over_by: Option<NodeIncarnation>,
     /// Whether renewals and fence checks are answered.
     pub(crate) quorum: bool,
+    /// Whether no attempt at a copy may begin.
+    pub(crate) no_starts: bool,
 }
 
 #[derive(Clone)]
@@ -273,6 +275,11 @@ impl Coordinator {
             Some(Report::Started(_)) if replica.state == ReplicaState::Verified => {
                 return Err(Refusal::new(Reason::IllegalTransition, "it is verified"));
             }
+            Some(Report::Started(_)) if self.lock().no_starts => {
+                self.lock().reports.push(format!("{key}: kept from starting"));
+                self.touch();
+                return Err(Refusal::new(Reason::InvalidArgument, "not now"));
+            }
             Some(Report::Started(_)) => {
                 replica.attempts += 1;
                 replica.state = ReplicaState::Copying;
@@ -284,14 +291,20 @@ impl Coordinator {
             }
             Some(Report::Verified(_)) => {
                 replica.state = ReplicaState::Verified;
+                replica.completed_at = Some(UnixMillis(1));
+                replica.error.clear();
                 if version.state == VersionState::Verifying {
                     version.state = VersionState::Ready;
                     records.push(Resource::Alias(champion(&version.key)));
                 }
                 "verified"
             }
+            Some(Report::Failed(failed)) if failed.attempt != replica.attempts => {
+                return Err(Refusal::new(Reason::StaleAttempt, "another attempt has begun"));
+            }
             Some(Report::Failed(failed)) => {
                 replica.state = ReplicaState::Failed;
+                replica.error = failed.error;
                 if failed.digest_mismatch && version.state == VersionState::Verifying {
                     version.state = VersionState::Deleted;
                 }

@@ -9,6 +9,7 @@
 mod certs;
 mod claims;
 mod coordinator;
+mod damage;
 mod handover;
 mod identity;
 mod pointers;
