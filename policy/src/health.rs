@@ -133,7 +133,7 @@ fn verdict(
         Health::Healthy | Health::Recovering if lost => (Health::Unhealthy, lost_evidence(votes, silent)),
         Health::Unhealthy if session => (
             Health::Recovering,
-            "an agent has a session again; copies and readiness are checked".to_owned(),
+            "an agent had a session again; copies and readiness were to be checked".to_owned(),
         ),
         Health::Recovering if able => (Health::Healthy, able_evidence(region)),
         Health::Healthy | Health::Unhealthy | Health::Recovering => return None,
@@ -149,7 +149,7 @@ fn verdict(
 fn lost_evidence(votes: &Votes, silent: Duration) -> String {
     let failing: Vec<_> = votes.failing.iter().map(RegionId::as_str).collect();
     format!(
-        "no session for {}; {} of {} vantages cannot reach it: {}",
+        "no session for {}; {} of {} vantages could not reach it: {}",
         format_duration(Duration::from_millis(
             u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)
         )),
@@ -160,6 +160,10 @@ fn lost_evidence(votes: &Votes, silent: Duration) -> String {
 }
 
 fn able_evidence(region: &RegionView) -> String {
-    let Coverage { wanted, verified } = region.coverage;
-    format!("an agent reports ready; {verified} of {wanted} served versions are verified")
+    match region.coverage {
+        Coverage { wanted: 0, .. } => "an agent reported ready; no version was served then".to_owned(),
+        Coverage { wanted, verified } => {
+            format!("an agent reported ready; {verified} of {wanted} served versions were verified then")
+        }
+    }
 }

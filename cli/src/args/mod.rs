@@ -164,9 +164,9 @@ pub(crate) struct ReadArgs {
 pub(crate) enum RegionCommand {
     /// Lists the regions with their health, store and nodes.
     ///
-    /// HEALTH is the committed verdict, and SINCE when it last changed; WHY says what led to it: a served version is one
-    /// that an alias or a rollout gives to callers, and it is verified in a region once every byte of its copy there was
-    /// read back and matched. DOOR says whether the region's store can refuse writes of a holder that was replaced:
+    /// HEALTH is the committed verdict, and SINCE when it last changed; WHY says what led to it then, and is not told anew
+    /// afterwards (`replication status` has the copies of now): a served version is one that an alias or a rollout gives to
+    /// callers, and it is verified in a region once every byte of its copy there was read back and matched. DOOR says whether the region's store can refuse writes of a holder that was replaced:
     /// `qualified` once a probe saw its conditional writes work. NODES are the processes, UP while they keep their
     /// session with the leading coordinator.
     List(ReadArgs),

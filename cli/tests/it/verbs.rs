@@ -56,6 +56,12 @@ fn order(dev: &Dev) {
     let regions = listed["regions"].as_array().unwrap().iter();
     let joined: Vec<&str> = regions.map(|r| r["region"].as_str().unwrap()).collect();
     assert_eq!(joined, ["us-west-2", "eu-west-1", "ap-southeast-1"]);
+    // Read long after, this must not pass for what is so now.
+    let why = dev.run(&["region", "list"]).stdout;
+    assert!(
+        why.contains("an agent reported ready; no version was served then"),
+        "{why}"
+    );
     let role = dev.json(&["primary", "get"])["role"].clone();
     assert_eq!(role["holder"]["region"], "us-west-2", "{role}");
     assert_eq!(

@@ -134,7 +134,28 @@ fn the_evidence_says_who_cannot_reach_it() {
     let due = verdicts(&regions, &both, seconds(100), &TimingPolicy::fast());
     assert_eq!(
         due[0].evidence,
-        "no session for 1m; 2 of 2 vantages cannot reach it: us, ap"
+        "no session for 1m; 2 of 2 vantages could not reach it: us, ap"
+    );
+}
+
+/// It is kept with the verdict and read long after, when other versions are served.
+#[test]
+fn the_evidence_of_health_reads_as_of_its_time() {
+    let evidence = |wanted, verified| {
+        let region = RegionView {
+            coverage: Coverage { wanted, verified },
+            ..view("eu", Health::Recovering, Some(100))
+        };
+        let due = verdicts(&[region], &[], seconds(100), &TimingPolicy::fast());
+        due[0].evidence.clone()
+    };
+    assert_eq!(
+        evidence(0, 0),
+        "an agent reported ready; no version was served then"
+    );
+    assert_eq!(
+        evidence(2, 2),
+        "an agent reported ready; 2 of 2 served versions were verified then"
     );
 }
 
