@@ -22,17 +22,7 @@ pub(crate) fn banner(cluster: &DevCluster) -> Result<String, Failure> {
         "INFERENCE (HTTP)",
         "OBJECT STORE (S3)",
     ];
-    let first = cluster.regions().first().map(|r| cluster.region(r)).transpose()?;
-    let inference = first
-        .and_then(|r| r.agent.listen.inference_url())
-        .unwrap_or_default();
-    let second = cluster.regions().get(1).map_or("REGION", RegionId::as_str);
-    let context = cluster.layout().context();
-    Ok(format!(
-        "{}\n\n{}",
-        table(headings, rows),
-        examples(&context.display().to_string(), &inference, second)
-    ))
+    Ok(format!("{}\n\n{}", table(headings, rows), examples(cluster)?))
 }
 
 /// The same for programs: one document, printed when everything is up.
@@ -63,19 +53,47 @@ fn row(region: &RegionId, processes: &RegionProcesses) -> [String; 5] {
     ]
 }
 
-fn examples(context: &str, inference: &str, region: &str) -> String {
-    format!(
+fn examples(cluster: &DevCluster) -> Result<String, Failure> {
+    let first = cluster.regions().first().map(|r| cluster.region(r)).transpose()?;
+    let inference = first.and_then(|r| r.agent.listen.inference_url());
+    let mut lines = vec![
+        format!("regent() {{ {} \"$@\"; }}", cluster.exe().display()),
+        format!("export REGENT_CONTEXT={}", cluster.layout().context().display()),
+    ];
+    lines.extend(tour(cluster.regions()));
+    // Before the last one, which goes on until ctrl-c.
+    lines.insert(lines.len() - 1, curl(&inference.unwrap_or_default()));
+    Ok(format!(
         "The cluster is up. In another terminal:
 
-  export REGENT_CONTEXT={context}
-  regent region list
-  regent model push models/digits --name demo.digits --wait-copies all
-  regent primary get
-  regent switchover primaries/global --to {region} --wait
-  curl {inference}/v2/health/ready
-  curl {inference}/v2/models/demo.digits
+  {}
 
 This cluster is for this machine only: its stores and inference are plain HTTP on loopback addresses, its CA is its own.
-Ctrl-c stops it; its data stays, and the next `regent dev` goes on with it."
-    )
+Ctrl-c stops it; its data stays, and the next `regent dev` goes on with it.",
+        lines.join("\n  ")
+    ))
+}
+
+/// What to type first; README shows the same, by test.
+pub(super) fn tour(regions: &[RegionId]) -> Vec<String> {
+    let name = |region: Option<&RegionId>| region.map_or_else(|| "REGION".to_owned(), ToString::to_string);
+    let (first, last) = (name(regions.first()), name(regions.last()));
+    vec![
+        "regent cluster status".to_owned(),
+        "regent region list".to_owned(),
+        "regent model push models/tinylm --name demo.tinylm --wait-copies all".to_owned(),
+        "regent model list".to_owned(),
+        "regent replication status".to_owned(),
+        "regent infer demo.tinylm --prompt \"Once upon a time\"".to_owned(),
+        "regent model push models/embedder --name demo.embedder".to_owned(),
+        format!("regent infer demo.embedder --text \"restart the server\" --region {first}"),
+        "regent primary list".to_owned(),
+        format!("regent switchover primaries/global --to {last} --wait"),
+        "regent watch".to_owned(),
+    ]
+}
+
+/// The same without this binary.
+pub(super) fn curl(inference: &str) -> String {
+    format!("curl {inference}/v2/models/demo.tinylm")
 }

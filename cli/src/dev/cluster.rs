@@ -19,7 +19,7 @@ use types::RegionId;
 use crate::{
     dev::{
         certs::{self, Certs},
-        credentials,
+        credentials, drain,
         files::{self, Access},
         layout::Layout,
         listen::{Listen, POLL_INTERVAL},
@@ -33,8 +33,6 @@ use crate::{
 
 /// How long a process may take from its start to its `listen.json`.
 const LISTEN_LIMIT: Duration = Duration::from_secs(30);
-/// How long a process may take to drain after SIGTERM before it is killed.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// Lines of a log that stand in an error.
 const LOG_LINES: usize = 12;
 
@@ -139,6 +137,10 @@ impl DevCluster {
     pub(crate) fn layout(&self) -> &Layout {
         &self.inner.layout
     }
+    /// The executable whose subcommands are its processes.
+    pub(super) fn exe(&self) -> &Path {
+        &self.inner.options.exe
+    }
     /// Its certificates.
     pub(crate) fn certs(&self) -> &Certs {
         &self.inner.certs
@@ -210,33 +212,19 @@ impl DevCluster {
         files::tail(&self.layout().log(name), LOG_LINES)
     }
 
-    /// SIGTERM to all, a bounded wait, SIGKILL to what is left. Agents go first, so that they can say goodbye.
+    /// Ends all of them within some seconds. Agents go first, so that they can say goodbye.
     pub(crate) async fn stop_all(&self) -> Result<(), Failure> {
+        let began = Instant::now();
         for part in [Part::Agent, Part::Coordinator, Part::Store] {
-            let runs: Vec<Running> = self.running_of(part);
-            for run in runs.iter().filter(|r| r.process.is_alive()) {
-                // One that was paused would not see SIGTERM. Errors mean that it has just ended.
-                let _ = run.process.terminate().and_then(|()| run.process.resume());
-            }
-            let deadline = Instant::now() + DRAIN_LIMIT;
-            for run in runs {
-                if tokio::time::timeout_at(deadline, run.ended()).await.is_err() {
-                    tracing::warn!(process = %run.process, "did not end within {DRAIN_LIMIT:?} of SIGTERM, and is killed");
-                    let _ = run.process.kill();
-                    run.ended().await;
-                }
-            }
+            drain::stop(&self.running_of(part), began).await;
         }
         Ok(())
     }
 
-    fn running_of(&self, part: Part) -> Vec<Running> {
+    fn running_of(&self, part: Part) -> Vec<(ProcessName, Running)> {
         let running = self.running();
-        running
-            .iter()
-            .filter(|(name, _)| name.part == part)
-            .map(|(_, r)| r.clone())
-            .collect()
+        let of_part = running.iter().filter(|(name, _)| name.part == part);
+        of_part.map(|(name, run)| (name.clone(), run.clone())).collect()
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<ProcessName, Running>> {

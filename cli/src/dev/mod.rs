@@ -8,6 +8,7 @@ pub(crate) mod certs;
 pub(crate) mod cluster;
 mod configs;
 mod credentials;
+mod drain;
 pub(crate) mod files;
 pub(crate) mod info;
 pub(crate) mod layout;

@@ -12,7 +12,7 @@ use types::RegionId;
 
 use crate::{
     dev::{
-        certs,
+        banner, certs,
         files::{self, Access},
         layout::Layout,
         listen::Listen,
@@ -358,4 +358,20 @@ fn only_the_process_that_listens_is_taken_for_it() {
     );
     drop(listener);
     assert!(!sockets::listens(own, port));
+}
+
+/// Who reads README and who reads what `dev` prints are told the same.
+#[test]
+fn the_tour_of_the_readme_is_that_of_the_banner() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let (_, after) = readme.split_once("In another terminal:\n\n```sh\n").unwrap();
+    let (block, _) = after.split_once("```").unwrap();
+    let lines = block.lines().filter(|line| line.starts_with("regent "));
+    let typed: Vec<&str> = lines
+        .map(|line| line.split(" #").next().unwrap().trim_end())
+        .collect();
+    let spec = ClusterSpec::new(3, "fast").unwrap();
+    assert_eq!(typed, banner::tour(&spec.regions));
+    assert!(readme.contains(&banner::curl("http://127.0.0.1:PORT")));
 }
