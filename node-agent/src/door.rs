@@ -35,7 +35,7 @@ pub const CONFIRMED_FOR: Duration = Duration::from_millis(500);
 
 /// The longest that a confirmation is trusted when an effect is carried out: what its answer may take, and the above.
 /// More than that lies between them only if this process was stopped.
-const TRUSTED_FOR: Duration = Duration::from_millis(2500);
+pub const TRUSTED_FOR: Duration = Duration::from_millis(2500);
 
 /// CLOCK_BOOTTIME, which tests replace.
 type Clock = Arc<dyn Fn() -> BootInstant + Send + Sync>;

@@ -1,10 +1,7 @@
 //! The steps that judge the doors: what stale writers achieved, and whether the records can be believed.
 
-use super::{STALE_WRITES_MIN, Verdict, acts, agree, claim, must, seen, tally};
-use crate::demo::{
-    doors::{all_doors, pointer_door},
-    record::RecordedRun,
-};
+use super::{STALE_WRITES_MIN, Verdict, acts, agree, claim, early, must, seen, tally};
+use crate::demo::{doors::all_doors, record::RecordedRun};
 
 /// Every door refused enough stale writes, accepted none, and named both epochs each time.
 pub(super) fn refusals(run: &RecordedRun) -> Verdict {
@@ -35,11 +32,12 @@ pub(super) fn refusals(run: &RecordedRun) -> Verdict {
     ))
 }
 
-/// The records are whole, the writers agree with them, and the revived store was claimed before anyone believed it.
+/// The records are whole, the writers agree with them, no door took an epoch that was over for longer than it may, and the
+/// revived store was claimed before anyone believed it.
 pub(super) fn records(run: &RecordedRun) -> Verdict {
     whole(run)?;
     let compared = agree::agree(&run.doors, &run.writers)?;
-    only_the_revived_store(run)?;
+    early::judge(run)?;
     let seconds = claim::revived(run)?;
     claim::half_put(run)?;
     let last = acts::last_epoch(run).ok_or("no failover was observed")?;
@@ -67,26 +65,4 @@ fn whole(run: &RecordedRun) -> Result<(), String> {
         Some((name, defect)) => Err(format!("the record of {name}: {defect}")),
         None => Ok(()),
     }
-}
-
-/// Only a store that was down at a promotion may have taken an older epoch after it, and only until it was claimed.
-fn only_the_revived_store(run: &RecordedRun) -> Result<(), String> {
-    let act = seen("the kill", run.act1.as_ref())?;
-    let revived = pointer_door(&act.before.holder.region);
-    for region in &run.regions {
-        let name = pointer_door(region);
-        let log = run.doors.iter().find(|d| d.name == name);
-        let claimed = log
-            .filter(|_| name == revived)
-            .and_then(|log| claim::position(log, act));
-        let excused = |position: &usize| claimed.is_some_and(|claimed| *position < claimed);
-        let early = tally::door(run, &name).early;
-        let early = early.iter().filter(|position| !excused(position)).count();
-        must(early == 0, || {
-            format!(
-                "{name} accepted {early} writes of an older epoch after a promotion, before it was claimed"
-            )
-        })?;
-    }
-    Ok(())
 }

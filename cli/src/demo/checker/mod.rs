@@ -8,6 +8,7 @@ mod acts;
 mod agree;
 mod claim;
 mod doors;
+mod early;
 mod load;
 mod steps;
 mod tally;
@@ -28,6 +29,9 @@ pub(crate) const COORDINATOR_RESIDENT_BYTES_MAX: u64 = 100 << 20;
 
 /// A revived store's pointer is claimed within this after the store's return.
 pub(crate) const CLAIM_SECONDS_MAX: f64 = 1.0;
+
+/// An agent goes on taking an epoch for at most this long after a quorum was last asked about it, in microseconds.
+pub(crate) const AGENT_TRUST_MICROS: u64 = 2_500_000;
 
 /// Stale writes that every door must have refused.
 pub(crate) const STALE_WRITES_MIN: u64 = 20;
