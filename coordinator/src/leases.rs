@@ -64,7 +64,7 @@ impl Leases {
         (leases, renewals)
     }
 
-    /// Renews the lease of a token that was received at `received` from its holder (L7). One that a running switchover is
+    /// Renews the lease of a token that was received at `received` from its holder (L7). One that a running plan is
     /// about to give out waits for that, for no longer than half of the time until `deadline` (L11).
     pub async fn renew(
         &self,
@@ -214,7 +214,7 @@ impl Leases {
         self.table().is_changing(role)
     }
 
-    /// Decides a renewal after a round that began after its receipt (L7). None: a switchover is about to commit its epoch.
+    /// Decides a renewal after a round that began after its receipt (L7). None: a promotion is about to commit its epoch.
     fn decide(&self, token: &FencingToken, received: Instant) -> Result<Option<(Revision, Grant)>, Refusal> {
         let mut table = self.table();
         let (revision, decided) = self.raft.read_at(|state| {
@@ -233,7 +233,7 @@ impl Leases {
     }
 }
 
-/// Whether a running switchover is about to commit this very token.
+/// Whether a running plan is about to commit this very token.
 fn is_next(state: &ControlState, view: &RoleView<'_>, token: &FencingToken) -> bool {
     let plan = state.running_plan(&token.role);
     let next = plan.and_then(|plan| next_holder(view.role, plan));

@@ -1,5 +1,5 @@
 //! The loops that answer renewals: one ReadIndex round for all that were waiting when it began, and for a renewal of the
-//! epoch that a switchover is about to commit, the wait for that entry (L11).
+//! epoch that a promotion is about to commit, the wait for that entry (L11).
 //!
 //! Absent on purpose: the decision ([`Leases::decide`]), and a second round after the wait. L7 asks for a round that began
 //! after the receipt: whoever leads next was elected after that, and waits a whole TTL from there (L8); the lease counts

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree as _};
 use tokio::time::Instant;
 use types::{
     ClusterId, Epoch, FencingToken, Holder, NodeIncarnation, Reason, Revision, RoleName, UnixMillis,
@@ -409,12 +409,17 @@ enum Step {
     Decide(usize),
     /// The n-th answer reaches its holder.
     Answer(usize),
+    /// Everything that is under way arrives and is decided.
+    Deliver,
     /// A fence is proposed.
     Fence(Fate),
     /// A change that was on its way is applied now.
     Land,
-    /// A promotion of an empty role, or a switchover; each only if nobody can believe any more.
-    Promote(u128),
+    /// That no lease under an earlier epoch can be outstanding is committed; by a leader for whom that is so.
+    Wait,
+    /// A promotion of an empty role after that, maybe by another leader; or a switchover, only if nobody can believe any
+    /// more.
+    Promote(u128, Fate),
     Switch(u128, Fate),
     /// A node stops under every epoch that it was given, and says so.
     Release(u128),
@@ -446,9 +451,11 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0usize..4).prop_map(Step::Receive),
         4 => (0usize..4).prop_map(Step::Decide),
         4 => (0usize..4).prop_map(Step::Answer),
+        3 => Just(Step::Deliver),
         1 => fate().prop_map(Step::Fence),
         1 => Just(Step::Land),
-        2 => (1u128..4).prop_map(Step::Promote),
+        2 => Just(Step::Wait),
+        2 => (1u128..4, fate()).prop_map(|(node, fate)| Step::Promote(node, fate)),
         1 => (1u128..4, fate()).prop_map(|(node, fate)| Step::Switch(node, fate)),
         1 => (1u128..4).prop_map(Step::Release),
         1 => any::<bool>().prop_map(|lands| Step::Elect { lands }),
@@ -469,8 +476,14 @@ struct World {
     /// Until when a node believes in an epoch, by the leader's clock.
     beliefs: BTreeMap<(u128, u32), Instant>,
     released: Vec<(u128, u32)>,
+    /// How many requests were granted that came before their epoch was committed, after a fence.
+    armed: usize,
+    /// Epochs that were asked for early and found nobody in the role.
+    early: Vec<u32>,
     /// Who was given which epoch.
     held: BTreeMap<u32, u128>,
+    /// The epoch to nobody under which the wait was committed.
+    waited: Option<u32>,
     /// A change of this epoch, to this holder or nobody, whose proposer gave up waiting.
     on_its_way: Option<(u32, Option<u128>)>,
 }
@@ -487,7 +500,10 @@ impl World {
             answers: Vec::new(),
             beliefs: BTreeMap::new(),
             released: Vec::new(),
+            early: Vec::new(),
             held: BTreeMap::from([(2, 1)]),
+            armed: 0,
+            waited: None,
             on_its_way: None,
         }
     }
@@ -557,9 +573,15 @@ impl World {
                 let (token, sent, received) = self.received.remove(n);
                 let role = self.role.clone();
                 match self.table.renew(&view(&role), &token, received, self.now) {
-                    Ok(_) => self.answers.push((token, sent)),
-                    // It waits for the entry, and is decided again by the same leader.
-                    Err(refusal) if refusal.reason == Reason::EpochUnconfirmed => {
+                    Ok(_) => {
+                        self.armed += usize::from(self.early.contains(&token.epoch.counter()));
+                        self.answers.push((token, sent));
+                    }
+                    // It waits for the entry, and is decided again by the same leader; few do at once.
+                    Err(refusal) if refusal.reason == Reason::EpochUnconfirmed && self.received.len() < 3 => {
+                        if role.holder.is_none() {
+                            self.early.push(token.epoch.counter());
+                        }
                         self.received.push((token, sent, received));
                     }
                     Err(_) => {}
@@ -574,11 +596,24 @@ impl World {
                     *until = (*until).max(sent + TTL);
                 }
             }
+            Step::Deliver => {
+                let under_way = [
+                    vec![Step::Receive(0); self.sent.len()],
+                    vec![Step::Decide(0); self.received.len() + self.sent.len()],
+                ];
+                under_way.concat().iter().for_each(|step| self.run(step));
+                vec![Step::Answer(0); self.answers.len()]
+                    .iter()
+                    .for_each(|step| self.run(step));
+            }
             Step::Fence(fate) if self.role.holder.is_some() => self.propose(None, false, fate),
             Step::Land => self.land(),
+            Step::Wait if self.role.holder.is_none() && self.is_free() => {
+                self.waited = Some(self.role.epoch.counter());
+            }
             // The wait is a committed step before it, so the entry itself needs no look at the leases.
-            Step::Promote(node) if self.role.holder.is_none() && self.is_free() => {
-                self.propose(Some(node), false, Fate::Applied);
+            Step::Promote(node, fate) if self.waited == Some(self.role.epoch.counter()) => {
+                self.propose(Some(node), false, fate);
             }
             Step::Switch(node, fate) if self.role.holder.is_some() => self.propose(Some(node), true, fate),
             Step::Release(node) => {
@@ -629,6 +664,20 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// That the histories reach what they are meant to attack: failovers whose target asked for its lease early.
+#[test]
+fn histories_arm_the_targets_of_failovers() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut armed = 0;
+    for _ in 0..100 {
+        let steps = prop::collection::vec(step(), 120).new_tree(&mut runner).unwrap();
+        let mut world = World::new();
+        steps.current().iter().for_each(|step| world.run(step));
+        armed += world.armed;
+    }
+    assert!(armed > 20, "{armed}");
 }
 
 proptest! {

@@ -29,6 +29,8 @@ pub struct RoleWish {
 pub enum RolePhase {
     /// The epoch is reserved: good for claims only.
     Reserved,
+    /// The epoch is reserved and its promotion under way: as [`Self::Reserved`], and ask for its lease already (L11).
+    Promised,
     /// A switchover is about to commit the epoch: ask for its lease already; nothing else is good yet (L11).
     Expected,
     /// The epoch is committed: renew its lease.
@@ -93,11 +95,13 @@ fn claimed(
     cluster_id: ClusterId,
 ) -> Option<(FencingToken, RolePhase)> {
     let (token, committed) = claimant(view, role, cluster_id).filter(|(t, _)| t.holder == *me)?;
-    let phase = match committed {
-        false => RolePhase::Reserved,
+    let moves_now = view.plans.values().any(|plan| next_holder(role, plan).is_some());
+    let phase = match (committed, moves_now) {
+        (false, false) => RolePhase::Reserved,
+        (false, true) => RolePhase::Promised,
         // A switchover waits for this holder to stop.
-        true if view.plans.values().any(|plan| next_holder(role, plan).is_some()) => RolePhase::Yielding,
-        true => RolePhase::Held,
+        (true, true) => RolePhase::Yielding,
+        (true, false) => RolePhase::Held,
     };
     Some((token, phase))
 }

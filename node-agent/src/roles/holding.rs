@@ -149,7 +149,7 @@ impl Holding {
             let now = *phase.borrow_and_update();
             let guard = lock(&self.guard).clone();
             match (now, guard) {
-                (RolePhase::Reserved, _) => return None,
+                (RolePhase::Reserved | RolePhase::Promised, _) => return None,
                 (RolePhase::Expected, _) => drop(phase.changed().await),
                 (RolePhase::Held, Some(guard)) if guard.held().await.is_ok() => return Some(guard),
                 (RolePhase::Held, _) => tokio::time::sleep(RENEW_RETRY / 2).await,
@@ -161,7 +161,7 @@ impl Holding {
     /// A renewal was answered: the epoch is committed, whether its event is here or not.
     pub(super) fn granted(&self) {
         self.phase.send_if_modified(|phase| {
-            let first = *phase == RolePhase::Expected;
+            let first = matches!(*phase, RolePhase::Expected | RolePhase::Promised);
             if first {
                 *phase = RolePhase::Held;
             }

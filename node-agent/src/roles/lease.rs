@@ -176,11 +176,11 @@ impl Shared {
     }
 }
 
-/// For how long a request is worth its wait, if that is to be said. While a switchover is about to commit the epoch, the
+/// For how long a request is worth its wait, if that is to be said. While a promotion is about to commit the epoch, the
 /// leader keeps a request until it has (L11): one of which half the lease is over is worth less than another.
 pub(super) fn worth_waiting(phase: RolePhase, lease_ttl: Duration) -> Option<Duration> {
     match phase {
-        RolePhase::Expected => Some(lease_ttl / 2),
+        RolePhase::Promised | RolePhase::Expected => Some(lease_ttl / 2),
         RolePhase::Reserved | RolePhase::Held | RolePhase::Yielding => None,
     }
 }

@@ -241,7 +241,7 @@ impl Shared {
 fn moves_on(before: RolePhase, wished: RolePhase) -> bool {
     match wished {
         RolePhase::Reserved => false,
-        RolePhase::Expected => before == RolePhase::Reserved,
+        RolePhase::Promised | RolePhase::Expected => before == RolePhase::Reserved,
         RolePhase::Held | RolePhase::Yielding => before != wished,
     }
 }

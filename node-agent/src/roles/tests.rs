@@ -31,15 +31,16 @@ fn stores(names: &[&str]) -> BTreeMap<RegionId, StoreBinding> {
 
 #[test]
 fn a_phase_moves_on_and_never_back_to_what_is_not_committed() {
-    use RolePhase::{Expected, Held, Reserved, Yielding};
+    use RolePhase::{Expected, Held, Promised, Reserved, Yielding};
     let table = [
-        (Reserved, [false, true, true, true]),
-        (Expected, [false, false, true, true]),
-        (Held, [false, false, false, true]),
-        (Yielding, [false, false, true, false]),
+        (Reserved, [false, true, true, true, true]),
+        (Promised, [false, false, false, true, true]),
+        (Expected, [false, false, false, true, true]),
+        (Held, [false, false, false, false, true]),
+        (Yielding, [false, false, false, true, false]),
     ];
     for (before, expected) in table {
-        let wished = [Reserved, Expected, Held, Yielding];
+        let wished = [Reserved, Promised, Expected, Held, Yielding];
         assert_eq!(
             wished.map(|wished| moves_on(before, wished)),
             expected,
@@ -58,10 +59,11 @@ fn a_try_ends_before_its_guard_does() {
 
 #[test]
 fn only_a_request_before_the_commit_waits_and_for_half_a_lease() {
-    use RolePhase::{Expected, Held, Reserved, Yielding};
+    use RolePhase::{Expected, Held, Promised, Reserved, Yielding};
     let ttl = Duration::from_millis(2100);
-    let waits = [Reserved, Expected, Held, Yielding].map(|phase| worth_waiting(phase, ttl));
-    assert_eq!(waits, [None, Some(Duration::from_millis(1050)), None, None]);
+    let half = Some(Duration::from_millis(1050));
+    let waits = [Reserved, Promised, Expected, Held, Yielding].map(|phase| worth_waiting(phase, ttl));
+    assert_eq!(waits, [None, half, half, None, None]);
 }
 
 #[test]
@@ -118,4 +120,15 @@ async fn who_waits_for_the_doors_hears_of_one_that_is_gone() {
         .map(|d| (d.door.as_str(), d.claimed, d.error.as_str()))
         .collect();
     assert_eq!(rows, [("pointer/west", true, "")]);
+}
+
+/// A store that returns while the promotion is on its way is claimed at once: the epoch is reserved already (L15).
+#[tokio::test]
+async fn a_promised_role_goes_on_claiming_and_is_held_with_its_grant() {
+    let holding = holding();
+    holding.phase.send_replace(RolePhase::Promised);
+    assert!(holding.may_claim().await.is_none(), "it waits for no lease");
+    assert!(!holding.held().active);
+    holding.granted();
+    assert_eq!(*holding.phase.borrow(), RolePhase::Held);
 }

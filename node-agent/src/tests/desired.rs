@@ -59,6 +59,7 @@ fn print(desired: &Desired) -> String {
     let role = |r: &crate::desired::RoleWish| {
         let phase = match r.phase {
             RolePhase::Reserved => "reserved",
+            RolePhase::Promised => "promised",
             RolePhase::Expected => "expected",
             RolePhase::Held => "committed",
             RolePhase::Yielding => "yielding",
@@ -368,6 +369,8 @@ fn a_reserved_epoch_is_good_for_claims_from_the_claim_step_on() {
         "role g1.e3 reserved; step p9 CLAIM attempt 2 under g1.e3",
     );
     check(at(StepKind::WaitLease), "role g1.e3 reserved");
+    // Its lease is asked for before the entry that gives it out is applied (L11).
+    check(at(StepKind::Promote), "role g1.e3 promised");
     check(at(StepKind::VerifyTarget), "step p9 VERIFY_TARGET attempt 2");
     let other = holder("east/a1", 1);
     check(

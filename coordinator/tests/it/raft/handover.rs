@@ -1,4 +1,5 @@
-//! A switchover over a distance: how long nobody holds the role, and what becomes of a renewal that came early (L11).
+//! A switchover over a distance: how long nobody holds the role; and what becomes of a renewal that came early, also in a
+//! failover (L11).
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,7 +51,9 @@ struct Story {
     cluster: Cluster,
     api: Arc<Api>,
     loops: Vec<JoinHandle<()>>,
+    driver: Option<JoinHandle<()>>,
     stop: CancellationToken,
+    stop_driver: CancellationToken,
     _sessions: Vec<Session>,
 }
 
@@ -68,8 +71,9 @@ impl Story {
         let loops = vec![
             tokio::spawn(hub.run(applied, stop.clone())),
             tokio::spawn(renewals.run(stop.clone())),
-            tokio::spawn(driver::run(Arc::clone(&api), stop.clone())),
         ];
+        let stop_driver = stop.child_token();
+        let driver = Some(tokio::spawn(driver::run(Arc::clone(&api), stop_driver.clone())));
         api.sessions.lead(since);
         let sessions =
             ["eu", "us"].map(|name| api.sessions.open(since, agent(name), Instant::now()).unwrap());
@@ -77,7 +81,9 @@ impl Story {
             cluster,
             api,
             loops,
+            driver,
             stop,
+            stop_driver,
             _sessions: sessions.into(),
         };
         for name in ["eu", "us"] {
@@ -242,9 +248,18 @@ impl Story {
         gap
     }
 
+    /// From here on nobody moves roles but the test.
+    async fn end_driver(&mut self) {
+        self.stop_driver.cancel();
+        if let Some(driver) = self.driver.take() {
+            driver.await.unwrap();
+        }
+    }
+
     async fn end(mut self) {
         self.cluster.distance.set(Duration::ZERO);
         self.stop.cancel();
+        self.end_driver().await;
         for task in self.loops {
             task.await.unwrap();
         }
@@ -384,6 +399,82 @@ async fn an_early_renewal_is_granted_with_the_entry_and_refused_when_the_plan_en
     let refused = story.api.leases.release(strange, deadline()).await.unwrap_err();
     assert_eq!(refused.reason, Reason::WrongHolder);
     within("a renewal", story.renew(&early, CALM)).await.unwrap();
+    story.end().await;
+}
+
+/// Its target is armed as that of a switchover is. The steps are the test's here: a leader that promotes gives nobody time
+/// to look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_early_renewal_of_a_failovers_target_is_granted_with_the_entry() {
+    let mut story = Story::begin().await;
+    story.end_driver().await;
+    let (us, old) = (agent("us"), story.token(None));
+    let leader = story.api.raft.own_peer().clone();
+    let coordinator = Principal::Coordinator {
+        region: leader.region,
+        node: leader.node,
+    };
+    let by_leader = |command| story.apply(coordinator.clone(), command);
+    let plan = Command::StartPlan {
+        role: RoleName::global(),
+        kind: PlanKind::Failover,
+        target: us.clone(),
+        trigger: "the test says so".to_owned(),
+        expected_epoch: old.epoch,
+    };
+    let Reply::Plan { plan } = story.apply(user(), plan).await else {
+        panic!("a plan was begun");
+    };
+    let start = |step| Command::StartStep {
+        plan,
+        step,
+        attempt: 1,
+    };
+    by_leader(start(StepKind::VerifyTarget)).await;
+    story.finish(plan, &us, StepKind::VerifyTarget, 1).await;
+    by_leader(start(StepKind::Fence)).await;
+    by_leader(Command::Fence { plan, attempt: 1 }).await;
+    let reserved = story
+        .api
+        .raft
+        .read(|s| s.role(&RoleName::global()).unwrap().reservation.clone());
+    let early = FencingToken {
+        epoch: reserved.unwrap().epoch,
+        holder: us.clone(),
+        ..old.clone()
+    };
+    by_leader(start(StepKind::Claim)).await;
+    story.finish(plan, &us, StepKind::Claim, 1).await;
+    by_leader(start(StepKind::WaitLease)).await;
+    // Somebody may still believe in the old lease: it is refused, and does not wait.
+    let refused = within("a refusal", story.renew(&early, CALM)).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::EpochUnconfirmed);
+    by_leader(Command::FinishStep {
+        plan,
+        step: StepKind::WaitLease,
+        attempt: 1,
+        reporter: None,
+        outcome: StepOutcome::Done {
+            detail: String::new(),
+            doors: Vec::new(),
+        },
+    })
+    .await;
+    by_leader(start(StepKind::Promote)).await;
+
+    let leases = story.api.leases.clone();
+    let now = Instant::now();
+    let mut first = Box::pin(leases.renew(early.clone(), now, now + CALM));
+    let mut second = Box::pin(leases.renew(early.clone(), now, now + CALM));
+    // In this order, so that the end of the first says that the second waits.
+    assert!(futures::poll!(&mut first).is_pending());
+    assert!(futures::poll!(&mut second).is_pending());
+    let crowded = within("the end of the first", first).await.unwrap_err();
+    assert_eq!(crowded.reason, Reason::RoleChanging, "{crowded:?}");
+    by_leader(Command::Promote { plan, attempt: 1 }).await;
+    within("a grant", second).await.unwrap();
+    assert_eq!(story.token(None), early);
+    drop(leases);
     story.end().await;
 }
 

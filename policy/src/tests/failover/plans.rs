@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use types::{
-    Epoch, Principal, UnixMillis,
+    Epoch, PlanId, Principal, UnixMillis,
     plan::{PlanKind, PlanRecord, PlanState, StepKind, StepState},
     region::Health,
-    role::{FailoverMode, RoleRecord},
+    role::{FailoverMode, Reservation, RoleRecord},
 };
 
-use super::{super::seconds, NOW, agent, check, moving};
+use super::{
+    super::{holder, seconds},
+    NOW, agent, check, moving,
+};
 use crate::failover::{Decision, FailoverView, STEP_ATTEMPTS_MAX, decide, next_holder};
 
 #[test]
@@ -74,6 +77,40 @@ fn the_next_holder_is_known_while_a_switchover_promotes_it_and_only_then() {
         let (mut role, mut plan) = (view.role.clone(), promoting.clone());
         edit(&mut role, &mut plan);
         assert_eq!(next_holder(&role, &plan), None, "{n}");
+    }
+}
+
+/// A failover's target is armed as a switchover's is, under the epoch that its fence reserved.
+#[test]
+fn the_next_holder_after_a_fence_is_known_while_it_is_promoted_and_only_then() {
+    for kind in [PlanKind::Failover, PlanKind::Assign] {
+        let mut view = moving(kind, StepKind::Promote, StepState::Running, 1);
+        let promoting = view.plan.take().unwrap();
+        let reserved = Reservation {
+            plan: promoting.plan,
+            target: promoting.target.clone(),
+            epoch: Epoch::new(1, 7),
+        };
+        view.role.reservation = Some(reserved.clone());
+        let next = next_holder(&view.role, &promoting);
+        assert_eq!(next, Some((reserved.epoch, &promoting.target)));
+        type Edit = fn(&mut RoleRecord, &mut PlanRecord);
+        let others: [Edit; 8] = [
+            |_, plan| plan.kind = PlanKind::Switchover,
+            |_, plan| plan.state = PlanState::Failed,
+            |_, plan| plan.role = "primaries/other".parse().unwrap(),
+            |_, plan| plan.steps.iter_mut().for_each(|s| s.state = StepState::Done),
+            |role, _| role.reservation = None,
+            |role, _| role.reservation.as_mut().unwrap().plan = PlanId(8),
+            |role, _| role.reservation.as_mut().unwrap().target = holder("ap/c1#1"),
+            // It is somebody's again.
+            |role, plan| role.holder = Some(plan.target.clone()),
+        ];
+        for (n, edit) in others.into_iter().enumerate() {
+            let (mut role, mut plan) = (view.role.clone(), promoting.clone());
+            edit(&mut role, &mut plan);
+            assert_eq!(next_holder(&role, &plan), None, "{kind} {n}");
+        }
     }
 }
 
