@@ -33,7 +33,7 @@ use crate::{
     replicate::Replicator,
     roles::Roles,
     running::Running,
-    serving::{LoadModel, Serving},
+    serving::{Expected, LoadModel, Serving, Trouble},
     steps::Steps,
     view::View,
 };
@@ -205,6 +205,7 @@ impl Worker {
     }
 
     fn ended(&mut self, job: Job, result: Result<Success, JobError>) {
+        let is_damage = matches!(result, Err(JobError::Damaged(_)));
         let error = match result {
             Ok(committed) => {
                 self.failures.forget(&job);
@@ -220,7 +221,10 @@ impl Worker {
                 error
             }
         };
-        if let Job::Load(key) = &job {
+        // Damage on this node's disk is mended by fetching anew, and says nothing of the version.
+        if let Job::Load(key) = &job
+            && !is_damage
+        {
             let told = (key.clone(), error.clone());
             self.parts
                 .board
@@ -259,12 +263,7 @@ impl Worker {
         } else {
             Err("the desired state was not read yet".to_owned())
         };
-        let wanted = desired
-            .cache
-            .keys()
-            .chain(desired.copy.keys())
-            .chain(&desired.missing);
-        self.parts.serving.expect(wanted.cloned().collect());
+        self.parts.serving.expect(self.expected(desired));
         self.parts.board.send_modify(|board| {
             board.cluster_id = view.cluster_id;
             board.revision = view.revision;
@@ -288,6 +287,24 @@ impl Worker {
         self.parts.replicator.doubts.retain(is_verified);
         self.told.retain(|_, revision| *revision > self.seen);
         self.remember(desired, &view);
+    }
+
+    fn expected(&self, desired: &Desired) -> Expected {
+        let wanted = (desired.cache.keys())
+            .chain(desired.copy.keys())
+            .chain(&desired.missing);
+        let board = self.parts.board.borrow();
+        let trouble = |key: &VersionKey| {
+            let load = board.load_errors.get(key).cloned().map(Trouble::Load);
+            // With the files on the own disk nobody waits for the store.
+            let is_here = self.cached.get(key) == Some(&Copied::Present);
+            let copy = desired.troubled.get(key).filter(|_| !is_here);
+            load.or_else(|| copy.cloned().map(Trouble::Copy))
+        };
+        Expected {
+            versions: wanted.map(|key| (key.clone(), trouble(key))).collect(),
+            active: desired.active.clone(),
+        }
     }
 
     fn remember(&mut self, desired: &Desired, view: &View) {

@@ -57,6 +57,8 @@ pub struct Desired {
     pub gone: BTreeMap<VersionKey, Vec<Digest>>,
     /// Served versions that belong here, could be had from a living region, and are not verified here.
     pub missing: BTreeSet<VersionKey>,
+    /// What the last try said of versions whose copies in the own region are FAILED.
+    pub troubled: BTreeMap<VersionKey, String>,
     /// What the alias `champion` points at.
     pub champions: BTreeMap<ModelName, ModelVersion>,
     /// At which revision it was moved last.
@@ -154,6 +156,9 @@ impl Desired {
         // A copy that was found damaged is brought anew; what this node has on its disk serves meanwhile.
         if is_verified || replica.completed_at.is_some() {
             self.cache.insert(key.clone(), copy.clone());
+        }
+        if replica.state == ReplicaState::Failed {
+            self.troubled.insert(key.clone(), replica.error.clone());
         }
         if !is_verified && is_owner(view, me, key) {
             self.copy.insert(key.clone(), copy);

@@ -112,6 +112,18 @@ impl From<ServeError> for HttpError {
             ServeError::UnknownVersion { .. } => {
                 Self::new(StatusCode::NOT_FOUND, Reason::ModelNotLoaded.as_str(), text)
             }
+            // As where a version is loaded by hand: asking again does not help.
+            ServeError::NotLoadable { .. } => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Reason::ModelInvalid.as_str(),
+                text,
+            ),
+            // Tries go on, at longer and longer intervals; a moment is not what it takes.
+            ServeError::NotCopied { .. } => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Reason::Unreachable.as_str(),
+                text,
+            ),
             ServeError::NotReady { .. } | ServeError::Stopping => Self {
                 retry_after: Some(1),
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::NotServing.as_str(), text)

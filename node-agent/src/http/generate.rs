@@ -81,7 +81,7 @@ impl CompletionBody {
         if let Some((name, _, why)) = unsupported.iter().find(|(_, found, _)| *found) {
             return Err(HttpError::invalid(format!("{name}: {why}; leave it out")));
         }
-        let mut prompts = self.prompt.into_vec();
+        let mut prompts = self.prompt.0;
         let prompt = match prompts.len() {
             1 => prompts.remove(0),
             count => {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::{board::Board, desired::LocalWishes, metrics::Metrics, serving::Serving};
 
+mod body;
 mod error;
 mod generate;
 mod health;

@@ -1,12 +1,17 @@
 //! `/v1/embeddings` and `/v1/models`, in the shape that OpenAI clients know.
 
+use std::fmt;
+
 use axum::{
     Json,
     extract::{Request, State},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use inference::{Family, InferRequest, Output};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -24,19 +29,27 @@ struct EmbeddingsBody {
 }
 
 /// One text or several.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum Texts {
-    One(String),
-    Many(Vec<String>),
+pub(super) struct Texts(pub(super) Vec<String>);
+
+/// By hand, so that the wrong one of several is named.
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextsVisitor)
+    }
 }
 
-impl Texts {
-    pub(super) fn into_vec(self) -> Vec<String> {
-        match self {
-            Self::One(text) => vec![text],
-            Self::Many(texts) => texts,
-        }
+struct TextsVisitor;
+
+impl<'de> Visitor<'de> for TextsVisitor {
+    type Value = Texts;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, or a list of texts")
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Texts, E> {
+        Ok(Texts(vec![text.to_owned()]))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, texts: A) -> Result<Texts, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(texts)).map(Texts)
     }
 }
 
@@ -87,7 +100,7 @@ async fn embed(loaded: &Loaded, call: &Call, body: EmbeddingsBody) -> Result<Val
         );
         return Err(HttpError::invalid(text));
     }
-    let texts = body.input.into_vec();
+    let texts = body.input.0;
     let output = loaded.infer(InferRequest::texts(texts), call.deadline).await?;
     let rows: Vec<_> = rows(&output)?
         .enumerate()

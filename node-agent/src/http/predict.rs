@@ -5,7 +5,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use inference::{Family, GenerateRequest, InferRequest, Output, Sampling, Tensor, TokenStream};
+use inference::{Family, GenerateRequest, InferRequest, Output, Tensor, TokenStream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -13,6 +13,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use super::{
     HttpError, HttpState, openai,
     request::{self, Call},
+    v2,
 };
 use crate::serving::Loaded;
 
@@ -21,9 +22,9 @@ struct PredictBody {
     model: String,
     #[serde(alias = "text", alias = "prompt", alias = "image", alias = "inputs")]
     input: Value,
-    /// How a generator samples.
+    /// How a generator samples; what is left out has its default.
     #[serde(default)]
-    parameters: Option<Sampling>,
+    parameters: serde_json::Map<String, Value>,
 }
 
 pub(super) async fn predict(
@@ -59,7 +60,7 @@ async fn answer(loaded: &Loaded, call: &Call, body: PredictBody) -> Result<Value
             let Value::String(prompt) = body.input else {
                 return Err(wrong(&body.input, "a text to go on from"));
             };
-            let sampling = body.parameters.unwrap_or_default();
+            let sampling = v2::sampling(&body.parameters)?;
             let tokens = loaded.generate(GenerateRequest { prompt, sampling }, call.deadline)?;
             generated(tokens).await
         }

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::de::DeserializeOwned;
 use types::{ModelName, ModelVersion, Reason};
 
-use super::{HttpError, HttpState};
+use super::{HttpError, HttpState, body};
 use crate::serving::Ticket;
 
 /// Header by which a caller names its deadline, in milliseconds.
@@ -45,19 +45,18 @@ impl Call {
     pub(super) async fn json<T: DeserializeOwned>(
         &self,
         state: &HttpState,
-        body: Body,
+        sent: Body,
     ) -> Result<T, HttpError> {
         let limit = state.limits.body_max;
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let read = tokio::time::timeout(left, axum::body::to_bytes(body, limit)).await;
+        let read = tokio::time::timeout(left, axum::body::to_bytes(sent, limit)).await;
         let bytes = read
             .map_err(|_| {
                 let text = "the body did not arrive before the deadline; send it faster, or allow more by x-request-timeout-ms";
                 HttpError::new(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", text)
             })?
             .map_err(|error| too_large_or_broken(&error, limit))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| HttpError::invalid(format!("the body is not as expected: {e}")))
+        body::read(&bytes)
     }
 
     /// Counts the request under its model.

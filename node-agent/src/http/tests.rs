@@ -15,7 +15,12 @@ use tower::ServiceExt as _;
 use types::{Holder, NodeIncarnation, VersionKey};
 
 use super::{HttpLimits, HttpState, Shared, router};
-use crate::{board::Board, desired::LocalWishes, metrics::Metrics, serving::Serving};
+use crate::{
+    board::Board,
+    desired::LocalWishes,
+    metrics::Metrics,
+    serving::{Expected, Serving, Trouble},
+};
 
 struct Bench {
     state: HttpState,
@@ -207,7 +212,35 @@ async fn bad_input_is_a_400_that_names_the_value() {
             "picture",
         ),
         (json!({"inputs": []}), "image"),
-        (json!({"input": []}), "missing field `inputs`"),
+        (json!({"input": []}), "the body has no \"inputs\"; add it"),
+        (
+            json!({"inputs": {"name": "image"}}),
+            "inputs is the object {\"name\":\"image\"}; it must be a list",
+        ),
+        (
+            json!({"inputs": [{"name": "image", "shape": [-1, 64], "datatype": "FP32", "data": []}]}),
+            "inputs[0].shape[0] is the number -1; it must be a whole number, 0 or more",
+        ),
+        (
+            json!({"inputs": [{"name": "image", "shape": [1, 4], "datatype": "FP32", "data": vec![vec![0.5; 6]; 4]}]}),
+            "data of input \"image\" is nested as [4, 6], and its shape is [1, 4]",
+        ),
+        (
+            json!({"inputs": [{"name": "image", "shape": [2, 2], "datatype": "FP32", "data": [[1, 2], [3]]}]}),
+            "lists of different lengths",
+        ),
+        (
+            json!({"inputs": [{"name": "image", "shape": [2, 2], "datatype": "FP32", "data": [1, [2]]}]}),
+            "lists of different lengths",
+        ),
+        (
+            json!({"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": 5}]}),
+            "data of input \"image\" is the number 5; it must be a list",
+        ),
+        (
+            json!({"inputs": [], "parameters": {"max_tokens": "ten"}}),
+            "parameters.max_tokens is the text \"ten\"; it must be a whole number, 0 or more",
+        ),
         (json!({"inputs": [], "outputs": [{"name": "colour"}]}), "colour"),
     ];
     for (body, expected) in cases {
@@ -248,10 +281,11 @@ async fn an_unknown_model_is_a_404_that_lists_what_is_known() {
 #[tokio::test]
 async fn a_model_on_its_way_is_a_503_and_a_version_that_is_not_loaded_a_404() {
     let bench = bench().await;
-    bench
-        .state
-        .serving
-        .expect([key("later@1"), key("digits@1")].into());
+    let versions = ["later@1", "digits@1"].map(|name| (key(name), None)).into();
+    bench.state.serving.expect(Expected {
+        versions,
+        ..Expected::default()
+    });
     let (status, answer) = bench.post("/v2/models/later/infer", image()).await;
     assert_eq!(
         (status, &answer["error"]["reason"]),
@@ -272,6 +306,53 @@ async fn a_model_on_its_way_is_a_503_and_a_version_that_is_not_loaded_a_404() {
     assert_eq!(bench.get("/health").await.0, StatusCode::SERVICE_UNAVAILABLE);
     let (status, _) = bench.post("/v2/models/digits/infer", image()).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// "Try again in a moment" is for what comes in a moment.
+#[tokio::test]
+async fn a_version_that_failed_says_why_and_where_to_look_and_not_to_ask_again() {
+    let bench = bench().await;
+    let broken = Trouble::Load("config.json: no such kind".to_owned());
+    let lost = Trouble::Copy("read from east failed: no such object".to_owned());
+    let versions = [
+        (key("broken@1"), Some(broken)),
+        (key("broken@2"), None),
+        (key("lost@3"), Some(lost)),
+    ];
+    let active = ["broken@1", "lost@3"].map(|name| (key(name).model, key(name).version));
+    bench.state.serving.expect(Expected {
+        versions: versions.into(),
+        active: active.into(),
+    });
+    for path in ["/v2/models/broken/infer", "/v2/models/broken/versions/1/infer"] {
+        let response = bench.send(post(path, &image())).await;
+        assert!(!response.headers().contains_key("retry-after"));
+        let (status, answer) = read(response).await;
+        assert_eq!(
+            (status, &answer["error"]["reason"]),
+            (StatusCode::INTERNAL_SERVER_ERROR, &json!("MODEL_INVALID"))
+        );
+        assert!(
+            message(&answer).starts_with("broken@1 failed to load here: config.json: no such kind; "),
+            "{answer}"
+        );
+    }
+    let response = bench.send(post("/v2/models/lost/infer", &image())).await;
+    assert!(!response.headers().contains_key("retry-after"));
+    let (status, answer) = read(response).await;
+    assert_eq!(
+        (status, &answer["error"]["reason"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &json!("UNREACHABLE"))
+    );
+    for part in ["lost@3 failed", "no such object", "`regent replication status`"] {
+        assert!(message(&answer).contains(part), "{answer}");
+    }
+    // Of another version of the model nothing is known to be wrong.
+    let (status, answer) = bench.post("/v2/models/broken/versions/2/infer", image()).await;
+    assert_eq!(
+        (status, &answer["error"]["reason"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &json!("NOT_SERVING"))
+    );
 }
 
 #[tokio::test]
@@ -439,6 +520,18 @@ async fn completions_refuse_what_they_cannot_do() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{field}");
         assert!(message(&answer).contains(expected), "{answer}");
     };
+    check(
+        "prompt",
+        json!(["a", 7]),
+        "prompt[1] is the number 7; it must be a text",
+    )
+    .await;
+    check(
+        "prompt",
+        json!({}),
+        "prompt is the object {}; it must be a text, or a list of texts",
+    )
+    .await;
     check("n", json!(2), "n: ").await;
     check("stop", json!(["."]), "stop").await;
     check("echo", json!(true), "echo").await;
@@ -482,7 +575,10 @@ async fn predict_answers_every_family_with_model_id_and_timestamp() {
         .await;
     assert!(vector["prediction"][0].is_number(), "{vector}");
     let (_, written) = bench
-        .post("/predict", json!({"model": "writer", "prompt": "once", "parameters": {"max_tokens": 2, "temperature": 0.0, "top_p": 1.0, "seed": 0}}))
+        .post(
+            "/predict",
+            json!({"model": "writer", "prompt": "once", "parameters": {"max_tokens": 2}}),
+        )
         .await;
     assert_eq!(written["prediction"], " once once");
     let (status, answer) = bench

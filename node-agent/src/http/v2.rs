@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use types::ModelVersion;
 
 use super::{
-    HttpError, HttpState,
+    HttpError, HttpState, body,
     request::{self, Call},
 };
 use crate::serving::Loaded;
@@ -165,8 +165,8 @@ async fn run(
     // The model first: who asks for an unknown one need not send its tensors.
     let loaded = state.serving.resolve(model, version)?;
     let call = Call::begin(state, request.headers())?;
-    let body = request.into_body();
-    let result = async { answer(&loaded, &call, call.json(state, body).await?).await }.await;
+    let sent = request.into_body();
+    let result = async { answer(&loaded, &call, call.json(state, sent).await?).await }.await;
     call.end(state, &loaded.key.model, &result);
     result.map(Json)
 }
@@ -226,7 +226,7 @@ fn outputs(output: Output, wanted: &[String]) -> Vec<OutputTensor> {
         .collect()
 }
 
-/// Reads one tensor; nested arrays are flattened row by row, as the protocol allows.
+/// Reads one tensor; lists nested as its shape says are flattened row by row, as the protocol allows.
 fn tensor(input: InputTensor) -> Result<Tensor, HttpError> {
     let InputTensor {
         name,
@@ -234,6 +234,7 @@ fn tensor(input: InputTensor) -> Result<Tensor, HttpError> {
         datatype,
         data,
     } = input;
+    check_nesting(&name, &shape, &data)?;
     let mut flat = Vec::new();
     flatten(data, &mut flat);
     let data = match datatype.as_str() {
@@ -256,6 +257,41 @@ fn tensor(input: InputTensor) -> Result<Tensor, HttpError> {
 )]
 fn to_f32(value: &Value) -> Option<f32> {
     value.as_f64().map(|v| v as f32)
+}
+
+/// Data is one list of all values, or lists within lists as the shape says. How many there are is the model's to judge.
+fn check_nesting(name: &str, shape: &[usize], data: &Value) -> Result<(), HttpError> {
+    if !data.is_array() {
+        let found = body::shown(data);
+        let text = format!("data of input {name:?} is {found}; it must be a list");
+        return Err(HttpError::invalid(text));
+    }
+    let Some(lengths) = lengths(data) else {
+        let text = format!(
+            "data of input {name:?} has lists of different lengths beside each other; \
+             nest it as its shape {shape:?} says, or write all values in one list"
+        );
+        return Err(HttpError::invalid(text));
+    };
+    if lengths.len() > 1 && lengths != shape {
+        let text = format!(
+            "data of input {name:?} is nested as {lengths:?}, and its shape is {shape:?}; \
+             give the shape of the data, or write all values in one list"
+        );
+        return Err(HttpError::invalid(text));
+    }
+    Ok(())
+}
+
+/// The lengths of lists within lists, the outermost first; none where those of one level differ.
+fn lengths(value: &Value) -> Option<Vec<usize>> {
+    let Value::Array(values) = value else {
+        return Some(Vec::new());
+    };
+    let mut inner = values.iter().map(lengths);
+    let first = inner.next().unwrap_or_else(|| Some(Vec::new()))?;
+    let same = inner.all(|other| other.as_ref() == Some(&first));
+    same.then(|| std::iter::once(values.len()).chain(first).collect())
 }
 
 fn flatten(value: Value, flat: &mut Vec<Value>) {
@@ -282,7 +318,7 @@ fn elements<T>(
     values.iter().enumerate().map(read_one).collect()
 }
 
-fn sampling(parameters: &serde_json::Map<String, Value>) -> Result<Sampling, HttpError> {
+pub(super) fn sampling(parameters: &serde_json::Map<String, Value>) -> Result<Sampling, HttpError> {
     let known = ["max_tokens", "temperature", "top_p", "seed"];
     let mut chosen = serde_json::to_value(Sampling::default()).unwrap_or_default();
     if let Some(fields) = chosen.as_object_mut() {
@@ -291,5 +327,5 @@ fn sampling(parameters: &serde_json::Map<String, Value>) -> Result<Sampling, Htt
             .filter(|(name, _)| known.contains(&name.as_str()));
         fields.extend(given.map(|(name, value)| (name.clone(), value.clone())));
     }
-    serde_json::from_value(chosen).map_err(|e| HttpError::invalid(format!("parameters: {e}")))
+    body::from_value("parameters", chosen)
 }

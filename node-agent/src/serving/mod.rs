@@ -69,6 +69,27 @@ pub enum ServeError {
         /// The model.
         model: ModelName,
     },
+    /// The files are here, and no model.
+    #[error(
+        "{key} failed to load here: {why}; ask for a version that loads, or move the alias champion to one \
+         (`regent model alias`); `regent model versions` lists them"
+    )]
+    NotLoadable {
+        /// The version.
+        key: VersionKey,
+        /// What the last try said.
+        why: String,
+    },
+    /// The files do not come.
+    #[error(
+        "{key} failed to be copied into this region: {why}; `regent replication status` shows it and its next tries"
+    )]
+    NotCopied {
+        /// The version.
+        key: VersionKey,
+        /// What the last try said.
+        why: String,
+    },
     /// The process is stopping.
     #[error("this agent is stopping; ask another region")]
     Stopping,
@@ -106,13 +127,31 @@ pub enum StartError {
     },
 }
 
+/// What belongs here and need not be loaded, for better answers to who asks for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Versions whose copies are wanted or here, and what the last try at one that failed said.
+    pub versions: BTreeMap<VersionKey, Option<Trouble>>,
+    /// The version that shall answer for its model's name.
+    pub active: BTreeMap<ModelName, ModelVersion>,
+}
+
+/// Why a version is not where it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Its files are here and do not load.
+    Load(String),
+    /// Its files could not be brought into the own region's store.
+    Copy(String),
+}
+
 #[derive(Default)]
 struct Table {
     loaded: BTreeMap<VersionKey, Arc<Loaded>>,
     draining: BTreeSet<VersionKey>,
     active: BTreeMap<ModelName, ModelVersion>,
-    /// Versions whose copies are wanted or here, for better answers about what is not loaded.
-    expected: BTreeSet<VersionKey>,
+    /// For better answers about what is not loaded.
+    expected: Expected,
     stopping: bool,
 }
 
@@ -247,10 +286,10 @@ impl Serving {
         futures::future::join_all(keys.iter().map(|key| self.stop(key, limit))).await;
     }
 
-    /// Says which versions have or shall have copies here.
-    pub fn expect(&self, keys: BTreeSet<VersionKey>) {
-        if self.read(|table| table.expected != keys) {
-            self.write(|table| table.expected = keys);
+    /// Says what belongs here.
+    pub fn expect(&self, expected: Expected) {
+        if self.read(|table| table.expected != expected) {
+            self.write(|table| table.expected = expected);
         }
     }
 

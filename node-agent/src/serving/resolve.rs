@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use types::{ModelName, ModelVersion, VersionKey};
 
-use super::{ServeError, Table, loaded::Ticket};
+use super::{ServeError, Table, Trouble, loaded::Ticket};
 
 impl Table {
     pub(super) fn resolve(&self, model: &str, version: Option<ModelVersion>) -> Result<Ticket, ServeError> {
@@ -25,8 +25,8 @@ impl Table {
                 _request: loaded.requests.token(),
                 loaded: Arc::clone(loaded),
             }),
-            None if self.expected.contains(&key) => Err(ServeError::NotReady { model: name }),
-            None if self.expected.iter().any(|k| k.model == name) => Err(ServeError::UnknownVersion {
+            None if self.expected.versions.contains_key(&key) => Err(self.not_here(&key)),
+            None if self.is_expected(&name) => Err(ServeError::UnknownVersion {
                 model: name.clone(),
                 version,
                 loaded: self.versions_of(&name),
@@ -36,11 +36,29 @@ impl Table {
     }
 
     fn missing(&self, model: &ModelName) -> ServeError {
-        if self.expected.iter().any(|k| k.model == *model) {
-            let model = model.clone();
-            return ServeError::NotReady { model };
+        let wanted = self.expected.active.get(model).map(|version| VersionKey {
+            model: model.clone(),
+            version: *version,
+        });
+        match wanted {
+            Some(key) => self.not_here(&key),
+            None if self.is_expected(model) => ServeError::NotReady { model: model.clone() },
+            None => self.unknown(model.as_str()),
         }
-        self.unknown(model.as_str())
+    }
+
+    fn is_expected(&self, model: &ModelName) -> bool {
+        self.expected.versions.keys().any(|k| k.model == *model)
+    }
+
+    /// Why a version that belongs here does not answer.
+    fn not_here(&self, key: &VersionKey) -> ServeError {
+        let key = key.clone();
+        match self.expected.versions.get(&key).cloned().flatten() {
+            Some(Trouble::Load(why)) => ServeError::NotLoadable { key, why },
+            Some(Trouble::Copy(why)) => ServeError::NotCopied { key, why },
+            None => ServeError::NotReady { model: key.model },
+        }
     }
 
     fn unknown(&self, model: &str) -> ServeError {

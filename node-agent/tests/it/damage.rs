@@ -1,11 +1,14 @@
 //! Copies that were damaged in the own region's store after they were verified.
 
+use std::time::Duration;
+
 use artifact_store::{keys, transfer};
-use node_agent::Agent;
-use types::{ByteCount, Digest, replica::ReplicaState};
+use node_agent::{Agent, serving::ServeError};
+use proto::convert::watch::Resource;
+use types::{ByteCount, Digest, model::VersionState, replica::ReplicaState};
 
 use crate::{
-    coordinator::State,
+    coordinator::{State, champion},
     world::{BYTES, World, key, predict, ready},
 };
 
@@ -84,6 +87,47 @@ async fn what_is_whole_on_the_disk_is_served_for_as_long_as_the_store_is_not_rep
     assert!(agent.serving().is_loaded(&key("digits@1")));
     world.coordinator.lock().no_starts = false;
     repaired(&world).await;
+    agent.shutdown().await.unwrap();
+}
+
+/// A version that cannot be had answers with why, and not that it takes a moment.
+#[tokio::test]
+async fn a_copy_that_fails_is_named_to_who_asks_for_the_model() {
+    let world = World::new().await;
+    world.put("digits@1", "east", VersionState::Ready, BYTES).await;
+    let object = keys::artifact(&Digest::of(BYTES));
+    let wrong = BYTES.to_ascii_uppercase();
+    world.stores.of("east").put(&object, wrong.into()).await.unwrap();
+    let agent = world.agent().await;
+    let failed = |s: &State| in_west(s).state == ReplicaState::Failed;
+    world.coordinator.until("the copy failed", failed).await;
+    world.coordinator.lock().no_starts = true;
+    let kept = |s: &State| s.reports.iter().any(|r| r.ends_with("kept from starting"));
+    world.coordinator.until("a try was kept back", kept).await;
+    world
+        .coordinator
+        .commit(vec![Resource::Alias(champion(&key("digits@1")))]);
+
+    let mut changes = agent.serving().changes();
+    let named = changes.wait_for(|_| {
+        let asked = agent.serving().resolve("digits", None);
+        matches!(asked, Err(ServeError::NotCopied { .. }))
+    });
+    tokio::time::timeout(Duration::from_secs(20), named)
+        .await
+        .unwrap()
+        .unwrap();
+    let (status, answer) = predict(&agent).await;
+    assert_eq!((status, &answer["error"]["reason"]), (503, &"UNREACHABLE".into()));
+    let why = answer["error"]["message"].as_str().unwrap();
+    assert!(
+        why.starts_with("digits@1 failed to be copied into this region: "),
+        "{why}"
+    );
+    assert!(
+        why.contains(&Digest::of(&BYTES.to_ascii_uppercase()).to_string()),
+        "{why}"
+    );
     agent.shutdown().await.unwrap();
 }
 

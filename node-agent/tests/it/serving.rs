@@ -1,6 +1,7 @@
 //! From an upload to an answer, over restarts and without coordinators.
 
 use artifact_store::{keys, pointer};
+use node_agent::serving::ServeError;
 use proto::convert::watch::Resource;
 use types::{Digest, Reason, model::VersionState};
 
@@ -159,14 +160,23 @@ async fn a_model_that_does_not_load_is_named_and_leaves_the_node_unready() {
         .coordinator
         .until("a heartbeat says that digits@1 is not loaded", told)
         .await;
-    assert_eq!(predict(&agent).await.0, 503);
-    let mut board = agent.board();
-    let why = board
-        .wait_for(|b| b.load_errors.contains_key(&key("digits@1")))
+    // Once its load has failed, who asks is told so.
+    let mut changes = agent.serving().changes();
+    let failed = changes.wait_for(|_| {
+        let asked = agent.serving().resolve("digits", None);
+        matches!(asked, Err(ServeError::NotLoadable { .. }))
+    });
+    tokio::time::timeout(std::time::Duration::from_secs(20), failed)
         .await
+        .unwrap()
         .unwrap();
-    assert!(why.load_errors[&key("digits@1")].contains("it is broken"));
-    drop(why);
+    let (status, answer) = predict(&agent).await;
+    assert_eq!(
+        (status, &answer["error"]["reason"]),
+        (500, &"MODEL_INVALID".into())
+    );
+    assert!(answer.to_string().contains("it is broken"), "{answer}");
+    assert!(agent.board().borrow().load_errors[&key("digits@1")].contains("it is broken"));
     agent.shutdown().await.unwrap();
 }
 
