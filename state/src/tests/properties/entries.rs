@@ -1,0 +1,197 @@
+//! The entry that a selector means in the state that it meets.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use types::{
+    ByteCount, Digest, PlanId, RequestId, RoleName, UnixMillis,
+    model::{Artifact, ArtifactPath, Placement},
+    region::{Endpoints, Health, NodeKind, NodeStatus},
+    role::{FailoverMode, TimingPolicy},
+};
+
+use super::{
+    moves::{guarded, report, step},
+    oracle::Oracle,
+    picks::{Pick, choose, current, holder, node, region, version},
+};
+use crate::{
+    command::{Command, Entry},
+    state::ControlState,
+    tests::world::{World, actor, next},
+};
+
+/// The entry that a selector means in this state.
+pub(super) fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[Entry]) -> Entry {
+    let Pick { what, a, b, c } = pick;
+    world.now = UnixMillis(world.now.0 + u64::from(c % 2_000));
+    world.actor = actor(choose(&["admin", "coordinator/c1"], c));
+    if what >= 240 && !history.is_empty() {
+        return again(world, history, pick);
+    }
+    let command = match what % 40 {
+        0 => Command::RegisterNode {
+            node: node(a),
+            region: region(if b.is_multiple_of(16) { b } else { a }),
+            kind: NodeKind::Agent,
+            incarnation: holder(a, b).incarnation,
+            endpoints: Endpoints::default(),
+        },
+        1 => Command::SetNodeStatus {
+            node: node(a),
+            incarnation: if b % 4 == 0 {
+                holder(a, b).incarnation
+            } else {
+                current(&world.state, a).incarnation
+            },
+            status: if b % 3 == 0 {
+                NodeStatus::Down
+            } else {
+                NodeStatus::Up
+            },
+        },
+        2 | 3 => {
+            let all = [Health::Healthy, Health::Recovering, Health::Unhealthy];
+            let from = world
+                .state
+                .region(&region(a))
+                .map_or(Health::Healthy, |r| r.health);
+            Command::SetRegionHealth {
+                region: region(a),
+                from,
+                to: choose(&all, b),
+                evidence: "seen".to_owned(),
+            }
+        }
+        4 => Command::CreateModel {
+            name: choose(&["m", "n"], a).parse().unwrap(),
+            description: String::new(),
+            tags: BTreeMap::new(),
+            placement: if b % 2 == 0 {
+                Placement::Everywhere
+            } else {
+                Placement::Regions(vec![region(b)])
+            },
+        },
+        5 | 6 => Command::CreateVersion {
+            model: choose(&["m", "n"], a).parse().unwrap(),
+            source_region: region(b),
+            artifacts: vec![Artifact {
+                path: ArtifactPath::new("model").unwrap(),
+                size: ByteCount(u64::from(c % 3)),
+                digest: Digest::of(b"model"),
+                media_type: String::new(),
+            }],
+            framework: "bert".to_owned(),
+            metadata: BTreeMap::new(),
+        },
+        7 | 8 => Command::CompleteUpload { version: version(a) },
+        9 => Command::AbortVersion {
+            version: version(a),
+            reason: String::new(),
+        },
+        10 => Command::DeprecateVersion {
+            version: version(a),
+            reason: String::new(),
+        },
+        11 => Command::DeleteVersion {
+            version: version(a),
+            reason: String::new(),
+        },
+        12 => Command::SetAlias {
+            model: version(a).model,
+            alias: choose(&["champion", "candidate"], b).parse().unwrap(),
+            version: version(a).version,
+            reason: String::new(),
+            etag: None,
+        },
+        13 => Command::DeleteAlias {
+            model: version(a).model,
+            alias: choose(&["champion", "candidate"], b).parse().unwrap(),
+            etag: None,
+        },
+        14..=19 => return report(world, pick),
+        20 => Command::SetRoleMode {
+            role: RoleName::global(),
+            mode: choose(
+                &[
+                    FailoverMode::Automatic,
+                    FailoverMode::Manual,
+                    FailoverMode::Paused {
+                        until: world.now.plus(Duration::from_secs(2)),
+                    },
+                ],
+                a,
+            ),
+        },
+        21 if a % 4 == 0 => {
+            world.actor = actor("coordinator/c1");
+            let former = world.state.former_ttl(&RoleName::global());
+            Command::RetireTtl {
+                role: RoleName::global(),
+                ttl: former.map_or(Duration::from_secs(2), |f| f.ttl),
+                since: former.map_or_else(|| next(&world.state), |f| f.since),
+            }
+        }
+        21 => Command::SetRoleTiming {
+            role: RoleName::global(),
+            timing: choose(
+                &[
+                    TimingPolicy::fast(),
+                    TimingPolicy::standard(),
+                    TimingPolicy::conservative(),
+                ],
+                a,
+            ),
+        },
+        22 => Command::SetRoleCandidates {
+            role: RoleName::global(),
+            candidates: if a % 2 == 0 {
+                Vec::new()
+            } else {
+                vec![region(a), region(a + 1)]
+            },
+        },
+        23 => Command::FailPlan {
+            plan: plan(&world.state, a),
+            reason: "enough".to_owned(),
+        },
+        24..=31 => return guarded(world, oracle, pick),
+        _ => return step(world, pick),
+    };
+    world.entry(command)
+}
+
+/// An earlier entry again: as it was, with another command, by another caller, or under a very old or early id.
+fn again(world: &mut World, history: &[Entry], pick: Pick) -> Entry {
+    let old = choose(history, pick.a);
+    let proposed_at = world.now;
+    match pick.b % 5 {
+        0 => Entry {
+            command: Command::SetFeatureLevel {
+                level: u32::from(pick.c),
+            },
+            proposed_at,
+            ..old
+        },
+        1 => Entry {
+            actor: actor("thief"),
+            proposed_at,
+            ..old
+        },
+        2 => Entry {
+            request_id: RequestId::v7_from_parts(world.now.0 + 61_000, 1),
+            proposed_at,
+            ..old
+        },
+        _ => Entry { proposed_at, ..old },
+    }
+}
+
+fn plan(state: &ControlState, by: u16) -> PlanId {
+    let known: Vec<_> = state.plans.keys().copied().collect();
+    match state.running_plan(&RoleName::global()) {
+        Some(running) if !by.is_multiple_of(8) => running.plan,
+        Some(_) | None if known.is_empty() => PlanId(u64::from(by)),
+        Some(_) | None => choose(&known, by),
+    }
+}

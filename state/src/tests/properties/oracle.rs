@@ -1,0 +1,244 @@
+//! What every step of a history must keep, each by bookkeeping of its own.
+
+use std::collections::BTreeMap;
+
+use types::{
+    Epoch, FencingToken, Holder, Principal, RequestId, RoleName,
+    region::{Health, NodeStatus},
+};
+
+use crate::{
+    command::{Command, Entry},
+    dump::dump_records,
+    event::Event,
+    rejection::Rejection,
+    reply::{Applied, Reply},
+    state::ControlState,
+    tests::language::CLUSTER,
+};
+
+/// What a history remembers beside the state, to judge it.
+pub(super) struct Oracle {
+    /// Who was ever named as holder, or promised, of an epoch (I4).
+    epochs: BTreeMap<Epoch, Holder>,
+    /// The highest epoch whose write the registry accepted (I5).
+    accepted: Epoch,
+    /// First answers of all requests that were not refused for their id (I9).
+    answered: BTreeMap<RequestId, (Entry, Result<Reply, Rejection>)>,
+    /// Every token that could be shown.
+    pub(super) tokens: Vec<FencingToken>,
+    /// The fold of all events.
+    fold: Fold,
+}
+
+/// Records as a watcher holds them, by a text of their key.
+type Fold = BTreeMap<String, String>;
+
+fn fold(into: &mut Fold, event: &Event) {
+    let (key, record) = match event {
+        Event::Cluster(c) => ("cluster".to_owned(), Some(format!("{c:?}"))),
+        Event::Region(r) => (format!("region {}", r.region), Some(format!("{r:?}"))),
+        Event::Node(r) => (format!("node {}", r.node), Some(format!("{r:?}"))),
+        Event::Model(r) => (format!("model {}", r.name), Some(format!("{r:?}"))),
+        Event::Version(r) => (format!("version {}", r.key), Some(format!("{r:?}"))),
+        Event::Alias(r) => (format!("alias {} {}", r.model, r.alias), Some(format!("{r:?}"))),
+        Event::AliasDeleted { model, alias } => (format!("alias {model} {alias}"), None),
+        Event::Replica(r) => (format!("replica {}", r.key), Some(format!("{r:?}"))),
+        Event::ReplicaDeleted(key) => (format!("replica {key}"), None),
+        Event::Role(r) => (format!("role {}", r.role), Some(format!("{r:?}"))),
+        Event::Plan(r) => (format!("plan {}", r.plan), Some(format!("{r:?}"))),
+        Event::PlanDeleted(plan) => (format!("plan {plan}"), None),
+    };
+    match record {
+        Some(record) => into.insert(key, record),
+        None => into.remove(&key),
+    };
+}
+
+/// What a watcher that lists now would hold.
+fn listed(s: &ControlState) -> Fold {
+    let mut all = Fold::new();
+    let mut add = |event: Event| fold(&mut all, &event);
+    s.cluster()
+        .cloned()
+        .map(Event::Cluster)
+        .into_iter()
+        .for_each(&mut add);
+    s.regions.values().cloned().map(Event::Region).for_each(&mut add);
+    s.nodes.values().cloned().map(Event::Node).for_each(&mut add);
+    s.models.values().cloned().map(Event::Model).for_each(&mut add);
+    s.versions
+        .values()
+        .cloned()
+        .map(Event::Version)
+        .for_each(&mut add);
+    s.aliases.values().cloned().map(Event::Alias).for_each(&mut add);
+    s.replicas
+        .values()
+        .cloned()
+        .map(Event::Replica)
+        .for_each(&mut add);
+    s.roles()
+        .cloned()
+        .map(|r| Event::Role(Box::new(r)))
+        .for_each(&mut add);
+    s.plans
+        .values()
+        .cloned()
+        .map(|p| Event::Plan(Box::new(p)))
+        .for_each(&mut add);
+    all
+}
+
+impl Oracle {
+    pub(super) fn new() -> Self {
+        Self {
+            epochs: BTreeMap::new(),
+            accepted: Epoch::ZERO,
+            answered: BTreeMap::new(),
+            tokens: Vec::new(),
+            fold: Fold::new(),
+        }
+    }
+
+    pub(super) fn check(
+        &mut self,
+        before: &ControlState,
+        entry: &Entry,
+        applied: &Applied,
+        after: &ControlState,
+    ) {
+        self.one_holder_per_epoch(after);
+        self.the_door_accepts_the_committed_token_only(before, entry, applied);
+        self.no_target_is_fenced_for_or_promoted_unless_it_can_serve(before, entry, applied);
+        self.a_request_runs_once(before, entry, applied, after);
+        applied.events.iter().for_each(|e| fold(&mut self.fold, e));
+        assert_eq!(
+            self.fold,
+            listed(after),
+            "events do not add up to the state: {entry:?}"
+        );
+    }
+
+    fn one_holder_per_epoch(&mut self, state: &ControlState) {
+        let Some(role) = state.role(&RoleName::global()) else {
+            return;
+        };
+        let held = role.holder.iter().map(|h| (role.epoch, h));
+        let reserved = role.reservation.iter().map(|r| (r.epoch, &r.target));
+        for (epoch, holder) in held.chain(reserved) {
+            let known = self.epochs.entry(epoch).or_insert_with(|| holder.clone());
+            assert_eq!(known, holder, "two holders of {epoch}");
+            let (cluster_id, role, holder) = (CLUSTER, RoleName::global(), holder.clone());
+            let token = FencingToken {
+                cluster_id,
+                role,
+                epoch,
+                holder,
+            };
+            if !self.tokens.contains(&token) {
+                self.tokens.push(token);
+            }
+        }
+    }
+
+    fn the_door_accepts_the_committed_token_only(
+        &mut self,
+        before: &ControlState,
+        entry: &Entry,
+        applied: &Applied,
+    ) {
+        let Command::SetModelTags {
+            token: Some(token), ..
+        } = &entry.command
+        else {
+            assert_eq!(applied.door, None);
+            return;
+        };
+        let Some(door) = &applied.door else { return };
+        assert_eq!(door.accepted, applied.outcome.is_ok());
+        if !door.accepted {
+            return;
+        }
+        let role = before.role(&token.role).unwrap();
+        assert_eq!(
+            (role.epoch, role.holder.as_ref()),
+            (token.epoch, Some(&token.holder))
+        );
+        assert_eq!(token.cluster_id, CLUSTER);
+        let own = Principal::Agent {
+            region: token.holder.region.clone(),
+            node: token.holder.node.clone(),
+        };
+        assert_eq!(entry.actor, own);
+        assert!(
+            token.epoch >= self.accepted,
+            "{} accepted after {}",
+            token.epoch,
+            self.accepted
+        );
+        self.accepted = token.epoch;
+    }
+
+    /// I8, by the records themselves and not by the function that the rules call.
+    fn no_target_is_fenced_for_or_promoted_unless_it_can_serve(
+        &self,
+        before: &ControlState,
+        entry: &Entry,
+        applied: &Applied,
+    ) {
+        let (Command::Fence { plan, .. } | Command::Promote { plan, .. }) = &entry.command else {
+            return;
+        };
+        if applied.outcome.is_err() || applied.events.is_empty() {
+            return;
+        }
+        let target = &before.plan(*plan).unwrap().target;
+        let node = before.node(&target.node).unwrap();
+        assert_eq!(
+            (node.status, node.incarnation),
+            (NodeStatus::Up, target.incarnation)
+        );
+        assert_eq!(before.region(&target.region).unwrap().health, Health::Healthy);
+    }
+
+    fn a_request_runs_once(
+        &mut self,
+        before: &ControlState,
+        entry: &Entry,
+        applied: &Applied,
+        after: &ControlState,
+    ) {
+        let refused_for_its_id = |r: &Rejection| {
+            matches!(
+                r,
+                Rejection::RequestReused { .. }
+                    | Rejection::RequestTooOld { .. }
+                    | Rejection::RequestFromFuture { .. }
+                    | Rejection::RequestsExhausted { .. }
+            )
+        };
+        let Some((first, outcome)) = self.answered.get(&entry.request_id) else {
+            let unanswered = |r: &Rejection| refused_for_its_id(r) || r.is_for_ever();
+            if !applied.outcome.as_ref().is_err_and(unanswered) {
+                self.answered
+                    .insert(entry.request_id, (entry.clone(), applied.outcome.clone()));
+            }
+            return;
+        };
+        let same = first.actor == entry.actor && first.command == entry.command;
+        let replayed = same && *outcome == applied.outcome;
+        let refused = applied.outcome.as_ref().err().is_some_and(refused_for_its_id);
+        assert!(
+            replayed || refused,
+            "{entry:?} was answered {outcome:?}, then {:?}",
+            applied.outcome
+        );
+        assert_eq!(
+            dump_records(before),
+            dump_records(after),
+            "a retry changed something: {entry:?}"
+        );
+        assert!(applied.events.is_empty());
+    }
+}
