@@ -35,10 +35,19 @@ pub fn decide(view: &FailoverView, now: UnixMillis) -> Decision {
     }
 }
 
+/// That nobody holds the role, and which fence took it from its last holder: of the plans that failed to give it to somebody
+/// since, each names that one too, so the innermost is the first.
+fn vacancy(role_reason: &str) -> String {
+    match role_reason.rfind("fenced by plan") {
+        Some(at) => format!("nobody holds the role; {}", &role_reason[at..]),
+        None => "nobody holds the role".to_owned(),
+    }
+}
+
 /// No plan runs: is one due?
 fn begin(view: &FailoverView, now: UnixMillis) -> Decision {
     let (kind, trigger) = match &view.role.holder {
-        None => (PlanKind::Assign, "nobody holds the role".to_owned()),
+        None => (PlanKind::Assign, vacancy(&view.role.reason)),
         Some(holder) => match absence(view, holder) {
             Err(why) => return Decision::Nothing { why },
             Ok(trigger) => (PlanKind::Failover, trigger),

@@ -304,6 +304,15 @@ fn a_plan_begins_when_the_holder_is_gone_and_not_before() {
     );
     view.role.holder = None;
     check(&view, "start ASSIGN to us/b1#00000001: nobody holds the role");
+    // A plan that fenced and then failed left it so; and the next one that fails adds nothing.
+    let told = "nobody holds the role; fenced by plan p7: eu/a1 is silent for 3s";
+    for reason in [
+        "fenced by plan p7: eu/a1 is silent for 3s".to_owned(),
+        format!("fenced by plan p9: {told}"),
+    ] {
+        view.role.reason = reason;
+        check(&view, &format!("start ASSIGN to us/b1#00000001: {told}"));
+    }
 }
 
 /// A switchover that failed after its holder stopped: the role must not stay with somebody who cannot renew it.
