@@ -5,11 +5,25 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use super::samples::{DIGITS, EMBEDDER, Fixtures, TINYLM};
+use crate::error::Failure;
 
 /// Cosine above which an embedding is the reference's.
 const COSINE_MIN: f64 = 0.9999;
 /// Tokens that a question of the load asks for.
 const LOAD_TOKENS: usize = 8;
+
+/// A client that sends nothing twice, whatever happens to a connection: a request that was sent again would hide a failure.
+///
+/// Every request has a connection of its own. On a kept one that its server has closed meanwhile, the layer below sends a
+/// request again, and no setting here reaches it.
+pub(super) fn client() -> Result<reqwest::Client, Failure> {
+    reqwest::Client::builder()
+        .tcp_nodelay(true)
+        .retry(reqwest::retry::never())
+        .pool_max_idle_per_host(0)
+        .build()
+        .map_err(|e| Failure::other(format!("could not make an HTTP client: {e}")))
+}
 
 /// The inference endpoint of one region.
 #[derive(Clone, Debug)]
@@ -196,4 +210,53 @@ pub(super) fn cosine(a: &[f64], b: &[f64]) -> f64 {
     let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
     let norms = (dot(a, a) * dot(b, b)).sqrt();
     if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// Reads until a request was seen, which has no body; false if the client left instead.
+    async fn heard(stream: &mut TcpStream) -> bool {
+        let mut text = Vec::new();
+        while !text.ends_with(b"\r\n\r\n") {
+            match stream.read_buf(&mut text).await {
+                Ok(0) | Err(_) => return false,
+                Ok(_) => {}
+            }
+        }
+        true
+    }
+
+    #[tokio::test]
+    async fn no_request_goes_over_a_connection_that_was_used_before() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        // Each connection would be kept for as long as the client wants to.
+        let server = async {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(heard(&mut stream).await);
+                stream.write_all(ANSWER).await.unwrap();
+                assert!(!heard(&mut stream).await, "a second request on one connection");
+            }
+        };
+        let endpoint = Endpoint::new(&client().unwrap(), &url);
+        let questions = async {
+            for _ in 0..2 {
+                endpoint.get("/").await.unwrap();
+            }
+        };
+        tokio::time::timeout(LIMIT, async { tokio::join!(server, questions) })
+            .await
+            .expect("two connections");
+    }
 }

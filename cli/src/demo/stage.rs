@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use types::{RegionId, RoleName, VersionKey};
 
 use super::{
-    ask::Endpoint,
+    ask::{self, Endpoint},
     cast::{Cast, HalfPut},
     checker,
     load::Load,
@@ -74,12 +74,6 @@ impl Stage {
     ) -> Result<Self, Failure> {
         let spec = ClusterSpec::new(regions, TIMING)?;
         let cluster = DevCluster::create(dir, spec, Options::current()?).await?;
-        let http = reqwest::Client::builder()
-            .tcp_nodelay(true)
-            // What is sent twice would hide a failure: the load promises that nothing is.
-            .retry(reqwest::retry::never())
-            .build()
-            .map_err(|e| Failure::other(format!("could not make an HTTP client: {e}")))?;
         let run = RecordedRun {
             regions: cluster.regions().to_vec(),
             ..RecordedRun::default()
@@ -87,7 +81,7 @@ impl Stage {
         Ok(Self {
             cluster,
             client: None,
-            http,
+            http: ask::client()?,
             fixtures: Arc::new(Fixtures::load()?),
             narrator,
             run,
