@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use artifact_store::{keys, pointer::PointerBody};
-use chaos::{Fault, Part, Target};
+use chaos::{Fault, Installed, Part, Target};
 use tokio_util::sync::CancellationToken;
 use types::{ClusterId, Epoch, Holder, RegionId};
 
 use super::{
     doors::{Outcome, agent_door, pointer_door},
+    memory,
     micros::Micros,
     record::{ActSeen, FaultWindow, PointerRead, Standing},
     s3::{Bucket, NoAnswer},
@@ -37,12 +38,12 @@ pub(super) async fn kill(stage: &mut Stage) -> Result<(), Failure> {
     let target = Target::Region {
         region: region.clone(),
     };
+    let resident = memory::of_coordinators(stage)?;
     let struck = begin_fault(stage, &region);
     let injector = stage.cluster.injector();
     let installed = injector.install(&Fault::Kill { target }).await?;
     injector.prove(&installed).await?;
-    let processes = installed.hit.iter().map(|run| run.name.part.to_string());
-    stage.run.act1 = Some(act(before.clone(), struck, processes.collect()));
+    stage.run.act1 = Some(act(before.clone(), struck, &installed, resident));
     attempt_since(stage, &before.holder, struck).await
 }
 
@@ -65,11 +66,13 @@ fn end_fault(stage: &mut Stage, region: &RegionId) -> Micros {
     now
 }
 
-fn act(before: Standing, struck: Micros, processes: Vec<String>) -> ActSeen {
+fn act(before: Standing, struck: Micros, installed: &Installed, resident: Vec<u64>) -> ActSeen {
+    let processes = installed.hit.iter().map(|run| run.name.part.to_string());
     ActSeen {
         before,
         struck,
-        processes,
+        processes: processes.collect(),
+        coordinator_resident_bytes: resident,
         promoted: None,
         after: None,
         store_returned: None,
@@ -289,13 +292,13 @@ pub(super) async fn pause(stage: &mut Stage) -> Result<(), Failure> {
         region: region.clone(),
         part: Part::Agent,
     };
+    let resident = memory::of_coordinators(stage)?;
     let struck = begin_fault(stage, &region);
     half.process.pause()?;
     let injector = stage.cluster.injector();
     let installed = injector.install(&Fault::Pause { target }).await?;
     injector.prove(&installed).await?;
-    let processes = installed.hit.iter().map(|run| run.name.part.to_string());
-    stage.run.act2 = Some(act(before, struck, processes.collect()));
+    stage.run.act2 = Some(act(before, struck, &installed, resident));
     stage.paused = Some((installed, half));
     Ok(())
 }

@@ -12,6 +12,7 @@ mod checker;
 mod collect;
 mod doors;
 mod load;
+mod memory;
 mod micros;
 mod narrator;
 mod record;

@@ -254,6 +254,9 @@ pub(crate) struct ActSeen {
     pub(crate) struck: Micros,
     /// Processes that got it, by name.
     pub(crate) processes: Vec<String>,
+    /// The most memory that each coordinator had had resident just before it, in bytes.
+    #[serde(default)]
+    pub(crate) coordinator_resident_bytes: Vec<u64>,
     /// When another holder was first seen.
     pub(crate) promoted: Option<Micros>,
     /// Who held it then.

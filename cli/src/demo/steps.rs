@@ -14,6 +14,7 @@ use super::{
     collect,
     doors::{Outcome, all_doors, pointer_door},
     load::Load,
+    memory,
     record::{ClusterSeen, ConvergedSeen, CopyRead, PointerAtEnd, PushedVersion},
     samples,
     stage::{LOOK, Stage},
@@ -49,7 +50,7 @@ pub(super) async fn cluster(stage: &mut Stage) -> Result<(), Failure> {
         healthy: healthy(stage).await?,
         primary,
         lease_ttl_millis: u64::try_from(ttl).unwrap_or(u64::MAX),
-        coordinator_resident_bytes: resident(stage)?,
+        coordinator_resident_bytes: memory::of_coordinators(stage)?,
     });
     Ok(())
 }
@@ -58,24 +59,6 @@ async fn healthy(stage: &mut Stage) -> Result<Vec<RegionId>, Failure> {
     let records = stage.client()?.list_regions().await?;
     let healthy = records.into_iter().filter(|r| r.health == Health::Healthy);
     Ok(healthy.map(|r| r.region).collect())
-}
-
-/// The most memory that each coordinator has had resident, as the kernel counts it.
-fn resident(stage: &Stage) -> Result<Vec<u64>, Failure> {
-    let mut bytes = Vec::new();
-    for region in stage.cluster.regions() {
-        let run = stage.cluster.region(region)?.coordinator.run;
-        let status = run.and_then(|run| std::fs::read_to_string(format!("/proc/{}/status", run.pid)).ok());
-        bytes.extend(status.as_deref().and_then(resident_of));
-    }
-    Ok(bytes)
-}
-
-/// `VmHWM` of a `/proc/PID/status`, in bytes: the peak, because a moment's look may miss it.
-fn resident_of(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 #[derive(Deserialize)]
@@ -285,7 +268,7 @@ pub(super) async fn converged(stage: &mut Stage) -> Result<(), Failure> {
         healthy: healthy(stage).await?,
         replicas_behind,
         replicas,
-        coordinator_resident_bytes: resident(stage)?,
+        coordinator_resident_bytes: memory::of_coordinators(stage)?,
     });
     if let Some(load) = stage.load.take() {
         stage.run.load = load.finish().await;

@@ -2,7 +2,7 @@
 
 use types::Epoch;
 
-use super::{FAILOVER_SECONDS_MAX, Verdict, must, seen};
+use super::{FAILOVER_SECONDS_MAX, Verdict, memory::slim, must, seen};
 use crate::demo::{
     doors::{Attempt, Outcome},
     micros::Micros,
@@ -27,6 +27,7 @@ pub(super) fn kill(run: &RecordedRun) -> Verdict {
             format!("the {kind} of {region} was not killed")
         })?;
     }
+    slim(&run.regions, &act.coordinator_resident_bytes)?;
     let after = attempts_after(run, act, act.struck);
     must(after > 0, || {
         format!("the writer of {region} did not outlive its region")
@@ -119,6 +120,7 @@ pub(super) fn pause(run: &RecordedRun) -> Verdict {
     must(act.processes.iter().any(|p| p == "agent"), || {
         "the holder's agent was not paused".to_owned()
     })?;
+    slim(&run.regions, &act.coordinator_resident_bytes)?;
     let half = seen("the write in flight", run.half_put.as_ref())?;
     must(
         half.shown == act.before.epoch && half.half_sent < act.struck,

@@ -10,6 +10,7 @@ mod claim;
 mod doors;
 mod early;
 mod load;
+mod memory;
 mod steps;
 mod tally;
 
@@ -56,7 +57,7 @@ pub(crate) fn check(run: &RecordedRun) -> Report {
         doors,
         inference_requests: load.requests,
         inference_failures: load.failures,
-        coordinator_resident_bytes: steps::most_resident(run),
+        coordinator_resident_bytes: memory::most(run),
         directory: None,
     }
 }

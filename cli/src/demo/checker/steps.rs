@@ -1,8 +1,8 @@
 //! The steps before and after the two acts.
 
-use types::{ByteCount, RegionId};
+use types::RegionId;
 
-use super::{COORDINATOR_RESIDENT_BYTES_MAX, Verdict, listed, must, seen};
+use super::{Verdict, listed, memory::slim, must, seen};
 use crate::demo::{
     doors::{Outcome, all_doors},
     record::{AnswersSeen, RecordedRun},
@@ -29,30 +29,6 @@ pub(super) fn cluster(run: &RecordedRun) -> Verdict {
         "{regions} regions, {} voters; {} is primary under {}",
         cluster.voters, primary.holder.region, primary.epoch
     ))
-}
-
-/// Every coordinator's memory was read and is below the bound; returns the most.
-fn slim(regions: &[RegionId], resident: &[u64]) -> Result<ByteCount, String> {
-    must(resident.len() == regions.len(), || {
-        format!(
-            "the memory of {} of {} coordinators was read",
-            resident.len(),
-            regions.len()
-        )
-    })?;
-    let most = ByteCount(resident.iter().copied().max().unwrap_or(0));
-    must(most.0 < COORDINATOR_RESIDENT_BYTES_MAX, || {
-        let bound = ByteCount(COORDINATOR_RESIDENT_BYTES_MAX);
-        format!("a coordinator had {most} resident; less than {bound} is promised")
-    })?;
-    Ok(most)
-}
-
-/// The most memory that any coordinator had resident.
-pub(super) fn most_resident(run: &RecordedRun) -> Option<u64> {
-    let formed = run.cluster.iter().flat_map(|c| &c.coordinator_resident_bytes);
-    let ended = run.converged.iter().flat_map(|c| &c.coordinator_resident_bytes);
-    formed.chain(ended).copied().max()
 }
 
 fn all_healthy(regions: &[RegionId], healthy: &[RegionId]) -> Result<(), String> {
