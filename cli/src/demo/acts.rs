@@ -213,7 +213,7 @@ struct Reads {
 impl Reader {
     async fn new(stage: &mut Stage, region: &RegionId, committed: Epoch) -> Result<Self, Failure> {
         let role = stage.role.clone();
-        let (_, header) = stage.client()?.get_role(&role).await?;
+        let (_, header) = stage.patient_client()?.get_role(&role).await?;
         Ok(Self {
             bucket: stage.bucket(region).await?,
             key: keys::pointer(&role).to_string(),

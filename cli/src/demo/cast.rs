@@ -211,6 +211,8 @@ pub(super) struct HalfPut {
     pub(super) process: ProcessRef,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
+    /// Where its errors are.
+    output: PathBuf,
     /// What it said.
     pub(super) seen: HalfPutSeen,
 }
@@ -235,7 +237,7 @@ impl HalfPut {
             id,
             shown,
             if_match,
-        } = said(&mut lines).await?
+        } = said(&mut lines, output).await?
         else {
             return Err(failed("it said something else"));
         };
@@ -253,6 +255,7 @@ impl HalfPut {
             process,
             stdin,
             lines,
+            output: output.to_owned(),
             seen,
         })
     }
@@ -261,7 +264,7 @@ impl HalfPut {
     pub(super) async fn finish(mut self) -> Result<HalfPutSeen, Failure> {
         let go = self.stdin.write_all(b"go on\n").await;
         go.map_err(|e| Failure::other(format!("could not speak to the writer: {e}")))?;
-        if let Said::Answered { at, status } = said(&mut self.lines).await? {
+        if let Said::Answered { at, status } = said(&mut self.lines, &self.output).await? {
             self.seen.answered = Some(at);
             self.seen.status = Some(status);
         }
@@ -271,10 +274,18 @@ impl HalfPut {
     }
 }
 
-async fn said(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<Said, Failure> {
+async fn said(lines: &mut Lines<BufReader<ChildStdout>>, output: &Path) -> Result<Said, Failure> {
     let line = timeout(PATIENCE, lines.next_line()).await;
     let line = line.map_err(|_| Failure::other("the half-way writer says nothing"))?;
     let line = line.map_err(|e| Failure::other(format!("could not hear the half-way writer: {e}")))?;
-    let line = line.ok_or_else(|| Failure::other("the half-way writer ended early"))?;
+    let line = line.ok_or_else(|| ended_early(output))?;
     serde_json::from_str(&line).map_err(|e| Failure::other(format!("the half-way writer said {line:?}: {e}")))
+}
+
+/// Why it ended stands in its output, if it said so.
+fn ended_early(output: &Path) -> Failure {
+    let why = std::fs::read_to_string(output).unwrap_or_default();
+    let why = why.trim().trim_start_matches("error: ");
+    let why = if why.is_empty() { "it did not say why" } else { why };
+    Failure::other(format!("the half-way writer ended early: {why}"))
 }

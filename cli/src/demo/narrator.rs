@@ -71,6 +71,10 @@ impl Narrator {
         });
         let headings = ["DOOR", "STALE WRITES", "ACCEPTED", "BEFORE THE CLAIM"];
         self.line(&output::table(headings, rows));
+        if report.doors.iter().any(|d| d.accepted_before_claim > 0) {
+            self.line("BEFORE THE CLAIM: what a door took under an epoch that was over before it was shown the next one. A store that was down");
+            self.line("at the failover may, until the new holder has rewritten its pointer; no reader uses what stands there until then.");
+        }
         self.line("");
         match &report.directory {
             None => self.line("Every step held."),

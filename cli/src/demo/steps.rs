@@ -41,7 +41,7 @@ pub(super) async fn cluster(stage: &mut Stage) -> Result<(), Failure> {
     stage.cluster.start_all().await?;
     stage.cluster.wait_ready(FORM_LIMIT).await?;
     let primary = stage.next_primary(None, STEP_LIMIT).await?;
-    let client = stage.client()?;
+    let client = stage.patient_client()?;
     let status = client.status().await?;
     let (role, _) = client.get_role(&stage.role).await?;
     let ttl = role.timing.lease_ttl.as_millis();
@@ -56,7 +56,7 @@ pub(super) async fn cluster(stage: &mut Stage) -> Result<(), Failure> {
 }
 
 async fn healthy(stage: &mut Stage) -> Result<Vec<RegionId>, Failure> {
-    let records = stage.client()?.list_regions().await?;
+    let records = stage.patient_client()?.list_regions().await?;
     let healthy = records.into_iter().filter(|r| r.health == Health::Healthy);
     Ok(healthy.map(|r| r.region).collect())
 }
@@ -182,7 +182,7 @@ pub(super) async fn zombies(stage: &mut Stage) -> Result<(), Failure> {
         "In every region a zombie writer starts: it writes through every door with the last token that its agent \
          gave it, blind to the lease, as the holder itself",
     );
-    let client = stage.client()?;
+    let client = stage.patient_client()?;
     let version = digits(stage)?;
     let cast = Cast::start(&stage.cluster, &client, &stage.role, &version).await?;
     stage.cast = Some(cast);
@@ -244,7 +244,7 @@ pub(super) async fn doors(stage: &mut Stage) -> Result<(), Failure> {
 }
 
 pub(super) async fn converged(stage: &mut Stage) -> Result<(), Failure> {
-    let client = stage.client()?;
+    let client = stage.patient_client()?;
     let regions = stage.run.regions.len();
     let wanted = stage.run.pushed.len() * regions;
     let (replicas, replicas_behind) = until(

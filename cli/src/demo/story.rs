@@ -56,7 +56,11 @@ async fn tell(stage: &mut Stage) -> Result<(), Cut> {
 /// A step that held when it was taken may fail by what came later: the load goes on under every other step.
 fn repeat_failures(run: &RecordedRun, report: &Report, narrator: &Narrator) {
     let taken = |name| run.steps.iter().any(|s| s.name == name && s.error.is_none());
-    for step in report.steps.iter().filter(|s| !s.ok && taken(s.name)) {
+    let failed: Vec<_> = report.steps.iter().filter(|s| !s.ok && taken(s.name)).collect();
+    if !failed.is_empty() {
+        narrator.say("Seen from the end, these steps did not hold:");
+    }
+    for step in failed {
         narrator.verdict(&checker::step(run, step.name));
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use types::{Epoch, FencingToken, RegionId};
+use types::{Epoch, FencingToken, Reason, RegionId};
 use uuid::Uuid;
 
 use super::{
@@ -21,13 +21,17 @@ use super::{
     pointer::{PointerStore, next_body},
 };
 use crate::{
-    demo::{doors::pointer_door, micros::Micros},
+    demo::{doors::pointer_door, micros::Micros, wait::until},
     error::Failure,
     output,
 };
 
 /// How long it waits for the answer; the pause may lie in it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it waits for a token of its agent: less than its parent waits for it.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it asks for one.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What it says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -75,12 +79,23 @@ pub(super) async fn run(config: &ZombieConfig) -> Result<(), Failure> {
     })
 }
 
+/// On a busy machine the agent's lease may have lapsed for a moment; it then renews the same epoch.
 async fn own_token(config: &ZombieConfig) -> Result<FencingToken, Failure> {
     let region = &config.region;
     let endpoint = config.agents.get(region);
     let endpoint = endpoint.ok_or_else(|| Failure::usage(format!("`agents` lacks {region}")))?;
     let agent = AgentClient::new(endpoint, &config.tls, DEADLINE)?;
-    Ok(agent.token(&config.role).await?.0)
+    until(
+        "a token of the own agent",
+        TOKEN_PATIENCE,
+        LOOK,
+        async || match agent.token(&config.role).await {
+            Ok((token, _)) => Ok(Some(token)),
+            Err(refusal) if refusal.reason == Reason::LeaseLost || refusal.reason.retryable() => Ok(None),
+            Err(refusal) => Err(refusal.into()),
+        },
+    )
+    .await
 }
 
 async fn begin(
