@@ -252,6 +252,8 @@ fn infer(dev: &Dev) {
     until("eu-west-1 serves the model", || dev.run(&args).code == Some(0));
     let answer = dev.json(&args);
     assert_eq!(answer["model_name"], "demo.digits", "{answer}");
+    let by = ["model_version", "region"].map(|field| answer[field].as_str());
+    assert_eq!(by, [Some("1"), Some("eu-west-1")], "{answer}");
     fs::write(&input, "[1, 2, 3]").unwrap();
     dev.run(&args).failed_with(2, &["3"]);
 }

@@ -50,7 +50,13 @@ async fn first_answer(
             break;
         }
         match Box::pin(ask(args, input, &place.base, left)).await {
-            Ok(document) => return Ok(document),
+            Ok(mut document) => {
+                // Something else than an agent may listen there, and answer with anything.
+                if let Some(fields) = document.as_object_mut() {
+                    fields.insert("region".to_owned(), json!(place.region));
+                }
+                return Ok(document);
+            }
             Err(Asked::Refused(failure)) => {
                 let failure = failure.while_doing(format!("{} in {}", args.model, place.region));
                 return Err(failure.with("model", &args.model).with("region", &place.region));
@@ -214,15 +220,55 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The answer for people, and below it who gave it: which version, and where.
 fn human(args: &InferArgs, document: &Value) -> String {
+    let field = |name| document.get(name).and_then(Value::as_str).unwrap_or("?");
+    let by = format!("{}@{} in {}", args.model, field("model_version"), field("region"));
     if args.what.prompt.is_some()
         && let Some(text) = document.pointer("/choices/0/text").and_then(Value::as_str)
     {
-        return text.to_owned();
+        return format!("{text}\n\n{by}");
     }
     if let Some(embedding) = document.pointer("/data/0/embedding").and_then(Value::as_array) {
         let first: Vec<String> = embedding.iter().take(SHOWN).map(Value::to_string).collect();
-        return format!("{} numbers: {} …", embedding.len(), first.join(" "));
+        return format!("{} numbers: {} …\n\n{by}", embedding.len(), first.join(" "));
     }
+    // It holds both.
     format!("{document:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    /// What people see of this answer to `infer fraud.scorer` with these flags.
+    fn seen(flags: &[&str], document: &Value) -> String {
+        let line = [&["regent", "infer", "fraud.scorer"], flags].concat();
+        let Command::Infer(args) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("another command");
+        };
+        human(&args, document)
+    }
+
+    #[test]
+    fn an_answer_says_which_version_gave_it_and_where() {
+        let text =
+            json!({ "choices": [{ "text": "there was" }], "model_version": "3", "region": "eu-west-1" });
+        assert_eq!(
+            seen(&["--prompt", "Once"], &text),
+            "there was\n\nfraud.scorer@3 in eu-west-1"
+        );
+        let embedding =
+            json!({ "data": [{ "embedding": [1, 2] }], "model_version": "3", "region": "eu-west-1" });
+        assert_eq!(
+            seen(&["--text", "a"], &embedding),
+            "2 numbers: 1 2 …\n\nfraud.scorer@3 in eu-west-1"
+        );
+        let tensors = json!({ "outputs": [], "model_version": "3", "region": "eu-west-1" });
+        let seen = seen(&["--input", "-"], &tensors);
+        assert_eq!(serde_json::from_str::<Value>(&seen).unwrap(), tensors);
+    }
 }
