@@ -253,8 +253,10 @@ pub(crate) enum ClusterCommand {
     /// Each coordinator's own view: leader, term, log, quorum.
     ///
     /// LOG and APPLIED are the last entry that this coordinator has and the last one that it has applied. QUORUM says
-    /// whether a majority confirmed its leader just now. SESSIONS counts the agents whose heartbeats this coordinator
-    /// answers: all of them come to the leader, so the others show 0. MEMORY is what the process has resident.
+    /// of the leader whether a majority confirmed it just now, and of the others whether the leader spoke to them just
+    /// now. Where the leader does not answer, the others are asked again, for up to 2 s, whether they have one. SESSIONS
+    /// counts the agents whose heartbeats this coordinator answers: all of them come to the leader, so the others show 0.
+    /// MEMORY is what the process has resident.
     Status,
 }
 
