@@ -150,7 +150,7 @@ fn default_metrics_address() -> SocketAddr {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("config {}: {error}; check the path and its permissions", path.display())]
+    #[error("config {}: {error}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -166,8 +166,28 @@ pub enum ConfigError {
         error: Box<toml::de::Error>,
     },
     /// A value, or a relation between values, that cannot be used.
-    #[error("config: {0}")]
-    Invalid(String),
+    #[error(transparent)]
+    Invalid(BadConfig),
+}
+
+/// A value, or a relation between values, that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadConfig {
+    /// The file, where it comes from one.
+    pub path: Option<PathBuf>,
+    /// The keys, what they hold, and what would be right.
+    pub problem: String,
+}
+
+impl std::error::Error for BadConfig {}
+
+impl std::fmt::Display for BadConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "config {}: {}", path.display(), self.problem),
+            None => write!(f, "config: {}", self.problem),
+        }
+    }
 }
 
 impl AgentConfig {
@@ -184,7 +204,12 @@ impl AgentConfig {
             path: path.to_owned(),
             error: Box::new(error),
         })?;
-        config.validate().map_err(ConfigError::Invalid)?;
+        config.validate().map_err(|problem| {
+            ConfigError::Invalid(BadConfig {
+                path: Some(path.to_owned()),
+                problem,
+            })
+        })?;
         Ok(config)
     }
 
@@ -274,7 +299,7 @@ impl LimitsConfig {
         }
         if self.request_timeout > self.request_timeout_max || self.request_timeout.is_zero() {
             return Err(format!(
-                "limits.request_timeout ({:?}) must be above zero and at most limits.request_timeout_max ({:?})",
+                "limits.request_timeout is {:?}, and must be above zero and at most limits.request_timeout_max, which is {:?}",
                 self.request_timeout, self.request_timeout_max
             ));
         }

@@ -100,12 +100,16 @@ impl OpenStore for ConfiguredStores {
             let store = FsStore::open(region.as_str(), &root, Deadlines::default()).await;
             return Ok(Arc::new(store.map_err(|e| e.to_string())?));
         }
-        let credentials = self.others.get(region).or(self.own.as_ref()).ok_or_else(|| {
+        let (section, found) = match self.others.get(region) {
+            Some(others) => (format!("store_credentials.{region}"), Some(others)),
+            None => ("store".to_owned(), self.own.as_ref()),
+        };
+        let credentials = found.ok_or_else(|| {
             format!(
                 "no credentials for the store of {region}; add [store_credentials.{region}] to the config"
             )
         })?;
-        open_s3(region, binding, credentials)
+        open_s3(region, binding, &section, credentials)
     }
 }
 
@@ -113,24 +117,28 @@ impl OpenStore for ConfiguredStores {
 fn open_s3(
     region: &RegionId,
     binding: &StoreBinding,
+    section: &str,
     credentials: &Credentials,
 ) -> Result<Arc<dyn ArtifactStore>, String> {
+    let secret = |key: &str, path: &Path| secret(&format!("{section}.{key}"), path);
     let config = artifact_store::S3Config {
         name: region.to_string(),
         endpoint: binding.endpoint.clone(),
         region: region.to_string(),
         bucket: binding.bucket.clone(),
-        access_key: secret(&credentials.access_key_file)?,
-        secret_key: secret(&credentials.secret_key_file)?,
+        access_key: secret("access_key_file", &credentials.access_key_file)?,
+        secret_key: secret("secret_key_file", &credentials.secret_key_file)?,
         deadlines: Deadlines::default(),
     };
     Ok(Arc::new(artifact_store::S3Store::new(&config)))
 }
 
 #[cfg(feature = "s3")]
-fn secret(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| format!("cannot read the credentials file {}: {e}", path.display()))?;
+fn secret(key: &str, path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let path = path.display();
+        format!("{key} is {path}: {e}; name a file that is there and that this user can read")
+    })?;
     Ok(text.trim().to_owned())
 }
 
@@ -138,9 +146,10 @@ fn secret(path: &Path) -> Result<String, String> {
 fn open_s3(
     region: &RegionId,
     binding: &StoreBinding,
+    section: &str,
     credentials: &Credentials,
 ) -> Result<Arc<dyn ArtifactStore>, String> {
-    let _ = credentials;
+    let _ = (section, credentials);
     Err(format!(
         "the store of {region} is {}, and this build speaks file: only; build with the feature s3",
         binding.endpoint

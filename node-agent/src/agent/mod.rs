@@ -14,9 +14,10 @@ use types::{FencingToken, Holder, NodeId, NodeIncarnation, RoleName, reason::Ref
 
 use crate::{
     board::Board,
-    config::{AgentConfig, ConfigError},
+    config::{AgentConfig, BadConfig, ConfigError},
     disk::Disk,
     floors::FloorsError,
+    identity,
     listen::{self, Addresses, ListenError},
     pointers::Pointers,
     roles::Roles,
@@ -115,7 +116,11 @@ impl AgentBuilder {
     /// # Errors
     /// Names the value at fault and the remedy; nothing keeps running then.
     pub async fn start(self) -> Result<Agent, AgentError> {
-        self.config.validate().map_err(ConfigError::Invalid)?;
+        self.config
+            .validate()
+            .map_err(|problem| ConfigError::Invalid(BadConfig { path: None, problem }))?;
+        // Before anything is made on the disk.
+        identity::read(&self.config.tls).map_err(AgentError::Identity)?;
         let disk = Disk::open(&self.config)?;
         let client = connect(&self.config)?;
         let listeners = listen::bind(&self.config).await?;

@@ -15,6 +15,7 @@ use crate::{
     library::Library,
     metrics::Metrics,
     pins::{Pin, Pins},
+    stores::{ConfiguredStores, OpenStore as _},
 };
 
 const CONFIG: &str = r#"
@@ -84,6 +85,43 @@ fn a_bad_value_is_named_with_what_would_be_right() {
     assert!(error.contains("advertise_host"), "{error}");
     let error = parse(&format!("{CONFIG}\n[limits]\nparallel_loads = 0")).unwrap_err();
     assert!(error.contains("limits.parallel_loads is 0"), "{error}");
+    let error = parse(&format!("{CONFIG}\n[limits]\nrequest_timeout = \"70s\"")).unwrap_err();
+    assert_eq!(
+        error,
+        "limits.request_timeout is 70s, and must be above zero and at most limits.request_timeout_max, which is 60s"
+    );
+}
+
+#[test]
+fn a_bad_value_of_a_file_is_named_with_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.toml");
+    std::fs::write(&path, CONFIG.replace("[\"https://127.0.0.1:7460\"]", "[]")).unwrap();
+    let error = AgentConfig::load(&path).unwrap_err().to_string();
+    let expected = format!(
+        "config {}: coordinators is empty; name at least one",
+        path.display()
+    );
+    assert!(error.starts_with(&expected), "{error}");
+}
+
+#[tokio::test]
+async fn credentials_that_are_not_there_are_named_by_their_key() {
+    let config = parse(CONFIG).unwrap();
+    let bound = types::region::StoreBinding {
+        endpoint: "http://127.0.0.1:1".to_owned(),
+        ..binding("west")
+    };
+    let opened = ConfiguredStores::new(&config).open(&region("west"), &bound).await;
+    let error = opened.err().unwrap();
+    assert!(
+        error.starts_with("store.access_key_file is access: No such file"),
+        "{error}"
+    );
+    assert!(
+        error.ends_with("name a file that is there and that this user can read"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -81,3 +81,43 @@ async fn the_agents_port_speaks_no_older_tls_than_1_3() {
     assert_eq!(new, Some(rustls::ProtocolVersion::TLSv1_3));
     agent.shutdown().await.unwrap();
 }
+
+/// Each of the three files, missing and of another kind, before anything is made on the disk.
+#[tokio::test]
+async fn a_tls_file_that_cannot_be_used_is_named_with_its_key_and_what_it_should_hold() {
+    let world = World::new().await;
+    let good = world.config.tls.clone();
+    type Pick = fn(&mut TlsFiles) -> &mut std::path::PathBuf;
+    let cases: [(&str, &str, Pick); 3] = [
+        ("tls.ca_file", "certificate of the cluster's CA", |f| {
+            &mut f.ca_file
+        }),
+        ("tls.cert_file", "this agent's PEM certificate", |f| {
+            &mut f.cert_file
+        }),
+        ("tls.key_file", "private key of tls.cert_file", |f| {
+            &mut f.key_file
+        }),
+    ];
+    for (key, holds, file) in cases {
+        let mut other = if key == "tls.key_file" {
+            good.cert_file.clone()
+        } else {
+            good.key_file.clone()
+        };
+        for problem in [": No such file or directory", ", which holds a "] {
+            let mut config = world.config.clone();
+            if problem.contains("No such") {
+                *file(&mut config.tls) = "/nowhere/x.pem".into();
+            } else {
+                std::mem::swap(file(&mut config.tls), &mut other);
+            }
+            let path = file(&mut config.tls).display().to_string();
+            let started = node_agent::Agent::builder(config).start().await;
+            let error = started.err().unwrap().to_string();
+            assert!(error.starts_with(&format!("{key} is {path}{problem}")), "{error}");
+            assert!(error.contains(holds), "{error}");
+            assert!(!world.config.data_dir.exists());
+        }
+    }
+}
