@@ -19,8 +19,8 @@ pub(crate) enum ModelCommand {
     Versions(ModelArgs),
     /// Points an alias at a version, by compare-and-set.
     Alias(AliasArgs),
-    /// Removes an alias, by compare-and-set. A model without `champion` is out of service: nothing answers a request that names
-    /// no version.
+    /// Removes an alias, by compare-and-set. Agents load the versions that aliases point at, and `champion` answers requests
+    /// that name none: without aliases a model is out of service.
     Unalias(UnaliasArgs),
     /// Gives up a version that never became ready, as after a push that was killed.
     Abort(AbortArgs),

@@ -82,6 +82,13 @@ fn check(lines: &str, after_millis: u64, expected: &str) {
     if let Some(failure) = &failure {
         assert_eq!(failure.exit, Exit::of(Reason::NoQuorum), "{lines}");
         assert!(!failure.remedy.is_empty(), "{lines}");
+        let is_silence = failure.message.starts_with("no coordinator answers");
+        let reason = if is_silence {
+            Reason::Unreachable
+        } else {
+            Reason::NoQuorum
+        };
+        assert_eq!(failure.reason, Some(reason), "{lines}");
     }
     let open = if round.is_open() { "open: " } else { "" };
     let verdict = failure.map_or_else(|| "quorum".to_owned(), |f| f.message);

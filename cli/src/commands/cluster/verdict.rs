@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use proto::v1::{GetStatusResponse, Member};
-use types::{reason::Refusal, units::format_duration};
+use types::{Reason, reason::Refusal, units::format_duration};
 
 use crate::{
     error::{Failure, NOBODY_ANSWERS},
@@ -54,7 +54,7 @@ impl Round {
             return Some(self.too_few());
         }
         let message = format!("the leader {leader} does not answer; {}", self.election());
-        Some(Failure::new(Exit::Unavailable, message).remedy(ASK_AGAIN))
+        Some(no_quorum(message).remedy(ASK_AGAIN))
     }
 
     /// The membership as the leader knows it, else as anybody does.
@@ -134,7 +134,7 @@ impl Round {
             return self.too_few();
         }
         let message = format!("no leader is elected yet: {}", self.how_many());
-        Failure::new(Exit::Unavailable, message).remedy(ASK_AGAIN)
+        no_quorum(message).remedy(ASK_AGAIN)
     }
 
     fn nobody(&self) -> Failure {
@@ -146,13 +146,17 @@ impl Round {
 
     fn too_few(&self) -> Failure {
         let message = format!("no coordinator has a quorum: {}", self.how_many());
-        Failure::new(Exit::Unavailable, message)
+        no_quorum(message)
             .remedy("start or reach the others: changes need a majority; reads do without one, with --stale")
     }
 
     fn how_many(&self) -> String {
         format!("{} of {} answer", self.answers().count(), self.asked.len())
     }
+}
+
+fn no_quorum(message: String) -> Failure {
+    Failure::new(Exit::Unavailable, message).because(Reason::NoQuorum)
 }
 
 /// What helps while an election is due.
