@@ -1,7 +1,9 @@
 //! How a coordinator becomes, and stays, known to its cluster: it asks the leader to be taken in, at each start.
 //!
 //! The leader takes a stranger in, brings a member's endpoints up to date, and enters region and run into the registry;
-//! so the same call serves the first start and every later one.
+//! so the same call serves the first start and every later one. A coordinator whose disk has seen no cluster first asks
+//! whether it is new, and writes the answer down: until then its Raft port refuses all, because it may be a voter whose
+//! disk was wiped.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,10 +15,15 @@ use rand::Rng as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 use types::{NodeIncarnation, Reason, reason::Refusal};
 
-use crate::{api::Api, authz::Caller, raft::JoinRequest, tls::Tls};
+use crate::{
+    api::Api,
+    authz::Caller,
+    raft::{JoinError, JoinRequest},
+    tls::Tls,
+};
 
 /// How long one answer may take; being taken in waits until the log has been copied.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,7 +57,10 @@ impl Joiner {
                     info!("known to the cluster");
                     return Ok(());
                 }
-                Err(refusal) if is_final(&refusal) => return Err(refusal),
+                Err(refusal) if is_final(&refusal) => {
+                    error!(%refusal, "the cluster does not take this coordinator in");
+                    return Err(refusal);
+                }
                 Err(refusal) => {
                     debug!(%refusal, "not taken in yet");
                     hint = refusal.operand("leader_api").map(str::to_owned);
@@ -75,6 +85,10 @@ impl Joiner {
         if leadership.since.is_some() {
             return self.enter_own().await;
         }
+        if self.api.raft.founds() {
+            // It would ask itself, and is no stranger there.
+            return Err(JoinError::NotBootstrapped.to_refusal());
+        }
         let known = leadership.leader.map(|l| l.api_endpoint);
         let seed = || self.seeds.get(turn % self.seeds.len().max(1)).cloned();
         match hint.or(known).or_else(seed) {
@@ -90,9 +104,10 @@ impl Joiner {
     async fn enter_own(&self) -> Result<(), Refusal> {
         let deadline = Instant::now() + PATIENCE;
         let peer = self.api.raft.own_peer().clone();
+        let cluster_id = self.api.raft.cluster_id();
         let request = JoinRequest {
             peer: peer.clone(),
-            cluster_id: self.api.raft.cluster_id(),
+            cluster_id: cluster_id.ok_or_else(|| JoinError::NotBootstrapped.to_refusal())?,
         };
         self.api
             .raft
@@ -123,27 +138,43 @@ impl Joiner {
             .connect()
             .await
             .map_err(unreachable)?;
+        let mut leader = ClusterServiceClient::new(channel);
+        if self.api.raft.cluster_id().is_none() {
+            let welcome = leader.join(self.request()).await;
+            let welcome = welcome.map_err(|status| from_status(&status))?.into_inner();
+            self.enter_cluster(&welcome.cluster_id)?;
+        }
+        let answer = leader.join(self.request()).await;
+        answer.map(|_| ()).map_err(|status| from_status(&status))
+    }
+
+    /// Writes down that this node is new to a cluster.
+    fn enter_cluster(&self, cluster_id: &str) -> Result<(), Refusal> {
+        let unnamed = |e: types::InvalidId| {
+            let text = format!("the leader does not name its cluster: {e}");
+            Refusal::new(Reason::ClusterState, text)
+        };
+        let cluster_id = cluster_id.parse().map_err(unnamed)?;
+        let entered = self.api.raft.enter_cluster(cluster_id);
+        entered.map_err(|e| Refusal::new(Reason::Internal, format!("node.json: {e}")))
+    }
+
+    fn request(&self) -> pb::JoinRequest {
         let peer = self.api.raft.own_peer();
-        let request = pb::JoinRequest {
+        let cluster_id = self.api.raft.cluster_id();
+        pb::JoinRequest {
             node: peer.node.to_string(),
             region: peer.region.to_string(),
             api_endpoint: peer.api_endpoint.clone(),
             raft_endpoint: peer.raft_endpoint.clone(),
             incarnation: self.incarnation.to_string(),
-            cluster_id: self
-                .api
-                .raft
-                .cluster_id()
-                .map(|id| id.to_string())
-                .unwrap_or_default(),
-        };
-        let answer = ClusterServiceClient::new(channel).join(request).await;
-        answer.map(|_| ()).map_err(|status| from_status(&status))
+            cluster_id: cluster_id.map(|id| id.to_string()).unwrap_or_default(),
+        }
     }
 }
 
 /// Whether asking again cannot help: another cluster, a name that is taken, a certificate that names somebody else, another
-/// process that took over.
+/// process that took over, a disk that was lost.
 fn is_final(refusal: &Refusal) -> bool {
     matches!(
         refusal.reason,
@@ -153,4 +184,5 @@ fn is_final(refusal: &Refusal) -> bool {
             | Reason::IllegalTransition
             | Reason::StaleIncarnation
     ) || (refusal.reason == Reason::PermissionDenied && refusal.operand("grpc_code").is_none())
+        || refusal.operand(JoinError::LOST_DISK).is_some()
 }

@@ -7,9 +7,10 @@ use proto::{
     v1::{self as pb, cluster_service_server::ClusterService},
 };
 use state::{Command, ControlState, Rejection};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use types::{
-    NodeId, NodeIncarnation, Principal, Reason, RegionId,
+    ClusterId, NodeId, NodeIncarnation, Principal, Reason, RegionId,
     reason::Refusal,
     region::{Endpoints, NodeKind},
 };
@@ -68,6 +69,30 @@ fn settings(state: &ControlState, header: pb::ResponseHeader) -> Result<pb::Sett
 }
 
 impl Api {
+    /// Names the cluster to a coordinator that is new to it.
+    async fn welcome(&self, peer: &Peer, deadline: Instant) -> Result<ClusterId, Status> {
+        let welcome = self.raft.welcome(peer, deadline).await;
+        welcome.map_err(|e| status(e.to_refusal()))
+    }
+
+    /// Makes a coordinator a member, and enters it into the registry.
+    async fn take_in(
+        &self,
+        caller: &Caller,
+        peer: Peer,
+        cluster_id: ClusterId,
+        incarnation: NodeIncarnation,
+    ) -> Result<Vec<Member>, Status> {
+        let request = JoinRequest {
+            peer: peer.clone(),
+            cluster_id,
+        };
+        let members = self.raft.add_member(request, caller.deadline).await;
+        let members = members.map_err(|e| status(e.to_refusal()))?;
+        self.register_coordinator(caller, &peer, incarnation).await?;
+        Ok(members)
+    }
+
     /// Enters a coordinator's region and run into the registry, as far as they are not there yet.
     pub(crate) async fn register_coordinator(
         &self,
@@ -145,7 +170,8 @@ fn has_run(state: &ControlState, node: &NodeId, command: &Command) -> bool {
     })
 }
 
-fn join_request(principal: &Principal, r: &pb::JoinRequest) -> Result<JoinRequest, Status> {
+/// Who asks to be taken in, and the cluster of its disk.
+fn join_request(principal: &Principal, r: &pb::JoinRequest) -> Result<(Peer, Option<ClusterId>), Status> {
     let node = text("node", &r.node).map_err(status)?;
     let region = text("region", &r.region).map_err(status)?;
     let claimed = Principal::Coordinator {
@@ -162,15 +188,13 @@ fn join_request(principal: &Principal, r: &pb::JoinRequest) -> Result<JoinReques
         "" => None,
         id => Some(text("cluster_id", id).map_err(status)?),
     };
-    Ok(JoinRequest {
-        peer: Peer {
-            node,
-            region,
-            raft_endpoint: r.raft_endpoint.clone(),
-            api_endpoint: r.api_endpoint.clone(),
-        },
-        cluster_id,
-    })
+    let peer = Peer {
+        node,
+        region,
+        raft_endpoint: r.raft_endpoint.clone(),
+        api_endpoint: r.api_endpoint.clone(),
+    };
+    Ok((peer, cluster_id))
 }
 
 #[tonic::async_trait]
@@ -202,16 +226,17 @@ impl ClusterService for Cluster {
     async fn join(&self, request: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {
         let caller = caller(&request)?;
         let r = request.into_inner();
-        let join = join_request(&caller.principal, &r)?;
+        let (peer, cluster_id) = join_request(&caller.principal, &r)?;
         let incarnation = text("incarnation", &r.incarnation).map_err(status)?;
         self.0.require_leader()?;
-        let peer = join.peer.clone();
-        let members = self.0.raft.add_member(join, caller.deadline).await;
-        let members = members.map_err(|e| status(e.to_refusal()))?;
-        self.0.register_coordinator(&caller, &peer, incarnation).await?;
+        let (cluster_id, members) = match cluster_id {
+            None => (self.0.welcome(&peer, caller.deadline).await?, Vec::new()),
+            Some(id) => (id, self.0.take_in(&caller, peer, id, incarnation).await?),
+        };
         Ok(Response::new(pb::JoinResponse {
             header: Some(self.0.header(self.0.raft.status().applied)),
             members: members.iter().map(member).collect(),
+            cluster_id: cluster_id.to_string(),
         }))
     }
 

@@ -123,7 +123,10 @@ pub enum StartError {
         expected: NodeId,
     },
     /// A file holds what no version of this program wrote, or was damaged.
-    #[error("{} is damaged: {problem}; restore the directory, or empty it and join again", path.display())]
+    #[error(
+        "{} is damaged: {problem}; what this node voted and acknowledged may be lost, so do not start it on an emptied directory \
+         or an older copy: start a coordinator with a new node name, its certificate and an empty data_dir", path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -163,9 +166,10 @@ pub enum JoinError {
         /// The id of both.
         raft_id: u64,
     },
-    /// A voter whose disk has seen no cluster: what it voted and stored is lost, so it must not vote again under its id.
+    /// A member whose disk has seen no cluster: what it voted and stored is lost, so it must not vote again under its id.
     #[error(
-        "node {node} is a voter of this cluster, but its disk has seen none; start it under a new node name"
+        "node {node} is a member of this cluster, but its disk has seen none: what it voted and acknowledged is lost; \
+         start a coordinator with a new node name, its certificate and an empty data_dir"
     )]
     LostDisk {
         /// Who asked.
@@ -180,6 +184,9 @@ pub enum JoinError {
 }
 
 impl JoinError {
+    /// The operand, a node, that tells a refusal for a lost disk from others: asking again cannot help.
+    pub const LOST_DISK: &str = "lost_disk";
+
     /// The refusal as it travels.
     pub fn to_refusal(&self) -> Refusal {
         match self {
@@ -189,9 +196,10 @@ impl JoinError {
             Self::IdCollision { member, .. } => {
                 Refusal::new(Reason::AlreadyExists, self.to_string()).with("member", member)
             }
-            Self::LostDisk { .. } | Self::NotBootstrapped => {
-                Refusal::new(Reason::ClusterState, self.to_string())
+            Self::LostDisk { node } => {
+                Refusal::new(Reason::ClusterState, self.to_string()).with(Self::LOST_DISK, node)
             }
+            Self::NotBootstrapped => Refusal::new(Reason::ClusterState, self.to_string()),
             Self::Raft(error) => error.to_refusal(),
         }
     }

@@ -6,7 +6,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -24,9 +24,18 @@ struct NodeFile {
     format: u32,
     node: NodeId,
     raft_id: u64,
+    /// Set by a leader that found this node to be new, or by the log.
     cluster_id: Option<ClusterId>,
+    /// Whether a vote was written to the log, which comes before anything that this node acknowledges. Every version
+    /// that did not write this down learned of its cluster from the log.
+    #[serde(default = "yes")]
+    log_begun: bool,
     /// Starts of this directory, this one included.
     boots: u64,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// A locked data directory of a known node.
@@ -51,6 +60,7 @@ impl Identity {
                 node: node.clone(),
                 raft_id: raft_id(node),
                 cluster_id: None,
+                log_begun: false,
                 boots: 0,
             },
             Err(e) => return Err(data_dir(&path, "cannot read it")(e)),
@@ -66,26 +76,46 @@ impl Identity {
     }
 
     pub(crate) fn cluster_id(&self) -> Option<ClusterId> {
-        self.file
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .cluster_id
+        self.file().cluster_id
     }
 
-    /// Remembers the cluster for ever; an error if the directory has seen another.
+    /// Remembers the cluster for ever; an error if the directory has seen another. Who calls it knows that this node
+    /// is new to the cluster, or has the cluster's log: from then on it may store and vote.
     pub(crate) fn learn_cluster(&self, cluster_id: ClusterId) -> io::Result<()> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        match file.cluster_id {
-            Some(known) if known == cluster_id => Ok(()),
-            Some(known) => Err(io::Error::other(format!(
+        match self.cluster_id() {
+            Some(known) if known != cluster_id => Err(io::Error::other(format!(
                 "the log names cluster {cluster_id}, but data directory {} belongs to cluster {known}",
                 self.dir.display()
             ))),
-            None => {
-                file.cluster_id = Some(cluster_id);
-                write(&self.dir.join("node.json"), &file)
-            }
+            _ => self.change(|file| file.cluster_id = Some(cluster_id)),
         }
+    }
+
+    /// Remembers that the log holds what this node must not forget.
+    pub(crate) fn begin_log(&self) -> io::Result<()> {
+        self.change(|file| file.log_begun = true)
+    }
+
+    /// Whether an empty log is one that was lost: what this node voted and acknowledged is gone with it.
+    pub(crate) fn misses_its_log(&self) -> bool {
+        let file = self.file();
+        file.log_begun && file.cluster_id.is_some()
+    }
+
+    fn file(&self) -> MutexGuard<'_, NodeFile> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known in memory is on disk.
+    fn change(&self, f: impl FnOnce(&mut NodeFile)) -> io::Result<()> {
+        let mut file = self.file();
+        let mut changed = file.clone();
+        f(&mut changed);
+        if changed != *file {
+            write(&self.dir.join("node.json"), &changed)?;
+            *file = changed;
+        }
+        Ok(())
     }
 
     /// Lets another process, or another start in this one, have the directory. Nothing is written after this.

@@ -3,6 +3,7 @@
 //! Absent on purpose: batching; Raft merges queued appends before they come here. Group commit by waiting would only
 //! delay them.
 //! Invariant: an append's completion is reported after its fdatasync, and a vote is on disk when `save_vote` returns.
+//! Nothing is acknowledged before the first vote is saved, and `node.json` remembers that one was.
 //! A torn tail, which was never acknowledged, is cut when the log is opened.
 
 use std::{
@@ -25,6 +26,7 @@ use tokio::sync::oneshot;
 use super::{
     convert::{payload_in, payload_out, vote_in, vote_out},
     disk::{DiskBytes, DiskLogId, DiskTypes, DiskVote, Synced, invalid_data},
+    identity::Identity,
     types::{LogEntry, LogId, TypeConfig, Vote},
 };
 
@@ -46,6 +48,7 @@ pub(crate) struct LogStore {
 /// Fields are dropped in this order: who waits on `closed` wakes once the files are closed and unlocked.
 struct Shared {
     log: Mutex<RaftLog<DiskTypes>>,
+    identity: Arc<Identity>,
     #[expect(dead_code, reason = "dropping it is the signal")]
     closed: oneshot::Sender<()>,
 }
@@ -53,7 +56,7 @@ struct Shared {
 impl LogStore {
     /// Opens or creates the log in `dir`, which must exist, and cuts a torn tail. The receiver ends when the last clone
     /// is gone and the files are closed.
-    pub(crate) fn open(dir: &Path) -> io::Result<(Self, oneshot::Receiver<()>)> {
+    pub(crate) fn open(dir: &Path, identity: Arc<Identity>) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let mut config = Config::new(dir.display());
         config.wal.flush_batch_wait = Some(Duration::ZERO);
         config.wal.chunk_max_size = Some(CHUNK_BYTES);
@@ -63,7 +66,11 @@ impl LogStore {
         let log = RaftLog::open(Arc::new(config))?;
         let (closed, on_closed) = oneshot::channel();
         let log = Mutex::new(log);
-        let shared = Arc::new(Shared { log, closed });
+        let shared = Arc::new(Shared {
+            log,
+            identity,
+            closed,
+        });
         Ok((Self { shared }, on_closed))
     }
 
@@ -149,7 +156,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let record = DiskVote(vote_out(vote));
-        self.synced(|log| log.save_vote(record).map(drop)).await
+        self.synced(|log| log.save_vote(record).map(drop)).await?;
+        self.shared.identity.begin_log()
     }
 
     /// Without a sync: after a crash the mark may be older, and the entries behind it are applied once Raft says so.

@@ -85,15 +85,30 @@ impl RaftNode {
         }
     }
 
+    /// What a coordinator whose disk has seen no cluster needs to hear before it may store or vote: that this cluster
+    /// never counted on that disk. Leader only. A member is refused, also one that does not vote yet: the leader counts
+    /// on what it has acknowledged.
+    pub async fn welcome(&self, peer: &Peer, deadline: Instant) -> Result<ClusterId, JoinError> {
+        self.confirm_leadership(deadline).await?;
+        let ours = self.cluster_id().ok_or(JoinError::NotBootstrapped)?;
+        match next_step(&self.membership(), peer)? {
+            JoinStep::AddLearner => Ok(ours),
+            JoinStep::UpdateEndpoints | JoinStep::Promote | JoinStep::Done => Err(JoinError::LostDisk {
+                node: peer.node.clone(),
+            }),
+        }
+    }
+
     fn check_cluster(&self, request: &JoinRequest) -> Result<(), JoinError> {
         let ours = self.cluster_id().ok_or(JoinError::NotBootstrapped)?;
-        let node = request.peer.node.clone();
-        let id = raft_id(&node);
-        match request.cluster_id {
-            Some(theirs) if theirs != ours => Err(JoinError::OtherCluster { node, theirs, ours }),
-            None if self.membership().voter_ids().any(|v| v == id) => Err(JoinError::LostDisk { node }),
-            Some(_) | None => Ok(()),
+        if request.cluster_id == ours {
+            return Ok(());
         }
+        Err(JoinError::OtherCluster {
+            node: request.peer.node.clone(),
+            theirs: request.cluster_id,
+            ours,
+        })
     }
 
     async fn take_step(&self, step: JoinStep, peer: &Peer) -> Result<(), JoinError> {

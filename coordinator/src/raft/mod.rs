@@ -87,8 +87,8 @@ pub type Authenticate = Arc<dyn Fn(&http::Extensions) -> Result<Principal, Refus
 pub struct JoinRequest {
     /// Who and where it is, in this run.
     pub peer: Peer,
-    /// The cluster that its disk belongs to, if it has seen one.
-    pub cluster_id: Option<ClusterId>,
+    /// The cluster that its disk belongs to. One that has seen none asks [`RaftNode::welcome`] first.
+    pub cluster_id: ClusterId,
 }
 
 type Raft = openraft::Raft<TypeConfig, StateMachine>;
@@ -131,6 +131,7 @@ impl RaftNode {
         let store = Store::open(identity.clone())?;
         let (log, log_closed) = open_log(&identity)?;
         let fresh = log.is_pristine() && identity.cluster_id().is_none();
+        check_log_is_there(&identity, &log)?;
         let own_id = raft_id(&config.node);
         let connections = Connections::new(own_id, identity.clone(), dial, config.timing);
         let machine = StateMachine(store.clone());
@@ -232,9 +233,21 @@ impl RaftNode {
         self.inner.store.publisher.subscribe()
     }
 
-    /// The cluster that this disk belongs to; `None` before the first entry reached it.
+    /// The cluster that this disk belongs to; `None` before a leader said that this node is new to it, or, at the founder,
+    /// before its first entry was applied. Until then other nodes' votes, appends and snapshots are refused.
     pub fn cluster_id(&self) -> Option<ClusterId> {
         self.inner.identity.cluster_id()
+    }
+
+    /// Whether this node is founding a cluster, of which it is the only member so far.
+    pub(crate) fn founds(&self) -> bool {
+        self.config().bootstrap.is_some() && self.cluster_id().is_none()
+    }
+
+    /// Remembers for ever what a leader's [`Self::welcome`] said: this node is new to that cluster, and has nothing to
+    /// forget. An error if the disk belongs to another cluster or cannot be written.
+    pub fn enter_cluster(&self, cluster_id: ClusterId) -> io::Result<()> {
+        self.inner.identity.learn_cluster(cluster_id)
     }
 
     /// This node, as it is reached in this run.
@@ -334,9 +347,9 @@ impl RaftNode {
     }
 }
 
-fn open_log(identity: &Identity) -> Result<(LogStore, oneshot::Receiver<()>), StartError> {
+fn open_log(identity: &Arc<Identity>) -> Result<(LogStore, oneshot::Receiver<()>), StartError> {
     let path = identity.dir().join("log");
-    let opened = std::fs::create_dir_all(&path).and_then(|()| LogStore::open(&path));
+    let opened = std::fs::create_dir_all(&path).and_then(|()| LogStore::open(&path, identity.clone()));
     opened.map_err(|source| match source.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => StartError::Damaged {
             path,
@@ -348,6 +361,17 @@ fn open_log(identity: &Identity) -> Result<(LogStore, oneshot::Receiver<()>), St
             source,
         },
     })
+}
+
+/// A voter whose log was removed forgot what it acknowledged, as if its whole disk had been wiped.
+fn check_log_is_there(identity: &Identity, log: &LogStore) -> Result<(), StartError> {
+    if log.is_pristine() && identity.misses_its_log() {
+        return Err(StartError::Damaged {
+            path: identity.dir().join("log"),
+            problem: "it is empty, and this node has voted in its cluster".to_owned(),
+        });
+    }
+    Ok(())
 }
 
 fn openraft_config(config: &RaftConfig) -> Result<Arc<Config>, StartError> {

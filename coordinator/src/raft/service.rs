@@ -1,7 +1,8 @@
 //! The answering side: `regent.raft.v1`, for coordinators only.
 //!
 //! Invariant: nothing reaches Raft before the caller's certificate was read, is a coordinator's, and names the node that
-//! the message says it comes from; and before the message proved to be meant for this node and this cluster.
+//! the message says it comes from; and before the message proved to be meant for this node and this cluster, and this node
+//! to have a cluster: one whose disk was wiped is not taken for one that remembers (L20).
 
 use std::{pin::Pin, time::Duration};
 
@@ -69,13 +70,19 @@ impl RaftRpc {
             return Err(to_status(&Refusal::new(Reason::ClusterState, text)));
         }
         match self.node.cluster_id() {
+            // It has nothing on its disk: a newcomer that no leader has called new yet, or a voter whose disk was wiped.
+            // The latter forgot what it acknowledged; its vote and its answers would count as if it had not.
+            None => {
+                let text = "this coordinator knows of no cluster yet; it stores nothing and elects nobody";
+                Err(to_status(&Refusal::new(Reason::ClusterState, text)))
+            }
             Some(own) if !route.cluster_id.is_empty() && route.cluster_id != own.to_bytes() => {
                 let text = format!("this node belongs to cluster {own}, the message comes from another");
                 Err(to_status(
                     &Refusal::new(Reason::WrongCluster, text).with("current", own),
                 ))
             }
-            _ => Ok(()),
+            Some(_) => Ok(()),
         }
     }
 
@@ -89,17 +96,6 @@ impl RaftRpc {
         let message = request.into_inner();
         self.check_route(&caller, route(&message))?;
         Ok(message)
-    }
-
-    /// That this node may elect a leader. One that knows no cluster has nothing in its log: a newcomer, which is no voter
-    /// yet, or a voter whose disk was wiped. The latter acknowledged entries that it has forgotten, and would elect
-    /// somebody without them.
-    fn check_elector(&self) -> Result<(), Status> {
-        if self.node.cluster_id().is_some() {
-            return Ok(());
-        }
-        let text = "this coordinator knows of no cluster yet and elects nobody";
-        Err(to_status(&Refusal::new(Reason::ClusterState, text)))
     }
 
     async fn receive(
@@ -185,7 +181,6 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 impl RaftService for RaftRpc {
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
         let message = self.admit(request, |m| m.route.as_ref())?;
-        self.check_elector()?;
         let message = convert::vote_request_in(message).map_err(|e| malformed(&e))?;
         let response = self.node.raft().vote(message).await.map_err(stopped)?;
         Ok(Response::new(convert::vote_response_out(&response)))
@@ -196,7 +191,6 @@ impl RaftService for RaftRpc {
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteResponse>, Status> {
         let message = self.admit(request, |m| m.route.as_ref())?;
-        self.check_elector()?;
         let message = convert::vote_request_in(message).map_err(|e| malformed(&e))?;
         let response = self.node.raft().pre_vote(message).await.map_err(stopped)?;
         Ok(Response::new(convert::vote_response_out(&response)))

@@ -51,16 +51,16 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for OnDisk {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
         let dir = TempDir::new().unwrap();
         let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
-        let machine = StateMachine(Store::open(identity).unwrap());
-        let (log, _) = open_log(dir.path());
+        let machine = StateMachine(Store::open(identity.clone()).unwrap());
+        let (log, _) = open_log(dir.path(), &identity);
         Ok((dir, log, machine))
     }
 }
 
-fn open_log(dir: &Path) -> (LogStore, oneshot::Receiver<()>) {
+fn open_log(dir: &Path, identity: &Arc<Identity>) -> (LogStore, oneshot::Receiver<()>) {
     let log = dir.join("log");
     fs::create_dir_all(&log).unwrap();
-    LogStore::open(&log).unwrap()
+    LogStore::open(&log, identity.clone()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,7 +89,8 @@ async fn append(log: &mut LogStore, entries: Vec<LogEntry>) {
 /// Writes entries 0 to 9 and a vote, closes, lets `damage` loose on the newest file, and says what is left.
 async fn after_damage(damage: impl FnOnce(&Path)) -> (Option<Vote>, Vec<u64>) {
     let dir = TempDir::new().unwrap();
-    let (mut log, closed) = open_log(dir.path());
+    let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+    let (mut log, closed) = open_log(dir.path(), &identity);
     log.save_vote(&vote(4, true)).await.unwrap();
     for index in 0..10 {
         append(&mut log, vec![blank(4, index)]).await;
@@ -103,7 +104,7 @@ async fn after_damage(damage: impl FnOnce(&Path)) -> (Option<Vote>, Vec<u64>) {
         .collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "wal"));
     damage(files.iter().max().unwrap());
-    let (mut log, _) = open_log(dir.path());
+    let (mut log, _) = open_log(dir.path(), &identity);
     let left = log.try_get_log_entries(0..).await.unwrap();
     append(&mut log, vec![blank(5, left.len() as u64)]).await;
     (

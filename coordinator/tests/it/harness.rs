@@ -233,6 +233,17 @@ impl Cluster {
         self.nodes[i].stop().await;
     }
 
+    /// Removes all that the `i`-th coordinator, which is stopped, has on its disk.
+    pub(crate) fn wipe(&self, i: usize) {
+        std::fs::remove_dir_all(&self.nodes[i].config.data_dir).unwrap();
+    }
+
+    /// What the `i`-th coordinator ends with by itself.
+    pub(crate) async fn end(&mut self, i: usize) -> Result<(), RunError> {
+        let (_, task) = self.nodes[i].running.take().expect("it runs");
+        within("a coordinator's end", task).await.unwrap()
+    }
+
     pub(crate) async fn restart(&mut self, i: usize) {
         self.nodes[i].start().await;
     }

@@ -8,6 +8,7 @@ mod authority;
 mod config;
 mod failover;
 mod harness;
+mod lost_disk;
 mod raft;
 mod registry;
 mod watch;

@@ -740,7 +740,9 @@ pub struct JoinRequest {
     pub raft_endpoint: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub incarnation: ::prost::alloc::string::String,
-    /// The cluster that this node's disk belongs to; empty if it has seen none.
+    /// The cluster that this node's disk belongs to. Empty if it has seen none: then the answer says only whether the node is
+    /// new to the cluster and which cluster that is, and the node asks again once it has written that down. One that is a
+    /// member already is refused: it lost its disk.
     #[prost(string, tag = "6")]
     pub cluster_id: ::prost::alloc::string::String,
 }
@@ -748,8 +750,11 @@ pub struct JoinRequest {
 pub struct JoinResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
+    /// Empty where the request named no cluster.
     #[prost(message, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<Member>,
+    #[prost(string, tag = "3")]
+    pub cluster_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferLeadershipRequest {

@@ -10,9 +10,10 @@ use std::{
 
 use super::distance::Distance;
 use coordinator::raft::{
-    Authenticate, JoinRequest, Peer, ProposeError, Proposed, RaftConfig, RaftLimits, RaftNode, RaftTiming,
-    StartError, Subscription,
+    Authenticate, JoinError, JoinRequest, Peer, ProposeError, Proposed, RaftConfig, RaftLimits, RaftNode,
+    RaftTiming, StartError, Subscription, raft_id,
 };
+use proto::raft_v1::{self as pb, raft_service_client::RaftServiceClient};
 use state::Command;
 use tempfile::TempDir;
 use tokio::{
@@ -22,7 +23,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Endpoint, Server};
+use tonic::transport::{Channel, Endpoint, Server};
 use types::{
     ModelName, NodeId, Principal, RegionId, RequestId,
     model::Placement,
@@ -243,21 +244,55 @@ impl Cluster {
     }
 
     pub(super) async fn join(&self, i: usize) {
-        let request = JoinRequest {
-            peer: self.sites[i].peer(),
-            cluster_id: self.sites[i].node().cluster_id(),
-        };
         let joined = async {
-            loop {
-                let leader = self.leader().await;
-                match leader.add_member(request.clone(), deadline()).await {
-                    Ok(_) => return,
-                    Err(error) => assert!(error.to_refusal().reason.retryable(), "{error}"),
-                }
+            while let Err(error) = self.try_join(i).await {
+                assert!(error.to_refusal().reason.retryable(), "{error}");
                 tokio::task::yield_now().await;
             }
         };
         within("a join", joined).await;
+    }
+
+    /// Hears from the leader that it is new, unless its disk knows a cluster.
+    pub(super) async fn welcome(&self, i: usize) -> Result<(), JoinError> {
+        let site = &self.sites[i];
+        if site.node().cluster_id().is_none() {
+            let cluster_id = self.leader().await.welcome(&site.peer(), deadline()).await?;
+            site.node().enter_cluster(cluster_id).unwrap();
+        }
+        Ok(())
+    }
+
+    async fn try_join(&self, i: usize) -> Result<(), JoinError> {
+        self.welcome(i).await?;
+        let request = JoinRequest {
+            peer: self.sites[i].peer(),
+            cluster_id: self.sites[i].node().cluster_id().unwrap(),
+        };
+        let joined = self.leader().await.add_member(request, deadline()).await;
+        joined.map(drop)
+    }
+
+    /// What coordinator `from` says to the Raft port of site `to`, as its certificate lets it.
+    pub(super) fn calls(&self, from: usize, to: usize) -> RaftServiceClient<Channel> {
+        let caller = &self.sites[from].config;
+        let caller = Principal::Coordinator {
+            region: caller.region.clone(),
+            node: caller.node.clone(),
+        };
+        let endpoint = Endpoint::from_shared(self.sites[to].config.raft_endpoint.clone()).unwrap();
+        let channel = endpoint.user_agent(caller.to_string()).unwrap().connect_lazy();
+        RaftServiceClient::new(channel)
+    }
+
+    /// As a message from `from` to `to` in this cluster says it.
+    pub(super) fn route(&self, from: usize, to: usize) -> pb::Route {
+        let cluster_id = self.node(from).cluster_id();
+        pb::Route {
+            from: raft_id(&self.sites[from].config.node),
+            to: raft_id(&self.sites[to].config.node),
+            cluster_id: cluster_id.map_or_else(Vec::new, |id| id.to_bytes().to_vec()),
+        }
     }
 
     pub(super) fn node(&self, i: usize) -> &RaftNode {

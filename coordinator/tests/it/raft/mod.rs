@@ -5,5 +5,6 @@ mod distance;
 mod elections;
 mod handover;
 mod harness;
+mod lost_disk;
 mod members;
 mod reads;
