@@ -8,3 +8,4 @@ mod harness;
 mod lost_disk;
 mod members;
 mod reads;
+mod strangers;

@@ -1,0 +1,79 @@
+//! Streams are checked like single messages: by their first one.
+
+use coordinator::raft::RaftLimits;
+use proto::raft_v1::{self as pb, snapshot_part::Part};
+use tonic::{Code, Status};
+
+use super::harness::{Cluster, within};
+
+const TERM: u64 = 1_000_000;
+
+/// Another sender, another receiver, another cluster, nobody: what each is answered.
+fn wrong_routes(right: &pb::Route) -> [(Option<pb::Route>, Code); 4] {
+    let sender = pb::Route {
+        from: right.from + 1,
+        ..right.clone()
+    };
+    let receiver = pb::Route {
+        to: right.to + 1,
+        ..right.clone()
+    };
+    let stranger = pb::Route {
+        cluster_id: vec![1; 16],
+        ..right.clone()
+    };
+    [
+        (Some(sender), Code::PermissionDenied),
+        (Some(receiver), Code::FailedPrecondition),
+        (Some(stranger), Code::FailedPrecondition),
+        (None, Code::InvalidArgument),
+    ]
+}
+
+fn vote(from: u64) -> pb::Vote {
+    pb::Vote {
+        term: TERM,
+        node: from,
+        committed: true,
+    }
+}
+
+async fn stream_append(cluster: &Cluster, route: Option<pb::Route>, from: u64) -> Result<(), Status> {
+    let append = pb::AppendRequest {
+        route,
+        vote: Some(vote(from)),
+        ..pb::AppendRequest::default()
+    };
+    let answers = cluster
+        .calls(1, 0)
+        .stream_append(futures::stream::iter([append]))
+        .await;
+    answers?.get_mut().message().await.map(drop)
+}
+
+async fn install_snapshot(cluster: &Cluster, route: Option<pb::Route>, from: u64) -> Result<(), Status> {
+    let header = pb::SnapshotPart {
+        part: Some(Part::Header(pb::SnapshotHeader {
+            route,
+            vote: Some(vote(from)),
+            size_bytes: 0,
+            sha256: Vec::new(),
+        })),
+    };
+    let parts = futures::stream::iter([header]);
+    cluster.calls(1, 0).install_snapshot(parts).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_whose_first_message_is_not_for_this_node_is_refused() {
+    let mut cluster = Cluster::of(2, RaftLimits::default()).await;
+    let right = cluster.route(1, 0);
+    for (route, code) in wrong_routes(&right) {
+        let appended = within("an answer", stream_append(&cluster, route.clone(), right.from)).await;
+        assert_eq!(appended.unwrap_err().code(), code, "append: {route:?}");
+        let installed = within("an answer", install_snapshot(&cluster, route.clone(), right.from)).await;
+        assert_eq!(installed.unwrap_err().code(), code, "snapshot: {route:?}");
+    }
+    assert!(cluster.node(0).status().term < TERM);
+    cluster.stop_all().await;
+}
