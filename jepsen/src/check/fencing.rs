@@ -2,8 +2,11 @@
 //!
 //! 1. at one door accepted epochs never fall: a write that began after a higher epoch had been accepted there, or had
 //!    been named there as the current one, is not accepted;
-//! 2. an epoch has one holder;
-//! 3. two holders never hold leases at the same time, by what their agents say.
+//! 2. no door accepts an epoch that was over: once a higher one was known to be committed, wherever that was seen, the
+//!    registry accepts none that begins later; an agent none that begins more than [`AGENT_TRUST`] later, which is as long as
+//!    it may trust what a quorum told it, and none at all that begins after it was killed and started again;
+//! 3. an epoch has one holder;
+//! 4. two holders never hold leases at the same time, by what their agents say.
 //!
 //! Only what is certain counts: an operation took effect somewhere between its beginning and its end, and two that
 //! overlap may have happened in either order.
@@ -14,10 +17,14 @@ use types::{Epoch, Holder};
 
 use crate::history::{Action, Event, What};
 
+/// For how long after a quorum was asked about a token an agent may still act on the answer, in microseconds.
+const AGENT_TRUST: u64 = 2_500_000;
+
 /// Every broken promise.
 pub(crate) fn check(history: &[Event]) -> Vec<String> {
     let ops = operations(history);
     let mut anomalies = falling_epochs(&ops);
+    anomalies.extend(epochs_that_were_over(&ops, &restarts(history)));
     anomalies.extend(shared_epochs(&ops));
     anomalies.extend(overlapping_leases(&ops));
     anomalies
@@ -107,6 +114,106 @@ fn stale(door: &str, mut writes: Vec<(u64, Epoch)>, known: &[Known]) -> Vec<Stri
         }
     }
     anomalies
+}
+
+/// A kill of an agent: who answers after its end was started after its beginning.
+struct Restart {
+    door: String,
+    began: u64,
+    over: u64,
+}
+
+fn restarts(history: &[Event]) -> Vec<Restart> {
+    let mut begun = HashMap::new();
+    let mut restarts = Vec::new();
+    for event in history {
+        let What::Nemesis { fault } = &event.what else {
+            continue;
+        };
+        let Some((target, edge)) = fault.strip_prefix("kill ").and_then(|f| f.split_once(' ')) else {
+            continue;
+        };
+        // A whole region, or its agent alone.
+        let region = target.strip_suffix("/agent").unwrap_or(target);
+        if edge == "begins" {
+            begun.insert(target, event.at);
+        } else if let Some(began) = begun.remove(target).filter(|_| !region.contains('/')) {
+            restarts.push(Restart {
+                door: format!("agent/{region}"),
+                began,
+                over: event.at,
+            });
+        }
+    }
+    restarts
+}
+
+/// What was surely committed, and from when on that was known, in the order of these times.
+fn committed(ops: &[Op<'_>]) -> Vec<Known> {
+    let learnt = |op: &Op<'_>| match (op.end, op.action) {
+        (
+            What::Ok {
+                token: Some((epoch, _)),
+                ..
+            },
+            _,
+        ) => Some(*epoch),
+        (What::Ok { .. }, Action::Write { epoch, .. }) => Some(*epoch),
+        (What::Fail { current, .. }, _) => *current,
+        _ => None,
+    };
+    let since = |op: &Op<'_>| {
+        let epoch = learnt(op)?;
+        Some(Known {
+            since: op.ended,
+            epoch,
+        })
+    };
+    ops.iter().filter_map(since).collect()
+}
+
+fn epochs_that_were_over(ops: &[Op<'_>], restarts: &[Restart]) -> Vec<String> {
+    let committed = committed(ops);
+    let mut highest = Epoch::ZERO;
+    // The highest epoch that was known by then, for each moment at which that changed.
+    let rises: Vec<(u64, Epoch)> = committed
+        .iter()
+        .filter_map(|known| {
+            let rise = known.epoch > highest;
+            highest = highest.max(known.epoch);
+            rise.then_some((known.since, known.epoch))
+        })
+        .collect();
+    let known_before = |at: u64| {
+        let rises = rises.iter().rev();
+        rises
+            .into_iter()
+            .find(|(since, _)| *since < at)
+            .map(|(_, epoch)| *epoch)
+    };
+    let late = |op: &Op<'_>| {
+        let (Action::Write { door, epoch, .. }, What::Ok { .. }) = (op.action, op.end) else {
+            return None;
+        };
+        let current = known_before(informed(door, op.began, restarts))?;
+        (epoch < &current).then(|| {
+            format!(
+                "{door} accepted a write of {epoch} that began at {} us, though {current} had been committed for too long",
+                op.began
+            )
+        })
+    };
+    ops.iter().filter_map(late).collect()
+}
+
+/// What was committed by then a door must know when a write begins at `began`.
+fn informed(door: &str, began: u64, restarts: &[Restart]) -> u64 {
+    if !door.starts_with("agent/") {
+        return began;
+    }
+    let started = restarts.iter().filter(|r| r.door == door && r.over < began);
+    let started = started.map(|r| r.began).max().unwrap_or(0);
+    started.max(began.saturating_sub(AGENT_TRUST))
 }
 
 /// Everybody who was seen with an epoch: by an accepted write, or by a token that an agent gave.

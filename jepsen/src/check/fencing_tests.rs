@@ -76,6 +76,22 @@ fn token(counter: u32, region: &str, left: u64) -> What {
     }
 }
 
+/// An agent is killed at the first moment and runs again at the second.
+fn with_kill(mut events: Vec<Event>, target: &str, began: u64, over: u64) -> Vec<Event> {
+    for (at, edge) in [(began, "begins"), (over, "is over")] {
+        events.push(Event {
+            at,
+            process: u32::MAX,
+            op: 0,
+            what: What::Nemesis {
+                fault: format!("kill {target} {edge}"),
+            },
+        });
+    }
+    events.sort_by_key(|event| event.at);
+    events
+}
+
 fn finds(ops: &[(u64, u64, Action, What)], words: &str) {
     let anomalies = check(&history(ops));
     assert!(
@@ -124,11 +140,58 @@ fn a_write_of_unknown_outcome_proves_nothing() {
 }
 
 #[test]
-fn doors_are_judged_apart() {
+fn an_agent_may_not_have_heard_yet_what_the_registry_accepted() {
     holds(&[
         (0, 10, write("registry", 4, "b"), accepted()),
-        (11, 20, write("agent/c", 2, "a"), accepted()),
+        (2_500_010, 2_600_000, write("agent/c", 2, "a"), accepted()),
     ]);
+}
+
+#[test]
+fn an_agent_that_goes_on_for_too_long_is_found() {
+    let ops = [
+        (0, 10, write("registry", 4, "b"), accepted()),
+        (2_500_011, 2_600_000, write("agent/c", 2, "a"), accepted()),
+    ];
+    finds(&ops, "agent/c accepted a write of g1.e2");
+    let ops = [
+        (0, 10, ask("b"), token(4, "b", 2_000)),
+        (2_500_011, 2_600_000, write("agent/c", 2, "a"), accepted()),
+    ];
+    finds(&ops, "agent/c accepted a write of g1.e2");
+}
+
+#[test]
+fn a_registry_that_accepts_what_is_over_elsewhere_is_found() {
+    for (end, known) in [
+        (accepted(), write("agent/c", 4, "b")),
+        (refused(4), write("agent/c", 2, "a")),
+        (token(4, "b", 2_000), ask("b")),
+    ] {
+        let ops = [
+            (0, 10, known, end),
+            (11, 20, write("registry", 2, "a"), accepted()),
+        ];
+        finds(&ops, "registry accepted a write of g1.e2");
+    }
+}
+
+#[test]
+fn an_agent_that_was_started_after_a_promotion_knows_it_at_once() {
+    let ops = [
+        (0, 10, write("registry", 4, "b"), accepted()),
+        (900_000, 900_100, write("agent/c", 2, "a"), accepted()),
+    ];
+    let killed = |target, began, over| check(&with_kill(history(&ops), target, began, over));
+    for target in ["c", "c/agent"] {
+        assert_eq!(killed(target, 11, 800_000).len(), 1, "{target}");
+        // Killed before, or not back yet when the write began: it may have asked before the promotion.
+        assert_eq!(killed(target, 10, 800_000), Vec::<String>::new(), "{target}");
+        assert_eq!(killed(target, 11, 900_000), Vec::<String>::new(), "{target}");
+    }
+    for target in ["b", "c/coordinator", "c/store", "b/agent"] {
+        assert_eq!(killed(target, 11, 800_000), Vec::<String>::new(), "{target}");
+    }
 }
 
 #[test]
