@@ -20,6 +20,9 @@ pub(super) async fn play(
     narrator: Narrator,
 ) -> Result<(RecordedRun, Report, Narrator), Failure> {
     let stop = shutdown::on_signal()?;
+    if cfg!(debug_assertions) {
+        narrator.say("This build is not optimised: it may break promises that are in seconds; `cargo run --release -- demo` keeps them");
+    }
     let mut stage = Stage::set(dir, regions, own_model, narrator).await?;
     tokio::select! {
         // A story that was cut short is judged like any other.
