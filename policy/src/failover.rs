@@ -18,6 +18,7 @@ use types::{UnixMillis, plan::PlanKind};
 use self::absence::absence;
 pub use self::{
     absence::holder_gone,
+    advance::target_failed,
     handover::next_holder,
     target::{Unmet, choose_target, qualified},
     view::{

@@ -9,7 +9,7 @@ use std::{
 };
 
 use policy::{
-    failover::{AgentView, FailoverView, NodeStanding, TargetView},
+    failover::{AgentView, FailoverView, NodeStanding, TargetView, target_failed},
     placement,
     readiness::{Coverage, ServedVersion},
 };
@@ -289,9 +289,7 @@ impl ControlState {
                 }
             });
         let plan = self.running_plan(&role.role);
-        let failed = self
-            .unsettled_plans(&role.role)
-            .filter(|p| p.state == PlanState::Failed);
+        let failed = self.unsettled_plans(&role.role).filter(|p| target_failed(p));
         Some(FailoverView {
             role: role.clone(),
             plan: plan.cloned(),

@@ -11,7 +11,7 @@ use state::{
 use tokio::time::Instant;
 use types::{
     ClusterId, Holder, NodeIncarnation, Principal, RequestId, RoleName, UnixMillis,
-    plan::{PlanState, StepKind},
+    plan::{PlanKind, PlanState, StepKind},
     region::{Endpoints, Health, NodeKind, NodeRecord},
     role::{FailoverMode, TimingPolicy},
 };
@@ -252,6 +252,42 @@ fn a_target_that_failed_is_asked_again_after_its_cool_down_and_not_before() {
         pause >= Duration::from_secs(5) && pause < Duration::from_secs(6),
         "{pause:?}"
     );
+}
+
+/// The operator's switchover ends where the holder dies; that is no failure of the region that it was to go to.
+#[test]
+fn a_target_is_chosen_at_once_after_a_switchover_that_ended_for_the_holders_sake() {
+    let mut sim = Sim::new();
+    let (holder, _) = sim.until_held_anew(None, |_| true);
+    assert_eq!(holder, agent("eu"));
+    let person = "spiffe://regent.local/user/admin".parse().unwrap();
+    let expected_epoch = sim.state.role(&RoleName::global()).unwrap().epoch;
+    sim.apply_as(
+        person,
+        Command::StartPlan {
+            role: RoleName::global(),
+            kind: PlanKind::Switchover,
+            target: agent("us"),
+            trigger: "a drill".to_owned(),
+            expected_epoch,
+        },
+    );
+    sim.mute = vec![agent("eu")];
+    sim.elected = sim.now;
+    // The target has not answered when the holder is gone: the plan fails, and a failover begins.
+    let failed = |sim: &Sim| {
+        sim.state
+            .plans(None, 10)
+            .items
+            .iter()
+            .any(|p| p.state == PlanState::Failed)
+    };
+    while !failed(&sim) {
+        sim.look(|_| false);
+    }
+    let (holder, took) = sim.until_held_anew(Some(&agent("eu")), |_| true);
+    assert_eq!(holder, agent("us"), "{:?}", sim.said);
+    assert!(took < Duration::from_secs(2), "{took:?}: {:?}", sim.said);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use types::{
     PlanId, Principal, UnixMillis,
-    plan::{PlanKind, PlanRecord, StepKind, StepRecord, StepState},
+    plan::{PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
     units::format_duration,
 };
 
@@ -155,6 +155,14 @@ fn failed(view: &FailoverView, plan: &PlanRecord, step: &StepRecord) -> Decision
         };
     }
     retry(plan.plan, step, step.detail.clone())
+}
+
+/// Whether a plan failed because its target did not do its part: a step was tried as often as a step is tried. Then the
+/// target waits before it is chosen again. A plan that ended for the holder's or a person's sake (it is back, it is gone,
+/// failovers are paused) says nothing against its target; what else is wrong with a target is seen in itself.
+pub fn target_failed(plan: &PlanRecord) -> bool {
+    let exhausted = |step: &StepRecord| step.attempt >= STEP_ATTEMPTS_MAX;
+    plan.state == PlanState::Failed && plan.current_step().is_some_and(exhausted)
 }
 
 fn retry(plan: PlanId, step: &StepRecord, why: String) -> Decision {

@@ -130,10 +130,5 @@ fn objection(view: &FailoverView, agent: &AgentView) -> Option<String> {
     let cool_down = step_timeout(&view.role);
     let cooling = |(failed, ago): &(Holder, Duration)| failed == target && *ago < cool_down;
     let failed_just_now = view.failed.iter().any(cooling);
-    failed_just_now.then(|| {
-        format!(
-            "a plan for it failed less than {} ago",
-            format_duration(cool_down)
-        )
-    })
+    failed_just_now.then(|| format!("it failed a plan less than {} ago", format_duration(cool_down)))
 }

@@ -65,7 +65,8 @@ pub struct FailoverView {
     pub agents: Vec<AgentView>,
     /// How long this leader has seen the running plan's current step as it is: same attempt, same state.
     pub step_age: Duration,
-    /// Targets of the plans of this role that failed since one succeeded, and how long this leader has seen them failed.
+    /// Targets that failed ([`super::target_failed`]) since a plan of this role succeeded, and how long this leader has seen
+    /// them failed.
     pub failed: Vec<(Holder, Duration)>,
     /// Time since this leader last granted the present holder a renewal; none: it did not, or the holder has released.
     pub holder_renewed: Option<Duration>,

@@ -13,7 +13,7 @@ use super::{
     super::{holder, seconds},
     NOW, agent, check, moving,
 };
-use crate::failover::{Decision, FailoverView, STEP_ATTEMPTS_MAX, decide, next_holder};
+use crate::failover::{Decision, FailoverView, STEP_ATTEMPTS_MAX, decide, next_holder, target_failed};
 
 #[test]
 fn a_failover_goes_through_its_steps() {
@@ -267,4 +267,32 @@ fn a_holder_that_is_back_before_the_fence_ends_an_automatic_failover_only() {
         &switchover,
         "fail: the holder is gone: eu/a1#00000001 is silent for 3s, the limit of fast is 3s",
     );
+}
+
+#[test]
+fn only_a_step_that_was_tried_to_the_end_is_the_targets_failure() {
+    let ended = |step, state, attempt, end| {
+        let mut plan = moving(PlanKind::Switchover, step, state, attempt).plan.unwrap();
+        plan.state = end;
+        target_failed(&plan)
+    };
+    let (verify, claim) = (StepKind::VerifyTarget, StepKind::Claim);
+    let failed = PlanState::Failed;
+    assert!(ended(verify, StepState::Failed, STEP_ATTEMPTS_MAX, failed));
+    assert!(ended(claim, StepState::Running, STEP_ATTEMPTS_MAX, failed));
+    // The holder came back, or went; failovers were paused.
+    assert!(!ended(verify, StepState::Waiting, 0, failed));
+    assert!(!ended(claim, StepState::Failed, STEP_ATTEMPTS_MAX - 1, failed));
+    assert!(!ended(
+        claim,
+        StepState::Running,
+        STEP_ATTEMPTS_MAX,
+        PlanState::Running
+    ));
+    assert!(!ended(
+        claim,
+        StepState::Done,
+        STEP_ATTEMPTS_MAX,
+        PlanState::Succeeded
+    ));
 }
