@@ -14,6 +14,9 @@ pub(crate) fn of(refusal: &Refusal) -> String {
     let remedy = match refusal.reason {
         reason if reason.category() == Category::Unknown => return unknown(operand("request_id")),
         Reason::Overloaded => return overloaded(operand("retry_after_ms")),
+        Reason::Unreachable if operand("heard") == Some("distrust") => {
+            "compare the context's endpoints and [tls] files with the cluster's: does the context belong to another cluster?"
+        }
         Reason::Unreachable if operand("heard").is_some() => NOBODY_ANSWERS,
         Reason::NoQuorum | Reason::NotLeader => NO_QUORUM,
         Reason::TargetNotQualified => {

@@ -13,7 +13,10 @@ use types::{
     reason::{Reason, Refusal},
 };
 
-use crate::channel::{TlsFiles, lazy_channel};
+use crate::{
+    channel::{TlsFiles, lazy_channel},
+    credentials::Callee,
+};
 
 /// A handle to one agent. It never retries: whether a refused or lost call is sent again is the caller's to decide.
 #[derive(Clone, Debug)]
@@ -26,7 +29,7 @@ pub struct AgentClient {
 impl AgentClient {
     /// Prepares a channel to `https://host:port`; connects when first used. `deadline` holds for each call.
     pub fn new(endpoint: &str, tls: &TlsFiles, deadline: Duration) -> Result<Self, Refusal> {
-        let channel = lazy_channel(endpoint, &tls.load()?)?;
+        let channel = lazy_channel(endpoint, &tls.load()?, Callee::Agent)?;
         Ok(Self {
             endpoint: endpoint.to_owned(),
             channel,

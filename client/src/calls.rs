@@ -215,7 +215,7 @@ impl Client {
                 }
                 Err((heard, refusal)) => (heard, to.judge(refusal)),
             };
-            tour.heard(&endpoint, heard);
+            tour.heard(&endpoint, heard.clone());
             any_unknown |= refusal.reason.category() == Category::Unknown;
             match retry::next(attempt, hints, &refusal) {
                 Next::Stop => return Err(refusal),
@@ -235,7 +235,7 @@ impl Client {
                 Next::AskNext { wait } => {
                     self.channels.forget_leader(&endpoint);
                     hints = 0;
-                    if !tour.goes_on_at_once(heard) {
+                    if !tour.goes_on_at_once(&heard) {
                         attempt += 1;
                         let wait = retry::jittered(wait).min(end.saturating_duration_since(Instant::now()));
                         sleep(wait).await;
@@ -260,7 +260,13 @@ async fn attempt_at<T>(
 ) -> Result<T, (Heard, Refusal)> {
     match timeout_at(until, answer).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err((Heard::of(&status), status::from_status(&status))),
+        Ok(Err(status)) => match Heard::of(&status) {
+            Heard::Distrust(why) => {
+                let refusal = Refusal::new(Reason::Unreachable, format!("{endpoint} {why}"));
+                Err((Heard::Distrust(why), refusal))
+            }
+            heard => Err((heard, status::from_status(&status))),
+        },
         Err(_) => {
             let message = format!("{endpoint} did not answer in time");
             Err((Heard::Nothing, Refusal::new(Reason::OutcomeUnknown, message)))

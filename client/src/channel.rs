@@ -5,15 +5,17 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use types::reason::{Reason, Refusal};
+
+use crate::credentials::{Callee, Credentials};
 
 /// The files of a process's identity; the key is never shown or logged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,22 +30,9 @@ pub struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// Reads the three files; the error names the one that cannot be read. From here on the process speaks TLS 1.3 only.
-    pub fn load(&self) -> Result<ClientTlsConfig, Refusal> {
-        crate::tls13::install();
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|e| {
-                let message = format!(
-                    "cannot read {}: {e}; check tls.*_file in the config",
-                    path.display()
-                );
-                Refusal::new(Reason::InvalidArgument, message).with("file", path.display())
-            })
-        };
-        let identity = Identity::from_pem(read(&self.cert_file)?, read(&self.key_file)?);
-        Ok(ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(read(&self.ca_file)?))
-            .identity(identity))
+    /// Reads the three files; the error names the one at fault. From here on the process speaks TLS 1.3 only.
+    pub fn load(&self) -> Result<Credentials, Refusal> {
+        Credentials::load(self)
     }
 }
 
@@ -72,8 +61,8 @@ impl ClientConfig {
     }
 }
 
-/// A channel to `endpoint` that connects when first used. Errors name the endpoint.
-pub fn lazy_channel(endpoint: &str, tls: &ClientTlsConfig) -> Result<Channel, Refusal> {
+/// A channel to `callee` at `endpoint` that connects when first used. Errors name the endpoint.
+pub fn lazy_channel(endpoint: &str, tls: &Credentials, callee: Callee) -> Result<Channel, Refusal> {
     let invalid = |e: &dyn std::fmt::Display| {
         let message = format!("endpoint {endpoint:?} cannot be used: {e}; write https://host:port");
         Refusal::new(Reason::InvalidArgument, message).with("endpoint", endpoint)
@@ -82,15 +71,13 @@ pub fn lazy_channel(endpoint: &str, tls: &ClientTlsConfig) -> Result<Channel, Re
         return Err(invalid(&"it does not start with https://"));
     }
     let endpoint = Endpoint::from_shared(endpoint.to_owned()).map_err(|e| invalid(&e))?;
-    let channel = endpoint
-        .tls_config(tls.clone())
-        .map_err(|e| invalid(&e))?
+    let endpoint = endpoint
         .connect_timeout(Duration::from_secs(1))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(2))
-        .keep_alive_timeout(Duration::from_secs(3))
-        .connect_lazy();
-    Ok(channel)
+        .keep_alive_timeout(Duration::from_secs(3));
+    let endpoint = tls.secure(endpoint, callee).map_err(|e| invalid(&e))?;
+    Ok(endpoint.connect_lazy())
 }
 
 /// How long a silent coordinator is asked last. Then it gets its place back, and loses it again if it still hangs.
@@ -99,7 +86,7 @@ pub(crate) const LAST_FOR: Duration = Duration::from_secs(30);
 /// Every known coordinator, and the one that is believed to lead.
 #[derive(Debug)]
 pub(crate) struct Channels {
-    tls: ClientTlsConfig,
+    tls: Credentials,
     inner: Mutex<Inner>,
 }
 
@@ -134,7 +121,10 @@ impl Channels {
         let tls = config.tls.load()?;
         let mut open = BTreeMap::new();
         for endpoint in &config.endpoints {
-            open.insert(endpoint.clone(), lazy_channel(endpoint, &tls)?);
+            open.insert(
+                endpoint.clone(),
+                lazy_channel(endpoint, &tls, Callee::AnyCoordinator)?,
+            );
         }
         let inner = Inner {
             endpoints: config.endpoints.clone(),
@@ -175,7 +165,7 @@ impl Channels {
         if let Some(channel) = inner.open.get(endpoint) {
             return Ok(channel.clone());
         }
-        let channel = lazy_channel(endpoint, &self.tls)?;
+        let channel = lazy_channel(endpoint, &self.tls, Callee::AnyCoordinator)?;
         inner.open.insert(endpoint.to_owned(), channel.clone());
         Ok(channel)
     }

@@ -15,7 +15,9 @@ pub mod agents;
 pub mod calls;
 pub mod channel;
 pub mod context;
+pub mod credentials;
 pub mod guard;
+pub mod identity;
 pub mod outcome;
 mod reach;
 pub mod retry;
@@ -28,6 +30,7 @@ pub use agents::AgentClient;
 pub use calls::Client;
 pub use channel::{ClientConfig, TlsFiles};
 pub use context::Context;
+pub use credentials::{Callee, Credentials};
 pub use outcome::Outcome;
 
 #[cfg(test)]

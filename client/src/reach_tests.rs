@@ -31,7 +31,7 @@ use crate::{Client, ClientConfig, TlsFiles, channel::LAST_FOR};
 /// A time limit that none of these tests may reach.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The CA of a test, with one certificate for everybody.
+/// The CA of a test, with one certificate for everybody: a coordinator's, unless it is said whose.
 struct Ca {
     dir: TempDir,
     cert: String,
@@ -40,10 +40,19 @@ struct Ca {
 
 impl Ca {
     fn new() -> Self {
+        Self::of("spiffe://regent.local/region/eu/coordinator/c1")
+    }
+
+    fn of(principal: &str) -> Self {
         crate::tls13::install();
         let dir = tempfile::tempdir().unwrap();
-        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let (cert, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        let uri = rcgen::SanType::URI(principal.try_into().unwrap());
+        params.subject_alt_names.push(uri);
+        let signing_key = rcgen::KeyPair::generate().unwrap();
+        let own = params.self_signed(&signing_key).unwrap();
+        let (cert, key) = (own.pem(), signing_key.serialize_pem());
         std::fs::write(dir.path().join("cert.pem"), &cert).unwrap();
         std::fs::write(dir.path().join("key.pem"), &key).unwrap();
         Self { dir, cert, key }
@@ -358,4 +367,51 @@ async fn a_leader_that_says_not_yet_is_asked_again_and_its_neighbour_is_not() {
     client.set_timing(&TimingPolicy::fast()).await.unwrap();
     let asked = [&leader, &neighbour].map(|c| c.changes_asked.load(Ordering::SeqCst));
     assert_eq!(asked, [NOT_YET + 1, 0]);
+}
+
+/// On one machine everybody has a certificate of the CA for this host; who answers must be a coordinator all the same, or
+/// an agent's key could grant leases.
+#[tokio::test]
+async fn nobody_but_a_coordinator_is_believed() {
+    for other in [
+        "spiffe://regent.local/user/admin",
+        "spiffe://regent.local/region/eu/node/a1",
+        "https://example.com/",
+    ] {
+        let ca = Ca::of(other);
+        let impostor = Running::start(&ca, Mood::Well);
+        let client = ca.client(std::slice::from_ref(&impostor.endpoint), LONG, LONG);
+        let refusal = client.timing().await.unwrap_err();
+        assert_eq!(refusal.reason, Reason::Unreachable, "{refusal}");
+        assert_eq!(refusal.operand("heard"), Some("distrust"));
+        assert!(refusal.message.contains(&impostor.endpoint), "{refusal}");
+        assert!(refusal.message.contains("is somebody else"), "{refusal}");
+        let named = other.starts_with("spiffe") && refusal.message.contains(other);
+        assert!(
+            named || refusal.message.contains("names no principal"),
+            "{refusal}"
+        );
+        // Nothing was sent, so nothing can have been changed.
+        let change = client.set_timing(&TimingPolicy::fast()).await;
+        assert_eq!(change.unwrap_err().reason, Reason::Unreachable);
+        assert_eq!(impostor.changes_asked.load(Ordering::SeqCst), 0);
+    }
+}
+
+/// A stranger among the endpoints costs no call that somebody else can answer, and is no leader for being called one.
+#[tokio::test]
+async fn a_stranger_among_coordinators_is_passed_over() {
+    let ca = Ca::new();
+    let stranger = Running::start(&Ca::new(), Mood::Well);
+    let well = Running::led_by(&ca, Mood::Well, &stranger.endpoint);
+    let client = ca.client(&[stranger.endpoint.clone(), well.endpoint.clone()], LONG, LONG);
+    client.timing().await.unwrap();
+    let alone = ca.client(std::slice::from_ref(&stranger.endpoint), LONG, LONG);
+    let refusal = alone.timing().await.unwrap_err();
+    assert!(
+        refusal
+            .message
+            .contains("shows a certificate that is not trusted"),
+        "{refusal}"
+    );
 }

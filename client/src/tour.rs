@@ -20,12 +20,14 @@ use crate::channel::Channels;
 pub(crate) const REFUSED_FOR: Duration = Duration::from_millis(500);
 
 /// What came of asking a coordinator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     /// It said something, yes or no.
     Answer,
     /// Nobody listens there.
     Refused,
+    /// One end does not take the other for who it should be; the text says which and why. Nothing was sent.
+    Distrust(String),
     /// Nothing, or not to the end.
     Nothing,
 }
@@ -40,13 +42,39 @@ impl Heard {
             (false, _) => Self::Answer,
         };
         while let Some(cause) = source {
-            let io = cause.downcast_ref::<std::io::Error>();
-            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
-                heard = Self::Refused;
+            if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+                if io.kind() == std::io::ErrorKind::ConnectionRefused {
+                    heard = Self::Refused;
+                } else if let Some(why) = io.get_ref().and_then(|e| distrust(e.downcast_ref()?)) {
+                    heard = Self::Distrust(why);
+                }
             }
             source = cause.source();
         }
         heard
+    }
+}
+
+/// What a handshake failed of, where one end did not trust the other's certificate. Such a handshake ends before anything
+/// that was asked is read.
+fn distrust(error: &rustls::Error) -> Option<String> {
+    use rustls::AlertDescription as Alert;
+    match error {
+        rustls::Error::InvalidCertificate(why) => {
+            Some(format!("shows a certificate that is not trusted: {why}"))
+        }
+        rustls::Error::General(why) => Some(format!("is somebody else: {why}")),
+        rustls::Error::AlertReceived(
+            alert @ (Alert::UnknownCA
+            | Alert::BadCertificate
+            | Alert::CertificateUnknown
+            | Alert::CertificateExpired
+            | Alert::CertificateRequired
+            | Alert::CertificateRevoked
+            | Alert::DecryptError
+            | Alert::AccessDenied),
+        ) => Some(format!("does not trust this caller's certificate ({alert:?})")),
+        _ => None,
     }
 }
 
@@ -57,8 +85,8 @@ pub(crate) struct Tour<'a> {
     want_leader: bool,
     queue: VecDeque<String>,
     heard: BTreeMap<String, Heard>,
-    /// Since when nothing but refused connections was heard.
-    refused_since: Option<Instant>,
+    /// Since when nothing but refused connections and distrust was heard.
+    vain_since: Option<Instant>,
 }
 
 impl<'a> Tour<'a> {
@@ -69,7 +97,7 @@ impl<'a> Tour<'a> {
             want_leader,
             queue: VecDeque::new(),
             heard: BTreeMap::new(),
-            refused_since: None,
+            vain_since: None,
         }
     }
 
@@ -99,28 +127,29 @@ impl<'a> Tour<'a> {
 
     /// Takes in what came of asking `endpoint`.
     pub(crate) fn heard(&mut self, endpoint: &str, heard: Heard) {
-        match heard {
+        match &heard {
             Heard::Nothing => self.channels.ask_last(endpoint),
-            Heard::Answer | Heard::Refused => self.channels.ask_in_turn(endpoint),
+            Heard::Answer | Heard::Refused | Heard::Distrust(_) => self.channels.ask_in_turn(endpoint),
         }
-        self.refused_since = match heard {
-            Heard::Refused => Some(self.refused_since.unwrap_or_else(Instant::now)),
+        self.vain_since = match &heard {
+            Heard::Refused | Heard::Distrust(_) => Some(self.vain_since.unwrap_or_else(Instant::now)),
             Heard::Answer | Heard::Nothing => None,
         };
         self.heard.insert(endpoint.to_owned(), heard);
     }
 
-    /// Whether the next one can be asked at once: a refused connection says nothing of the others.
-    pub(crate) fn goes_on_at_once(&self, heard: Heard) -> bool {
-        heard == Heard::Refused && !self.queue.is_empty()
+    /// Whether the next one can be asked at once: a refused connection, or a stranger, says nothing of the others.
+    pub(crate) fn goes_on_at_once(&self, heard: &Heard) -> bool {
+        matches!(heard, Heard::Refused | Heard::Distrust(_)) && !self.queue.is_empty()
     }
 
-    /// Whether going on is no use: every coordinator has refused connections for a while.
+    /// Whether going on is no use: every coordinator has refused connections, or was none, for a while.
     pub(crate) fn is_vain(&self) -> bool {
         let known = self.channels.order();
-        self.refused_since
+        let vain = |e: &String| matches!(self.heard.get(e), Some(Heard::Refused | Heard::Distrust(_)));
+        self.vain_since
             .is_some_and(|since| since.elapsed() >= REFUSED_FOR)
-            && known.iter().all(|e| self.heard.get(e) == Some(&Heard::Refused))
+            && known.iter().all(vain)
     }
 
     /// Whether anybody said anything when it was asked last.
@@ -133,17 +162,20 @@ impl<'a> Tour<'a> {
         if self.is_answered() || self.heard.is_empty() {
             return refusal;
         }
-        let each: Vec<String> = self.heard.iter().map(|(e, heard)| told(e, *heard)).collect();
-        let silence = self.heard.values().any(|heard| *heard == Heard::Nothing);
-        let message = if silence {
+        let each: Vec<String> = self.heard.iter().map(|(e, heard)| told(e, heard)).collect();
+        let any = |of: fn(&Heard) -> bool| self.heard.values().any(of);
+        let (what, message) = if any(|heard| *heard == Heard::Nothing) {
             let deadline = format_duration(deadline);
-            format!("no final answer within {deadline}: {}", each.join(", "))
+            let message = format!("no final answer within {deadline}: {}", each.join(", "));
+            ("silence", message)
+        } else if any(|heard| matches!(heard, Heard::Distrust(_))) {
+            let message = format!("no coordinator can be talked to: {}", each.join(", "));
+            ("distrust", message)
         } else {
             let names: Vec<&str> = self.heard.keys().map(String::as_str).collect();
-            format!(
-                "no coordinator answers at {}: connection refused",
-                names.join(", ")
-            )
+            let names = names.join(", ");
+            let message = format!("no coordinator answers at {names}: connection refused");
+            ("refused connections", message)
         };
         let reason = match refusal.reason {
             Reason::OutcomeUnknown => Reason::OutcomeUnknown,
@@ -154,14 +186,15 @@ impl<'a> Tour<'a> {
             message,
             ..refusal
         };
-        refusal.with("heard", if silence { "silence" } else { "refused connections" })
+        refusal.with("heard", what)
     }
 }
 
-fn told(endpoint: &str, heard: Heard) -> String {
+fn told(endpoint: &str, heard: &Heard) -> String {
     match heard {
         Heard::Answer => format!("{endpoint} answered"),
         Heard::Refused => format!("{endpoint} refuses connections"),
+        Heard::Distrust(why) => format!("{endpoint} {why}"),
         Heard::Nothing => format!("{endpoint} is silent"),
     }
 }

@@ -1,43 +1,13 @@
-//! Who calls: the identity that the peer's certificate proves.
-//!
-//! Absent on purpose: trust. rustls has verified the chain against the cluster's CA before anything here runs.
-//! Invariant: exactly one SAN URI names exactly one principal; a certificate with none or two is nobody.
+//! Who calls: the identity that the peer's certificate proves ([`client::identity`]).
 
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use types::{Principal, Reason, reason::Refusal};
-use x509_parser::{extensions::GeneralName, parse_x509_certificate};
-
-fn nobody(why: impl std::fmt::Display) -> Refusal {
-    Refusal::new(
-        Reason::PermissionDenied,
-        format!("the certificate names no principal: {why}"),
-    )
-}
-
-/// Reads the principal of a certificate in DER.
-pub fn of_certificate(der: &[u8]) -> Result<Principal, Refusal> {
-    let (_, certificate) = parse_x509_certificate(der).map_err(nobody)?;
-    let names = certificate
-        .subject_alternative_name()
-        .map_err(nobody)?
-        .ok_or_else(|| nobody("it has no subject alternative name"))?;
-    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some(*uri),
-        _ => None,
-    });
-    match (uris.next(), uris.next()) {
-        (Some(uri), None) => uri.parse().map_err(nobody),
-        (None, _) => Err(nobody("it has no URI")),
-        (Some(_), Some(_)) => Err(nobody("it has more than one URI")),
-    }
-}
 
 /// Reads the principal of the connection that a request came over.
 pub fn of_connection(extensions: &http::Extensions) -> Result<Principal, Refusal> {
     let info = extensions
         .get::<TlsConnectInfo<TcpConnectInfo>>()
-        .ok_or_else(|| nobody("the connection is not encrypted"))?;
-    let certificates = info.peer_certs().ok_or_else(|| nobody("none was shown"))?;
-    let first = certificates.first().ok_or_else(|| nobody("none was shown"))?;
-    of_certificate(first)
+        .ok_or_else(|| Refusal::new(Reason::PermissionDenied, "the connection is not encrypted"))?;
+    let certificates = info.peer_certs();
+    client::identity::of_shown(certificates.as_ref().map(|shown| shown.as_slice()))
 }

@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use client::Callee;
 use proto::{
     convert::status::from_status,
     v1::{self as pb, cluster_service_client::ClusterServiceClient},
@@ -129,11 +130,12 @@ impl Joiner {
     async fn ask_at(&self, endpoint: &str) -> Result<(), Refusal> {
         let unreachable =
             |e: tonic::transport::Error| Refusal::new(Reason::Unreachable, format!("{endpoint}: {e}"));
-        let channel = Endpoint::from_shared(endpoint.to_owned())
+        let plain = Endpoint::from_shared(endpoint.to_owned())
             .map_err(unreachable)?
             .connect_timeout(CONNECT)
-            .timeout(PATIENCE)
-            .tls_config(self.tls.client())
+            .timeout(PATIENCE);
+        let secure = self.tls.calls().secure(plain, Callee::AnyCoordinator);
+        let channel = secure
             .map_err(unreachable)?
             .connect()
             .await

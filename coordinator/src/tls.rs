@@ -1,22 +1,15 @@
 //! Certificates as files, and what tonic makes of them. Both directions always prove who they are.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
-use rustls::{
-    DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
-};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
-use types::{NodeId, Principal};
+use client::{Callee, Credentials, identity};
+use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
+use tonic::transport::{Certificate, Channel, Endpoint, Identity, ServerTlsConfig};
+use types::Principal;
 
 use crate::{
     config::TlsFiles,
     error::{BadSetting, RunError},
-    identity,
     raft::{Dial, Peer},
 };
 
@@ -30,7 +23,7 @@ const HANDSHAKE: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct Tls {
     identity: Identity,
     ca: Certificate,
-    chain: Arc<WebPkiServerVerifier>,
+    calls: Credentials,
     principal: Principal,
 }
 
@@ -45,7 +38,6 @@ impl std::fmt::Debug for Tls {
 impl Tls {
     /// Reads the three files; the error names the one at fault. From here on the process speaks TLS 1.3 only.
     pub fn load(files: &TlsFiles) -> Result<Self, RunError> {
-        client::tls13::install();
         let (ca_file, cert_file, key_file) = (
             File::new(
                 "tls.ca_file",
@@ -67,7 +59,7 @@ impl Tls {
         let principal = identity::of_certificate(&der).map_err(|e| cert_file.wrong(e.message))?;
         Ok(Self {
             identity: Identity::from_pem(&cert, &key),
-            chain: chain(&ca).map_err(|problem| ca_file.wrong(problem))?,
+            calls: Credentials::from_pem(&ca, &cert, &key).map_err(|problem| ca_file.wrong(problem))?,
             ca: Certificate::from_pem(&ca),
             principal,
         })
@@ -86,91 +78,20 @@ impl Tls {
             .timeout(HANDSHAKE)
     }
 
-    /// For calling: the server must show a certificate of the same CA for the host that was called.
-    pub fn client(&self) -> ClientTlsConfig {
-        ClientTlsConfig::new()
-            .identity(self.identity.clone())
-            .ca_certificate(self.ca.clone())
+    /// For calling.
+    pub fn calls(&self) -> &Credentials {
+        &self.calls
     }
 }
 
-/// Raft is spoken to the node that was meant and to nobody else: an address may have become another coordinator's, which
-/// has a certificate of the same CA and, on one machine, for the same host.
+/// Raft is spoken to the node that was meant and to nobody else: an address may have become another coordinator's.
 impl Dial for Tls {
     fn dial(&self, peer: &Peer, endpoint: Endpoint) -> Result<Channel, tonic::transport::Error> {
-        let verifier = OneCoordinator {
-            node: peer.node.clone(),
-            chain: Arc::clone(&self.chain),
-        };
-        let own = ClientTlsConfig::new().identity(self.identity.clone());
-        let endpoint = endpoint.tls_config_with_verifier(own, Arc::new(verifier))?;
+        let endpoint = self
+            .calls
+            .secure(endpoint, Callee::Coordinator(peer.node.clone()))?;
         Ok(endpoint.connect_lazy())
     }
-}
-
-/// Trusts the certificate of one coordinator: of the cluster's CA, for the host that was called, in its name.
-#[derive(Debug)]
-struct OneCoordinator {
-    node: NodeId,
-    chain: Arc<WebPkiServerVerifier>,
-}
-
-impl ServerCertVerifier for OneCoordinator {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified =
-            self.chain
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
-        match identity::of_certificate(end_entity) {
-            Ok(Principal::Coordinator { node, .. }) if node == self.node => Ok(verified),
-            Ok(other) => {
-                let node = &self.node;
-                Err(rustls::Error::General(format!(
-                    "coordinator {node} was called, and {other} answered"
-                )))
-            }
-            Err(refusal) => Err(rustls::Error::General(refusal.message)),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
-    }
-}
-
-fn chain(ca: &[u8]) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca) {
-        let certificate = certificate.map_err(|e| e.to_string())?;
-        roots.add(certificate).map_err(|e| e.to_string())?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    built.map_err(|e| e.to_string())
 }
 
 /// One of the three, and what it should be.

@@ -8,47 +8,18 @@ use tonic::{
     Request,
     transport::{Certificate, Identity, ServerTlsConfig},
 };
-use types::{Principal, Reason, reason::Refusal};
-use x509_parser::{extensions::GeneralName, parse_x509_certificate, pem::Pem};
+use types::{Principal, reason::Refusal};
+use x509_parser::pem::Pem;
 
 use client::TlsFiles;
-
-fn nobody(why: impl std::fmt::Display) -> Refusal {
-    Refusal::new(
-        Reason::PermissionDenied,
-        format!("the certificate names no principal: {why}"),
-    )
-}
-
-/// Reads the principal of a certificate in DER: its one SAN URI.
-///
-/// # Errors
-/// PERMISSION_DENIED with what is missing.
-pub fn of_certificate(der: &[u8]) -> Result<Principal, Refusal> {
-    let (_, certificate) = parse_x509_certificate(der).map_err(nobody)?;
-    let names = certificate
-        .subject_alternative_name()
-        .map_err(nobody)?
-        .ok_or_else(|| nobody("it has no subject alternative name"))?;
-    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some(*uri),
-        _ => None,
-    });
-    match (uris.next(), uris.next()) {
-        (Some(uri), None) => uri.parse().map_err(nobody),
-        (None, _) => Err(nobody("it has no URI")),
-        (Some(_), Some(_)) => Err(nobody("it has more than one URI")),
-    }
-}
 
 /// Reads the principal of the connection that a request came over.
 ///
 /// # Errors
 /// PERMISSION_DENIED where no certificate was shown.
 pub fn of_request<T>(request: &Request<T>) -> Result<Principal, Refusal> {
-    let certificates = request.peer_certs().ok_or_else(|| nobody("none was shown"))?;
-    let first = certificates.first().ok_or_else(|| nobody("none was shown"))?;
-    of_certificate(first)
+    let certificates = request.peer_certs();
+    client::identity::of_shown(certificates.as_ref().map(|shown| shown.as_slice()))
 }
 
 /// The server's half of the identity: callers must show a certificate of the cluster's CA.

@@ -131,7 +131,7 @@ fn write_pair(files: &TlsFiles, cert: &str, key: &str) -> Result<(), Failure> {
     write(&files.cert_file, cert, Access::Public)
 }
 
-/// One certificate for both ends of a connection; it is good on this machine only.
+/// One certificate for both ends of a connection, and for a person for the calling end alone; good on this machine only.
 fn leaf_params(principal: &Principal) -> Result<CertificateParams, Failure> {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let mut params = CertificateParams::new(names).map_err(crypto)?;
@@ -139,10 +139,12 @@ fn leaf_params(principal: &Principal) -> Result<CertificateParams, Failure> {
     params.subject_alt_names.push(SanType::URI(uri));
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    if !matches!(principal, Principal::User { .. }) {
+        params
+            .extended_key_usages
+            .push(ExtendedKeyUsagePurpose::ServerAuth);
+    }
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use client::{AgentClient, channel::lazy_channel, retry::mint_request_id};
+use client::{AgentClient, Callee, Credentials, channel::lazy_channel, retry::mint_request_id};
 use proto::{
     convert::status,
     v1::{self as pb, registry_service_client::RegistryServiceClient},
 };
-use tonic::transport::{Channel, ClientTlsConfig};
+use tonic::transport::Channel;
 use types::{
     Epoch, FencingToken, VersionKey,
     reason::{Category, Reason, Refusal},
@@ -47,7 +47,7 @@ fn told(refusal: &Refusal) -> Told {
 /// SetModelTags at the leader, a fresh request id each.
 #[derive(Debug)]
 pub(super) struct RegistryDoor {
-    tls: ClientTlsConfig,
+    tls: Credentials,
     endpoints: Vec<String>,
     open: BTreeMap<String, Channel>,
     /// Whom to ask: the leader as far as the last answer told, else the next in turn.
@@ -75,7 +75,7 @@ impl RegistryDoor {
         if let Some(channel) = self.open.get(&self.ask) {
             return Ok(channel.clone());
         }
-        let channel = lazy_channel(&self.ask, &self.tls)?;
+        let channel = lazy_channel(&self.ask, &self.tls, Callee::AnyCoordinator)?;
         self.open.insert(self.ask.clone(), channel.clone());
         Ok(channel)
     }

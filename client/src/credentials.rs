@@ -1,0 +1,171 @@
+//! Certificate, key and CA of a process, and the calls that it makes with them. Both ends always prove who they are.
+//!
+//! A certificate of the cluster's CA for the host that was called is not enough of an answer: on one machine every agent
+//! and every user has one. Whoever answers must be who was meant, or an agent's key could grant leases (I5, I6).
+
+use std::{fmt, path::Path, sync::Arc};
+
+use rustls::{
+    DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+};
+use tonic::transport::{ClientTlsConfig, Endpoint, Error as TransportError, Identity};
+use types::{
+    NodeId, Principal,
+    reason::{Reason, Refusal},
+};
+
+use crate::{channel::TlsFiles, identity};
+
+/// Who has to answer a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Callee {
+    /// Any coordinator of the cluster: each forwards to the leader, or names it.
+    AnyCoordinator,
+    /// This coordinator and no other.
+    Coordinator(NodeId),
+    /// A node agent.
+    Agent,
+}
+
+impl Callee {
+    fn is(&self, answered: &Principal) -> bool {
+        match (self, answered) {
+            (Self::AnyCoordinator, Principal::Coordinator { .. })
+            | (Self::Agent, Principal::Agent { .. }) => true,
+            (Self::Coordinator(meant), Principal::Coordinator { node, .. }) => meant == node,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Callee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AnyCoordinator => f.write_str("a coordinator"),
+            Self::Coordinator(node) => write!(f, "coordinator {node}"),
+            Self::Agent => f.write_str("an agent"),
+        }
+    }
+}
+
+/// What a process shows of itself, and what it trusts.
+#[derive(Clone)]
+pub struct Credentials {
+    own: Identity,
+    chain: Arc<WebPkiServerVerifier>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// From PEM; the error says what is wrong with the CA's. From here on the process speaks TLS 1.3 only.
+    pub fn from_pem(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Self, String> {
+        crate::tls13::install();
+        Ok(Self {
+            own: Identity::from_pem(cert, key),
+            chain: chain(ca)?,
+        })
+    }
+
+    /// Reads the three files; the error names the one that cannot be read or used.
+    pub fn load(files: &TlsFiles) -> Result<Self, Refusal> {
+        let fault = |path: &Path, problem: &dyn fmt::Display| {
+            let message = format!("{} {problem}; check tls.*_file in the config", path.display());
+            Refusal::new(Reason::InvalidArgument, message).with("file", path.display())
+        };
+        let read =
+            |path: &Path| std::fs::read(path).map_err(|e| fault(path, &format_args!("cannot be read: {e}")));
+        let (ca, cert, key) = (
+            read(&files.ca_file)?,
+            read(&files.cert_file)?,
+            read(&files.key_file)?,
+        );
+        Self::from_pem(&ca, &cert, &key).map_err(|problem| fault(&files.ca_file, &problem))
+    }
+
+    /// The endpoint as it is to be called: over TLS, and with `callee` alone.
+    pub fn secure(&self, endpoint: Endpoint, callee: Callee) -> Result<Endpoint, TransportError> {
+        let verifier = Verifier {
+            callee,
+            chain: Arc::clone(&self.chain),
+        };
+        let own = ClientTlsConfig::new().identity(self.own.clone());
+        endpoint.tls_config_with_verifier(own, Arc::new(verifier))
+    }
+}
+
+fn chain(ca: &[u8]) -> Result<Arc<WebPkiServerVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca) {
+        let certificate = certificate.map_err(|e| format!("is no PEM of certificates: {e}"))?;
+        let added = roots.add(certificate);
+        added.map_err(|e| format!("holds a certificate that cannot be used: {e}"))?;
+    }
+    if roots.is_empty() {
+        return Err("holds no CERTIFICATE".to_owned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    built.map_err(|e| format!("holds certificates that cannot be used: {e}"))
+}
+
+/// Trusts a certificate of the cluster's CA, for the host that was called, in the name of who was called.
+#[derive(Debug)]
+struct Verifier {
+    callee: Callee,
+    chain: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.chain
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let callee = &self.callee;
+        match identity::of_certificate(end_entity) {
+            Ok(answered) if callee.is(&answered) => Ok(verified),
+            Ok(answered) => Err(rustls::Error::General(format!(
+                "{callee} was called, and {answered} answered"
+            ))),
+            Err(refusal) => Err(rustls::Error::General(refusal.message)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
