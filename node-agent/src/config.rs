@@ -94,6 +94,7 @@ pub struct LimitsConfig {
     /// Requests that wait before one model. Default 64.
     pub inference_queue: usize,
     /// Largest body of an inference request. Default 8 MiB.
+    /// The bodies of all requests in hand together hold at most eight times as many; who finds no room gets 429.
     pub body_max: ByteCountText,
     /// Deadline of an inference request that names none. Default 10 s.
     #[serde(with = "duration_text")]

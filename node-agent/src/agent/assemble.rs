@@ -194,9 +194,14 @@ fn endpoints(config: &AgentConfig, addresses: Addresses) -> Endpoints {
     }
 }
 
+/// So many bodies of the largest size are in hand at once, or more smaller ones: 64 MiB, if nothing else is configured.
+const BODIES_AT_ONCE: usize = 8;
+
 fn http_limits(config: &AgentConfig) -> HttpLimits {
+    let body_max = usize::try_from(config.limits.body_max.0.0).unwrap_or(usize::MAX);
     HttpLimits {
-        body_max: usize::try_from(config.limits.body_max.0.0).unwrap_or(usize::MAX),
+        body_max,
+        bodies_max: body_max.saturating_mul(BODIES_AT_ONCE),
         timeout: config.limits.request_timeout,
         timeout_max: config.limits.request_timeout_max,
     }

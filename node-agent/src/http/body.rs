@@ -3,8 +3,13 @@
 //! Absent on purpose: limits on size and time ([`super::request`]), and what values mean. Invariant: no name of a type of
 //! ours, and no word that only its library knows, is in an answer.
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use std::fmt;
+
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Value, value::RawValue};
 use serde_path_to_error::{Path, Segment};
 
 use super::HttpError;
@@ -12,33 +17,27 @@ use super::HttpError;
 /// Most characters of a value that are repeated to its sender.
 const SHOWN_MAX: usize = 40;
 
-/// Reads a body.
-pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, HttpError> {
-    // The second look is for those who erred; it knows the place.
-    let error = match serde_json::from_slice::<T>(bytes) {
+/// Text up to this size is read as a value where it is repeated to its sender; of a larger one the beginning says enough.
+const READ_MAX: usize = 4096;
+
+/// Reads a body. Nothing but what `T` keeps is held in memory, also where the body is wrong.
+pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, HttpError> {
+    // The other looks are for those who erred; they know the place.
+    let error = match serde_json::from_slice(bytes) {
         Ok(body) => return Ok(body),
         Err(error) => error,
     };
-    let whole: Value = serde_json::from_slice(bytes).map_err(|e| no_json(&e))?;
-    match from_value("", whole) {
-        Err(named) => Err(named),
-        // A document may name a field twice, and a value cannot.
-        Ok::<T, _>(_) => {
-            let text = error.to_string();
-            let twice = quoted(&text, "duplicate field ").map(|name| format!("the body has {name:?} twice"));
-            let problem = twice.unwrap_or_else(|| format!("the body cannot be read: {text}"));
-            Err(HttpError::invalid(problem))
-        }
-    }
-}
-
-/// Reads what stands at `place` of a body, the body itself where that is empty.
-pub(super) fn from_value<T: DeserializeOwned>(place: &str, value: Value) -> Result<T, HttpError> {
-    serde_path_to_error::deserialize(&value).map_err(|error| {
-        let found = at(&value, error.path());
-        let place = join(place, error.path());
-        HttpError::invalid(explain(&place, found, &error.inner().to_string()))
-    })
+    serde_json::from_slice::<IgnoredAny>(bytes).map_err(|e| no_json(&e))?;
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let placed: Result<T, _> = serde_path_to_error::deserialize(&mut json);
+    let path = placed.err().map(|error| error.path().clone());
+    let text = error.to_string();
+    let text = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(text, _)| text);
+    let place = path.as_ref().map_or_else(|| "the body".to_owned(), place_of);
+    let found = path.as_ref().and_then(|path| at(bytes, path));
+    Err(HttpError::invalid(explain(&place, found, text)))
 }
 
 /// A value as it is repeated to its sender: kind and beginning.
@@ -62,36 +61,97 @@ fn no_json(error: &serde_json::Error) -> HttpError {
     HttpError::invalid(format!("the body is no JSON: {error}"))
 }
 
-fn at<'a>(whole: &'a Value, path: &Path) -> Option<&'a Value> {
-    path.iter().try_fold(whole, |value, segment| match segment {
-        Segment::Seq { index } => value.get(index),
-        Segment::Map { key } => value.get(key),
-        Segment::Enum { .. } | Segment::Unknown => None,
-    })
+/// The same for a value that may be large.
+pub(super) fn shown_raw(json: &RawValue) -> String {
+    let text = json.get();
+    let value = match text.len() {
+        ..=READ_MAX => serde_json::from_str(text).ok(),
+        _ => None,
+    };
+    let kind = match text.as_bytes().first() {
+        Some(b'[') => "list",
+        Some(b'{') => "object",
+        Some(b'"') => "text",
+        _ => "number",
+    };
+    let cut = || text.chars().take(SHOWN_MAX).collect::<String>();
+    value.map_or_else(|| format!("the {kind} {}…", cut()), |value| shown(&value))
 }
 
-fn join(place: &str, path: &Path) -> String {
-    let path = match path.iter().next() {
-        None => String::new(),
+/// The value at the end of a path, where the path leads to one.
+fn at<'a>(bytes: &'a [u8], path: &Path) -> Option<&'a RawValue> {
+    let steps: Vec<_> = path.iter().collect();
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    At(&steps).deserialize(&mut json).ok()
+}
+
+/// Reads what is some steps below, and passes over all the rest.
+struct At<'a>(&'a [&'a Segment]);
+
+impl<'de> DeserializeSeed<'de> for At<'_> {
+    type Value = &'de RawValue;
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<&'de RawValue, D::Error> {
+        match self.0 {
+            [] => Deserialize::deserialize(json),
+            _ => json.deserialize_any(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for At<'_> {
+    type Value = &'de RawValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what the path leads to")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<&'de RawValue, A::Error> {
+        let mut found = None;
+        while let Some(name) = fields.next_key::<String>()? {
+            match self.0 {
+                [Segment::Map { key }, rest @ ..] if *key == name => {
+                    found = Some(fields.next_value_seed(At(rest))?);
+                }
+                _ => drop(fields.next_value::<IgnoredAny>()?),
+            }
+        }
+        found.ok_or_else(|| A::Error::custom("no such field"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<&'de RawValue, A::Error> {
+        let (mut found, mut position) = (None, 0);
+        loop {
+            let item = match self.0 {
+                [Segment::Seq { index }, rest @ ..] if *index == position => {
+                    found = items.next_element_seed(At(rest))?;
+                    found.map(|_| ())
+                }
+                _ => items.next_element::<IgnoredAny>()?.map(|_| ()),
+            };
+            if item.is_none() {
+                return found.ok_or_else(|| A::Error::custom("no such item"));
+            }
+            position += 1;
+        }
+    }
+}
+
+fn place_of(path: &Path) -> String {
+    match path.iter().next() {
+        None => "the body".to_owned(),
         Some(_) => path.to_string(),
-    };
-    let dot = if place.is_empty() || path.is_empty() || path.starts_with('[') {
-        ""
-    } else {
-        "."
-    };
-    match format!("{place}{dot}{path}") {
-        whole if whole.is_empty() => "the body".to_owned(),
-        place => place,
     }
 }
 
 /// What serde said of the value at `place`, without its words.
-fn explain(place: &str, found: Option<&Value>, error: &str) -> String {
+fn explain(place: &str, found: Option<&RawValue>, error: &str) -> String {
+    if let Some(field) = quoted(error, "duplicate field ") {
+        return format!("{place} has {field:?} twice");
+    }
     if let Some(field) = quoted(error, "missing field ") {
         return format!("{place} has no {field:?}; add it");
     }
-    let found = found.map_or_else(|| "another value".to_owned(), shown);
+    let found = found.map_or_else(|| "another value".to_owned(), shown_raw);
     match error.split_once(", expected ") {
         Some((_, expected)) => format!("{place} is {found}; it must be {}", plain(expected)),
         None => format!("{place} is {found}; it cannot be used: {error}"),

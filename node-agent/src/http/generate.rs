@@ -15,21 +15,21 @@ use axum::{
 };
 use futures::stream;
 use inference::{GenerateRequest, Generated, InferError, Sampling, StreamItem, TokenStream, Usage};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Value, json, value::RawValue};
 use uuid::Uuid;
 
 use super::{
-    HttpError, HttpState,
-    openai::Texts,
+    HttpError, HttpState, body, openai,
     request::{self, Call},
 };
 use crate::serving::{Loaded, Ticket};
 
 #[derive(Deserialize)]
-struct CompletionBody {
+struct CompletionBody<'a> {
     model: String,
-    prompt: Texts,
+    #[serde(borrow)]
+    prompt: &'a RawValue,
     #[serde(default = "default_max_tokens")]
     max_tokens: usize,
     /// Default 0, so that the same question has the same answer; OpenAI's default is 1.
@@ -45,8 +45,8 @@ struct CompletionBody {
     n: Option<u32>,
     best_of: Option<u32>,
     echo: Option<bool>,
-    stop: Option<Value>,
-    logprobs: Option<Value>,
+    stop: Option<IgnoredAny>,
+    logprobs: Option<IgnoredAny>,
 }
 
 /// As OpenAI's.
@@ -57,8 +57,8 @@ fn default_top_p() -> f32 {
     1.0
 }
 
-impl CompletionBody {
-    fn request(self) -> Result<GenerateRequest, HttpError> {
+impl CompletionBody<'_> {
+    fn request(&self, loaded: &Loaded) -> Result<GenerateRequest, HttpError> {
         let unsupported = [
             ("n", self.n.is_some_and(|n| n != 1), "only 1 answer is given"),
             (
@@ -67,21 +67,13 @@ impl CompletionBody {
                 "only 1 answer is given",
             ),
             ("echo", self.echo == Some(true), "the prompt is not repeated"),
-            (
-                "stop",
-                self.stop.is_some_and(|s| !s.is_null()),
-                "stop texts are not supported",
-            ),
-            (
-                "logprobs",
-                self.logprobs.is_some_and(|s| !s.is_null()),
-                "probabilities are not given",
-            ),
+            ("stop", self.stop.is_some(), "stop texts are not supported"),
+            ("logprobs", self.logprobs.is_some(), "probabilities are not given"),
         ];
         if let Some((name, _, why)) = unsupported.iter().find(|(_, found, _)| *found) {
             return Err(HttpError::invalid(format!("{name}: {why}; leave it out")));
         }
-        let mut prompts = self.prompt.0;
+        let mut prompts = openai::texts(loaded, "prompt", self.prompt)?.0;
         let prompt = match prompts.len() {
             1 => prompts.remove(0),
             count => {
@@ -106,10 +98,14 @@ pub(super) async fn completions(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Response, HttpError> {
-    let (call, body): (Call, CompletionBody) = request::open(&state, request).await?;
-    let loaded = request::resolve(&state, &body.model)?;
-    let streamed = body.stream;
-    let started = begin(&loaded, &call, body);
+    let parse = |state: &HttpState, bytes: &[u8]| {
+        let body: CompletionBody<'_> = body::read(bytes)?;
+        let loaded = request::resolve(state, &body.model)?;
+        let asked = body.request(&loaded);
+        Ok((loaded, asked, body.stream))
+    };
+    let (call, (loaded, asked, streamed)) = request::open(&state, request, parse).await?;
+    let started = asked.and_then(|asked| Ok(loaded.generate(asked, call.deadline)?));
     let head = Head::new(&loaded);
     match started {
         Ok(tokens) if streamed => Ok(events(state, loaded, call, head, tokens).into_response()),
@@ -126,10 +122,6 @@ pub(super) async fn completions(
             result
         }
     }
-}
-
-fn begin(loaded: &Loaded, call: &Call, body: CompletionBody) -> Result<TokenStream, HttpError> {
-    Ok(loaded.generate(body.request()?, call.deadline)?)
 }
 
 async fn within<T>(

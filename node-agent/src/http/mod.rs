@@ -1,7 +1,7 @@
 //! Inference over HTTP: Open Inference Protocol v2, OpenAI-shaped routes, and a plain `/predict`.
 //!
 //! Absent on purpose: TLS (plain, so on a loopback address only), the registry, and any choice between regions.
-//! Invariants: every request has a deadline and a bounded body; an error names the value at fault and the remedy; an
+//! Invariants: every request has a deadline and a bounded body, and so have all together; an error names the value at fault and the remedy; an
 //! answer names the model and version that gave it.
 
 use std::{sync::Arc, time::Duration};
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::{board::Board, desired::LocalWishes, metrics::Metrics, serving::Serving};
 
+mod bodies;
 mod body;
 mod error;
 mod generate;
@@ -23,12 +24,16 @@ mod openai;
 mod predict;
 mod request;
 mod v2;
+mod values;
 
 pub use error::HttpError;
 
 /// What the handlers share.
 #[derive(Clone)]
-pub struct HttpState(Arc<Shared>);
+pub struct HttpState {
+    shared: Arc<Shared>,
+    room: bodies::Room,
+}
 
 /// See [`HttpState`].
 pub struct Shared {
@@ -49,6 +54,8 @@ pub struct Shared {
 pub struct HttpLimits {
     /// Largest body in bytes.
     pub body_max: usize,
+    /// Most bytes of the bodies of all requests in hand together.
+    pub bodies_max: usize,
     /// Deadline where none is named.
     pub timeout: Duration,
     /// Longest deadline that counts; a longer one is cut to it.
@@ -58,7 +65,10 @@ pub struct HttpLimits {
 impl HttpState {
     /// Takes what the handlers share.
     pub fn new(shared: Shared) -> Self {
-        Self(Arc::new(shared))
+        Self {
+            room: bodies::Room::new(shared.limits.bodies_max),
+            shared: Arc::new(shared),
+        }
     }
 }
 
@@ -75,7 +85,7 @@ impl HttpState {
 impl std::ops::Deref for HttpState {
     type Target = Shared;
     fn deref(&self) -> &Shared {
-        &self.0
+        &self.shared
     }
 }
 

@@ -1,56 +1,43 @@
 //! `/v1/embeddings` and `/v1/models`, in the shape that OpenAI clients know.
 
-use std::fmt;
-
 use axum::{
     Json,
     extract::{Request, State},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use inference::{Family, InferRequest, Output};
-use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor, value::SeqAccessDeserializer},
-};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    HttpError, HttpState,
+    HttpError, HttpState, body,
     request::{self, Call},
+    values,
 };
 use crate::serving::Loaded;
 
 #[derive(Deserialize)]
-struct EmbeddingsBody {
+struct EmbeddingsBody<'a> {
     model: String,
-    input: Texts,
+    #[serde(borrow)]
+    input: &'a RawValue,
     #[serde(default)]
     encoding_format: Encoding,
 }
 
-/// One text or several.
-pub(super) struct Texts(pub(super) Vec<String>);
-
-/// By hand, so that the wrong one of several is named.
-impl<'de> Deserialize<'de> for Texts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextsVisitor)
+/// One text or a list of them, and whether it was one.
+pub(super) fn texts(loaded: &Loaded, what: &str, json: &RawValue) -> Result<(Vec<String>, bool), HttpError> {
+    let wrong = |shown: &str, index: usize, listed: bool| match listed {
+        true => format!("{what}[{index}] is {shown}; it must be a text"),
+        false => format!("{what} is {shown}; it must be a text, or a list of texts"),
+    };
+    let read = values::read::<String>(json, values::values_max(loaded.signature()));
+    let flat = read.map_err(|refused| refused.of(what, wrong))?;
+    if flat.axes.len() > 1 {
+        let text = format!("{what} has lists within a list; it must be a text, or a list of texts");
+        return Err(HttpError::invalid(text));
     }
-}
-
-struct TextsVisitor;
-
-impl<'de> Visitor<'de> for TextsVisitor {
-    type Value = Texts;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text, or a list of texts")
-    }
-    fn visit_str<E>(self, text: &str) -> Result<Texts, E> {
-        Ok(Texts(vec![text.to_owned()]))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, texts: A) -> Result<Texts, A::Error> {
-        Vec::deserialize(SeqAccessDeserializer::new(texts)).map(Texts)
-    }
+    Ok((flat.values, flat.axes.is_empty()))
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -84,14 +71,24 @@ pub(super) async fn embeddings(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Json<Value>, HttpError> {
-    let (call, body): (Call, EmbeddingsBody) = request::open(&state, request).await?;
-    let loaded = request::resolve(&state, &body.model)?;
-    let result = embed(&loaded, &call, body).await;
+    let parse = |state: &HttpState, bytes: &[u8]| {
+        let body: EmbeddingsBody<'_> = body::read(bytes)?;
+        let loaded = request::resolve(state, &body.model)?;
+        let texts = texts(&loaded, "input", body.input).map(|(texts, _)| texts);
+        Ok((loaded, texts, body.encoding_format))
+    };
+    let (call, (loaded, texts, encoding)) = request::open(&state, request, parse).await?;
+    let result = embed(&loaded, &call, texts, encoding).await;
     call.end(&state, &loaded.key.model, &result);
     result.map(Json)
 }
 
-async fn embed(loaded: &Loaded, call: &Call, body: EmbeddingsBody) -> Result<Value, HttpError> {
+async fn embed(
+    loaded: &Loaded,
+    call: &Call,
+    texts: Result<Vec<String>, HttpError>,
+    encoding: Encoding,
+) -> Result<Value, HttpError> {
     if loaded.signature().family != Family::Embedding {
         let text = format!(
             "{} is of family {}; embeddings come from embedding models only",
@@ -100,11 +97,12 @@ async fn embed(loaded: &Loaded, call: &Call, body: EmbeddingsBody) -> Result<Val
         );
         return Err(HttpError::invalid(text));
     }
-    let texts = body.input.0;
-    let output = loaded.infer(InferRequest::texts(texts), call.deadline).await?;
+    let output = loaded.infer(InferRequest::texts(texts?), call.deadline).await?;
     let rows: Vec<_> = rows(&output)?
         .enumerate()
-        .map(|(index, row)| json!({"object": "embedding", "index": index, "embedding": encode(row, body.encoding_format)}))
+        .map(
+            |(index, row)| json!({"object": "embedding", "index": index, "embedding": encode(row, encoding)}),
+        )
         .collect();
     Ok(json!({
         "object": "list",

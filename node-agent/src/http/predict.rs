@@ -7,33 +7,47 @@ use axum::{
 };
 use inference::{Family, GenerateRequest, InferRequest, Output, Tensor, TokenStream};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    HttpError, HttpState, openai,
+    HttpError, HttpState, body, openai,
     request::{self, Call},
-    v2,
+    v2::Parameters,
+    values::{self, Flat},
 };
 use crate::serving::Loaded;
 
 #[derive(Deserialize)]
-struct PredictBody {
+struct PredictBody<'a> {
     model: String,
-    #[serde(alias = "text", alias = "prompt", alias = "image", alias = "inputs")]
-    input: Value,
+    #[serde(borrow, alias = "text", alias = "prompt", alias = "image", alias = "inputs")]
+    input: &'a RawValue,
     /// How a generator samples; what is left out has its default.
     #[serde(default)]
-    parameters: serde_json::Map<String, Value>,
+    parameters: Parameters,
+}
+
+/// An input as its model takes it.
+enum Question {
+    Images(Flat<f32>),
+    /// Texts, and whether it was a single one.
+    Texts(Vec<String>, bool),
+    Prompt(GenerateRequest),
 }
 
 pub(super) async fn predict(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Json<Value>, HttpError> {
-    let (call, body): (Call, PredictBody) = request::open(&state, request).await?;
-    let loaded = request::resolve(&state, &body.model)?;
-    let result = answer(&loaded, &call, body).await;
+    let parse = |state: &HttpState, bytes: &[u8]| {
+        let body: PredictBody<'_> = body::read(bytes)?;
+        let loaded = request::resolve(state, &body.model)?;
+        let question = question(&loaded, body);
+        Ok((loaded, question))
+    };
+    let (call, (loaded, question)) = request::open(&state, request, parse).await?;
+    let result = answer(&loaded, &call, question).await;
     call.end(&state, &loaded.key.model, &result);
     let timestamp = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
     result.map(|prediction| {
@@ -47,23 +61,49 @@ pub(super) async fn predict(
     })
 }
 
-async fn answer(loaded: &Loaded, call: &Call, body: PredictBody) -> Result<Value, HttpError> {
+fn question(loaded: &Loaded, body: PredictBody<'_>) -> Result<Question, HttpError> {
+    let numbers = || {
+        let wrong = |shown: &str, _, _| {
+            format!("input holds {shown}, and this model takes numbers, the image row by row")
+        };
+        let max = values::values_max(loaded.signature());
+        values::read(body.input, max).map_err(|refused| refused.of("input", wrong))
+    };
     match loaded.signature().family {
-        Family::Digits => digits(loaded, call, &body.input).await,
+        Family::Digits => numbers().map(Question::Images),
         Family::Embedding => {
-            let (texts, single) = texts(&body.input)?;
+            let (texts, single) = openai::texts(loaded, "input", body.input)?;
+            Ok(Question::Texts(texts, single))
+        }
+        Family::Generator => {
+            let (mut texts, single) = openai::texts(loaded, "input", body.input)?;
+            match texts.pop() {
+                Some(prompt) if single => Ok(Question::Prompt(GenerateRequest {
+                    prompt,
+                    sampling: body.parameters.sampling(),
+                })),
+                _ => {
+                    let text = "input holds a list, and this model takes a text to go on from";
+                    Err(HttpError::invalid(text))
+                }
+            }
+        }
+    }
+}
+
+async fn answer(
+    loaded: &Loaded,
+    call: &Call,
+    question: Result<Question, HttpError>,
+) -> Result<Value, HttpError> {
+    match question? {
+        Question::Images(pixels) => digits(loaded, call, pixels).await,
+        Question::Texts(texts, single) => {
             let output = loaded.infer(InferRequest::texts(texts), call.deadline).await?;
             let rows: Vec<_> = openai::rows(&output)?.map(|row| json!(row)).collect();
             Ok(one_or_all(rows, single))
         }
-        Family::Generator => {
-            let Value::String(prompt) = body.input else {
-                return Err(wrong(&body.input, "a text to go on from"));
-            };
-            let sampling = v2::sampling(&body.parameters)?;
-            let tokens = loaded.generate(GenerateRequest { prompt, sampling }, call.deadline)?;
-            generated(tokens).await
-        }
+        Question::Prompt(request) => generated(loaded.generate(request, call.deadline)?).await,
     }
 }
 
@@ -72,15 +112,16 @@ async fn generated(tokens: TokenStream) -> Result<Value, HttpError> {
 }
 
 /// One image as a list of numbers (or rows of them), or a list of such images.
-async fn digits(loaded: &Loaded, call: &Call, input: &Value) -> Result<Value, HttpError> {
+async fn digits(loaded: &Loaded, call: &Call, pixels: Flat<f32>) -> Result<Value, HttpError> {
     let spec = loaded.signature().inputs.first();
     let width = spec
         .and_then(|s| s.shape.get(1))
         .and_then(|w| usize::try_from(*w).ok())
         .unwrap_or(0);
     let name = spec.map_or("image", |s| s.name.as_str());
-    let mut pixels = Vec::new();
-    flatten(input, &mut pixels)?;
+    let Flat {
+        values: pixels, axes, ..
+    } = pixels;
     if width == 0 || pixels.is_empty() || pixels.len() % width != 0 {
         let text = format!("input holds {} numbers; an image has {width}", pixels.len());
         return Err(HttpError::invalid(text));
@@ -89,10 +130,7 @@ async fn digits(loaded: &Loaded, call: &Call, input: &Value) -> Result<Value, Ht
     let request = InferRequest::new(vec![Tensor::fp32(name, &[rows, width], pixels)]);
     let output = loaded.infer(request, call.deadline).await?;
     // A batch is a list of images: one image is a flat list, or rows of less than a whole image.
-    let batch = input
-        .get(0)
-        .and_then(Value::as_array)
-        .is_some_and(|first| first.len() == width || first.first().is_some_and(Value::is_array));
+    let batch = axes.get(1) == Some(&width) || axes.len() > 2;
     Ok(one_or_all(classes(&output), !batch && rows == 1))
 }
 
@@ -109,41 +147,10 @@ fn classes(output: &Output) -> Vec<Value> {
         .collect()
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the model takes f32; admission refuses what does not fit"
-)]
-fn flatten(value: &Value, pixels: &mut Vec<f32>) -> Result<(), HttpError> {
-    match value {
-        Value::Array(values) => values.iter().try_for_each(|v| flatten(v, pixels)),
-        Value::Number(number) => {
-            pixels.push(number.as_f64().unwrap_or(f64::NAN) as f32);
-            Ok(())
-        }
-        other => Err(wrong(other, "numbers, the image row by row")),
-    }
-}
-
-fn texts(input: &Value) -> Result<(Vec<String>, bool), HttpError> {
-    match input {
-        Value::String(text) => Ok((vec![text.clone()], true)),
-        Value::Array(values) => {
-            let read = |v: &Value| v.as_str().map(str::to_owned).ok_or_else(|| wrong(v, "a text"));
-            Ok((values.iter().map(read).collect::<Result<_, _>>()?, false))
-        }
-        other => Err(wrong(other, "a text, or a list of texts")),
-    }
-}
-
 fn one_or_all(mut rows: Vec<Value>, single: bool) -> Value {
     if single && rows.len() == 1 {
         rows.remove(0)
     } else {
         Value::Array(rows)
     }
-}
-
-fn wrong(value: &Value, expected: &str) -> HttpError {
-    let shown: String = value.to_string().chars().take(40).collect();
-    HttpError::invalid(format!("input holds {shown}, and this model takes {expected}"))
 }

@@ -4,11 +4,14 @@ use std::time::{Duration, Instant};
 
 use axum::{body::Body, extract::Request, http::HeaderMap};
 use http::StatusCode;
-use serde::de::DeserializeOwned;
-use types::{ModelName, ModelVersion, Reason};
+use inference::InferError;
+use types::{ModelName, ModelVersion};
 
-use super::{HttpError, HttpState, body};
+use super::{HttpError, HttpState, bodies::Held};
 use crate::serving::Ticket;
+
+/// Bodies up to this size are parsed where they arrived: that takes less than handing them to another thread is worth.
+const INLINE_MAX: usize = 16 * 1024;
 
 /// Header by which a caller names its deadline, in milliseconds.
 pub(super) const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
@@ -17,6 +20,8 @@ pub(super) const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
 pub(super) struct Call {
     pub(super) received: Instant,
     pub(super) deadline: Instant,
+    /// The room of its body, until it has its answer.
+    held: Option<Held>,
 }
 
 impl Call {
@@ -38,25 +43,34 @@ impl Call {
         Ok(Self {
             received,
             deadline: received + timeout.min(state.limits.timeout_max),
+            held: None,
         })
     }
 
-    /// Reads a JSON body within the deadline and the size limit.
-    pub(super) async fn json<T: DeserializeOwned>(
-        &self,
+    /// Reads a body within the deadline and the size limits, and makes of it what `parse` does; a large one on a thread
+    /// that may be busy for so long.
+    pub(super) async fn read<T: Send + 'static>(
+        &mut self,
         state: &HttpState,
-        sent: Body,
+        body: Body,
+        parse: impl FnOnce(&[u8]) -> Result<T, HttpError> + Send + 'static,
     ) -> Result<T, HttpError> {
-        let limit = state.limits.body_max;
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let read = tokio::time::timeout(left, axum::body::to_bytes(sent, limit)).await;
-        let bytes = read
-            .map_err(|_| {
-                let text = "the body did not arrive before the deadline; send it faster, or allow more by x-request-timeout-ms";
-                HttpError::new(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", text)
-            })?
-            .map_err(|error| too_large_or_broken(&error, limit))?;
-        body::read(&bytes)
+        let read = tokio::time::timeout(left, state.room.read(body, state.limits.body_max)).await;
+        let (bytes, held) = read.map_err(|_| late())??;
+        self.held = Some(held.clone());
+        if bytes.len() <= INLINE_MAX {
+            return parse(&bytes);
+        }
+        // It goes on when the caller is gone, and holds its room until then.
+        let parsed = tokio::task::spawn_blocking(move || {
+            let _held = held;
+            parse(&bytes)
+        });
+        let what = |error: tokio::task::JoinError| InferError::Internal {
+            what: format!("the body could not be parsed: {error}"),
+        };
+        parsed.await.unwrap_or_else(|error| Err(what(error).into()))
     }
 
     /// Counts the request under its model.
@@ -66,28 +80,23 @@ impl Call {
     }
 }
 
-fn too_large_or_broken(error: &axum::Error, limit: usize) -> HttpError {
-    let text = format!("{error:?}");
-    if text.contains("LengthLimit") {
-        let message =
-            format!("the body is larger than {limit} bytes; split the request, or raise limits.body_max");
-        return HttpError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            Reason::LimitExceeded.as_str(),
-            message,
-        );
-    }
-    HttpError::invalid(format!("the body ended early: {error}"))
+fn late() -> HttpError {
+    let text =
+        "the body did not arrive before the deadline; send it faster, or allow more by x-request-timeout-ms";
+    HttpError::new(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", text)
 }
 
 /// Header and body of a request, with its call begun.
-pub(super) async fn open<T: DeserializeOwned>(
+pub(super) async fn open<T: Send + 'static>(
     state: &HttpState,
     request: Request,
+    parse: impl FnOnce(&HttpState, &[u8]) -> Result<T, HttpError> + Send + 'static,
 ) -> Result<(Call, T), HttpError> {
-    let call = Call::begin(state, request.headers())?;
-    let body = call.json(state, request.into_body()).await?;
-    Ok((call, body))
+    let mut call = Call::begin(state, request.headers())?;
+    let shared = state.clone();
+    let parse = move |bytes: &[u8]| parse(&shared, bytes);
+    let parsed = call.read(state, request.into_body(), parse).await?;
+    Ok((call, parsed))
 }
 
 /// The model that `name` or `name@version` means.

@@ -22,6 +22,8 @@ use crate::{
     serving::{Expected, Serving, Trouble},
 };
 
+mod large;
+
 struct Bench {
     state: HttpState,
     board: watch::Sender<Board>,
@@ -36,6 +38,19 @@ async fn bench() -> Bench {
 }
 
 async fn bench_with(queue: usize, more: Vec<(&str, Arc<FakeEngine>)>) -> Bench {
+    bench_within(limits(), queue, more).await
+}
+
+fn limits() -> HttpLimits {
+    HttpLimits {
+        body_max: 4096,
+        bodies_max: 6000,
+        timeout: Duration::from_secs(10),
+        timeout_max: Duration::from_secs(20),
+    }
+}
+
+async fn bench_within(limits: HttpLimits, queue: usize, more: Vec<(&str, Arc<FakeEngine>)>) -> Bench {
     let me = Holder {
         region: "west".parse().unwrap(),
         node: "a1".parse().unwrap(),
@@ -49,11 +64,7 @@ async fn bench_with(queue: usize, more: Vec<(&str, Arc<FakeEngine>)>) -> Bench {
         board: seen,
         wishes: watch::Sender::new(LocalWishes::default()),
         metrics,
-        limits: HttpLimits {
-            body_max: 4096,
-            timeout: Duration::from_secs(10),
-            timeout_max: Duration::from_secs(20),
-        },
+        limits,
     });
     let models = [
         ("digits@1", Signature::digits(64, 16.0, 10, 32)),

@@ -2,36 +2,57 @@
 
 use axum::{
     Json,
+    body::Body,
     extract::{Path, Request, State},
     http::StatusCode,
 };
 use inference::{Datatype, InferRequest, Output, Sampling, Tensor, TensorData, TensorSpec};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use types::ModelVersion;
 
 use super::{
     HttpError, HttpState, body,
     request::{self, Call},
+    values::{self, Element, Flat},
 };
 use crate::serving::Loaded;
 
 #[derive(Deserialize)]
-pub(super) struct InferBody {
+struct InferBody<'a> {
     id: Option<String>,
     #[serde(default)]
-    parameters: serde_json::Map<String, Value>,
-    inputs: Vec<InputTensor>,
+    parameters: Parameters,
+    #[serde(borrow)]
+    inputs: Vec<InputTensor<'a>>,
     #[serde(default)]
     outputs: Vec<WantedOutput>,
 }
 
 #[derive(Deserialize)]
-struct InputTensor {
+struct InputTensor<'a> {
     name: String,
+    #[serde(deserialize_with = "values::shape")]
     shape: Vec<usize>,
     datatype: String,
-    data: Value,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// Those that are known; others may be there, and are for other servers.
+#[derive(Default, Deserialize)]
+pub(super) struct Parameters {
+    max_tokens: Option<usize>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    seed: Option<u64>,
+}
+
+/// A body as the model takes it.
+struct Question {
+    id: Option<String>,
+    wanted: Vec<String>,
+    request: InferRequest,
 }
 
 #[derive(Deserialize)]
@@ -164,27 +185,41 @@ async fn run(
 ) -> Result<Json<InferAnswer>, HttpError> {
     // The model first: who asks for an unknown one need not send its tensors.
     let loaded = state.serving.resolve(model, version)?;
-    let call = Call::begin(state, request.headers())?;
-    let sent = request.into_body();
-    let result = async { answer(&loaded, &call, call.json(state, sent).await?).await }.await;
+    let mut call = Call::begin(state, request.headers())?;
+    let result = answer(state, &loaded, &mut call, request.into_body()).await;
     call.end(state, &loaded.key.model, &result);
     result.map(Json)
 }
 
-async fn answer(loaded: &Loaded, call: &Call, body: InferBody) -> Result<InferAnswer, HttpError> {
-    let wanted: Vec<_> = body.outputs.into_iter().map(|o| o.name).collect();
-    check_wanted(loaded, &wanted)?;
-    let inputs = body.inputs.into_iter().map(tensor).collect::<Result<_, _>>()?;
-    let request = InferRequest {
-        inputs,
-        sampling: sampling(&body.parameters)?,
-    };
-    let output = loaded.infer(request, call.deadline).await?;
+async fn answer(
+    state: &HttpState,
+    loaded: &Loaded,
+    call: &mut Call,
+    body: Body,
+) -> Result<InferAnswer, HttpError> {
+    let max = values::values_max(loaded.signature());
+    let question = call.read(state, body, move |bytes| question(bytes, max)).await?;
+    check_wanted(loaded, &question.wanted)?;
+    let output = loaded.infer(question.request, call.deadline).await?;
     Ok(InferAnswer {
         model_name: loaded.key.model.to_string(),
         model_version: loaded.key.version.to_string(),
+        id: question.id,
+        outputs: outputs(output, &question.wanted),
+    })
+}
+
+/// Of each input at most `max` values.
+fn question(bytes: &[u8], max: usize) -> Result<Question, HttpError> {
+    let body: InferBody<'_> = body::read(bytes)?;
+    let inputs = body.inputs.into_iter().map(|input| tensor(input, max));
+    Ok(Question {
         id: body.id,
-        outputs: outputs(output, &wanted),
+        wanted: body.outputs.into_iter().map(|o| o.name).collect(),
+        request: InferRequest {
+            inputs: inputs.collect::<Result<_, _>>()?,
+            sampling: body.parameters.sampling(),
+        },
     })
 }
 
@@ -227,52 +262,50 @@ fn outputs(output: Output, wanted: &[String]) -> Vec<OutputTensor> {
 }
 
 /// Reads one tensor; lists nested as its shape says are flattened row by row, as the protocol allows.
-fn tensor(input: InputTensor) -> Result<Tensor, HttpError> {
-    let InputTensor {
-        name,
-        shape,
-        datatype,
-        data,
-    } = input;
-    check_nesting(&name, &shape, &data)?;
-    let mut flat = Vec::new();
-    flatten(data, &mut flat);
-    let data = match datatype.as_str() {
-        "FP32" => TensorData::Fp32(elements(&name, &datatype, flat, to_f32)?),
-        "INT64" => TensorData::Int64(elements(&name, &datatype, flat, |v| v.as_i64())?),
-        "BYTES" => TensorData::Bytes(elements(&name, &datatype, flat, |v| {
-            v.as_str().map(str::to_owned)
-        })?),
+fn tensor(input: InputTensor<'_>, max: usize) -> Result<Tensor, HttpError> {
+    let data = match input.datatype.as_str() {
+        "FP32" => TensorData::Fp32(elements(&input, max)?),
+        "INT64" => TensorData::Int64(elements(&input, max)?),
+        "BYTES" => TensorData::Bytes(elements(&input, max)?),
         other => {
+            let name = &input.name;
             let text = format!("input {name:?} has datatype {other:?}; use FP32, INT64 or BYTES");
             return Err(HttpError::invalid(text));
         }
     };
-    Ok(Tensor { name, shape, data })
+    Ok(Tensor {
+        name: input.name,
+        shape: input.shape,
+        data,
+    })
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "FP32 is what the caller asked for; admission refuses infinities"
-)]
-fn to_f32(value: &Value) -> Option<f32> {
-    value.as_f64().map(|v| v as f32)
-}
-
-/// Data is one list of all values, or lists within lists as the shape says. How many there are is the model's to judge.
-fn check_nesting(name: &str, shape: &[usize], data: &Value) -> Result<(), HttpError> {
-    if !data.is_array() {
-        let found = body::shown(data);
+fn elements<T: Element>(input: &InputTensor<'_>, max: usize) -> Result<Vec<T>, HttpError> {
+    let InputTensor { name, datatype, .. } = input;
+    if !input.data.get().starts_with('[') {
+        let found = body::shown_raw(input.data);
         let text = format!("data of input {name:?} is {found}; it must be a list");
         return Err(HttpError::invalid(text));
     }
-    let Some(lengths) = lengths(data) else {
+    let flat = values::read(input.data, max).map_err(|refused| {
+        refused.of(&format!("data of input {name:?}"), |shown, index, _| {
+            format!("input {name:?} holds {shown} at index {index}, which is no {datatype}")
+        })
+    })?;
+    check_nesting(name, &input.shape, &flat)?;
+    Ok(flat.values)
+}
+
+/// Data is one list of all values, or lists within lists as the shape says. How many there are is the model's to judge.
+fn check_nesting<T>(name: &str, shape: &[usize], data: &Flat<T>) -> Result<(), HttpError> {
+    let lengths = &data.axes;
+    if !data.even {
         let text = format!(
             "data of input {name:?} has lists of different lengths beside each other; \
              nest it as its shape {shape:?} says, or write all values in one list"
         );
         return Err(HttpError::invalid(text));
-    };
+    }
     if lengths.len() > 1 && lengths != shape {
         let text = format!(
             "data of input {name:?} is nested as {lengths:?}, and its shape is {shape:?}; \
@@ -283,49 +316,14 @@ fn check_nesting(name: &str, shape: &[usize], data: &Value) -> Result<(), HttpEr
     Ok(())
 }
 
-/// The lengths of lists within lists, the outermost first; none where those of one level differ.
-fn lengths(value: &Value) -> Option<Vec<usize>> {
-    let Value::Array(values) = value else {
-        return Some(Vec::new());
-    };
-    let mut inner = values.iter().map(lengths);
-    let first = inner.next().unwrap_or_else(|| Some(Vec::new()))?;
-    let same = inner.all(|other| other.as_ref() == Some(&first));
-    same.then(|| std::iter::once(values.len()).chain(first).collect())
-}
-
-fn flatten(value: Value, flat: &mut Vec<Value>) {
-    match value {
-        Value::Array(values) => values.into_iter().for_each(|v| flatten(v, flat)),
-        other => flat.push(other),
+impl Parameters {
+    pub(super) fn sampling(self) -> Sampling {
+        let default = Sampling::default();
+        Sampling {
+            max_tokens: self.max_tokens.unwrap_or(default.max_tokens),
+            temperature: self.temperature.unwrap_or(default.temperature),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            seed: self.seed.unwrap_or(default.seed),
+        }
     }
-}
-
-fn elements<T>(
-    name: &str,
-    datatype: &str,
-    values: Vec<Value>,
-    read: impl Fn(&Value) -> Option<T>,
-) -> Result<Vec<T>, HttpError> {
-    let read_one = |(index, value): (usize, &Value)| {
-        read(value).ok_or_else(|| {
-            let shown: String = value.to_string().chars().take(40).collect();
-            HttpError::invalid(format!(
-                "input {name:?} holds {shown} at index {index}, which is no {datatype}"
-            ))
-        })
-    };
-    values.iter().enumerate().map(read_one).collect()
-}
-
-pub(super) fn sampling(parameters: &serde_json::Map<String, Value>) -> Result<Sampling, HttpError> {
-    let known = ["max_tokens", "temperature", "top_p", "seed"];
-    let mut chosen = serde_json::to_value(Sampling::default()).unwrap_or_default();
-    if let Some(fields) = chosen.as_object_mut() {
-        let given = parameters
-            .iter()
-            .filter(|(name, _)| known.contains(&name.as_str()));
-        fields.extend(given.map(|(name, value)| (name.clone(), value.clone())));
-    }
-    body::from_value("parameters", chosen)
 }
