@@ -3,7 +3,10 @@
 use types::{ClusterId, RoleName};
 
 use super::records::*;
-use crate::floors::{Floors, FloorsError};
+use crate::{
+    durable::journal,
+    floors::{Floors, FloorsError},
+};
 use policy::fence::Floor;
 
 fn floor(counter: u32, holder: Option<types::Holder>) -> Floor {
@@ -80,4 +83,22 @@ fn a_floor_that_cannot_be_written_is_not_raised() {
         Err(FloorsError::Io { .. })
     ));
     assert_eq!(floors.get(&RoleName::global()), None);
+}
+
+/// L13: a name on a file whose bytes are not on the disk is a floor that a crash lowers.
+#[test]
+fn floors_are_on_the_disk_before_they_have_their_name_and_the_name_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().file_name().unwrap().to_string_lossy().into_owned();
+    let mut floors = Floors::open(&dir.path().join("floors.json")).unwrap();
+    journal::take();
+    assert!(floors.raise([floor(5, Some(me()))]).unwrap());
+    let expected = [
+        "sync floors.tmp".to_owned(),
+        "rename floors.tmp".to_owned(),
+        format!("sync {folder}"),
+    ];
+    assert_eq!(journal::take(), expected);
+    assert!(!floors.raise([floor(4, None)]).unwrap());
+    assert_eq!(journal::take(), [] as [String; 0]);
 }
