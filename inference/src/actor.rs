@@ -203,8 +203,20 @@ impl ModelActor {
     /// Closes, and waits until the queue is answered and the thread let go of the model.
     pub async fn drain(&self) {
         self.close();
-        // An error means that the thread is gone already: the end we wait for.
-        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+        self.ended().await;
+    }
+
+    /// Waits until the thread ended: after [`Self::close`] and the last answer, or because the engine panicked.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.clone();
+        // An error means that the thread is gone and could not say so.
+        async move { drop(ended.wait_for(|ended| *ended).await) }
+    }
+
+    /// Whether the thread ended.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        *self.ended.borrow() || self.ended.has_changed().is_err()
     }
 
     fn enqueue(&self, work: Work, deadline: Instant) -> Result<(), InferError> {

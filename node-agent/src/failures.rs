@@ -15,6 +15,9 @@ const WAIT_MIN: Duration = Duration::from_millis(200);
 /// Longest wait between two tries of a job.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// After so long what a job brought is there to stay.
+const LASTS: Duration = Duration::from_secs(60);
+
 /// The jobs that failed since they last succeeded.
 #[derive(Default)]
 pub(crate) struct Failures(BTreeMap<Job, Failure>);
@@ -23,20 +26,46 @@ pub(crate) struct Failures(BTreeMap<Job, Failure>);
 struct Failure {
     count: u32,
     until: Instant,
+    /// When it succeeded since, if what it brought may yet be lost.
+    succeeded: Option<Instant>,
+}
+
+impl Failure {
+    /// Whether the success that followed it has lasted.
+    fn is_over(&self, now: Instant) -> bool {
+        self.succeeded.is_some_and(|since| now >= since + LASTS)
+    }
 }
 
 impl Failures {
     /// A job failed once more, at `now`; how often in a row by then, and how long it waits.
     pub(crate) fn failed(&mut self, job: Job, now: Instant) -> (u32, Duration) {
-        let count = self.count(&job).saturating_add(1);
+        let before = self.0.get(&job).filter(|failure| !failure.is_over(now));
+        let count = before.map_or(0, |failure| failure.count).saturating_add(1);
         let wait = WAIT_MIN.saturating_mul(1 << (count - 1).min(8)).min(WAIT_MAX);
         let wait = retry::jittered(wait);
         let until = now + wait;
-        self.0.insert(job, Failure { count, until });
+        self.0.insert(
+            job,
+            Failure {
+                count,
+                until,
+                succeeded: None,
+            },
+        );
         (count, wait)
     }
 
-    /// A job succeeded, or its next try need not wait.
+    /// A job succeeded, at `now`. A version that was loaded may be lost again at the first request: how often its load
+    /// failed is known until it has lasted for a while.
+    pub(crate) fn succeeded(&mut self, job: &Job, now: Instant) {
+        match self.0.get_mut(job) {
+            Some(failure) if matches!(job, Job::Load(_)) => failure.succeeded = Some(now),
+            _ => self.forget(job),
+        }
+    }
+
+    /// The next try of a job need not wait.
     pub(crate) fn forget(&mut self, job: &Job) {
         self.0.remove(job);
     }
@@ -84,6 +113,22 @@ mod tests {
         assert_eq!(failures.next_try(then), Some(then + wait));
         assert_eq!(failures.waiting(then + wait).count(), 0);
         assert_eq!(failures.next_try(then + wait), None);
+    }
+
+    #[test]
+    fn a_load_that_succeeds_and_is_lost_again_waits_longer_each_time() {
+        let (mut failures, start) = (Failures::default(), Instant::now());
+        for count in 1..=5 {
+            assert_eq!(failures.failed(load(), start).0, count);
+            failures.succeeded(&load(), start);
+        }
+        assert_eq!(failures.failed(load(), start + LASTS / 2).0, 6);
+        failures.succeeded(&load(), start);
+        assert_eq!(failures.failed(load(), start + LASTS).0, 1);
+        let fetch = Job::Fetch("m@1".parse().unwrap());
+        failures.failed(fetch.clone(), start);
+        failures.succeeded(&fetch, start);
+        assert_eq!(failures.count(&fetch), 0);
     }
 
     #[test]

@@ -189,6 +189,10 @@ impl Worker {
             _ = self.parts.view.changed() => return,
             _ = self.parts.wishes.changed() => return,
             () = timer => return,
+            key = self.parts.serving.lost() => {
+                self.lost(key);
+                return;
+            }
             Some(ended) = self.running.ended() => ended,
         };
         if let (job, Some(result)) = ended {
@@ -208,7 +212,7 @@ impl Worker {
         let is_damage = matches!(result, Err(JobError::Damaged(_)));
         let error = match result {
             Ok(committed) => {
-                self.failures.forget(&job);
+                self.failures.succeeded(&job, Instant::now());
                 self.succeeded(&job);
                 self.told.extend(committed.map(|revision| (job, revision)));
                 return;
@@ -232,6 +236,13 @@ impl Worker {
         }
         let (count, wait) = self.failures.failed(job.clone(), Instant::now());
         tracing::warn!(?job, count, ?wait, "job failed: {error}");
+    }
+
+    /// A version that had been loaded is in memory no more: it is loaded anew, ever later if that happens again and again.
+    fn lost(&mut self, key: VersionKey) {
+        tracing::error!(%key, "a model's thread ended by itself: its engine has a defect");
+        let error = "its engine panicked while it answered a request, and it is loaded anew";
+        self.ended(Job::Load(key), Err(JobError::Failed(error.to_owned())));
     }
 
     fn succeeded(&mut self, job: &Job) {

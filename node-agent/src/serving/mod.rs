@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use inference::{ActorOptions, Engine, InferError, LoadError, LoadOptions, ModelActor, Signature};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -268,6 +269,48 @@ impl Serving {
         }
         drop(loaded);
         self.write(|table| table.draining.remove(key));
+    }
+
+    /// Waits until a loaded version's thread ends by itself, which only a defect of its engine can cause, and takes the
+    /// version out: nobody would ever answer for it.
+    pub async fn lost(&self) -> VersionKey {
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            // Not the versions themselves: one that is unloaded must go at once.
+            let ends = self.read(|table| {
+                let end = |loaded: &Arc<Loaded>| {
+                    let (key, ended) = (loaded.key.clone(), loaded.actor.ended());
+                    Box::pin(async move {
+                        ended.await;
+                        key
+                    })
+                };
+                table.loaded.values().map(end).collect::<FuturesUnordered<_>>()
+            });
+            let mut ends = ends.chain(futures::stream::pending());
+            let ended = tokio::select! {
+                Some(key) = ends.next() => key,
+                _ = changes.changed() => continue,
+            };
+            if self.take_ended(&ended) {
+                return ended;
+            }
+        }
+    }
+
+    /// Takes a version out if its thread ended; not one that was loaded anew meanwhile.
+    fn take_ended(&self, key: &VersionKey) -> bool {
+        self.write(|table| {
+            let ended = table.loaded.get(key).is_some_and(|l| l.actor.is_ended());
+            if ended {
+                table.loaded.remove(key);
+                if table.active.get(&key.model) == Some(&key.version) {
+                    table.active.remove(&key.model);
+                }
+            }
+            ended
+        })
     }
 
     /// Refuses every request from now on.
