@@ -16,6 +16,11 @@ const BATCH: usize = 20;
 /// How long one question may take. The load has the strict deadline; here only the answer counts.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// What a model of the user's own is asked, if it takes text.
+const TEXT: &str = "hello";
+/// The same for one that goes on with a text.
+const PROMPT: &str = "Once upon a time";
+
 /// What a region answers.
 pub(super) async fn of_region(
     region: &RegionId,
@@ -58,16 +63,28 @@ async fn own(endpoint: &Endpoint, name: &str) -> Result<String, String> {
     let (path, body) = match input.get("name").and_then(Value::as_str) {
         Some("text") => (
             "/v1/embeddings".to_owned(),
-            json!({ "model": name, "input": "hello" }),
+            json!({ "model": name, "input": TEXT }),
         ),
         Some("prompt") => (
             "/v1/completions".to_owned(),
-            json!({ "model": name, "prompt": "Once upon a time", "max_tokens": 8 }),
+            json!({ "model": name, "prompt": PROMPT, "max_tokens": 8 }),
         ),
         _ => (format!("/v2/models/{name}/infer"), zeros(&input)),
     };
     let answer = endpoint.post(&path, &body, LIMIT).await?;
-    Ok(answer.to_string().chars().take(120).collect())
+    Ok(in_words(&answer))
+}
+
+/// What a person wants to see of an answer; the beginning of the document where that is unknown.
+fn in_words(answer: &Value) -> String {
+    if let Some(text) = answer.pointer("/choices/0/text").and_then(Value::as_str) {
+        return format!("after {PROMPT:?} comes {text:?}");
+    }
+    if let Some(numbers) = answer.pointer("/data/0/embedding").and_then(Value::as_array) {
+        return format!("an embedding of {} numbers for {TEXT:?}", numbers.len());
+    }
+    let outputs = answer.get("outputs").unwrap_or(answer);
+    outputs.to_string().chars().take(120).collect()
 }
 
 /// One row of zeros for an input of numbers.
@@ -85,4 +102,22 @@ fn zeros(input: &Value) -> Value {
         "datatype": "FP32",
         "data": vec![0.0; count],
     }]})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_in_words_as_far_as_they_are_known() {
+        let text = json!({ "choices": [{ "index": 0, "text": " there was a duck" }], "created": 1 });
+        assert_eq!(
+            in_words(&text),
+            "after \"Once upon a time\" comes \" there was a duck\""
+        );
+        let embedding = json!({ "data": [{ "embedding": [0.5, 0.25, 1.0] }] });
+        assert_eq!(in_words(&embedding), "an embedding of 3 numbers for \"hello\"");
+        let class = json!({ "model_name": "own.model", "outputs": [{ "name": "class", "data": [3] }] });
+        assert_eq!(in_words(&class), r#"[{"data":[3],"name":"class"}]"#);
+    }
 }

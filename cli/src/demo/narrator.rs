@@ -72,8 +72,12 @@ impl Narrator {
         let headings = ["DOOR", "STALE WRITES", "ACCEPTED", "BEFORE THE CLAIM"];
         self.line(&output::table(headings, rows));
         if report.doors.iter().any(|d| d.accepted_before_claim > 0) {
-            self.line("BEFORE THE CLAIM: what a door took under an epoch that was over before it was shown the next one. A store that was down");
-            self.line("at the failover may, until the new holder has rewritten its pointer; no reader uses what stands there until then.");
+            self.line(
+                "BEFORE THE CLAIM: writes under the old epoch that a door took after the failover, since nobody had shown it the new one.",
+            );
+            self.line(
+                "A store that was down does so until the new holder has rewritten its pointer; no reader uses that pointer before.",
+            );
         }
         self.line("");
         match &report.directory {

@@ -179,8 +179,9 @@ pub(super) async fn load(stage: &mut Stage) -> Result<(), Failure> {
 
 pub(super) async fn zombies(stage: &mut Stage) -> Result<(), Failure> {
     stage.narrator.say(
-        "In every region a zombie writer starts: it writes through every door with the last token that its agent \
-         gave it, blind to the lease, as the holder itself",
+        "In every region a zombie writer starts: a process that writes through every door (the registry, each agent, each \
+         store's pointer) with the last token that its agent gave it. It is blind to the lease and has the holder's own \
+         certificate, so that only the token's epoch can give it away",
     );
     let client = stage.patient_client()?;
     let version = digits(stage)?;

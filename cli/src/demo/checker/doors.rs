@@ -27,7 +27,7 @@ pub(super) fn refusals(run: &RecordedRun) -> Verdict {
         attempted += door.attempted;
     }
     Ok(format!(
-        "{attempted} stale writes at {} doors, none accepted",
+        "{attempted} stale writes tried at {} doors, none accepted",
         all_doors(&run.regions).len()
     ))
 }

@@ -82,8 +82,13 @@ pub(super) fn answers(run: &RecordedRun) -> Verdict {
     }
     let worst = run.answers.iter().map(|a| a.digits_right).min().unwrap_or(0);
     let cosine = run.answers.iter().map(|a| a.cosine_min).fold(1.0, f64::min);
+    let own = run
+        .answers
+        .first()
+        .and_then(|a| a.own_model.as_ref()?.as_ref().ok());
+    let own = own.map_or_else(String::new, |answer| format!("; the given model: {answer}"));
     Ok(format!(
-        "every region: at least {worst} of {} digits, cosine {cosine:.6}, {TOKENS} tokens equal",
+        "every region: at least {worst} of {} digits, cosine {cosine:.6}, {TOKENS} tokens equal{own}",
         DIGITS.0
     ))
 }

@@ -135,6 +135,18 @@ fn every_bad_run_fails_the_step_that_it_breaks() {
 }
 
 #[test]
+fn the_answer_of_the_given_model_is_told() {
+    let mut run = good();
+    run["answers"][0]["own_model"] = serde_json::json!({ "Ok": "class 3" });
+    let report = judged(run);
+    assert!(report.ok);
+    assert!(
+        report.steps[3].detail.ends_with("; the given model: class 3"),
+        "{report:?}"
+    );
+}
+
+#[test]
 fn a_load_under_way_is_not_slow_because_some_answers_are_due() {
     let mut run = good();
     run["converged"] = Value::Null;
