@@ -305,8 +305,8 @@ macro_rules! send {
 /// Less time than this is not worth another try at a leader that said "not yet": the caller asks anew.
 const AGAIN_WORTH: Duration = Duration::from_millis(20);
 
-/// Largest answer that is read: lists are paginated far below it.
-const MAX_MESSAGE: usize = 16 << 20;
+/// Largest message that is read: lists and watches are cut far below it.
+pub(crate) const MAX_MESSAGE: usize = 16 << 20;
 
 // Below the macro, which they are written with.
 mod aliases;

@@ -20,7 +20,7 @@ use types::{
 };
 
 use crate::{
-    calls::{Client, Header},
+    calls::{Client, Header, MAX_MESSAGE},
     retry,
 };
 
@@ -69,6 +69,8 @@ pub struct StateWatch {
     patience: Duration,
     position: Option<(ClusterId, Revision)>,
     stream: Option<Streaming<pb::WatchResponse>>,
+    /// The first events of a revision that comes in parts.
+    begun: Vec<pb::Event>,
     ready: VecDeque<Change>,
     turn: usize,
     failures: u32,
@@ -82,6 +84,7 @@ impl StateWatch {
             patience,
             position: None,
             stream: None,
+            begun: Vec::new(),
             ready: VecDeque::new(),
             turn: 0,
             failures: 0,
@@ -112,7 +115,14 @@ impl StateWatch {
                     self.position = None;
                     continue;
                 }
-                tracing::debug!(reason = %refusal.reason, "watch interrupted: {refusal}");
+                if is_too_large(&refusal) {
+                    tracing::error!(
+                        coordinator_turn = self.turn,
+                        "watch cannot go on: message too large: {refusal}"
+                    );
+                } else {
+                    tracing::debug!(reason = %refusal.reason, "watch interrupted: {refusal}");
+                }
                 self.turn += 1;
                 self.failures = (self.failures + 1).min(6);
                 sleep(retry::jittered(
@@ -143,7 +153,7 @@ impl StateWatch {
 
     async fn list(&mut self) -> Result<(), Refusal> {
         let (_, channel) = self.client.channels().pick(self.turn, false)?;
-        let mut service = WatchServiceClient::new(channel).max_decoding_message_size(16 << 20);
+        let mut service = WatchServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let mut request = tonic::Request::new(pb::ListRequest { read: None });
         request.set_timeout(self.patience.saturating_mul(10));
         let answer = timeout(self.patience, service.list(request))
@@ -184,10 +194,11 @@ impl StateWatch {
             cluster_id: cluster_id.to_string(),
             after_revision: after.0,
         };
-        let mut service = WatchServiceClient::new(channel).max_decoding_message_size(16 << 20);
+        let mut service = WatchServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let answer = timeout(self.patience, service.watch(request))
             .await
             .map_err(|_| self.silent())?;
+        self.begun.clear();
         self.stream = Some(answer.map_err(|s| status::from_status(&s))?.into_inner());
         Ok(())
     }
@@ -212,13 +223,27 @@ impl StateWatch {
             let text = format!("watch of cluster {cluster_id} answered by {}", header.cluster_id);
             return Err(Refusal::new(Reason::WrongCluster, text));
         }
-        let Some(change) = step(after, header.revision, message.events)? else {
+        let Some(events) = whole(&mut self.begun, message.events, message.more) else {
+            return Ok(());
+        };
+        let Some(change) = step(after, header.revision, events)? else {
             return Ok(());
         };
         self.position = Some((cluster_id, header.revision));
         self.ready.push_back(change);
         Ok(())
     }
+}
+
+/// All events of a revision, once its last part is here.
+fn whole(begun: &mut Vec<pb::Event>, next: Vec<pb::Event>, more: bool) -> Option<Vec<pb::Event>> {
+    begun.extend(next);
+    (!more).then(|| std::mem::take(begun))
+}
+
+/// Whether a message was larger than it may be: asking again brings the same, and somebody has to be told.
+fn is_too_large(refusal: &Refusal) -> bool {
+    refusal.operand("grpc_code") == Some("OutOfRange")
 }
 
 /// What a message means for a watch that stands at `after`: nothing, if it was seen already.
@@ -241,4 +266,36 @@ fn step(after: Revision, revision: Revision, events: Vec<pb::Event>) -> Result<O
         })
         .collect::<Result<_, Refusal>>()?;
     Ok(Some(Change::Events { revision, events }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: &str) -> pb::Event {
+        pb::Event {
+            kind: kind.to_owned(),
+            ..pb::Event::default()
+        }
+    }
+
+    #[test]
+    fn a_revision_in_parts_is_given_out_once_it_is_whole() {
+        let mut begun = Vec::new();
+        assert_eq!(whole(&mut begun, vec![event("a"), event("b")], true), None);
+        assert_eq!(whole(&mut begun, vec![event("c")], true), None);
+        let all = whole(&mut begun, vec![event("d")], false).unwrap();
+        let kinds: Vec<_> = all.iter().map(|e| e.kind.as_str()).collect();
+        assert_eq!(kinds, ["a", "b", "c", "d"]);
+        assert_eq!(whole(&mut begun, vec![event("e")], false), Some(vec![event("e")]));
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_is_told_from_a_break() {
+        let too_large = tonic::Status::out_of_range("Error, decoded message length too large");
+        assert!(is_too_large(&status::from_status(&too_large)));
+        assert!(!is_too_large(&status::from_status(&tonic::Status::unavailable(
+            "gone"
+        ))));
+    }
 }

@@ -1,8 +1,12 @@
 //! Pages of lists: how large, and where the next one begins.
+//!
+//! Invariant: no answer is larger than its reader takes ([`BYTES`] and one record, which is smaller than a log entry).
 
 use std::str::FromStr;
 
+use prost::Message;
 use proto::convert::invalid;
+use state::query::Page;
 use tonic::Status;
 
 use super::status;
@@ -11,6 +15,8 @@ use super::status;
 const DEFAULT: usize = 100;
 /// Records of a page at most.
 const MAX: usize = 1_000;
+/// Encoded bytes of the records of one message, unless a single record is larger. Clients read up to 16 MiB.
+pub(super) const BYTES: usize = 4 << 20;
 /// Marks a token as ours and names its form.
 const MARK: &str = "a1:";
 
@@ -19,6 +25,31 @@ pub(super) fn page_size(asked: u32) -> usize {
     match usize::try_from(asked).unwrap_or(MAX) {
         0 => DEFAULT,
         n => n.min(MAX),
+    }
+}
+
+/// Records from the beginning, as many as fit one message; one at least, so that whoever goes on gets on.
+pub(super) fn fill<T: Message>(records: impl IntoIterator<Item = T>) -> Vec<T> {
+    let (mut filled, mut bytes) = (Vec::new(), 0_usize);
+    for record in records {
+        bytes = bytes.saturating_add(record.encoded_len());
+        if bytes > BYTES && !filled.is_empty() {
+            break;
+        }
+        filled.push(record);
+    }
+    filled
+}
+
+/// A page on the wire, cut short where it would not fit one message, and the key after which the next one begins.
+pub(super) fn cut<'a, K, R, T>(page: Page<'a, K, R>, key: impl Fn(&R) -> K) -> (Vec<T>, Option<K>)
+where
+    T: Message + From<&'a R>,
+{
+    let filled = fill(page.items.iter().map(|record| T::from(record)));
+    match (filled.len() < page.items.len(), filled.len().checked_sub(1)) {
+        (true, Some(last)) => (filled, page.items.get(last).map(|record| key(record))),
+        _ => (filled, page.next),
     }
 }
 

@@ -101,7 +101,7 @@ impl RegistryService for Registry {
             .0
             .read(&caller, r.read, |s| {
                 let page = s.models(start, list::page_size(r.page_size));
-                (page.items.into_iter().map(Into::into).collect(), page.next)
+                list::cut(page, |m| m.name.clone())
             })
             .await?;
         Ok(Response::new(pb::ListModelsResponse {
@@ -249,8 +249,8 @@ impl RegistryService for Registry {
             .read(&caller, r.read, |s| {
                 model_of(s, &model)?;
                 let page = s.versions(&model, start, list::page_size(r.page_size));
-                let versions: Vec<pb::ModelVersion> = page.items.into_iter().map(Into::into).collect();
-                Ok::<_, Status>((versions, page.next.map(|key| key.version)))
+                let (versions, next) = list::cut(page, |v| v.key.clone());
+                Ok::<_, Status>((versions, next.map(|key| key.version)))
             })
             .await?;
         let (versions, next) = found?;

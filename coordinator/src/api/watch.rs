@@ -23,14 +23,14 @@ use types::{
 use super::{
     Api, caller,
     copies::{Copied, Copies},
-    status,
+    list, status,
 };
 use crate::{
     metrics::Watcher,
     watch_hub::{Batch, Next},
 };
 
-/// Resources of one chunk of a list.
+/// Resources of one chunk of a list at most; fewer where they are large.
 const CHUNK: usize = 200;
 /// How often a watch says up to which revision nothing happened, while nothing happens.
 const BOOKMARK: Duration = Duration::from_secs(1);
@@ -136,6 +136,7 @@ impl WatchService for Watches {
             api: Arc::clone(&self.api),
             position: after,
             last,
+            begun: None,
             _open: (permit, Watcher::open()),
         };
         Ok(Response::new(watching.into_stream().boxed()))
@@ -175,11 +176,13 @@ fn chunks(
                 Ok(resources) => resources,
                 Err(refusal) => return Some((Err(status(refusal)), None)),
             };
-            let to = resources.len().min(from + CHUNK);
+            let next = resources.iter().skip(from).take(CHUNK);
+            let next = list::fill(next.map(pb::Resource::from));
+            let to = from + next.len();
             let chunk = pb::ListChunk {
                 header: Some(header),
-                resources: resources[from..to].iter().map(Into::into).collect(),
-                last: to == resources.len(),
+                resources: next,
+                last: to >= resources.len(),
             };
             let more = (!chunk.last).then_some((to, copied, permit));
             Some((Ok(chunk), more))
@@ -191,6 +194,8 @@ struct Watching {
     api: Arc<Api>,
     position: Revision,
     last: watch::Receiver<Revision>,
+    /// A revision whose events did not fit one message, and how many of them were sent.
+    begun: Option<(Batch, usize)>,
     _open: (OwnedSemaphorePermit, Watcher),
 }
 
@@ -207,13 +212,16 @@ impl Watching {
 
     /// The next revision with events; or, every second, the revision up to which there are none.
     async fn next(&mut self) -> Result<pb::WatchResponse, Status> {
+        if let Some((batch, from)) = self.begun.take() {
+            return Ok(self.response(batch, from));
+        }
         let bookmark = tokio::time::Instant::now() + BOOKMARK;
         loop {
             self.last.borrow_and_update();
             match self.api.hub.next(self.position).map_err(status)? {
                 Next::Batch(batch) => {
                     self.position = batch.revision;
-                    return Ok(self.response(&batch));
+                    return Ok(self.response(batch, 0));
                 }
                 Next::UpTo(revision) => self.position = revision,
             }
@@ -224,7 +232,7 @@ impl Watching {
                 () = tokio::time::sleep_until(bookmark) => {
                     return Ok(pb::WatchResponse {
                         header: Some(self.api.header(self.position)),
-                        events: Vec::new(),
+                        ..pb::WatchResponse::default()
                     });
                 }
                 changed = self.last.changed() => if changed.is_err() {
@@ -234,12 +242,20 @@ impl Watching {
         }
     }
 
-    fn response(&self, batch: &Batch) -> pb::WatchResponse {
-        pb::WatchResponse {
-            header: Some(self.api.header(batch.revision)),
-            events: batch.events.iter().map(|e| event(e, batch.revision)).collect(),
-        }
+    /// The events of a revision after its first `from`, as many as fit.
+    fn response(&mut self, batch: Batch, from: usize) -> pb::WatchResponse {
+        let header = Some(self.api.header(batch.revision));
+        let events = part(&batch, from);
+        let sent = from + events.len();
+        let more = sent < batch.events.len();
+        self.begun = more.then_some((batch, sent));
+        pb::WatchResponse { header, events, more }
     }
+}
+
+fn part(batch: &Batch, from: usize) -> Vec<pb::Event> {
+    let rest = batch.events.iter().skip(from);
+    list::fill(rest.map(|e| event(e, batch.revision)))
 }
 
 /// An event on the wire. A deletion carries a record of which only the key means anything.
@@ -320,5 +336,41 @@ fn no_holder() -> Holder {
         region: "none".parse().expect("a valid name"),
         node: "none".parse().expect("a valid name"),
         incarnation: types::NodeIncarnation::from_u128(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{RegionId, VersionKey, replica::ReplicaKey};
+
+    use super::*;
+
+    /// A region that joins late is to have a copy of every version: one entry, and an event for each.
+    #[test]
+    fn the_events_of_a_revision_come_in_parts_that_fit_each_once() {
+        let pending = |n: u64| {
+            Event::ReplicaDeleted(ReplicaKey {
+                version: VersionKey {
+                    model: "m".parse().unwrap(),
+                    version: ModelVersion(n),
+                },
+                region: RegionId::new("r".repeat(60)).unwrap(),
+            })
+        };
+        let batch = Batch {
+            revision: Revision(7),
+            events: (1..=60_000).map(pending).collect(),
+        };
+        let (mut seen, mut parts) = (Vec::new(), 0);
+        while seen.len() < batch.events.len() {
+            let next = part(&batch, seen.len());
+            let bytes: usize = next.iter().map(prost::Message::encoded_len).sum();
+            assert!(!next.is_empty() && bytes <= list::BYTES, "{bytes}");
+            seen.extend(next);
+            parts += 1;
+        }
+        assert!(parts > 1);
+        let whole: Vec<_> = batch.events.iter().map(|e| event(e, batch.revision)).collect();
+        assert!(seen == whole);
     }
 }

@@ -297,3 +297,49 @@ async fn without_a_quorum_status_and_stale_reads_answer_and_the_rest_is_refused(
     .await;
     cluster.shutdown().await;
 }
+
+/// 100 versions of 1,000 files with long paths: together more than a client takes in one message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_of_large_versions_come_in_messages_that_clients_take() {
+    let cluster = Cluster::start(1).await;
+    let admin = cluster.admin();
+    let store = StoreBinding {
+        endpoint: "http://127.0.0.1:1".to_owned(),
+        bucket: "models".to_owned(),
+        fencing_door: FencingDoor::Qualified,
+    };
+    let agent = cluster.client(&agent("r1", "a1"));
+    agent.attach_store(&region("r1"), &store).await.unwrap();
+    let artifacts: Vec<_> = (0..1_000)
+        .map(|i| Artifact {
+            path: ArtifactPath::new(format!("{i:04}/{}", "p".repeat(190))).unwrap(),
+            size: ByteCount(3),
+            digest: types::Digest::of(b"abc"),
+            media_type: String::new(),
+        })
+        .collect();
+    let (name, source) = (model("large"), region("r1"));
+    for _ in 0..100 {
+        let made = admin.create_version(&name, &source, &artifacts, "bert", BTreeMap::new());
+        made.await.unwrap();
+    }
+    let expected: Vec<_> = (1..=100).collect();
+    let listed = within("the pages", admin.list_versions(&name)).await.unwrap();
+    let numbers: Vec<_> = listed.iter().map(|v| v.key.version.0).collect();
+    assert_eq!(numbers, expected);
+    assert!(listed.iter().all(|v| v.artifacts == artifacts));
+    let mut watch = client::watch::StateWatch::new(admin, crate::harness::PATIENCE);
+    let listed = within("a list", watch.next()).await;
+    let client::watch::Change::Reset { resources, .. } = listed else {
+        panic!("a watch begins with a list");
+    };
+    let numbers: Vec<_> = resources
+        .iter()
+        .filter_map(|r| match r {
+            proto::convert::watch::Resource::Version(v) => Some(v.key.version.0),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(numbers, expected);
+    cluster.shutdown().await;
+}

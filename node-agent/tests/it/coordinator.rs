@@ -520,7 +520,15 @@ impl WatchService for Coordinator {
                         revision,
                         ..this.header().unwrap()
                     });
-                    if send.send(Ok(pb::WatchResponse { header, events })).await.is_err() {
+                    if send
+                        .send(Ok(pb::WatchResponse {
+                            header,
+                            events,
+                            more: false,
+                        }))
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -530,7 +538,7 @@ impl WatchService for Coordinator {
                     // Bookmarks keep a silent watch alive.
                     () = tokio::time::sleep(Duration::from_millis(500)) => {
                         let header = Some(pb::ResponseHeader { revision: after, ..this.header().unwrap() });
-                        if send.send(Ok(pb::WatchResponse { header, events: Vec::new() })).await.is_err() {
+                        if send.send(Ok(pb::WatchResponse { header, ..Default::default() })).await.is_err() {
                             return;
                         }
                     }

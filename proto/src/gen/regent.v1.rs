@@ -4503,9 +4503,13 @@ pub struct Event {
 pub struct WatchResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
-    /// All events of header.revision. Empty: a bookmark, nothing happened up to header.revision.
+    /// The events of header.revision, all of them or the next part. Empty: a bookmark, nothing happened up to
+    /// header.revision.
     #[prost(message, repeated, tag = "2")]
     pub events: ::prost::alloc::vec::Vec<Event>,
+    /// The next message goes on with the events of this revision; whoever resumes begins after the revision before it.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
 }
 /// Generated client implementations.
 #[cfg(feature = "client")]
@@ -4605,7 +4609,8 @@ pub mod watch_service_client {
                 .insert(GrpcMethod::new("regent.v1.WatchService", "List"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Every event after `after_revision`; all events of a revision in one message. Ends with COMPACTED when the start
+        /// Every event after `after_revision`. All events of a revision come in one message, or, if they are too many for one, in
+        /// messages with `more` that follow each other. Ends with COMPACTED when the start
         /// is no longer kept: list again.
         pub async fn watch(
             &mut self,
@@ -4655,7 +4660,8 @@ pub mod watch_service_server {
                 Item = std::result::Result<super::WatchResponse, tonic::Status>,
             > + std::marker::Send
             + 'static;
-        /// Every event after `after_revision`; all events of a revision in one message. Ends with COMPACTED when the start
+        /// Every event after `after_revision`. All events of a revision come in one message, or, if they are too many for one, in
+        /// messages with `more` that follow each other. Ends with COMPACTED when the start
         /// is no longer kept: list again.
         async fn watch(
             &self,
