@@ -4,7 +4,9 @@
 //! delay them.
 //! Invariant: an append's completion is reported after its fdatasync, and a vote is on disk when `save_vote` returns.
 //! Nothing is acknowledged before the first vote is saved, and `node.json` remembers that one was.
-//! A torn tail, which was never acknowledged, is cut when the log is opened.
+//! A tail that was never acknowledged is cut when the log is opened where the file ends inside a record, or holds nothing
+//! but zeros from inside the last record on. Pages of one write that reached the disk out of order (zeros, then other
+//! bytes) cannot be told from damage behind acknowledged entries: such a log is not opened, and loses nothing.
 
 use std::{
     fmt, io,
@@ -54,7 +56,7 @@ struct Shared {
 }
 
 impl LogStore {
-    /// Opens or creates the log in `dir`, which must exist, and cuts a torn tail. The receiver ends when the last clone
+    /// Opens or creates the log in `dir`, which must exist, and cuts a torn tail as far as the above says. The receiver ends when the last clone
     /// is gone and the files are closed.
     pub(crate) fn open(dir: &Path, identity: Arc<Identity>) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let mut config = Config::new(dir.display());
