@@ -289,6 +289,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             if let Some(cluster) = applied.state.cluster() {
                 self.0.identity.learn_cluster(cluster.cluster_id)?;
             }
+            // The log forgets its entries behind this one, too.
+            self.0.door(DoorLog::sync)?;
             self.0.snapshots.adopt(meta, snapshot)
         })?;
         self.0.remember_snapshot(meta);

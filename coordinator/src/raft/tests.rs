@@ -16,9 +16,10 @@ use openraft::{
     type_config::TypeConfigExt as _,
     vote::RaftVote as _,
 };
+use state::{Command, ControlState, Entry, codec};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
-use types::{NodeId, Revision};
+use types::{ClusterId, NodeId, RequestId, Revision, UnixMillis, role::TimingPolicy};
 
 use super::{
     files::{self, journal},
@@ -26,7 +27,7 @@ use super::{
     log_store::LogStore,
     membership::{JoinStep, next_step},
     publish::{Published, Publisher},
-    snapshot::SnapshotDir,
+    snapshot::{SnapshotDir, SnapshotFile},
     state_machine::{StateMachine, Store},
     types::{EntryBytes, LogEntry, Membership, Peer, SnapshotMeta, TypeConfig, Vote, log_id, raft_id},
     view::{Leadership, next_leadership},
@@ -192,6 +193,64 @@ fn the_lines_of_the_door_are_durable_before_the_snapshot_is() {
             "sync snapshots"
         ]
     );
+}
+
+/// The snapshot of a state that a cluster's first entry began, as it comes from a leader.
+fn snapshot_of(cluster_id: ClusterId, store: &Store) -> (SnapshotMeta, SnapshotFile) {
+    let mut state = ControlState::new();
+    let founding = Entry {
+        proposed_at: UnixMillis(1),
+        request_id: RequestId::from_u128(0x0000_0000_0001_7000_8000_0000_0000_0001),
+        actor: "spiffe://regent.local/region/r1/coordinator/c1".parse().unwrap(),
+        command: Command::InitCluster {
+            cluster_id,
+            generation: 1,
+            timing: TimingPolicy::fast(),
+        },
+    };
+    state.apply(Revision(1), &founding).outcome.unwrap();
+    let elsewhere = TempDir::new().unwrap();
+    let written = SnapshotDir::open(elsewhere.path()).unwrap();
+    let meta = meta(7);
+    let written = written.write(&meta, &codec::encode_snapshot(&state)).unwrap();
+    let mut incoming = store.snapshots().receive().unwrap();
+    incoming.write(&fs::read(written.path()).unwrap()).unwrap();
+    (meta, incoming.finish().unwrap())
+}
+
+/// As above: the log forgets its entries behind a leader's snapshot, too.
+#[tokio::test]
+async fn the_lines_of_the_door_are_durable_before_a_leaders_snapshot_is_taken_over() {
+    let dir = TempDir::new().unwrap();
+    let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+    identity.learn_cluster(ClusterId::from_u128(5)).unwrap();
+    let mut machine = StateMachine(Store::open(identity).unwrap());
+    let (meta, snapshot) = snapshot_of(ClusterId::from_u128(5), &machine.0);
+    journal::take();
+    machine.install_snapshot(&meta, snapshot).await.unwrap();
+    assert_eq!(
+        journal::take(),
+        [
+            "sync registry-door.jsonl",
+            "rename incoming-0.tmp",
+            "sync snapshots"
+        ]
+    );
+    assert_eq!(machine.0.applied().last, meta.last_log_id);
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_cluster_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+    identity.learn_cluster(ClusterId::from_u128(5)).unwrap();
+    let mut machine = StateMachine(Store::open(identity.clone()).unwrap());
+    let (meta, snapshot) = snapshot_of(ClusterId::from_u128(6), &machine.0);
+    let refused = machine.install_snapshot(&meta, snapshot).await.unwrap_err();
+    assert!(refused.to_string().contains("belongs to cluster"), "{refused}");
+    assert_eq!(machine.0.applied().last, None);
+    assert!(machine.0.snapshots().newest().unwrap().is_none());
+    assert_eq!(identity.cluster_id(), Some(ClusterId::from_u128(5)));
 }
 
 #[test]
