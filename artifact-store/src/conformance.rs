@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, io, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, future::join_all, stream};
+use tokio_util::sync::CancellationToken;
 use types::{ByteCount, Digest};
 
 use crate::{ArtifactStore, Condition, ETag, ErrorKind, ObjectKey, PutError, Upload, probe::probe_fencing};
@@ -77,6 +78,7 @@ fn upload(body: &Bytes, condition: Option<Condition>) -> Upload {
         size,
         digest,
         condition,
+        stop: CancellationToken::new(),
     }
 }
 

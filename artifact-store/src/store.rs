@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use tokio::io::AsyncRead;
-use tokio_util::io::ReaderStream;
+use tokio_util::{io::ReaderStream, sync::CancellationToken};
 use types::{ByteCount, Digest};
 
 use crate::{ObjectKey, PutError, StoreError};
@@ -102,6 +102,9 @@ pub struct Upload {
     pub digest: Digest,
     /// What must hold at the commit; none replaces whatever is there.
     pub condition: Option<Condition>,
+    /// Gives the upload up, where it is cancelled before the commit is asked for: the call then takes back what it began
+    /// at the store, which nobody does for a call that is dropped, and fails.
+    pub stop: CancellationToken,
 }
 
 impl Upload {
@@ -113,6 +116,7 @@ impl Upload {
             size,
             digest,
             condition: None,
+            stop: CancellationToken::new(),
         }
     }
 
@@ -124,6 +128,7 @@ impl Upload {
             size,
             digest,
             condition: None,
+            stop: CancellationToken::new(),
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::{io, path::PathBuf};
 
 use futures::{StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
 use types::{ByteCount, Digest, DigestHasher};
 
 pub use crate::Artifact;
@@ -121,7 +122,7 @@ pub async fn replicate(
     progress: OnProgress<'_>,
 ) -> Result<PathBuf, TransferError> {
     let path = fetch(source, artifact, cache, limits, progress).await?;
-    store_copy(target, artifact, cache, progress).await?;
+    store_copy(target, artifact, cache, &CancellationToken::new(), progress).await?;
     Ok(path)
 }
 
@@ -208,11 +209,13 @@ async fn pull(
 }
 
 /// Puts an artifact of the cache into a store and reads it back. A good copy that is there already is left alone, a
-/// damaged one is replaced.
+/// damaged one is replaced. Where `stop` is cancelled, what was begun at the store is taken back; whoever drops this future
+/// instead leaves it there.
 pub async fn store_copy(
     target: &dyn ArtifactStore,
     artifact: &Artifact,
     cache: &LocalCache,
+    stop: &CancellationToken,
     progress: OnProgress<'_>,
 ) -> Result<(), TransferError> {
     match verify_object(target, artifact).await {
@@ -226,12 +229,11 @@ pub async fn store_copy(
     }
     let file = tokio::fs::File::open(cache.path_of(&artifact.digest)).await;
     let file = file.map_err(TransferError::cache(artifact.digest))?;
-    target
-        .put_stream(
-            &artifact.key(),
-            Upload::of_reader(file, artifact.size, artifact.digest),
-        )
-        .await?;
+    let upload = Upload {
+        stop: stop.clone(),
+        ..Upload::of_reader(file, artifact.size, artifact.digest)
+    };
+    target.put_stream(&artifact.key(), upload).await?;
     progress(Progress::Stored);
     verify_object(target, artifact).await?;
     progress(Progress::Verified);

@@ -2,7 +2,8 @@
 //!
 //! Absent on purpose: when to work and how often to try again ([`crate::reconcile`], [`crate::jobs`]).
 //! Invariants: nothing is visible before its SHA-256 matched; a copy is reported as verified only after it was read
-//! back from the own store (I3). Dropping any of these futures loses time and nothing else.
+//! back from the own store (I3). Dropping any of these futures loses time
+//! and nothing else, except that a dropped copy may leave parts of an upload in the own store: it is stopped instead.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,7 @@ use artifact_store::{
     transfer::{self, Artifact, Progress, TransferError, TransferLimits},
 };
 use client::calls::ReplicaReport;
+use tokio_util::sync::CancellationToken;
 use types::{
     Reason, RegionId, Revision, model::VersionRecord, reason::Refusal, region::StoreBinding,
     replica::ReplicaKey,
@@ -46,6 +48,8 @@ pub struct Replicator {
     pub limits: TransferLimits,
     /// What is counted.
     pub metrics: Metrics,
+    /// Ends copies, each of which takes back what it began at the own store.
+    pub stop: CancellationToken,
 }
 
 /// Why a piece of work ended without success; all of it is tried again later.
@@ -105,16 +109,30 @@ impl Replicator {
         let others: Vec<_> = sources.iter().filter(|region| **region != self.region).collect();
         let turn = usize::try_from(tries).unwrap_or(0);
         let source = others.get(turn % others.len().max(1)).copied();
-        let attempt = self.start(record, source).await?;
-        let moved = AtomicU64::new(0);
-        let work = self.copy_files(record, source, bindings, &moved);
+        let stopped = || WorkError::Store("the agent stops".to_owned());
+        let started = self.stop.run_until_cancelled(self.start(record, source)).await;
+        let attempt = started.ok_or_else(stopped)??;
+        let (moved, stop) = (AtomicU64::new(0), self.stop.child_token());
+        let mut work = std::pin::pin!(self.copy_files(record, source, bindings, &moved, &stop));
         let result = tokio::select! {
-            result = work => result,
-            refusal = self.report_progress(record, attempt, &moved) => Err(refusal.into()),
+            result = work.as_mut() => result,
+            refusal = self.report_progress(record, attempt, &moved) => {
+                stop.cancel();
+                // It takes back what it began; what came of it concerns nobody.
+                drop(work.await);
+                Err(refusal.into())
+            }
         };
+        if self.stop.is_cancelled() {
+            return Err(stopped());
+        }
         self.metrics
             .replicated(if result.is_ok() { "verified" } else { "failed" });
-        self.finish(record, attempt, result).await
+        let finished = self
+            .stop
+            .run_until_cancelled(self.finish(record, attempt, result))
+            .await;
+        finished.ok_or_else(stopped)?
     }
 
     /// Fills the local cache for a version, file by file: what is on the disk, then the stores in the order given, the own
@@ -192,6 +210,7 @@ impl Replicator {
         source: Option<&RegionId>,
         bindings: &BTreeMap<RegionId, StoreBinding>,
         moved: &AtomicU64,
+        stop: &CancellationToken,
     ) -> Result<(), WorkError> {
         let own = self.own(bindings).await?;
         let order: Vec<_> = std::iter::once(&self.region).chain(source).collect();
@@ -202,9 +221,11 @@ impl Replicator {
                     moved.store(before + done.0, Ordering::Relaxed);
                 }
             };
-            self.fetch_file(&file, &order, bindings, &progress, &|_, _| ())
-                .await?;
-            self.store_file(own.as_ref(), &file).await?;
+            let fetched = self.fetch_file(&file, &order, bindings, &progress, &|_, _| ());
+            let given_up = || WorkError::Store("the copy was given up".to_owned());
+            // What arrived of it stays, and is gone on from.
+            stop.run_until_cancelled(fetched).await.ok_or_else(given_up)??;
+            self.store_file(own.as_ref(), &file, stop).await?;
             before += file.size.0;
             moved.store(before, Ordering::Relaxed);
         }
@@ -213,8 +234,13 @@ impl Replicator {
 
     /// One file from the cache into the own store. Where that fails because the cached one is damaged, it goes, so that
     /// the next try fetches it anew.
-    async fn store_file(&self, own: &dyn ArtifactStore, file: &Artifact) -> Result<(), WorkError> {
-        let stored = transfer::store_copy(own, file, &self.cache, &|_| ()).await;
+    async fn store_file(
+        &self,
+        own: &dyn ArtifactStore,
+        file: &Artifact,
+        stop: &CancellationToken,
+    ) -> Result<(), WorkError> {
+        let stored = transfer::store_copy(own, file, &self.cache, stop, &|_| ()).await;
         if let Err(TransferError::Damaged(_)) = &stored {
             let (cache, digest) = (self.cache.clone(), file.digest);
             let scrubbed = tokio::task::spawn_blocking(move || cache.scrub(&digest)).await;

@@ -205,7 +205,12 @@ impl Worker {
         let Some(work) = self.parts.work(&job, desired, tries) else {
             return;
         };
-        self.running.start(job, self.stop.clone(), work);
+        let stop = match &job {
+            // The replicator stops it, so that it can take back what it began at the store.
+            Job::Copy(_) => CancellationToken::new(),
+            _ => self.stop.clone(),
+        };
+        self.running.start(job, stop, work);
     }
 
     fn ended(&mut self, job: Job, result: Result<Success, JobError>) {

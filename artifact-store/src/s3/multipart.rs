@@ -26,13 +26,19 @@ const PARTS_MAX: u64 = 10_000;
 pub(super) const WHOLE_BYTES_MAX: u64 = PART_BYTES;
 
 impl S3Store {
-    /// On a known failure the upload is aborted; one that is cut off by a crash is left to the bucket's lifecycle rule.
+    /// On a known failure, and when it is given up, the upload is aborted; one that is cut off by a crash or dropped is left
+    /// to the bucket's lifecycle rule.
     pub(super) async fn put_parts(&self, key: &ObjectKey, upload: Upload) -> Result<ETag, PutError> {
         let id = self.begin(key).await?;
         let condition = upload.condition.clone();
-        let sent = match self.send_parts(key, &id, upload).await {
-            Ok(parts) => self.complete(key, &id, parts, condition.as_ref()).await,
-            Err(error) => Err(error.into()),
+        let stop = upload.stop.clone();
+        let sent = match stop.run_until_cancelled(self.send_parts(key, &id, upload)).await {
+            Some(Ok(parts)) => self.complete(key, &id, parts, condition.as_ref()).await,
+            Some(Err(error)) => Err(error.into()),
+            None => {
+                let error = StoreError::new(&self.name, "put", key, ErrorKind::BodyFailed);
+                Err(error.because("the upload was given up").into())
+            }
         };
         if !matches!(sent, Ok(_) | Err(PutError::Unknown(_))) {
             self.abort(key, &id).await;

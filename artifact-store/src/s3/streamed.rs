@@ -23,6 +23,7 @@ impl S3Store {
             size,
             digest,
             condition,
+            ..
         } = upload;
         let (if_match, if_none_match) = headers(condition.as_ref());
         let body = Outgoing {

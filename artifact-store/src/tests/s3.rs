@@ -227,3 +227,44 @@ async fn a_streamed_put_that_was_half_sent_loses_to_the_claim() {
     assert_eq!(stands.body.holder.node.as_str(), "new");
     server.stop().await;
 }
+
+/// What was sent of it would be paid for until somebody looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_is_given_up_leaves_no_parts() {
+    use crate::Upload;
+    use futures::StreamExt as _;
+    let server = DevS3::start().await;
+    let store = server.store();
+    let uploads = async || {
+        let listed = store.sdk().list_multipart_uploads().bucket(BUCKET).send().await;
+        listed.unwrap().uploads().len()
+    };
+    let (waits, at_the_gate) = tokio::sync::oneshot::channel();
+    let start = futures::stream::iter([Ok(bytes::Bytes::from(vec![7; 9 << 20]))]);
+    // Some of it is there, and the rest never comes.
+    let rest = futures::stream::once(async move {
+        waits.send(()).unwrap();
+        std::future::pending().await
+    });
+    let upload = Upload {
+        body: start.chain(rest).boxed(),
+        size: types::ByteCount(30 << 20),
+        ..Upload::of_bytes(bytes::Bytes::new())
+    };
+    let stop = upload.stop.clone();
+    let key = key("given/up");
+    let put = store.put_stream(&key, upload);
+    let cancel = async {
+        at_the_gate.await.unwrap();
+        assert_eq!(uploads().await, 1);
+        stop.cancel();
+    };
+    let (put, ()) = tokio::join!(put, cancel);
+    let Err(PutError::Failed(error)) = put else {
+        panic!("{put:?}")
+    };
+    assert!(format!("{error:?}").contains("given up"), "{error:?}");
+    assert_eq!(uploads().await, 0);
+    assert!(store.head(&key).await.unwrap().is_none());
+    server.stop().await;
+}

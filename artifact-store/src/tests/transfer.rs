@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use types::{ByteCount, Digest};
 
 use crate::{
@@ -209,9 +210,15 @@ async fn a_damaged_copy_in_the_store_is_replaced_and_a_lying_store_is_found_out(
     world.target.plan(Operation::Get, Fault::Corrupt);
     world.target.plan(Operation::Get, Fault::Corrupt);
     gate.release();
-    let error = store_copy(&world.target, &world.artifact, &world.cache, &|_| {})
-        .await
-        .unwrap_err();
+    let error = store_copy(
+        &world.target,
+        &world.artifact,
+        &world.cache,
+        &CancellationToken::new(),
+        &|_| {},
+    )
+    .await
+    .unwrap_err();
     assert!(matches!(error, TransferError::Damaged(_)), "{error:?}");
 }
 

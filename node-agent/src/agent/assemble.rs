@@ -84,6 +84,7 @@ impl Agent {
             doubts: Doubts::default(),
             limits: artifact_store::transfer::TransferLimits::default(),
             metrics: metrics.clone(),
+            stop: stop.clone(),
         };
         let steps = Steps::new(
             me.incarnation,

@@ -14,6 +14,7 @@ use artifact_store::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::calls::ReplicaReport;
+use tokio_util::sync::CancellationToken;
 use types::{
     ByteCount, Digest, NodeIncarnation, PlanId, RegionId,
     model::{VersionRecord, VersionState},
@@ -133,6 +134,7 @@ fn bench() -> Bench {
             in_flight: 1,
         },
         metrics: Metrics::default(),
+        stop: CancellationToken::new(),
     };
     Bench {
         _dir: dir,
@@ -474,4 +476,23 @@ async fn a_region_without_a_store_is_named() {
         error.to_string().contains("region west has no object store"),
         "{error}"
     );
+}
+
+/// It is awaited, so that it can take back what it began; nobody is told of a failure that was none.
+#[tokio::test]
+async fn a_copy_that_is_stopped_ends_by_itself_and_reports_no_failure() {
+    let bench = bench();
+    fill(&bench.east).await;
+    let gate = Gate::new();
+    bench
+        .east
+        .plan(Operation::GetRange, Fault::Wait(Arc::clone(&gate)));
+    let stop = async {
+        gate.arrived().await;
+        bench.worker.stop.cancel();
+    };
+    let (copied, ()) = tokio::join!(bench.copy(0), stop);
+    assert!(copied.unwrap_err().to_string().contains("the agent stops"));
+    assert_eq!(bench.reports(), ["started 1 from east"]);
+    assert_eq!(bench.in_west().await, 0);
 }
