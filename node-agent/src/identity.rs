@@ -12,6 +12,9 @@ use types::{Principal, reason::Refusal};
 use x509_parser::pem::Pem;
 
 use client::TlsFiles;
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+
+use crate::config::AgentConfig;
 
 /// Reads the principal of the connection that a request came over.
 ///
@@ -32,6 +35,33 @@ pub fn server_tls(files: &TlsFiles) -> Result<ServerTlsConfig, String> {
     Ok(ServerTlsConfig::new()
         .identity(Identity::from_pem(cert, key))
         .client_ca_root(Certificate::from_pem(ca)))
+}
+
+/// Checks that the three files are there and that the certificate is this agent's: with another's every call would be
+/// refused, one by one.
+///
+/// # Errors
+/// As for [`server_tls`].
+pub(crate) fn check(config: &AgentConfig) -> Result<(), String> {
+    let [_, cert, _] = read(&config.tls)?;
+    let own = Principal::Agent {
+        region: config.region.clone(),
+        node: config.node.clone(),
+    };
+    let at = format!("tls.cert_file is {}", config.tls.cert_file.display());
+    let der =
+        CertificateDer::from_pem_slice(&cert).map_err(|e| format!("{at}, which is no certificate: {e}"))?;
+    match client::identity::of_certificate(&der) {
+        Ok(named) if named == own => Ok(()),
+        Ok(named) => Err(format!(
+            "{at}, which names {named}, and this config needs {own}; set node and region to what the certificate names, or \
+             name the certificate of this agent"
+        )),
+        Err(refusal) => Err(format!(
+            "{at}: {}; it should name {own} as its SAN URI",
+            refusal.message
+        )),
+    }
 }
 
 /// CA, certificate and key, each there and of its kind.

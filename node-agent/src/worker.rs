@@ -315,7 +315,9 @@ impl Worker {
             // With the files on the own disk nobody waits for the store.
             let is_here = self.cached.get(key) == Some(&Copied::Present);
             let copy = desired.troubled.get(key).filter(|_| !is_here);
+            let unserved = !desired.named.contains(key);
             load.or_else(|| copy.cloned().map(Trouble::Copy))
+                .or_else(|| unserved.then_some(Trouble::Unserved))
         };
         Expected {
             versions: wanted.map(|key| (key.clone(), trouble(key))).collect(),

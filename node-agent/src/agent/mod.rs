@@ -120,7 +120,7 @@ impl AgentBuilder {
             .validate()
             .map_err(|problem| ConfigError::Invalid(BadConfig { path: None, problem }))?;
         // Before anything is made on the disk.
-        identity::read(&self.config.tls).map_err(AgentError::Identity)?;
+        identity::check(&self.config).map_err(AgentError::Identity)?;
         let disk = Disk::open(&self.config)?;
         let client = connect(&self.config)?;
         let listeners = listen::bind(&self.config).await?;

@@ -51,6 +51,8 @@ pub struct Desired {
     pub load: BTreeSet<VersionKey>,
     /// Those of them that only an operator or a running call asked for: the node is fit without them.
     pub asked: BTreeSet<VersionKey>,
+    /// Versions that an alias, a pin, an operator or a running call names, whether they can be in memory yet or not.
+    pub named: BTreeSet<VersionKey>,
     /// The version of each model that answers requests that name none.
     pub active: BTreeMap<ModelName, ModelVersion>,
     /// Deleted versions, with those of their files that no other version has.
@@ -177,6 +179,7 @@ impl Desired {
                     self.active.insert(key.model.clone(), key.version);
                 }
             }
+            self.named.insert(key.clone());
             if self.cache.contains_key(&key) {
                 self.load.insert(key);
             } else if wants(view, &key, &me.region) && is_to_be_had(view, &key, &me.region) {
@@ -200,6 +203,7 @@ impl Desired {
                 }
             }
             let key = key_of(model, pin.version);
+            self.named.insert(key.clone());
             if self.cache.contains_key(&key) {
                 self.active.insert(model.clone(), pin.version);
                 self.load.insert(key);
@@ -207,13 +211,15 @@ impl Desired {
         }
         for key in &wishes.unload {
             self.load.remove(key);
+            self.named.remove(key);
             if self.active.get(&key.model) == Some(&key.version) {
                 self.active.remove(&key.model);
             }
         }
         let asked = wishes.load.difference(&wishes.unload).chain(wishes.called.keys());
-        for key in asked.filter(|key| self.cache.contains_key(*key)) {
-            if self.load.insert(key.clone()) {
+        for key in asked {
+            self.named.insert(key.clone());
+            if self.cache.contains_key(key) && self.load.insert(key.clone()) {
                 self.asked.insert(key.clone());
             }
         }

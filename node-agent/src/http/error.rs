@@ -109,7 +109,9 @@ impl From<ServeError> for HttpError {
             ServeError::UnknownModel { .. } => {
                 Self::new(StatusCode::NOT_FOUND, Reason::ModelNotFound.as_str(), text)
             }
-            ServeError::UnknownVersion { .. } => {
+            ServeError::UnknownVersion { .. }
+            | ServeError::NotServed { .. }
+            | ServeError::NoChampion { .. } => {
                 Self::new(StatusCode::NOT_FOUND, Reason::ModelNotLoaded.as_str(), text)
             }
             // As where a version is loaded by hand: asking again does not help.

@@ -308,6 +308,24 @@ async fn a_model_on_its_way_is_a_503_and_a_version_that_is_not_loaded_a_404() {
         (StatusCode::NOT_FOUND, &json!("MODEL_NOT_LOADED"))
     );
     assert!(message(&answer).contains("loaded are: 1, 2"), "{answer}");
+    // Kept, and named by nothing: asking again does not help.
+    bench.state.serving.expect(Expected {
+        versions: [(key("later@1"), Some(Trouble::Unserved))].into(),
+        ..Expected::default()
+    });
+    for (path, words) in [
+        ("/v2/models/later/infer", "later has no alias champion"),
+        ("/v2/models/later/versions/1/infer", "no alias names it"),
+    ] {
+        let response = bench.send(post(path, &image())).await;
+        assert!(!response.headers().contains_key("retry-after"));
+        let (status, answer) = read(response).await;
+        assert_eq!(
+            (status, &answer["error"]["reason"]),
+            (StatusCode::NOT_FOUND, &json!("MODEL_NOT_LOADED"))
+        );
+        assert!(message(&answer).contains(words), "{answer}");
+    }
     bench.board.send_modify(|b| b.ready = Ok(()));
     bench.state.serving.refuse_all();
     assert_eq!(

@@ -81,6 +81,26 @@ pub enum ServeError {
         /// What the last try said.
         why: String,
     },
+    /// It is kept here, and nothing says that it shall answer.
+    #[error(
+        "{key} is not served: no alias names it; set one with `regent model alias`, or ask for a version that is loaded"
+    )]
+    NotServed {
+        /// The version.
+        key: VersionKey,
+    },
+    /// The model's name alone says no version.
+    #[error(
+        "{model} has no alias champion, so its name alone says no version; set one with `regent model alias`, or ask for \
+         a version that is loaded: {}",
+        list(.loaded)
+    )]
+    NoChampion {
+        /// The model.
+        model: ModelName,
+        /// Versions that are loaded.
+        loaded: Vec<String>,
+    },
     /// The files do not come.
     #[error(
         "{key} failed to be copied into this region: {why}; `regent replication status` shows it and its next tries"
@@ -144,6 +164,8 @@ pub enum Trouble {
     Load(String),
     /// Its files could not be brought into the own region's store.
     Copy(String),
+    /// Nothing names it: it is kept, and not loaded.
+    Unserved,
 }
 
 #[derive(Default)]

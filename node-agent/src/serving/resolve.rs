@@ -42,7 +42,11 @@ impl Table {
         });
         match wanted {
             Some(key) => self.not_here(&key),
-            None if self.is_expected(model) => ServeError::NotReady { model: model.clone() },
+            None if self.is_on_its_way(model) => ServeError::NotReady { model: model.clone() },
+            None if self.is_expected(model) => ServeError::NoChampion {
+                model: model.clone(),
+                loaded: self.versions_of(model),
+            },
             None => self.unknown(model.as_str()),
         }
     }
@@ -51,12 +55,19 @@ impl Table {
         self.expected.versions.keys().any(|k| k.model == *model)
     }
 
+    /// Whether a version that something names is not in memory yet.
+    fn is_on_its_way(&self, model: &ModelName) -> bool {
+        let mut of_model = self.expected.versions.iter().filter(|(k, _)| k.model == *model);
+        of_model.any(|(key, trouble)| trouble.is_none() && !self.loaded.contains_key(key))
+    }
+
     /// Why a version that belongs here does not answer.
     fn not_here(&self, key: &VersionKey) -> ServeError {
         let key = key.clone();
         match self.expected.versions.get(&key).cloned().flatten() {
             Some(Trouble::Load(why)) => ServeError::NotLoadable { key, why },
             Some(Trouble::Copy(why)) => ServeError::NotCopied { key, why },
+            Some(Trouble::Unserved) => ServeError::NotServed { key },
             None => ServeError::NotReady { model: key.model },
         }
     }

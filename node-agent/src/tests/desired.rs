@@ -305,6 +305,23 @@ fn only_what_nothing_else_wants_is_asked_for_by_hand() {
     assert_eq!(asked(called), [key("m@1"), key("m@3")].into());
 }
 
+/// What is kept and named by nothing is not on its way into memory, and who asks for it is told so.
+#[test]
+fn what_something_names_is_known_whether_it_can_be_loaded_yet_or_not() {
+    let mut records = served("m@1", Verified, "champion");
+    records.extend(served("m@2", Copying, "candidate"));
+    records.push(Resource::Version(version("m@3", Ready, FILE)));
+    records.push(Resource::Replica(replica("m@3", "west", Verified)));
+    let named = |wishes: LocalWishes| Desired::of(&view(records.clone()), &me(), &wishes).named;
+    assert_eq!(named(LocalWishes::default()), [key("m@1"), key("m@2")].into());
+    let wishes = LocalWishes {
+        load: [key("m@3")].into(),
+        unload: [key("m@1")].into(),
+        ..LocalWishes::default()
+    };
+    assert_eq!(named(wishes), [key("m@2"), key("m@3")].into());
+}
+
 #[test]
 fn a_role_is_ours_only_under_this_incarnation() {
     let role_of = |holder| Resource::Role(Box::new(role(4, holder, None)));

@@ -121,3 +121,25 @@ async fn a_tls_file_that_cannot_be_used_is_named_with_its_key_and_what_it_should
         }
     }
 }
+
+/// With another's certificate each call would be refused by itself, and the node would only look unwell.
+#[tokio::test]
+async fn an_agent_with_another_nodes_certificate_does_not_start() {
+    let world = World::new().await;
+    for other in ["region/east/node/another", "user/admin"] {
+        let mut config = world.config.clone();
+        config.tls = world.ca.issue(other);
+        let own = format!(
+            "spiffe://regent.local/region/{}/node/{}",
+            config.region, config.node
+        );
+        let error = node_agent::Agent::builder(config).start().await.err().unwrap();
+        let error = error.to_string();
+        assert!(error.starts_with("tls.cert_file is "), "{error}");
+        assert!(
+            error.contains(&format!("names spiffe://regent.local/{other}")) && error.contains(&own),
+            "{error}"
+        );
+        assert!(!world.config.data_dir.exists());
+    }
+}

@@ -144,7 +144,8 @@ fn text_request(args: &InferArgs) -> Result<(String, Value), Failure> {
     Err(Failure::usage("one of --input, --text and --prompt is needed"))
 }
 
-/// An array of numbers as a batch of one, for a model with one input; the model says name, type and shape.
+/// An array for a model with one input: numbers are a batch of one, nested ones the batch that they look like. The model
+/// says name and type, and whether the shape is its own.
 fn one_input(model: &Value, data: &[Value]) -> Result<Value, Failure> {
     let inputs = model
         .get("inputs")
@@ -156,11 +157,25 @@ fn one_input(model: &Value, data: &[Value]) -> Result<Value, Failure> {
         return Err(Failure::usage(message)
             .remedy("write a request: {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}"));
     };
-    let mut tensor = json!({ "shape": [1, data.len()], "data": data });
+    let mut tensor = json!({ "shape": shape_of(data), "data": data });
     for key in ["name", "datatype"] {
         tensor[key] = input.get(key).cloned().unwrap_or_default();
     }
     Ok(json!({ "inputs": [tensor] }))
+}
+
+/// The shape that the nesting of the first element shows; whether the others have it is for the agent to say.
+fn shape_of(data: &[Value]) -> Vec<usize> {
+    let mut shape = vec![data.len()];
+    let mut first = data.first();
+    while let Some(Value::Array(inner)) = first {
+        shape.push(inner.len());
+        first = inner.first();
+    }
+    if shape.len() == 1 {
+        shape.insert(0, 1);
+    }
+    shape
 }
 
 fn read_json(file: &Path) -> Result<Value, Failure> {
@@ -270,5 +285,16 @@ mod tests {
         let tensors = json!({ "outputs": [], "model_version": "3", "region": "eu-west-1" });
         let seen = seen(&["--input", "-"], &tensors);
         assert_eq!(serde_json::from_str::<Value>(&seen).unwrap(), tensors);
+    }
+
+    #[test]
+    fn the_shape_of_an_array_is_that_of_its_nesting() {
+        let shape = |data: Value| shape_of(data.as_array().unwrap());
+        assert_eq!(shape(json!([1, 2, 3])), [1, 3]);
+        assert_eq!(shape(json!([[1, 2], [3, 4], [5, 6]])), [3, 2]);
+        assert_eq!(shape(json!([[[1], [2]]])), [1, 2, 1]);
+        assert_eq!(shape(json!([])), [1, 0]);
+        // Whether all are alike is judged where the data is read.
+        assert_eq!(shape(json!([[1, 2], 3])), [2, 2]);
     }
 }
