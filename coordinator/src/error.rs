@@ -100,6 +100,14 @@ pub enum RunError {
     /// Raft stopped by itself.
     #[error("raft stopped: {0}")]
     Raft(String),
+    /// One of the loops beside the servers failed; what it did for watchers, leases or failovers is not done any more.
+    #[error("{name} failed: {problem}")]
+    Loop {
+        /// Which one.
+        name: &'static str,
+        /// What it died of.
+        problem: String,
+    },
     /// A server stopped by itself.
     #[error("{purpose} server: {source}")]
     Serve {
@@ -124,6 +132,7 @@ impl RunError {
             | Self::Start(_)
             | Self::Raft(_)
             | Self::Serve { .. }
+            | Self::Loop { .. }
             | Self::Join(_) => "",
         }
     }

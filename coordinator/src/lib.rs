@@ -26,6 +26,7 @@ mod join;
 mod lead;
 pub mod leases;
 pub mod listen;
+mod loops;
 pub mod metrics;
 pub mod propose;
 pub mod raft;
@@ -38,7 +39,7 @@ pub mod watch_hub;
 use std::{sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use types::{NodeIncarnation, Principal};
 
@@ -46,6 +47,7 @@ use crate::{
     api::Api,
     leases::{Leases, Renewals},
     listen::{ListenFile, Sockets},
+    loops::Loops,
     raft::{RaftConfig, RaftNode},
     sessions::Sessions,
     tls::Tls,
@@ -127,17 +129,18 @@ impl Coordinator {
         let api = Api::new(self.raft.clone(), hub.clone(), sessions, leases, stop.clone());
         let reporter = tonic_health::server::HealthReporter::new();
 
-        let loops = TaskTracker::new();
-        loops.spawn(hub.run(applied, stop_raft.clone()));
-        loops.spawn(server::report_health(
-            Arc::clone(&api),
-            reporter.clone(),
-            stop.clone(),
-        ));
-        loops.spawn(freshness(Arc::clone(&api), stop.clone()));
-        spawn_leader_loops(&loops, &api, renewals, &stop);
+        let mut loops = Loops::default();
+        loops.spawn("the watch hub", hub.run(applied, stop_raft.clone()));
+        let reporting = server::report_health(Arc::clone(&api), reporter.clone(), stop.clone());
+        loops.spawn("the report of the own health", reporting);
+        loops.spawn(
+            "the freshness of reads",
+            freshness(Arc::clone(&api), stop.clone()),
+        );
+        spawn_leader_loops(&mut loops, &api, renewals, &stop);
         if let Some(listener) = self.sockets.metrics {
-            loops.spawn(exposition::serve(Arc::clone(&api), listener, stop.clone()));
+            let metrics = exposition::serve(Arc::clone(&api), listener, stop.clone());
+            loops.spawn("the metrics server", metrics);
         }
         let mut parts: JoinSet<Result<(), RunError>> = JoinSet::new();
         let (raft, tls, listener) = (self.raft.clone(), self.tls.clone(), self.sockets.raft);
@@ -156,17 +159,16 @@ impl Coordinator {
         parts.spawn(async move { joiner.run(end).await.map_err(RunError::Join) });
         info!(endpoint = %self.raft.own_peer().api_endpoint, "coordinator serves");
 
-        let ended = wait(&self.raft, &mut parts, &shutdown).await;
+        let ended = wait(self.raft.stopped(), &mut parts, &mut loops, &shutdown).await;
         hand_over(&self.raft).await;
         stop.cancel();
-        loops.close();
         let _ = tokio::time::timeout(DRAIN, async {
             while parts.len() > 1 && parts.join_next().await.is_some() {}
         })
         .await;
         self.raft.shutdown().await;
         stop_raft.cancel();
-        if tokio::time::timeout(DRAIN, loops.wait()).await.is_err() {
+        if tokio::time::timeout(DRAIN, loops.ended()).await.is_err() {
             warn!("some loops did not end in time");
         }
         // What still runs are connections that did not end when told to; dropping their server closes them.
@@ -177,14 +179,17 @@ impl Coordinator {
 
 /// Waits for `shutdown`; an error says what stopped by itself.
 async fn wait(
-    raft: &RaftNode,
+    raft_stopped: impl Future<Output = String>,
     parts: &mut JoinSet<Result<(), RunError>>,
+    loops: &mut Loops,
     shutdown: &CancellationToken,
 ) -> Result<(), RunError> {
+    let mut raft_stopped = std::pin::pin!(raft_stopped);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            cause = raft.stopped() => return Err(RunError::Raft(cause)),
+            cause = &mut raft_stopped => return Err(RunError::Raft(cause)),
+            failed = loops.failed() => return Err(failed),
             part = parts.join_next() => match part {
                 // The joiner ends once the cluster knows this run; the servers end only when told to.
                 Some(Ok(Ok(()))) => {}
@@ -196,10 +201,10 @@ async fn wait(
     }
 }
 
-fn spawn_leader_loops(loops: &TaskTracker, api: &Arc<Api>, renewals: Renewals, stop: &CancellationToken) {
-    loops.spawn(renewals.run(stop.clone()));
-    loops.spawn(health::monitor::run(Arc::clone(api), stop.clone()));
-    loops.spawn(failover::driver::run(Arc::clone(api), stop.clone()));
+fn spawn_leader_loops(loops: &mut Loops, api: &Arc<Api>, renewals: Renewals, stop: &CancellationToken) {
+    loops.spawn("renewals", renewals.run(stop.clone()));
+    loops.spawn("health", health::monitor::run(Arc::clone(api), stop.clone()));
+    loops.spawn("failovers", failover::driver::run(Arc::clone(api), stop.clone()));
 }
 
 /// Another voter leads before this one stops: a hundred times shorter a gap than an election.
