@@ -106,7 +106,29 @@ fn a_quorum_is_said_by_whoever_has_heard_its_leader() {
     check("a leads 7 yes | b - | c -", 0, "quorum");
     // The leader was not asked.
     check("b a 7 yes 90", 0, "quorum");
-    check("b a 7 no 900", 0, "no coordinator has a quorum: 1 of 1 answer");
+    check(
+        "b a 7 no 900",
+        0,
+        "open: no coordinator has a quorum: 1 of 1 answer",
+    );
+}
+
+/// It hears its leader, and is too few to make a majority with it.
+#[test]
+fn a_leader_that_answers_speaks_for_itself() {
+    let too_few = "no coordinator has a quorum: 2 of 4 answer";
+    check("a leads 7 no | b a 7 yes 90 | c - | d -", 0, too_few);
+    // It has stepped down since.
+    check("a ? 8 no | b a 7 yes 90 | c - | d -", 0, too_few);
+    check("a leads 7 yes | b a 7 no 900 | c - | d -", 0, "quorum");
+    // It was elected a moment ago.
+    check(
+        "a leads 7 no | b a 7 yes 90 | c a 7 yes 20",
+        0,
+        "open: no coordinator has a quorum: 3 of 3 answer",
+    );
+    // It was elected after it answered.
+    check("a ? 6 no | b a 7 yes 90 | c a 7 yes 20", 0, "quorum");
 }
 
 /// A follower repeats what it heard of a leader that has just gone; and it is not called a liar, but asked again.
@@ -138,7 +160,7 @@ fn a_leader_that_does_not_answer_is_named_and_asked_about_again() {
     check(
         "a - | b leads 8 no | c a 7 no 10",
         600,
-        "no coordinator has a quorum: 2 of 3 answer",
+        "open: no coordinator has a quorum: 2 of 3 answer",
     );
     // They hear it, and we do not.
     check("a - | b a 7 yes 90 | c a 7 yes 20", 60, "quorum");

@@ -1,7 +1,8 @@
 //! What the answers of the coordinators come to. Pure: who answered what, and how long after the first round.
 //!
-//! A follower's word is about its leader. Where that one does not answer us, the word counts if it is about a time after
-//! that; else the leader may have died, and the follower will know soon.
+//! A follower's word is about its leader. Where that one answers us, and not of an earlier term, it speaks for itself: it
+//! alone knows how many follow it. Where it does not answer, the follower's word counts if it is about a time after that;
+//! else the leader may have died, and the follower will know soon.
 
 use std::time::Duration;
 
@@ -34,11 +35,11 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// Whether asking again can tell more: no leader answers, and those who do still vouch for one, or are enough to elect
-    /// one.
+    /// Whether asking again can tell more: those who answer are enough to elect a leader, or to confirm the one that they
+    /// have; or they are fewer, and still vouch for one that we do not reach.
     pub(super) fn is_open(&self) -> bool {
         let leaderless = self.missing_leader().is_some() || self.is_between_leaders();
-        !self.has_quorum() && leaderless && (self.is_majority() || self.is_vouched_for())
+        !self.has_quorum() && (self.is_majority() || leaderless && self.is_vouched_for())
     }
 
     /// Why there is no quorum, if there is none: nobody answers, the leader does not, none is elected, or those who
@@ -70,7 +71,20 @@ impl Round {
 
     fn has_quorum(&self) -> bool {
         self.answers()
-            .any(|status| status.has_quorum && self.is_news(status))
+            .any(|status| self.vouches(status) && self.is_news(status))
+    }
+
+    fn is_vouched_for(&self) -> bool {
+        self.answers().any(|status| self.vouches(status))
+    }
+
+    /// Whether it says that there is a quorum, and the leader that it means did not answer itself, in that term or a later
+    /// one.
+    fn vouches(&self, status: &GetStatusResponse) -> bool {
+        let corrects_it = |leader: &GetStatusResponse| {
+            leader.node == status.leader_node && leader.node != status.node && leader.term >= status.term
+        };
+        status.has_quorum && !self.answers().any(corrects_it)
     }
 
     /// Whether what it says of its leader is about now, as far as we know of that leader.
@@ -104,10 +118,6 @@ impl Round {
     fn newest(&self) -> Option<&GetStatusResponse> {
         self.answers()
             .max_by_key(|status| (status.term, !status.leader_node.is_empty()))
-    }
-
-    fn is_vouched_for(&self) -> bool {
-        self.answers().any(|status| status.has_quorum)
     }
 
     fn is_majority(&self) -> bool {
@@ -146,8 +156,11 @@ impl Round {
 
     fn too_few(&self) -> Failure {
         let message = format!("no coordinator has a quorum: {}", self.how_many());
-        no_quorum(message)
-            .remedy("start or reach the others: changes need a majority; reads do without one, with --stale")
+        no_quorum(message).remedy(if self.is_majority() {
+            ASK_AGAIN
+        } else {
+            "start or reach the others: changes need a majority; reads do without one, with --stale"
+        })
     }
 
     fn how_many(&self) -> String {
@@ -159,6 +172,6 @@ fn no_quorum(message: String) -> Failure {
     Failure::new(Exit::Unavailable, message).because(Reason::NoQuorum)
 }
 
-/// What helps while an election is due.
+/// What helps while an election is due, or was a moment ago.
 const ASK_AGAIN: &str =
-    "ask again: those who answer are enough to elect another; reads do without a leader, with --stale";
+    "ask again: those who answer are enough to elect a leader; reads do without a leader, with --stale";
