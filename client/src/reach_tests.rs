@@ -29,17 +29,17 @@ use types::{
 use crate::{Client, ClientConfig, TlsFiles, channel::LAST_FOR};
 
 /// A time limit that none of these tests may reach.
-const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// The CA of a test, with one certificate for everybody: a coordinator's, unless it is said whose.
-struct Ca {
+pub(crate) struct Ca {
     dir: TempDir,
-    cert: String,
-    key: String,
+    pub(crate) cert: String,
+    pub(crate) key: String,
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of("spiffe://regent.local/region/eu/coordinator/c1")
     }
 
@@ -58,7 +58,12 @@ impl Ca {
         Self { dir, cert, key }
     }
 
-    fn client(&self, endpoints: &[String], deadline: Duration, attempt_timeout: Duration) -> Client {
+    pub(crate) fn client(
+        &self,
+        endpoints: &[String],
+        deadline: Duration,
+        attempt_timeout: Duration,
+    ) -> Client {
         let at = |name| self.dir.path().join(name);
         let tls = TlsFiles {
             ca_file: at("cert.pem"),
@@ -186,11 +191,11 @@ impl Running {
     }
 }
 
-fn listener() -> TcpListener {
+pub(crate) fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-fn url(address: SocketAddr) -> String {
+pub(crate) fn url(address: SocketAddr) -> String {
     format!("https://{address}")
 }
 

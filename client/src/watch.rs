@@ -3,6 +3,10 @@
 //! Invariant: what [`StateWatch::next`] gives out is either a whole state ([`Change::Reset`]) or the events of the
 //! next revision that has any, in order, each exactly once.
 
+mod parts;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::VecDeque, time::Duration};
 
 use proto::{
@@ -19,6 +23,7 @@ use types::{
     reason::{Reason, Refusal},
 };
 
+use self::parts::Parts;
 use crate::{
     calls::{Client, Header, MAX_MESSAGE},
     retry,
@@ -70,7 +75,7 @@ pub struct StateWatch {
     position: Option<(ClusterId, Revision)>,
     stream: Option<Streaming<pb::WatchResponse>>,
     /// The first events of a revision that comes in parts.
-    begun: Vec<pb::Event>,
+    begun: Parts,
     ready: VecDeque<Change>,
     turn: usize,
     failures: u32,
@@ -84,7 +89,7 @@ impl StateWatch {
             patience,
             position: None,
             stream: None,
-            begun: Vec::new(),
+            begun: Parts::default(),
             ready: VecDeque::new(),
             turn: 0,
             failures: 0,
@@ -198,7 +203,8 @@ impl StateWatch {
         let answer = timeout(self.patience, service.watch(request))
             .await
             .map_err(|_| self.silent())?;
-        self.begun.clear();
+        // The server begins again with the first part of what was not whole.
+        self.begun.forget();
         self.stream = Some(answer.map_err(|s| status::from_status(&s))?.into_inner());
         Ok(())
     }
@@ -223,7 +229,8 @@ impl StateWatch {
             let text = format!("watch of cluster {cluster_id} answered by {}", header.cluster_id);
             return Err(Refusal::new(Reason::WrongCluster, text));
         }
-        let Some(events) = whole(&mut self.begun, message.events, message.more) else {
+        let part = self.begun.add(header.revision, message.events, message.more)?;
+        let Some(events) = part else {
             return Ok(());
         };
         let Some(change) = step(after, header.revision, events)? else {
@@ -233,12 +240,6 @@ impl StateWatch {
         self.ready.push_back(change);
         Ok(())
     }
-}
-
-/// All events of a revision, once its last part is here.
-fn whole(begun: &mut Vec<pb::Event>, next: Vec<pb::Event>, more: bool) -> Option<Vec<pb::Event>> {
-    begun.extend(next);
-    (!more).then(|| std::mem::take(begun))
 }
 
 /// Whether a message was larger than it may be: asking again brings the same, and somebody has to be told.
@@ -266,36 +267,4 @@ fn step(after: Revision, revision: Revision, events: Vec<pb::Event>) -> Result<O
         })
         .collect::<Result<_, Refusal>>()?;
     Ok(Some(Change::Events { revision, events }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(kind: &str) -> pb::Event {
-        pb::Event {
-            kind: kind.to_owned(),
-            ..pb::Event::default()
-        }
-    }
-
-    #[test]
-    fn a_revision_in_parts_is_given_out_once_it_is_whole() {
-        let mut begun = Vec::new();
-        assert_eq!(whole(&mut begun, vec![event("a"), event("b")], true), None);
-        assert_eq!(whole(&mut begun, vec![event("c")], true), None);
-        let all = whole(&mut begun, vec![event("d")], false).unwrap();
-        let kinds: Vec<_> = all.iter().map(|e| e.kind.as_str()).collect();
-        assert_eq!(kinds, ["a", "b", "c", "d"]);
-        assert_eq!(whole(&mut begun, vec![event("e")], false), Some(vec![event("e")]));
-    }
-
-    #[test]
-    fn a_message_that_is_too_large_is_told_from_a_break() {
-        let too_large = tonic::Status::out_of_range("Error, decoded message length too large");
-        assert!(is_too_large(&status::from_status(&too_large)));
-        assert!(!is_too_large(&status::from_status(&tonic::Status::unavailable(
-            "gone"
-        ))));
-    }
 }
