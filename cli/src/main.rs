@@ -61,11 +61,14 @@ fn report(failure: &Failure, format: OutputFormat) -> ExitCode {
     failure.exit.into()
 }
 
-/// Servers log what they do; verbs say only what they were asked, and what went wrong.
+/// Servers log what they do; verbs say only what they were asked, and what went wrong. The steps of the Raft library are left
+/// out: elections are in our own words, and the last lines of a log should be the reason why it ended.
 fn default_filter(command: &Command) -> &'static str {
     match command {
         #[cfg(feature = "server")]
-        Command::Coordinator(_) | Command::Agent(_) | Command::DevS3(_) | Command::ZombieWriter(_) => "info",
+        Command::Coordinator(_) | Command::Agent(_) | Command::DevS3(_) | Command::ZombieWriter(_) => {
+            "info,openraft=warn,chunked_wal=warn"
+        }
         _ => "warn",
     }
 }

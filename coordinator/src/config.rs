@@ -41,7 +41,9 @@ pub struct Config {
     pub advertise_host: Option<String>,
     /// Certificate files; there is no mode without them.
     pub tls: TlsFiles,
-    /// Set in exactly one config of a new cluster: it founds it. A data directory that has seen a cluster ignores it.
+    /// Set in exactly one config of a new cluster: it founds it. A data directory that has seen a cluster ignores it. With
+    /// `join` it founds only once each of those has said that it knows of no cluster, so that a wiped founder founds no
+    /// second one; alone it founds at once.
     #[serde(default)]
     pub bootstrap: bool,
     /// API endpoints (`https://host:port`) of coordinators to ask for being taken in.
@@ -120,15 +122,20 @@ impl Config {
         Ok(config)
     }
 
+    /// Founds a cluster at once: there is nobody to ask whether there is one.
+    pub(crate) fn founds_unasked(&self) -> bool {
+        self.bootstrap && self.join.is_empty()
+    }
+
+    /// With what this node founds a cluster once everybody in `join` knows of none.
+    pub(crate) fn founds_if_nobody_did(&self) -> Result<Option<TimingPolicy>, BadSetting> {
+        let asks = self.bootstrap && !self.join.is_empty();
+        asks.then(|| self.timing()).transpose()
+    }
+
     /// Checks the relations between the knobs.
     pub fn validate(&self) -> Result<(), BadSetting> {
         self.timing()?;
-        if self.bootstrap && !self.join.is_empty() {
-            let problem = format!("bootstrap is true, and join names {}", self.join.join(", "));
-            let remedy =
-                "leave out one of them: exactly one coordinator founds a cluster, the others join it";
-            return Err(BadSetting::new(problem, remedy));
-        }
         if let Some(endpoint) = self.join.iter().find(|e| !is_endpoint(e)) {
             let problem = format!("join holds {endpoint:?}");
             return Err(BadSetting::new(problem, "write each as https://host:port"));

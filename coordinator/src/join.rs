@@ -3,11 +3,13 @@
 //! The leader takes a stranger in, brings a member's endpoints up to date, and enters region and run into the registry;
 //! so the same call serves the first start and every later one. A coordinator whose disk has seen no cluster first asks
 //! whether it is new, and writes the answer down: until then its Raft port refuses all, because it may be a voter whose
-//! disk was wiped.
+//! disk was wiped. So may a founder: one that is told of others founds only once each of them has said that it knows of no
+//! cluster.
 
 use std::{sync::Arc, time::Duration};
 
 use client::Callee;
+use futures::future::join_all;
 use proto::{
     convert::status::from_status,
     v1::{self as pb, cluster_service_client::ClusterServiceClient},
@@ -15,9 +17,9 @@ use proto::{
 use rand::Rng as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
-use tracing::{debug, error, info};
-use types::{NodeIncarnation, Reason, reason::Refusal};
+use tonic::transport::{Channel, Endpoint};
+use tracing::{debug, error, info, warn};
+use types::{NodeIncarnation, Reason, reason::Refusal, role::TimingPolicy};
 
 use crate::{
     api::Api,
@@ -40,11 +42,13 @@ pub(crate) struct Joiner {
     pub(crate) incarnation: NodeIncarnation,
     /// Endpoints from the config.
     pub(crate) seeds: Vec<String>,
+    /// With what the cluster is founded, where the seeds know of none; `None`: not by this node.
+    pub(crate) found: Option<TimingPolicy>,
 }
 
 impl Joiner {
     /// Asks until this run is known to the cluster, or `shutdown`. An error cannot be helped by asking again.
-    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Refusal> {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Refusal> {
         let mut pause = PAUSE.0;
         let mut turn = 0;
         let mut hint = None;
@@ -81,13 +85,26 @@ impl Joiner {
         }
     }
 
-    async fn ask(&self, turn: usize, hint: Option<String>) -> Result<(), Refusal> {
+    async fn ask(&mut self, turn: usize, hint: Option<String>) -> Result<(), Refusal> {
         let leadership = self.api.raft.leadership().borrow().clone();
         if leadership.since.is_some() {
             return self.enter_own().await;
         }
         if self.api.raft.founds() {
             // It would ask itself, and is no stranger there.
+            return Err(JoinError::NotBootstrapped.to_refusal());
+        }
+        // Who names a leader knows of a cluster.
+        if self.api.raft.cluster_id().is_none()
+            && hint.is_none()
+            && let Some(timing) = self.found.clone()
+        {
+            if let Some(endpoint) = self.cluster_among_seeds().await? {
+                return self.ask_at(&endpoint).await;
+            }
+            self.api.raft.found(timing).await.map_err(internal)?;
+            // Once is enough: from here on it leads, or is stopped.
+            self.found = None;
             return Err(JoinError::NotBootstrapped.to_refusal());
         }
         let known = leadership.leader.map(|l| l.api_endpoint);
@@ -127,7 +144,49 @@ impl Joiner {
         entered.map_err(|status| from_status(&status))
     }
 
-    async fn ask_at(&self, endpoint: &str) -> Result<(), Refusal> {
+    /// A seed that knows of a cluster; none only if every seed says that it knows of none. This node's own founding that a
+    /// crash cut off goes on without asking: nobody else can have written its log.
+    async fn cluster_among_seeds(&self) -> Result<Option<String>, Refusal> {
+        if self.api.raft.has_begun().await.map_err(internal)? {
+            return Ok(None);
+        }
+        let asked = join_all(
+            self.seeds
+                .iter()
+                .map(|seed| async move { (seed, self.knows_a_cluster(seed).await) }),
+        );
+        let mut unanswered = Vec::new();
+        for (seed, answer) in asked.await {
+            match answer {
+                Ok(true) => return Ok(Some(seed.clone())),
+                Ok(false) => {}
+                Err(refusal) => unanswered.push(format!("{seed} ({})", refusal.message)),
+            }
+        }
+        if unanswered.is_empty() {
+            return Ok(None);
+        }
+        let unanswered = unanswered.join(", ");
+        warn!(%unanswered, "founds no cluster before each of `join` has said that it knows of none");
+        let text = format!("whether there is a cluster already was not answered by {unanswered}");
+        Err(Refusal::new(Reason::Unreachable, text))
+    }
+
+    async fn knows_a_cluster(&self, endpoint: &str) -> Result<bool, Refusal> {
+        let asked = async {
+            let mut seed = ClusterServiceClient::new(self.connect(endpoint).await?);
+            let answer = seed.get_status(pb::GetStatusRequest {}).await;
+            answer.map_err(|status| from_status(&status))
+        };
+        let late = |_| Refusal::new(Reason::Unreachable, "it does not answer");
+        let status = tokio::time::timeout(CONNECT * 2, asked).await.map_err(late)??;
+        Ok(status
+            .into_inner()
+            .header
+            .is_some_and(|h| !h.cluster_id.is_empty()))
+    }
+
+    async fn connect(&self, endpoint: &str) -> Result<Channel, Refusal> {
         let unreachable =
             |e: tonic::transport::Error| Refusal::new(Reason::Unreachable, format!("{endpoint}: {e}"));
         let plain = Endpoint::from_shared(endpoint.to_owned())
@@ -135,12 +194,11 @@ impl Joiner {
             .connect_timeout(CONNECT)
             .timeout(PATIENCE);
         let secure = self.tls.calls().secure(plain, Callee::AnyCoordinator);
-        let channel = secure
-            .map_err(unreachable)?
-            .connect()
-            .await
-            .map_err(unreachable)?;
-        let mut leader = ClusterServiceClient::new(channel);
+        secure.map_err(unreachable)?.connect().await.map_err(unreachable)
+    }
+
+    async fn ask_at(&self, endpoint: &str) -> Result<(), Refusal> {
+        let mut leader = ClusterServiceClient::new(self.connect(endpoint).await?);
         if self.api.raft.cluster_id().is_none() {
             let welcome = leader.join(self.request()).await;
             let welcome = welcome.map_err(|status| from_status(&status))?.into_inner();
@@ -173,6 +231,10 @@ impl Joiner {
             cluster_id: cluster_id.map(|id| id.to_string()).unwrap_or_default(),
         }
     }
+}
+
+fn internal(text: String) -> Refusal {
+    Refusal::new(Reason::Internal, text)
 }
 
 /// Whether asking again cannot help: another cluster, a name that is taken, a certificate that names somebody else, another

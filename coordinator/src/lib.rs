@@ -153,6 +153,7 @@ impl Coordinator {
             api: Arc::clone(&api),
             tls: self.tls,
             incarnation: NodeIncarnation::from_u128(uuid::Uuid::now_v7().as_u128()),
+            found: self.config.founds_if_nobody_did()?,
             seeds: self.config.join,
         };
         let end = stop.clone();
@@ -254,7 +255,8 @@ fn raft_config(config: &Config, bound: &ListenFile) -> Result<RaftConfig, RunErr
         data_dir: config.data_dir.clone(),
         api_endpoint: config.endpoint(port(bound.api)),
         raft_endpoint: config.endpoint(port(bound.raft)),
-        bootstrap: config.bootstrap.then_some(timing),
+        // With seeds the joiner asks them first.
+        bootstrap: config.founds_unasked().then_some(timing),
         timing: config.raft_timing()?,
         limits: config.raft_limits(),
     })

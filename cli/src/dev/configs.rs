@@ -49,7 +49,8 @@ impl DevCluster {
             data_dir: &self.layout().data(name),
             tls: &self.certs().coordinator(region),
             bootstrap,
-            join: if bootstrap { &[] } else { &join },
+            // The founder too, from its second start on: should its disk be lost, it founds no second cluster.
+            join: &join,
             timing: &self.spec().timing,
         }
         .render())

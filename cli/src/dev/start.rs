@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use chaos::Part;
+use chaos::{Part, ProcessName};
 use client::Client;
 use tokio::time::{Instant, sleep};
 use types::{RegionId, RoleName, reason::Refusal, units::format_duration};
@@ -30,9 +30,15 @@ impl DevCluster {
         for region in self.regions() {
             self.start(&name(region, Part::Store)).await?;
         }
+        // Who has been in a cluster first: a new one, or one whose disk was lost, is taken in or told off by them.
         for region in self.regions() {
-            let new = self.start_new(region, Part::Coordinator).await?;
-            if new {
+            let coordinator = name(region, Part::Coordinator);
+            if !self.is_new(&coordinator)? {
+                self.start(&coordinator).await?;
+            }
+        }
+        for region in self.regions() {
+            if self.start_new(region, Part::Coordinator).await? {
                 self.wait_joined(region).await?;
             }
         }
@@ -48,9 +54,14 @@ impl DevCluster {
     /// Starts a process; says whether it was its first start.
     async fn start_new(&self, region: &RegionId, part: Part) -> Result<bool, Failure> {
         let name = name(region, part);
-        let new = self.listen(&name)?.main(part).is_none();
+        let new = self.is_new(&name)?;
         self.start(&name).await?;
         Ok(new)
+    }
+
+    /// Whether a process has never listened: its ports are not known.
+    fn is_new(&self, name: &ProcessName) -> Result<bool, Failure> {
+        Ok(self.listen(name)?.main(name.part).is_none())
     }
 
     /// Waits until a region stands in the registry. Those before it run and are the whole membership, so there is a

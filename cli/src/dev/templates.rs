@@ -54,7 +54,8 @@ listen_raft = "127.0.0.1:0"
 # Metrics and health as plain HTTP, on a loopback address only; nowhere unless it is said here. The usual port is 7464.
 # listen_metrics = "127.0.0.1:0"
 
-# Exactly one coordinator of a new cluster says true; a disk that has seen a cluster never bootstraps again.
+# Exactly one coordinator of a new cluster says true; a disk that has seen a cluster never bootstraps again. With others in
+# `join` it waits until each has said that it knows of no cluster, so that a founder whose disk was lost founds no second one.
 bootstrap = {bootstrap}
 
 # APIs of other coordinators: whom to ask to be taken in. Needed once, harmless later.

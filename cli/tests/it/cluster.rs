@@ -137,6 +137,24 @@ fn a_first_start_that_was_killed_is_finished_by_the_next() {
 /// Every write that was acknowledged before the kill is there after it (issue 2). Over one directory the kill comes again
 /// and again at some moment that a seed says: after so many writes and a little more, so that it falls into all parts of a
 /// write; every other time the next start is killed too, before it is done. `REGENT_TEST_SEED` plays a run again.
+/// Its config still says `bootstrap`: a second cluster under the same CA would get the callers of the first one.
+#[test]
+fn a_founder_whose_disk_was_lost_is_told_so_and_founds_no_second_cluster() {
+    let _turn = turn();
+    let mut dev = Dev::start(3);
+    let id = |dev: &Dev| dev.json(&["cluster", "status"])["cluster_id"].clone();
+    let before = id(&dev);
+    dev.stop();
+    std::fs::remove_dir_all(dev.path().join("regions/us-west-2/coordinator/data")).unwrap();
+    dev.begin_again();
+    dev.wait_for("us-west-2-c1 is a member of this cluster, but its disk has seen none");
+    until("the others have a quorum", || {
+        dev.json_of(&["cluster", "status"])
+            .is_some_and(|s| s["has_quorum"] == true)
+    });
+    assert_eq!(id(&dev), before);
+}
+
 #[test]
 fn acknowledged_writes_survive_kill_9_of_everything() {
     let _turn = turn();

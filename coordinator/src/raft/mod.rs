@@ -250,6 +250,21 @@ impl RaftNode {
         self.inner.identity.learn_cluster(cluster_id)
     }
 
+    /// Founds a cluster of which this node is the only member, or goes on with that. Whoever calls it has made sure that
+    /// there is no other: [`RaftConfig::bootstrap`] does it unasked.
+    pub(crate) async fn found(&self, timing: ::types::role::TimingPolicy) -> Result<(), String> {
+        if !self.has_begun().await? {
+            self.initialize().await?;
+        }
+        self.spawn(|node| async move { node.found_cluster(timing).await });
+        Ok(())
+    }
+
+    /// Whether anything is in its log: before that it has voted for nobody.
+    pub(crate) async fn has_begun(&self) -> Result<bool, String> {
+        self.raft().is_initialized().await.map_err(|e| e.to_string())
+    }
+
     /// This node, as it is reached in this run.
     pub fn own_peer(&self) -> &Peer {
         &self.inner.own_peer

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use openraft::{Instant as _, RaftMetrics, ServerState, async_runtime::WatchReceiver as _};
+use openraft::{Instant as _, RaftMetrics, ServerState, async_runtime::WatchReceiver as _, error::Fatal};
 use tokio::time::Instant;
+use tracing::{error, info};
 use types::{NodeId, Revision};
 
 use super::{
@@ -189,6 +190,7 @@ impl RaftNode {
             let next = next_leadership(before, now);
             began = next.since.is_some() && before.since != next.since;
             let changed = *before != next;
+            log_change(before, &next);
             *before = next;
             changed
         });
@@ -196,7 +198,12 @@ impl RaftNode {
     }
 
     fn note_stopped(&self, cause: String) {
-        tracing::error!(cause, "raft stopped");
+        // Asked to end, it is no error.
+        if cause == Fatal::<TypeConfig>::Stopped.to_string() {
+            info!("raft stopped");
+        } else {
+            error!(cause, "raft stopped");
+        }
         self.leadership_sender().send_modify(|leadership| {
             *leadership = Leadership {
                 term: leadership.term,
@@ -223,6 +230,18 @@ pub(crate) fn next_leadership(before: &Leadership, now: &Metrics) -> Leadership 
         is_leader,
         term,
         since,
+    }
+}
+
+/// Who leads is what people look for in a log first.
+fn log_change(before: &Leadership, next: &Leadership) {
+    let term = next.term;
+    match &next.leader {
+        Some(leader) if before.leader.as_ref() != Some(leader) || before.term != term => {
+            info!(leader = %leader.node, term, own = next.is_leader, "leader");
+        }
+        None if before.leader.is_some() => info!(term, "no leader is known"),
+        Some(_) | None => {}
     }
 }
 

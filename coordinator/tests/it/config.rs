@@ -25,11 +25,6 @@ fn a_bad_config_names_the_value_and_what_to_write_instead() {
             "timing is \"quick\"",
             "write fast, default or conservative",
         ),
-        (
-            "bootstrap = true\njoin = [\"https://a:1\"]",
-            "bootstrap is true, and join names https://a:1",
-            "leave out one of them",
-        ),
         ("join = [\"a:1\"]", "join holds \"a:1\"", "https://host:port"),
         (
             "listen_metrics = \"10.0.0.1:7464\"",

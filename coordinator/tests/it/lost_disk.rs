@@ -1,8 +1,9 @@
 //! A coordinator whose disk was wiped and that was started again under its name.
 
 use coordinator::RunError;
+use tokio::net::TcpListener;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_voter_ends_with_the_way_back() {
@@ -25,4 +26,58 @@ async fn a_wiped_voter_ends_with_the_way_back() {
         "{text}"
     );
     cluster.shutdown().await;
+}
+
+/// Its config may still say `bootstrap`; a second cluster under the same CA would get the callers of the first one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_founder_that_knows_of_others_founds_no_second_cluster() {
+    let mut cluster = Cluster::start(3).await;
+    let before = cluster_id(&cluster).await;
+    let others = cluster.endpoints()[1..].to_vec();
+    cluster.stop(0).await;
+    cluster.wipe(0);
+    assert!(cluster.nodes[0].config.bootstrap);
+    cluster.nodes[0].config.join = others;
+    cluster.restart(0).await;
+    let ended = cluster.end(0).await;
+    let Err(RunError::Join(refusal)) = ended else {
+        panic!("{ended:?}");
+    };
+    assert!(
+        refusal.to_string().contains("c1 is a member of this cluster"),
+        "{refusal}"
+    );
+    cluster.leader().await;
+    assert_eq!(cluster_id(&cluster).await, before);
+    cluster.shutdown().await;
+}
+
+/// Who does not answer may know of a cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_founder_waits_until_each_of_the_others_has_said_that_there_is_no_cluster() {
+    let mut cluster = Cluster::blank(2);
+    cluster.restart(1).await;
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = format!("https://{}", mute.local_addr().unwrap());
+    let other = cluster.endpoints()[1].clone();
+    cluster.nodes[0].config.join = vec![other.clone(), silent];
+    cluster.restart(0).await;
+    // Held open: it is asked, and says nothing. The second time comes after the first time's patience.
+    let asked = async { [mute.accept().await.unwrap(), mute.accept().await.unwrap()] };
+    let _held = within("two questions to the silent one", asked).await;
+    assert_eq!(cluster_id(&cluster).await, "");
+    cluster.stop(0).await;
+
+    cluster.nodes[0].config.join = vec![other];
+    cluster.restart(0).await;
+    cluster.stop(1).await;
+    cluster.nodes[1].config.join = vec![cluster.endpoints()[0].clone()];
+    cluster.restart(1).await;
+    within("both to be registered", cluster.registered(2)).await;
+    cluster.shutdown().await;
+}
+
+/// As whoever answers first says it; empty where it knows of none.
+async fn cluster_id(cluster: &Cluster) -> String {
+    cluster.admin().status().await.unwrap().header.unwrap().cluster_id
 }
