@@ -76,8 +76,11 @@ impl RaftRpc {
                 let text = "this coordinator knows of no cluster yet; it stores nothing and elects nobody";
                 Err(to_status(&Refusal::new(Reason::ClusterState, text)))
             }
-            Some(own) if !route.cluster_id.is_empty() && route.cluster_id != own.to_bytes() => {
-                let text = format!("this node belongs to cluster {own}, the message comes from another");
+            // A sender without a cluster has none to speak for: who was taken in knew its cluster before.
+            Some(own) if route.cluster_id != own.to_bytes() => {
+                let text = format!(
+                    "this node belongs to cluster {own}, the message comes from another, or from none"
+                );
                 Err(to_status(
                     &Refusal::new(Reason::WrongCluster, text).with("current", own),
                 ))

@@ -8,8 +8,8 @@ use super::harness::{Cluster, within};
 
 const TERM: u64 = 1_000_000;
 
-/// Another sender, another receiver, another cluster, nobody: what each is answered.
-fn wrong_routes(right: &pb::Route) -> [(Option<pb::Route>, Code); 4] {
+/// Another sender, another receiver, another cluster, none, nobody: what each is answered.
+fn wrong_routes(right: &pb::Route) -> [(Option<pb::Route>, Code); 5] {
     let sender = pb::Route {
         from: right.from + 1,
         ..right.clone()
@@ -22,10 +22,15 @@ fn wrong_routes(right: &pb::Route) -> [(Option<pb::Route>, Code); 4] {
         cluster_id: vec![1; 16],
         ..right.clone()
     };
+    let homeless = pb::Route {
+        cluster_id: Vec::new(),
+        ..right.clone()
+    };
     [
         (Some(sender), Code::PermissionDenied),
         (Some(receiver), Code::FailedPrecondition),
         (Some(stranger), Code::FailedPrecondition),
+        (Some(homeless), Code::FailedPrecondition),
         (None, Code::InvalidArgument),
     ]
 }
