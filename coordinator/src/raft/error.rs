@@ -93,6 +93,11 @@ impl ProposeError {
     }
 }
 
+/// The way back of a coordinator that must not go on, and what it costs.
+const NEW_NODE: &str = "start a coordinator with a new node name, its certificate and an empty data_dir. The old name stays a \
+                        voter that is down, because members cannot be removed yet: where three lost one, it takes three of \
+                        the four for a majority from then on";
+
 /// Why a node does not start. Nothing was changed on disk that a repaired start would trip over.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -125,7 +130,7 @@ pub enum StartError {
     /// A file holds what no version of this program wrote, or was damaged.
     #[error(
         "{} is damaged: {problem}; what this node voted and acknowledged may be lost, so do not start it on an emptied directory \
-         or an older copy: start a coordinator with a new node name, its certificate and an empty data_dir", path.display()
+         or an older copy: {NEW_NODE}", path.display()
     )]
     Damaged {
         /// The file.
@@ -169,7 +174,7 @@ pub enum JoinError {
     /// A member whose disk has seen no cluster: what it voted and stored is lost, so it must not vote again under its id.
     #[error(
         "node {node} is a member of this cluster, but its disk has seen none: what it voted and acknowledged is lost; \
-         start a coordinator with a new node name, its certificate and an empty data_dir"
+         {NEW_NODE}"
     )]
     LostDisk {
         /// Who asked.

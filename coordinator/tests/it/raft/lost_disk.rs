@@ -3,8 +3,9 @@
 
 use std::fs;
 
-use coordinator::raft::{JoinError, RaftLimits, StartError};
+use coordinator::raft::{JoinError, Peer, ProposeError, RaftLimits, StartError};
 use proto::raft_v1::{self as pb, snapshot_part::Part};
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::harness::{Cluster, deadline, within};
@@ -126,6 +127,31 @@ async fn a_member_is_never_called_new() {
     assert!(matches!(refused, Err(JoinError::LostDisk { .. })), "{refused:?}");
     let refusal = refused.unwrap_err().to_refusal();
     assert_eq!(refusal.operand(JoinError::LOST_DISK), Some("c0"));
+    assert!(
+        refusal.message.contains("members cannot be removed yet"),
+        "{refusal}"
+    );
+    cluster.stop_all().await;
+}
+
+/// Others may have taken it in without the knowledge of one that follows, or of a leader that was cut off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_a_leader_with_a_majority_calls_a_coordinator_new() {
+    let mut cluster = Cluster::of(2, RaftLimits::default()).await;
+    cluster.assert_converged().await;
+    let leader = cluster.leader_index().await;
+    let stranger = Peer {
+        node: "c9".parse().unwrap(),
+        ..cluster.sites[0].peer()
+    };
+    let refused = cluster.node(1 - leader).welcome(&stranger, deadline()).await;
+    let not_leader = |e: &JoinError| matches!(e, JoinError::Raft(ProposeError::NotLeader { .. }));
+    assert!(refused.as_ref().is_err_and(not_leader), "{refused:?}");
+    cluster.sites[1 - leader].stop().await;
+    let soon = Instant::now() + cluster.sites[leader].config.timing.election_max;
+    let refused = cluster.node(leader).welcome(&stranger, soon).await;
+    let alone = |e: &JoinError| not_leader(e) || matches!(e, JoinError::Raft(ProposeError::NoQuorum { .. }));
+    assert!(refused.as_ref().is_err_and(alone), "{refused:?}");
     cluster.stop_all().await;
 }
 
@@ -159,7 +185,9 @@ async fn a_voter_without_its_log_does_not_start() {
         assert!(matches!(refused, StartError::Damaged { .. }), "{refused}");
         let text = refused.to_string();
         assert!(
-            text.contains("it is empty, and this node has voted") && text.contains("new node name"),
+            text.contains("it is empty, and this node has voted")
+                && text.contains("new node name")
+                && text.contains("members cannot be removed yet"),
             "{text}"
         );
     }
