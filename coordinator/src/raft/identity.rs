@@ -2,6 +2,9 @@
 //!
 //! Invariant: a directory serves one process at a time, one node for ever, and one cluster once it has seen it.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs::{self, File, OpenOptions},
     io,

@@ -1,0 +1,33 @@
+//! What `node.json` says of a log that is not there.
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// As the versions wrote it that did not say yet whether the log was begun.
+const OLD: &str = include_str!("../../../testdata/node-before-log-begun.json");
+
+/// Its cluster was learned from the log, so there was one.
+#[test]
+fn an_old_file_that_knows_its_cluster_had_a_log() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("node.json");
+    fs::write(&path, OLD).unwrap();
+    let identity = Identity::open(dir.path(), &NodeId::new("c0").unwrap()).unwrap();
+    assert!(identity.misses_its_log());
+    let written: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(
+        (&written["log_begun"], &written["boots"]),
+        (&true.into(), &4.into())
+    );
+}
+
+#[test]
+fn one_that_was_only_welcomed_misses_nothing() {
+    let dir = TempDir::new().unwrap();
+    let identity = Identity::open(dir.path(), &NodeId::new("c0").unwrap()).unwrap();
+    identity.learn_cluster(ClusterId::from_u128(5)).unwrap();
+    assert!(!identity.misses_its_log());
+    identity.begin_log().unwrap();
+    assert!(identity.misses_its_log());
+}
