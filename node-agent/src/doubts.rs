@@ -1,7 +1,10 @@
 //! Copies in the own store that are called verified, and of which a fetch got wrong bytes, or none.
 //!
 //! Absent on purpose: the verdict ([`crate::replicate`] reads them again: what a fetch took up from an earlier one may be
-//! damaged too). Invariant: a doubt stays until somebody settled it, also where nobody can be told for a while.
+//! damaged too). Invariant: while this process runs, a doubt stays until somebody settled it, also where nobody can be told
+//! for a while. A restart forgets them all. Where the fetch had failed, the next try doubts again; where the bytes came from
+//! elsewhere, the copy is called verified until somebody has to fetch from it again: another agent, or this one once its
+//! disk was damaged or emptied.
 
 use std::{
     collections::BTreeSet,
