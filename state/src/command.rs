@@ -294,7 +294,7 @@ pub enum Command {
 pub enum ReplicaReport {
     /// A new attempt begins; the reply carries its number.
     Started {
-        /// The region that the bytes come from, whose copy is verified; none in the region of the upload.
+        /// The region that the bytes come from, whose copy is verified; none where they were once, by upload or copy.
         source: Option<RegionId>,
     },
     /// Bytes moved so far.

@@ -388,7 +388,7 @@ async fn a_doubted_copy_is_reported_only_if_it_is_damaged() {
     assert_eq!(bench.reports(), ["failed 7, mismatch true"]);
 }
 
-/// In the region of the upload the bytes may come from nowhere else.
+/// The bytes may come from nowhere else any more.
 #[tokio::test]
 async fn a_damaged_copy_that_is_the_only_one_is_repaired_from_the_local_cache() {
     let bench = bench();

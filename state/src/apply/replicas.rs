@@ -85,8 +85,9 @@ fn started(
     })
 }
 
-/// The bytes come from a region whose copy is verified; in the region of the upload they may be there already. Anything
-/// else would be copied in vain, or from somebody who never had the right bytes.
+/// The bytes come from a region whose copy is verified; where the upload was, or a copy was verified once, they may be in the
+/// store or on an agent's disk already. Anything else would be copied in vain, or from somebody who never had the right
+/// bytes.
 fn check_source(
     change: &Change<'_>,
     record: &ReplicaRecord,
@@ -94,7 +95,7 @@ fn check_source(
     source: Option<&RegionId>,
 ) -> Result<(), Rejection> {
     let Some(source) = source else {
-        if record.key.region == version.source_region {
+        if record.key.region == version.source_region || record.completed_at.is_some() {
             return Ok(());
         }
         let problem = format!(

@@ -349,12 +349,26 @@ fn replicas_refuse() {
         "VERIFIED",
     );
     check(&copying, &line("started source=sa"), "REGION_NOT_FOUND", "sa");
-    check(
-        &copying,
-        &line("started"),
-        "INVALID_ARGUMENT",
-        "was uploaded in eu",
-    );
+    let uploaded = "CreateVersion model=m source=eu
+        CompleteUpload version=m@1
+        actor eu/a1
+        ReportReplica version=m@1 region=eu report=started
+        ReportReplica version=m@1 region=eu report=verified
+        actor us/b1";
+    let without_source = "ReportReplica version=m@1 region=us report=started";
+    // The bytes cannot be there, also after a try that brought none.
+    for before in [
+        "",
+        "ReportReplica version=m@1 region=us report=started source=eu
+        ReportReplica version=m@1 region=us report=failed",
+    ] {
+        check(
+            &format!("{uploaded}\n{before}"),
+            without_source,
+            "INVALID_ARGUMENT",
+            "was uploaded in eu",
+        );
+    }
     check(
         &copying,
         &line("started source=us"),

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use types::{Epoch, RegionId, RoleName, UnixMillis, plan::StepState, replica::ReplicaKey};
+use types::{
+    Epoch, RegionId, RoleName, UnixMillis,
+    plan::StepState,
+    replica::{ReplicaKey, ReplicaState},
+};
 
 use super::world::{World, actor};
 use crate::{requests::RequestTable, state::ControlState};
@@ -234,6 +238,30 @@ fn copies_follow_the_placement() {
         ),
         (2, 1)
     );
+}
+
+/// The region's agents may have the bytes on their disks, and nobody else may have them any more.
+#[test]
+fn a_copy_that_was_verified_once_can_be_mended_without_a_source() {
+    for (agent, region) in [("eu/a1", "eu"), ("us/b1", "us"), ("ap/d1", "ap")] {
+        let mut world = World::standing();
+        let report = format!("ReportReplica version=fraud.scorer@1 region={region} report=");
+        world.lines(&format!(
+            "actor {agent}
+            {report}failed attempt=1 error=damaged
+            {report}started
+            {report}failed attempt=2 error=crash
+            {report}started
+            {report}verified attempt=3 bytes=100"
+        ));
+        let key = ReplicaKey {
+            version: "fraud.scorer@1".parse().unwrap(),
+            region: region.parse().unwrap(),
+        };
+        let copy = world.state.replica(&key).unwrap();
+        let found = (copy.state, copy.attempts, copy.source.clone());
+        assert_eq!(found, (ReplicaState::Verified, 3, None), "{region}");
+    }
 }
 
 #[test]
