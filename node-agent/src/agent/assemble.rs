@@ -30,7 +30,7 @@ use crate::{
     reconcile::Limits,
     replicate::Replicator,
     roles::Roles,
-    servers::{serve_grpc, serve_http},
+    servers::{Bounds, serve_grpc, serve_http},
     serving::Serving,
     session::SessionKeeper,
     steps::Steps,
@@ -162,14 +162,20 @@ impl Agent {
         tasks.spawn(async move { following.await.map_err(AgentError::Floors) });
         tasks.spawn(serve_grpc(listeners.agent, tls, api, close.clone()));
         let routes = http::router(http.clone());
-        tasks.spawn(serve_http(
-            "inference HTTP",
+        let bounds = Bounds::default();
+        tasks.spawn(infallible(serve_http(
             listeners.inference,
             routes,
+            bounds,
             close.clone(),
-        ));
+        )));
         let routes = http::observe_router(http);
-        tasks.spawn(serve_http("metrics", listeners.metrics, routes, close.clone()));
+        tasks.spawn(infallible(serve_http(
+            listeners.metrics,
+            routes,
+            bounds,
+            close.clone(),
+        )));
         tracing::info!(me = %me, agent = %addresses.agent, inference = %addresses.inference, "agent started");
         Ok(Self {
             addresses,

@@ -8,7 +8,11 @@ mod assemble;
 use std::{fs, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
 use client::{Client, ClientConfig};
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use types::{FencingToken, Holder, NodeId, NodeIncarnation, RoleName, reason::Refusal};
 
@@ -24,6 +28,9 @@ use crate::{
     serving::{BuiltinEngines, LoadModel, Serving},
     stores::OpenStore,
 };
+
+/// What the end takes beyond the drain timeout, should the drain use all of it: sessions and listeners close.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// Why an agent did not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +228,7 @@ impl Agent {
         tracing::info!(node = %self.me.node, "agent stops");
         self.serving.refuse_all();
         self.stop.cancel();
+        let deadline = Instant::now() + self.drain_timeout + ENDING;
         self.serving.stop_all(self.drain_timeout).await;
         self.close.cancel();
         let mut result = Ok(());
@@ -232,7 +240,7 @@ impl Agent {
                 }
             }
         };
-        if timeout(self.drain_timeout, all).await.is_err() {
+        if timeout_at(deadline, all).await.is_err() {
             tracing::warn!("a part of the agent did not end in time");
         }
         result
