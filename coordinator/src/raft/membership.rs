@@ -3,7 +3,10 @@
 //! Invariant: every step may be repeated; whoever asks again goes on where the last attempt ended. One change of
 //! membership runs at a time, and each goes through joint consensus.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use openraft::{
     ChangeMembers,
@@ -186,13 +189,6 @@ impl RaftNode {
         }
     }
 
-    /// The most caught-up other voter hands over best; then `to` must be a voter.
-    fn transfer_target(&self, to: Option<&types::NodeId>) -> Option<Member> {
-        let mut voters: Vec<_> = self.members().into_iter().filter(|m| m.voter).collect();
-        voters.retain(|m| m.raft_id != self.own_id() && to.is_none_or(|node| *node == m.peer.node));
-        voters.into_iter().max_by_key(|m| m.matched)
-    }
-
     /// Hands leadership to `to`, or to the most caught-up other voter, and waits until another node leads. Leader only;
     /// call it before a planned stop.
     pub async fn transfer_leadership(
@@ -205,7 +201,9 @@ impl RaftNode {
             let leader = leadership.borrow().leader.clone();
             return Err(ProposeError::NotLeader { leader });
         }
-        let Some(target) = self.transfer_target(to.as_ref()) else {
+        let mut others = self.members();
+        others.retain(|m| m.raft_id != self.own_id() && to.as_ref().is_none_or(|node| *node == m.peer.node));
+        let Some(target) = successor(others, self.config().timing.election_max) else {
             let detail = "there is no other voter to hand over to".to_owned();
             return Err(ProposeError::NoQuorum { detail });
         };
@@ -260,6 +258,16 @@ impl RaftNode {
             sleep(self.config().timing.heartbeat).await;
         }
     }
+}
+
+/// The voter that takes over best: one that answered within `lately`, and of those the most caught-up.
+pub(super) fn successor(others: Vec<Member>, lately: Duration) -> Option<Member> {
+    let answers = |m: &Member| {
+        m.silent_millis
+            .is_some_and(|ms| Duration::from_millis(ms) < lately)
+    };
+    let voters = others.into_iter().filter(|m| m.voter);
+    voters.max_by_key(|m| (answers(m), m.matched))
 }
 
 fn stopped() -> ProposeError {

@@ -6,6 +6,7 @@ use std::{
     io::Write as _,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use openraft::{
@@ -25,12 +26,12 @@ use super::{
     files::{self, journal},
     identity::Identity,
     log_store::LogStore,
-    membership::{JoinStep, next_step},
+    membership::{JoinStep, next_step, successor},
     publish::{Published, Publisher},
     snapshot::{SnapshotDir, SnapshotFile},
     state_machine::{StateMachine, Store},
     types::{EntryBytes, LogEntry, Membership, Peer, SnapshotMeta, TypeConfig, Vote, log_id, raft_id},
-    view::{Leadership, next_leadership},
+    view::{Leadership, Member, next_leadership},
 };
 use crate::door_log::{self, DoorLog};
 
@@ -387,6 +388,33 @@ fn each_own_leadership_has_its_own_beginning() {
     assert!(again.since > still.since);
     let lost = next_leadership(&again, &metrics(7, ServerState::Follower, Some((6, 12))));
     assert_eq!((lost.is_leader, lost.since, lost.term), (false, None, 7));
+}
+
+/// (name, votes, matched, silent for)
+#[test]
+fn leadership_is_handed_to_the_most_caught_up_voter_that_answers() {
+    let chosen = |others: &[(&str, bool, u64, Option<u64>)]| {
+        let member = |(name, voter, matched, silent_millis): &(&str, bool, u64, Option<u64>)| Member {
+            raft_id: raft_id(&node(name)),
+            peer: peer(name, 1),
+            voter: *voter,
+            leader: false,
+            matched: Some(Revision(*matched)),
+            silent_millis: *silent_millis,
+        };
+        let others = others.iter().map(member).collect();
+        let chosen = successor(others, Duration::from_millis(500));
+        chosen.map(|m| m.peer.node.to_string()).unwrap_or_default()
+    };
+    assert_eq!(chosen(&[]), "");
+    assert_eq!(chosen(&[("b", false, 9, Some(1))]), "");
+    assert_eq!(chosen(&[("b", true, 8, Some(1)), ("c", true, 9, Some(1))]), "c");
+    assert_eq!(
+        chosen(&[("b", true, 8, Some(499)), ("c", true, 9, Some(500))]),
+        "b"
+    );
+    assert_eq!(chosen(&[("b", true, 9, Some(1)), ("c", true, 9, None)]), "b");
+    assert_eq!(chosen(&[("b", true, 8, None), ("c", true, 9, None)]), "c");
 }
 
 #[test]
