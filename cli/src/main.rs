@@ -67,7 +67,7 @@ fn default_filter(command: &Command) -> &'static str {
     match command {
         #[cfg(feature = "server")]
         Command::Coordinator(_) | Command::Agent(_) | Command::DevS3(_) | Command::ZombieWriter(_) => {
-            "info,openraft=warn,chunked_wal=warn"
+            "info,openraft=error,chunked_wal=warn"
         }
         _ => "warn",
     }

@@ -160,12 +160,18 @@ impl Look {
                 Some(heard.unwrap_or(since_election).min(since_election))
             }
             NodeKind::Coordinator if node.node == self.own => Some(Duration::ZERO),
+            // Raft tells only a leader whom it hears; one that hands over learns here first that it leads no more.
+            NodeKind::Coordinator if !self.leads() => None,
             NodeKind::Coordinator => {
                 let member = self.members.iter().find(|m| m.peer.node == node.node)?;
                 let heard = member.silent_millis.map(Duration::from_millis);
                 Some(heard.unwrap_or(since_election).min(since_election))
             }
         }
+    }
+
+    fn leads(&self) -> bool {
+        self.members.iter().any(|m| m.leader && m.peer.node == self.own)
     }
 
     fn was_heard(&self, node: &NodeRecord) -> bool {
@@ -201,4 +207,70 @@ fn region_views(
         }
     };
     state.regions().map(view).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{NodeIncarnation, Revision, UnixMillis, region::Endpoints};
+
+    use super::*;
+    use crate::raft::Peer;
+
+    /// What c1 sees a minute after its election, of a coordinator c2 that it heard `silent` milliseconds ago.
+    fn of_c2(leads: bool, status: NodeStatus, silent: Option<u64>) -> Vec<NodeStatus> {
+        let member = |name: &str, leader, silent_millis| Member {
+            raft_id: 0,
+            peer: Peer {
+                node: NodeId::new(name).unwrap(),
+                ..Peer::default()
+            },
+            voter: true,
+            leader,
+            matched: None,
+            silent_millis,
+        };
+        let now = Instant::now() + Duration::from_secs(60);
+        let look = Look {
+            timing: TimingPolicy::fast(),
+            since: now - Duration::from_secs(60),
+            now,
+            seen: BTreeMap::new(),
+            members: vec![member("c1", leads, Some(0)), member("c2", false, silent)],
+            own: NodeId::new("c1").unwrap(),
+            nodes: vec![NodeRecord {
+                node: NodeId::new("c2").unwrap(),
+                region: RegionId::new("eu").unwrap(),
+                kind: NodeKind::Coordinator,
+                incarnation: NodeIncarnation::from_u128(1),
+                endpoints: Endpoints::default(),
+                status,
+                changed_at: UnixMillis(1),
+                modified: Revision(1),
+            }],
+            regions: Vec::new(),
+        };
+        let changes = look.node_changes().into_iter();
+        let status = |change| match change {
+            Command::SetNodeStatus { status, .. } => status,
+            other => panic!("{other:?}"),
+        };
+        changes.map(status).collect()
+    }
+
+    #[test]
+    fn a_coordinator_that_its_leader_does_not_hear_is_down() {
+        use NodeStatus::{Down, Up};
+        assert_eq!(of_c2(true, Up, Some(60_000)), [Down]);
+        assert_eq!(of_c2(true, Up, None), [Down], "not heard since the election");
+        assert_eq!(of_c2(true, Up, Some(10)), []);
+        assert_eq!(of_c2(true, Down, Some(10)), [Up]);
+        assert_eq!(of_c2(true, Down, None), []);
+    }
+
+    /// On a hand-over Raft forgets at once whom it heard.
+    #[test]
+    fn who_leads_no_more_calls_nobody_down() {
+        assert_eq!(of_c2(false, NodeStatus::Up, None), []);
+        assert_eq!(of_c2(false, NodeStatus::Up, Some(60_000)), []);
+    }
 }
