@@ -229,6 +229,7 @@ impl Joiner {
             raft_endpoint: peer.raft_endpoint.clone(),
             incarnation: self.incarnation.to_string(),
             cluster_id: cluster_id.map(|id| id.to_string()).unwrap_or_default(),
+            disk_id: peer.disk.map(|id| id.to_string()).unwrap_or_default(),
         }
     }
 }

@@ -185,6 +185,10 @@ uuid_id!(
     ClusterId, "cluster id"
 );
 uuid_id!(
+    /// One data directory of a coordinator, made with it: two directories under one node name are two disks.
+    DiskId, "disk id"
+);
+uuid_id!(
     /// One run of a process. A restart of the same node is another incarnation, and so another holder (L2).
     NodeIncarnation, "node incarnation"
 );

@@ -28,8 +28,8 @@ pub mod units;
 pub use digest::{Digest, DigestHasher};
 pub use epoch::{Epoch, FencingToken, Holder};
 pub use ids::{
-    AliasName, ClusterId, InvalidId, ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId, RegionId,
-    RequestId, RoleName, VersionKey,
+    AliasName, ClusterId, DiskId, InvalidId, ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId,
+    RegionId, RequestId, RoleName, VersionKey,
 };
 pub use principal::Principal;
 pub use reason::Reason;

@@ -188,11 +188,16 @@ fn join_request(principal: &Principal, r: &pb::JoinRequest) -> Result<(Peer, Opt
         "" => None,
         id => Some(text("cluster_id", id).map_err(status)?),
     };
+    let disk = match r.disk_id.as_str() {
+        "" => None,
+        id => Some(text("disk_id", id).map_err(status)?),
+    };
     let peer = Peer {
         node,
         region,
         raft_endpoint: r.raft_endpoint.clone(),
         api_endpoint: r.api_endpoint.clone(),
+        disk,
     };
     Ok((peer, cluster_id))
 }

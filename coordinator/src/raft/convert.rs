@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use openraft::{EntryPayload, impls::leader_id_std::LeaderId, raft as rpc, vote::RaftVote as _};
 use proto::raft_v1 as pb;
+use types::DiskId;
 
 use super::types::{
     EntryBytes, LogEntry, LogId, Membership, Peer, SnapshotMeta, StoredMembership, TypeConfig, Vote, log_id,
@@ -50,6 +51,11 @@ pub(crate) fn vote_in(vote: Option<pb::Vote>) -> Result<Vote, Malformed> {
     Ok(Vote::from_leader_id(leader, vote.committed))
 }
 
+/// Empty where there is none.
+pub(crate) fn disk_out(disk: Option<DiskId>) -> Vec<u8> {
+    disk.map_or_else(Vec::new, |disk| disk.to_bytes().to_vec())
+}
+
 pub(crate) fn peer_out(raft_id: u64, peer: &Peer) -> pb::Peer {
     pb::Peer {
         raft_id,
@@ -57,6 +63,7 @@ pub(crate) fn peer_out(raft_id: u64, peer: &Peer) -> pb::Peer {
         region: peer.region.to_string(),
         raft_endpoint: peer.raft_endpoint.clone(),
         api_endpoint: peer.api_endpoint.clone(),
+        disk: disk_out(peer.disk),
     }
 }
 
@@ -67,6 +74,10 @@ fn peer_in(peer: pb::Peer) -> Result<(u64, Peer), Malformed> {
         region: peer.region.parse().map_err(malformed)?,
         raft_endpoint: peer.raft_endpoint,
         api_endpoint: peer.api_endpoint,
+        disk: match &peer.disk[..] {
+            [] => None,
+            disk => Some(DiskId::from_slice(disk).map_err(malformed)?),
+        },
     };
     Ok((peer.raft_id, out))
 }

@@ -180,6 +180,15 @@ pub enum JoinError {
         /// Who asked.
         node: NodeId,
     },
+    /// Another data directory than the one that the member of this name was taken in with.
+    #[error(
+        "node {node} is a member of this cluster with another disk: what it voted and acknowledged is not on this one; \
+         start it with its own data_dir, or, if that is lost, {NEW_NODE}"
+    )]
+    OtherDisk {
+        /// Who asked.
+        node: NodeId,
+    },
     /// The cluster's first entry is not applied yet.
     #[error("the cluster is not bootstrapped yet")]
     NotBootstrapped,
@@ -189,7 +198,7 @@ pub enum JoinError {
 }
 
 impl JoinError {
-    /// The operand, a node, that tells a refusal for a lost disk from others: asking again cannot help.
+    /// The operand, a node, that tells a refusal for a lost or another disk from others: asking again cannot help.
     pub const LOST_DISK: &str = "lost_disk";
 
     /// The refusal as it travels.
@@ -201,7 +210,7 @@ impl JoinError {
             Self::IdCollision { member, .. } => {
                 Refusal::new(Reason::AlreadyExists, self.to_string()).with("member", member)
             }
-            Self::LostDisk { node } => {
+            Self::LostDisk { node } | Self::OtherDisk { node } => {
                 Refusal::new(Reason::ClusterState, self.to_string()).with(Self::LOST_DISK, node)
             }
             Self::NotBootstrapped => Refusal::new(Reason::ClusterState, self.to_string()),

@@ -14,7 +14,8 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use types::{ClusterId, NodeId};
+use types::{ClusterId, DiskId, NodeId};
+use uuid::Uuid;
 
 use super::{error::StartError, files, types::raft_id};
 
@@ -33,6 +34,9 @@ struct NodeFile {
     /// that did not write this down learned of its cluster from the log.
     #[serde(default = "yes")]
     log_begun: bool,
+    /// Made with the directory; none where an older version made it.
+    #[serde(default)]
+    disk_id: Option<DiskId>,
     /// Starts of this directory, this one included.
     boots: u64,
 }
@@ -64,6 +68,7 @@ impl Identity {
                 raft_id: raft_id(node),
                 cluster_id: None,
                 log_begun: false,
+                disk_id: Some(DiskId::from_u128(Uuid::now_v7().as_u128())),
                 boots: 0,
             },
             Err(e) => return Err(data_dir(&path, "cannot read it")(e)),
@@ -80,6 +85,11 @@ impl Identity {
 
     pub(crate) fn cluster_id(&self) -> Option<ClusterId> {
         self.file().cluster_id
+    }
+
+    /// Which of all directories under this node's name it is, if that is known.
+    pub(crate) fn disk_id(&self) -> Option<DiskId> {
+        self.file().disk_id
     }
 
     /// Remembers the cluster for ever; an error if the directory has seen another. Who calls it knows that this node

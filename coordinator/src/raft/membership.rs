@@ -42,7 +42,8 @@ pub(crate) enum JoinStep {
     Done,
 }
 
-/// What `peer` needs next, under `membership`. An id that belongs to another name is a collision.
+/// What `peer` needs next, under `membership`. An id that belongs to another name is a collision; a disk that is not the
+/// member's never stored what the leader counts on.
 pub(crate) fn next_step(membership: &Membership, peer: &Peer) -> Result<JoinStep, JoinError> {
     let id = raft_id(&peer.node);
     let Some(known) = membership.get_node(&id) else {
@@ -55,8 +56,16 @@ pub(crate) fn next_step(membership: &Membership, peer: &Peer) -> Result<JoinStep
             raft_id: id,
         });
     }
+    if known
+        .disk
+        .is_some_and(|known| peer.disk.is_some_and(|shown| shown != known))
+    {
+        return Err(JoinError::OtherDisk {
+            node: peer.node.clone(),
+        });
+    }
     let voter = membership.voter_ids().any(|v| v == id);
-    Ok(match (known == peer, voter) {
+    Ok(match (*known == peer.after(known), voter) {
         (false, _) => JoinStep::UpdateEndpoints,
         (true, false) => JoinStep::Promote,
         (true, true) => JoinStep::Done,
@@ -94,11 +103,13 @@ impl RaftNode {
     pub async fn welcome(&self, peer: &Peer, deadline: Instant) -> Result<ClusterId, JoinError> {
         self.confirm_leadership(deadline).await?;
         let ours = self.cluster_id().ok_or(JoinError::NotBootstrapped)?;
-        match next_step(&self.membership(), peer)? {
-            JoinStep::AddLearner => Ok(ours),
-            JoinStep::UpdateEndpoints | JoinStep::Promote | JoinStep::Done => Err(JoinError::LostDisk {
+        match next_step(&self.membership(), peer) {
+            Ok(JoinStep::AddLearner) => Ok(ours),
+            Ok(JoinStep::UpdateEndpoints | JoinStep::Promote | JoinStep::Done)
+            | Err(JoinError::OtherDisk { .. }) => Err(JoinError::LostDisk {
                 node: peer.node.clone(),
             }),
+            Err(other) => Err(other),
         }
     }
 
@@ -116,7 +127,9 @@ impl RaftNode {
 
     async fn take_step(&self, step: JoinStep, peer: &Peer) -> Result<(), JoinError> {
         let id = raft_id(&peer.node);
-        let one = || BTreeMap::from([(id, peer.clone())]);
+        let membership = self.membership();
+        let known = membership.get_node(&id).unwrap_or(peer);
+        let one = || BTreeMap::from([(id, peer.after(known))]);
         match step {
             JoinStep::AddLearner => self.change(ChangeMembers::AddNodes(one())).await,
             JoinStep::UpdateEndpoints => self.change(ChangeMembers::SetNodes(one())).await,

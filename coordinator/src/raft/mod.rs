@@ -143,6 +143,7 @@ impl RaftNode {
             region: config.region.clone(),
             raft_endpoint: config.raft_endpoint.clone(),
             api_endpoint: config.api_endpoint.clone(),
+            disk: identity.disk_id(),
         };
         let node = Self {
             inner: Arc::new(Inner {

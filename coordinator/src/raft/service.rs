@@ -85,7 +85,19 @@ impl RaftRpc {
                     &Refusal::new(Reason::WrongCluster, text).with("current", own),
                 ))
             }
-            Some(_) => Ok(()),
+            Some(_) => self.check_disk(&route.to_disk),
+        }
+    }
+
+    /// Two directories may each have been called new before either was a member, or one may stand where the other did: only
+    /// the one that the membership names has stored what its members count on.
+    fn check_disk(&self, meant: &[u8]) -> Result<(), Status> {
+        match self.node.own_peer().disk {
+            Some(own) if !meant.is_empty() && meant != own.to_bytes() => {
+                let text = format!("the message is for another disk of this node's name; this one is {own}");
+                Err(to_status(&Refusal::new(Reason::ClusterState, text)))
+            }
+            _ => Ok(()),
         }
     }
 

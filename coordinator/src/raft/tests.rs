@@ -20,9 +20,10 @@ use openraft::{
 use state::{Command, ControlState, Entry, codec};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
-use types::{ClusterId, NodeId, RequestId, Revision, UnixMillis, role::TimingPolicy};
+use types::{ClusterId, DiskId, NodeId, RequestId, Revision, UnixMillis, role::TimingPolicy};
 
 use super::{
+    error::JoinError,
     files::{self, journal},
     identity::Identity,
     log_store::LogStore,
@@ -415,6 +416,38 @@ fn leadership_is_handed_to_the_most_caught_up_voter_that_answers() {
     );
     assert_eq!(chosen(&[("b", true, 9, Some(1)), ("c", true, 9, None)]), "b");
     assert_eq!(chosen(&[("b", true, 8, None), ("c", true, 9, None)]), "c");
+}
+
+/// Two directories under one name must not count as one voter; one of an older version has no id to compare.
+#[test]
+fn a_member_is_its_disk_as_far_as_that_is_known() {
+    let on = |disk: Option<u128>, port| Peer {
+        disk: disk.map(DiskId::from_u128),
+        ..peer("a", port)
+    };
+    let step = |known: Option<u128>, who: Peer| {
+        let peers = BTreeMap::from([(raft_id(&node("a")), on(known, 1))]);
+        let membership = Membership::new(vec![peers.keys().copied().collect()], peers).unwrap();
+        next_step(&membership, &who)
+    };
+    for (known, shown, expected) in [
+        (None, None, JoinStep::Done),
+        (Some(1), Some(1), JoinStep::Done),
+        (Some(1), None, JoinStep::Done),
+        (None, Some(1), JoinStep::UpdateEndpoints),
+    ] {
+        assert_eq!(step(known, on(shown, 1)), Ok(expected), "{known:?} {shown:?}");
+        assert_eq!(
+            step(known, on(shown, 2)),
+            Ok(JoinStep::UpdateEndpoints),
+            "{known:?} {shown:?}"
+        );
+    }
+    assert_eq!(on(None, 2).after(&on(Some(1), 1)), on(Some(1), 2));
+    for port in [1, 2] {
+        let refused = step(Some(1), on(Some(2), port));
+        assert!(matches!(refused, Err(JoinError::OtherDisk { .. })), "{refused:?}");
+    }
 }
 
 #[test]

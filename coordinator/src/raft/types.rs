@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use openraft::impls::leader_id_std;
 use state::{Event, Rejection, Reply};
-use types::{Digest, NodeId, RegionId, Revision};
+use types::{Digest, DiskId, NodeId, RegionId, Revision};
 
 /// An encoded [`state::Entry`], as it stands in the log and on the wire.
 #[derive(Clone, PartialEq, Eq)]
@@ -56,6 +56,18 @@ pub struct Peer {
     pub raft_endpoint: String,
     /// Where its API is, `https://host:port`.
     pub api_endpoint: String,
+    /// Its data directory; `None` of one that an older version made.
+    pub disk: Option<DiskId>,
+}
+
+impl Peer {
+    /// As it is known after it was known as `known`: what was known of its disk stays known.
+    pub(crate) fn after(&self, known: &Self) -> Self {
+        Self {
+            disk: self.disk.or(known.disk),
+            ..self.clone()
+        }
+    }
 }
 
 // openraft's log suite makes nodes of no name.
@@ -67,6 +79,7 @@ impl Default for Peer {
             region: RegionId::new("nowhere").expect("a valid region id"),
             raft_endpoint: String::new(),
             api_endpoint: String::new(),
+            disk: None,
         }
     }
 }

@@ -7,9 +7,13 @@ pub struct Route {
     pub from: u64,
     #[prost(uint64, tag = "2")]
     pub to: u64,
-    /// 16 bytes; empty while the sender has not learned it.
+    /// 16 bytes.
     #[prost(bytes = "vec", tag = "3")]
     pub cluster_id: ::prost::alloc::vec::Vec<u8>,
+    /// Of the disk that the receiver was taken in with, 16 bytes; empty where the sender does not know it. A receiver with
+    /// another one refuses: it never stored what that one did.
+    #[prost(bytes = "vec", tag = "4")]
+    pub to_disk: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogId {
@@ -40,6 +44,9 @@ pub struct Peer {
     pub raft_endpoint: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub api_endpoint: ::prost::alloc::string::String,
+    /// 16 bytes; empty where its data directory was made by a version that gave it no id.
+    #[prost(bytes = "vec", tag = "6")]
+    pub disk: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VoterSet {

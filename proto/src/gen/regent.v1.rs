@@ -745,6 +745,10 @@ pub struct JoinRequest {
     /// member already is refused: it lost its disk.
     #[prost(string, tag = "6")]
     pub cluster_id: ::prost::alloc::string::String,
+    /// The data directory's own id, made with it; empty from versions that gave it none. A member with another one is refused:
+    /// one name is one disk.
+    #[prost(string, tag = "7")]
+    pub disk_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JoinResponse {
@@ -1563,7 +1567,7 @@ pub mod report_replica_request {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReplicaStarted {
-    /// Empty where the bytes are in the region's own store already.
+    /// Empty where the bytes may be in the region's own store, or on its agents' disks, already.
     #[prost(string, tag = "1")]
     pub source_region: ::prost::alloc::string::String,
 }

@@ -20,6 +20,7 @@ use types::ClusterId;
 use super::super::{
     Dial,
     config::RaftTiming,
+    convert::disk_out,
     identity::Identity,
     types::{Membership, Peer},
 };
@@ -87,10 +88,12 @@ impl Connections {
 
     pub(crate) fn route(&self, to: u64) -> pb::Route {
         let cluster_id = self.identity.cluster_id();
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         pb::Route {
             from: self.own_id,
             to,
             cluster_id: cluster_id.map_or_else(Vec::new, |c: ClusterId| c.to_bytes().to_vec()),
+            to_disk: disk_out(peers.get(&to).and_then(|peer| peer.disk)),
         }
     }
 

@@ -108,12 +108,7 @@ impl Site {
     }
 
     pub(super) fn peer(&self) -> Peer {
-        Peer {
-            node: self.config.node.clone(),
-            region: self.config.region.clone(),
-            raft_endpoint: self.config.raft_endpoint.clone(),
-            api_endpoint: self.config.api_endpoint.clone(),
-        }
+        self.node().own_peer().clone()
     }
 
     /// The next start takes another port.
@@ -263,7 +258,7 @@ impl Cluster {
         Ok(())
     }
 
-    async fn try_join(&self, i: usize) -> Result<(), JoinError> {
+    pub(super) async fn try_join(&self, i: usize) -> Result<(), JoinError> {
         self.welcome(i).await?;
         let request = JoinRequest {
             peer: self.sites[i].peer(),
@@ -288,10 +283,15 @@ impl Cluster {
     /// As a message from `from` to `to` in this cluster says it.
     pub(super) fn route(&self, from: usize, to: usize) -> pb::Route {
         let cluster_id = self.node(from).cluster_id();
+        let node = &self.sites[to].config.node;
+        let members = self.node(from).members();
+        let disk = members.into_iter().find(|m| m.peer.node == *node);
+        let disk = disk.and_then(|m| m.peer.disk);
         pb::Route {
             from: raft_id(&self.sites[from].config.node),
             to: raft_id(&self.sites[to].config.node),
             cluster_id: cluster_id.map_or_else(Vec::new, |id| id.to_bytes().to_vec()),
+            to_disk: disk.map_or_else(Vec::new, |id| id.to_bytes().to_vec()),
         }
     }
 

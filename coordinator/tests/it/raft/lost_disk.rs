@@ -172,6 +172,43 @@ async fn a_newcomer_stores_once_a_leader_called_it_new_also_after_a_restart() {
     cluster.stop_all().await;
 }
 
+/// Both were called new before either was a member; then the other one stands where the member did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_disks_under_one_name_only_the_one_that_was_taken_in_stores_and_votes() {
+    let mut cluster = Cluster::of(2, RaftLimits::default()).await;
+    let new = cluster.add_site(RaftLimits::default()).await;
+    let (first, other) = (
+        cluster.sites[new].dir().to_owned(),
+        cluster.root.path().join("other"),
+    );
+    for disk in [&other, &first] {
+        cluster.sites[new].stop().await;
+        cluster.sites[new].config.data_dir.clone_from(disk);
+        cluster.sites[new].start().await.unwrap();
+        cluster.welcome(new).await.unwrap();
+    }
+    cluster.join(new).await;
+    cluster.assert_converged().await;
+    cluster.sites[new].stop().await;
+    cluster.sites[new].config.data_dir = other;
+    cluster.sites[new].start().await.unwrap();
+    for (call, answer) in all_calls(&cluster, 0, new).await {
+        assert_eq!(answer.code(), Code::FailedPrecondition, "{call}: {answer}");
+    }
+    let refused = cluster.try_join(new).await.unwrap_err();
+    assert!(matches!(refused, JoinError::OtherDisk { .. }), "{refused}");
+    assert_eq!(refused.to_refusal().operand(JoinError::LOST_DISK), Some("c2"));
+    cluster.write("m").await;
+    let status = cluster.node(new).status();
+    assert_eq!((status.term, status.last_log.0, status.applied.0), (0, 0, 0));
+    cluster.sites[new].stop().await;
+    cluster.sites[new].config.data_dir = first;
+    cluster.sites[new].start().await.unwrap();
+    cluster.join(new).await;
+    cluster.assert_converged().await;
+    cluster.stop_all().await;
+}
+
 /// The path in the error must not lead to a voter that forgot: the log alone was removed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_voter_without_its_log_does_not_start() {

@@ -58,7 +58,7 @@ async fn only_the_coordinator_that_a_message_names_may_send_it() {
         route: Some(pb::Route {
             from,
             to,
-            cluster_id: Vec::new(),
+            ..pb::Route::default()
         }),
         vote: Some(pb::Vote {
             term: 1_000_000,
