@@ -17,7 +17,7 @@ use std::{
 use async_trait::async_trait;
 use client::{calls::FenceStanding, guard::BootInstant};
 use policy::fence::{Floor, Refused, Verdict, check};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use types::{ClusterId, Epoch, FencingToken, Principal, Reason, RoleName, reason::Refusal, role::RoleRecord};
 
 use crate::{
@@ -33,8 +33,8 @@ const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
 /// woke from a pause is asked about again before it may do anything.
 pub const CONFIRMED_FOR: Duration = Duration::from_millis(500);
 
-/// The longest that a confirmation is trusted when an effect is carried out: what its answer may take, and the above.
-/// More than that lies between them only if this process was stopped.
+/// The longest that a confirmation is trusted when an effect is carried out, or when a pointer is given out: what its answer
+/// may take, and the above. More than that lies between them only if this process was stopped.
 pub const TRUSTED_FOR: Duration = Duration::from_millis(2500);
 
 /// CLOCK_BOOTTIME, which tests replace.
@@ -222,6 +222,24 @@ impl Door {
         self.refuse(&mut *self.inner.lock().await, entry, refusal)
     }
 
+    /// Asks the coordinators what is committed of a token's role, and raises the floor to it. A linearizable read that begins
+    /// after this call and ends before its answer: nothing that was confirmed earlier counts.
+    ///
+    /// # Errors
+    /// Theirs; NO_QUORUM where their answer is older than [`TRUSTED_FOR`] by now; INTERNAL where the floor cannot be kept.
+    pub async fn committed(&self, token: &FencingToken) -> Result<Floor, Refusal> {
+        let asked = (self.clock)();
+        let standing = self.oracle.check_fence(token).await?;
+        let (committed, _) = self.raise_to(token, &standing).await?;
+        if (self.clock)().since(asked) < TRUSTED_FOR {
+            return Ok(committed);
+        }
+        let text = format!(
+            "the coordinators' answer came more than {TRUSTED_FOR:?} ago, because this process was stopped"
+        );
+        Err(Refusal::new(Reason::NoQuorum, text))
+    }
+
     /// Asks the coordinators, and raises the floor to what they say, whatever becomes of the token.
     async fn confirm(&self, entry: &mut Entry) -> Result<(), Refusal> {
         let token = entry.token.clone();
@@ -236,15 +254,7 @@ impl Door {
                     .with("cause", error.reason));
             }
         };
-        let committed = Floor {
-            cluster_id: token.cluster_id,
-            role: token.role.clone(),
-            epoch: standing.current_epoch,
-            holder: standing.current_holder.clone(),
-        };
-        let mut inner = self.inner.lock().await;
-        inner.floors.raise([committed.clone()]).map_err(disk_failed)?;
-        self.metrics.floor(&committed.role, committed.epoch);
+        let (committed, mut inner) = self.raise_to(token, &standing).await?;
         // The record names the floor that judged the token, as the refusal does.
         entry.floor_before = inner.floors.get(&token.role).cloned();
         match check(Some(&committed), token, token.cluster_id) {
@@ -255,6 +265,24 @@ impl Door {
             Verdict::Refuse(refused) => Err(refused.to_refusal()),
             Verdict::Accept | Verdict::Raise => Err(unconfirmed(entry, "it is not committed").to_refusal()),
         }
+    }
+
+    /// Raises the floor to what the coordinators said of a token's role; what they said, and the door as it stands then.
+    async fn raise_to(
+        &self,
+        token: &FencingToken,
+        said: &FenceStanding,
+    ) -> Result<(Floor, MutexGuard<'_, Inner>), Refusal> {
+        let committed = Floor {
+            cluster_id: token.cluster_id,
+            role: token.role.clone(),
+            epoch: said.current_epoch,
+            holder: said.current_holder.clone(),
+        };
+        let mut inner = self.inner.lock().await;
+        inner.floors.raise([committed.clone()]).map_err(disk_failed)?;
+        self.metrics.floor(&committed.role, committed.epoch);
+        Ok((committed, inner))
     }
 
     /// Writes a refusal down and gives it back.

@@ -1,41 +1,48 @@
 //! Reading a role's pointer: what it says counts only under an epoch that is not over (I5).
 //!
-//! Absent on purpose: writing ([`crate::roles`], [`crate::raise`]).
-//! Invariant: a pointer is given out only if its epoch was not below the committed one after it had been read.
+//! Absent on purpose: writing ([`crate::roles`], [`crate::raise`]); trust in what this node was told before. One that is cut
+//! off is told nothing, and beside it a writer whose epoch is over may go on at a store that nobody could claim.
+//! Invariant: a pointer is given out only if a quorum confirmed, in an answer to a question that was asked after the bytes
+//! had been read, that its epoch was not below the committed one, at most [`crate::door::TRUSTED_FOR`] ago.
+//! Why after: committed epochs only grow, so one that is not over when the answer is made was not over when the bytes were
+//! read, nor when they were written. An answer that was asked for earlier proves nothing, however young it is: the epoch may
+//! have ended since, and the bytes may have been written after that.
 
 use std::{sync::Arc, time::Duration};
 
 use artifact_store::pointer::{self, PointerBody, Unusable};
 use tokio::{sync::watch, time::timeout};
 use types::{
-    Reason, RegionId, RoleName,
+    Epoch, Reason, RegionId, RoleName,
     reason::Refusal,
     region::{FencingDoor, StoreBinding},
 };
 
-use crate::{stores::Stores, view::View};
+use crate::{door::Door, stores::Stores, view::View};
 
 /// Time for one read.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
-/// Readers of pointers; clones share the stores.
+/// Readers of pointers; clones share the stores and the door.
 #[derive(Clone)]
 pub struct Pointers {
     view: watch::Receiver<Arc<View>>,
     stores: Stores,
+    door: Door,
 }
 
 impl Pointers {
-    /// Reads by this view of the committed epochs.
-    pub fn new(view: watch::Receiver<Arc<View>>, stores: Stores) -> Self {
-        Self { view, stores }
+    /// Reads the stores of this view, and has the door confirm the epochs that are found there.
+    pub fn new(view: watch::Receiver<Arc<View>>, stores: Stores, door: Door) -> Self {
+        Self { view, stores, door }
     }
 
-    /// What a role's pointer in a region's store says; none where there is no pointer yet.
+    /// What a role's pointer in a region's store says; none where there is no pointer yet. Asks the coordinators each time.
     ///
     /// # Errors
-    /// STALE_EPOCH with both epochs while the pointer stands below the committed one: wait for the holder's claim. No such
-    /// role or region, a store that guards nothing, or one that failed.
+    /// STALE_EPOCH with both epochs while the pointer stands below the committed one: wait for the holder's claim. NO_QUORUM
+    /// while no coordinator with a quorum confirms its epoch: try again once one does. No such role or region, a store that
+    /// guards nothing, or one that failed.
     pub async fn read(&self, role: &RoleName, region: &RegionId) -> Result<Option<PointerBody>, Refusal> {
         let binding = self.binding(role, region)?;
         let store = self.stores.get(region, &binding).await;
@@ -45,8 +52,13 @@ impl Pointers {
         let Some(pointed) = read.map_err(|error| unavailable(region, &error.to_string()))? else {
             return Ok(None);
         };
-        self.check(role, &pointed.body)?;
-        Ok(Some(pointed.body))
+        let body = pointed.body;
+        // What is known to be over needs no question.
+        self.check(&body, Epoch::ZERO)?;
+        let confirmed = self.door.committed(&body.token()).await;
+        let confirmed = confirmed.map_err(|refusal| unconfirmed(region, &body, refusal))?;
+        self.check(&body, confirmed.epoch)?;
+        Ok(Some(body))
     }
 
     fn binding(&self, role: &RoleName, region: &RegionId) -> Result<StoreBinding, Refusal> {
@@ -64,28 +76,48 @@ impl Pointers {
         })
     }
 
-    /// By the epoch that is committed now: what rose during the read counts.
-    fn check(&self, role: &RoleName, body: &PointerBody) -> Result<(), Refusal> {
-        let view = self.view.borrow();
+    /// By the higher of what was confirmed and what this node was told meanwhile.
+    fn check(&self, body: &PointerBody, confirmed: Epoch) -> Result<(), Refusal> {
+        let (role, view) = (&body.role, self.view.borrow());
         let record = view.roles.get(role).ok_or_else(|| unknown(role))?;
         let cluster_id = view.cluster_id.ok_or_else(|| unknown(role))?;
-        body.usable(cluster_id, record.epoch).map_err(|unusable| {
-            let text = unusable.to_string();
-            match unusable {
-                Unusable::OldEpoch { found, committed, .. } => Refusal::new(Reason::StaleEpoch, text)
-                    .with("role", role)
-                    .with("shown", found)
-                    .with("current", committed),
-                Unusable::OtherCluster { found, expected, .. } => Refusal::new(Reason::WrongCluster, text)
-                    .with("shown", found)
-                    .with("current", expected),
-            }
-        })
+        body.usable(cluster_id, record.epoch.max(confirmed))
+            .map_err(|unusable| {
+                let text = unusable.to_string();
+                match unusable {
+                    Unusable::OldEpoch { found, committed, .. } => Refusal::new(Reason::StaleEpoch, text)
+                        .with("role", role)
+                        .with("shown", found)
+                        .with("current", committed),
+                    Unusable::OtherCluster { found, expected, .. } => {
+                        Refusal::new(Reason::WrongCluster, text)
+                            .with("shown", found)
+                            .with("current", expected)
+                    }
+                }
+            })
     }
 }
 
 fn unknown(role: &RoleName) -> Refusal {
     Refusal::new(Reason::RoleNotFound, format!("no role {role} is known here")).with("role", role)
+}
+
+/// Nobody said whether the epoch is over: nobody with a quorum was reached, or the refusal says more.
+fn unconfirmed(region: &RegionId, body: &PointerBody, refusal: Refusal) -> Refusal {
+    if !refusal.reason.retryable() {
+        return refusal;
+    }
+    let text = format!(
+        "the pointer of {} in the store of {region} stands under {}, and no quorum of coordinators confirms that this epoch is \
+         not over: {}; try again once one can be reached",
+        body.role, body.epoch, refusal.message
+    );
+    Refusal::new(Reason::NoQuorum, text)
+        .with("region", region)
+        .with("role", &body.role)
+        .with("shown", body.epoch)
+        .with("cause", refusal.reason)
 }
 
 fn unavailable(region: &RegionId, why: &str) -> Refusal {

@@ -137,7 +137,7 @@ impl Agent {
             },
             stop.clone(),
         );
-        let pointers = Pointers::new(view_seen.clone(), stores.clone());
+        let pointers = Pointers::new(view_seen.clone(), stores.clone(), door.clone());
         let session = SessionKeeper {
             client: client.clone(),
             endpoints,

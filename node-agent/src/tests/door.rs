@@ -16,7 +16,7 @@ use types::{FencingToken, Holder, Reason, RoleName, reason::Refusal};
 
 use super::records::*;
 use crate::{
-    door::{CONFIRMED_FOR, Door, Entry, FenceOracle},
+    door::{CONFIRMED_FOR, Door, Entry, FenceOracle, TRUSTED_FOR},
     door_log::{self, DoorLog, DoorRecord, DoorVerdict},
     floors::Floors,
     metrics::Metrics,
@@ -372,6 +372,23 @@ async fn a_pause_between_the_confirmation_and_the_effect_refuses_the_effect() {
     bench.coordinators.pass(CONFIRMED_FOR);
     *bench.coordinators.takes.lock().unwrap() = Duration::from_secs(3);
     assert_eq!(bench.effect(entry).await, Some(Reason::EpochUnconfirmed));
+}
+
+#[tokio::test]
+async fn what_is_committed_is_asked_for_each_time_and_an_answer_from_before_a_pause_is_none() {
+    let bench = bench();
+    bench.coordinators.commit(5, Some(west()));
+    bench.learn(5, Some(west())).await;
+    let committed = async || {
+        let answer = bench.door.committed(&token(5, &west())).await;
+        answer.map(|floor| floor.epoch).map_err(|refusal| refusal.reason)
+    };
+    assert_eq!(committed().await, Ok(epoch(5)));
+    bench.coordinators.commit(7, Some(east()));
+    assert_eq!(committed().await, Ok(epoch(7)));
+    assert_eq!(bench.floor().await, Some((epoch(7), Some(east()))));
+    *bench.coordinators.takes.lock().unwrap() = TRUSTED_FOR;
+    assert_eq!(committed().await, Err(Reason::NoQuorum));
 }
 
 #[tokio::test]

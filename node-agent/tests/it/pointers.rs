@@ -1,6 +1,12 @@
 //! Readers of pointers (I5).
 
-use artifact_store::pointer::{PointerChange, write_pointer};
+use std::sync::Arc;
+
+use artifact_store::{
+    Fault, Gate, Operation,
+    pointer::{PointerChange, write_pointer},
+};
+use node_agent::Agent;
 use types::{Digest, Reason};
 
 use crate::{
@@ -8,6 +14,22 @@ use crate::{
     records::{east, role, stores_attached, token},
     world::World,
 };
+
+/// Writes the pointer in the store of `east` as its agent.
+async fn write(world: &World, counter: u32, target: &[u8]) {
+    let store = world.stores.of("east");
+    let target = PointerChange::Target(Digest::of(target));
+    write_pointer(store.as_ref(), &token(counter, &east()), &target)
+        .await
+        .unwrap();
+}
+
+/// Commits an epoch of `east`'s, and waits until the agent was told.
+async fn committed(world: &World, agent: &Agent, counter: u32) {
+    world.coordinator.commit(vec![role(counter, Some(east()), None)]);
+    let seen = world.coordinator.lock().view.revision;
+    agent.board().wait_for(|b| b.revision >= seen).await.unwrap();
+}
 
 #[tokio::test]
 async fn a_pointer_is_used_only_while_its_epoch_is_not_below_the_committed_one() {
@@ -17,22 +39,8 @@ async fn a_pointer_is_used_only_while_its_epoch_is_not_below_the_committed_one()
     let region = "east".parse().unwrap();
     let pointers = agent.pointers().clone();
     let read = async || pointers.read(&global(), &region).await;
-    let write = async |counter| {
-        let target = PointerChange::Target(Digest::of(b"x"));
-        write_pointer(
-            world.stores.of("east").as_ref(),
-            &token(counter, &east()),
-            &target,
-        )
-        .await
-        .unwrap();
-    };
-    let committed = async |counter| {
-        world.coordinator.commit(vec![role(counter, Some(east()), None)]);
-        let seen = world.coordinator.lock().view.revision;
-        agent.board().wait_for(|b| b.revision >= seen).await.unwrap();
-    };
-    committed(2).await;
+    let write = async |counter| write(&world, counter, b"x").await;
+    committed(&world, &agent, 2).await;
     // Nobody wrote it yet.
     assert_eq!(read().await.unwrap(), None);
     write(1).await;
@@ -55,5 +63,65 @@ async fn a_pointer_is_used_only_while_its_epoch_is_not_below_the_committed_one()
             .await;
         assert_eq!(refused.unwrap_err().reason, reason);
     }
+    agent.shutdown().await.unwrap();
+}
+
+/// The others fenced the epoch and could not claim the store; a writer beside it goes on under the old one.
+#[tokio::test]
+async fn a_reader_that_is_cut_off_uses_no_pointer() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    stores_attached(&world).await;
+    let region = "east".parse().unwrap();
+    let pointers = agent.pointers().clone();
+    let read = async || pointers.read(&global(), &region).await;
+    committed(&world, &agent, 2).await;
+    write(&world, 2, b"x").await;
+    assert!(read().await.unwrap().is_some());
+
+    world.coordinator.lock().quorum = false;
+    world.coordinator.commit_unseen(role(4, Some(east()), None));
+    write(&world, 2, b"stale").await;
+    let refusal = read().await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::NoQuorum, "{refusal}");
+    assert_eq!(refusal.operand("shown"), Some("g1.e2"));
+    assert_eq!(refusal.operand("region"), Some("east"));
+    assert!(refusal.message.contains("try again once"), "{refusal}");
+
+    // Somebody with a quorum answers; no event has told this node of the new epoch yet.
+    world.coordinator.lock().quorum = true;
+    let refusal = read().await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::StaleEpoch, "{refusal}");
+    assert_eq!(refusal.operand("current"), Some("g1.e4"));
+    write(&world, 4, b"y").await;
+    assert_eq!(read().await.unwrap().unwrap().target, Some(Digest::of(b"y")));
+
+    // A claimed pointer is none the better for it: it may be over by now as well.
+    world.coordinator.lock().quorum = false;
+    assert_eq!(read().await.unwrap_err().reason, Reason::NoQuorum);
+    agent.shutdown().await.unwrap();
+}
+
+/// What was confirmed before the bytes were read says nothing of them: they may have been written after the fence.
+#[tokio::test]
+async fn an_epoch_that_ends_while_its_pointer_is_read_is_over() {
+    let world = World::new().await;
+    let store = world.stores.seen_from_afar("east");
+    let agent = world.agent().await;
+    stores_attached(&world).await;
+    committed(&world, &agent, 2).await;
+    write(&world, 2, b"x").await;
+    let (pointers, region) = (agent.pointers().clone(), "east".parse().unwrap());
+    assert!(pointers.read(&global(), &region).await.unwrap().is_some());
+
+    let gate = Gate::new();
+    store.plan(Operation::Get, Fault::Wait(Arc::clone(&gate)));
+    let reading = tokio::spawn(async move { pointers.read(&global(), &region).await });
+    gate.arrived().await;
+    world.coordinator.commit_unseen(role(4, Some(east()), None));
+    write(&world, 2, b"stale").await;
+    gate.release();
+    let refusal = reading.await.unwrap().unwrap_err();
+    assert_eq!(refusal.reason, Reason::StaleEpoch, "{refusal}");
     agent.shutdown().await.unwrap();
 }
