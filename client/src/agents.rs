@@ -11,11 +11,13 @@ use tonic::{Request, Response, Status, transport::Channel};
 use types::{
     Epoch, FencingToken, RoleName, VersionKey,
     reason::{Reason, Refusal},
+    role::DRIFT_DIVISOR,
 };
 
 use crate::{
     channel::{TlsFiles, lazy_channel},
     credentials::Callee,
+    guard::BootInstant,
 };
 
 /// A handle to one agent. It never retries: whether a refused or lost call is sent again is the caller's to decide.
@@ -62,8 +64,12 @@ impl AgentClient {
         .await
     }
 
-    /// The token under which the agent holds `role` now, and what is left of its lease.
-    pub async fn token(&self, role: &RoleName) -> Result<(FencingToken, Duration), Refusal> {
+    /// The token under which the agent holds `role` now, and until when the caller may act under it: what the agent said was
+    /// left of its lease, counted from before the call. The agent waits that long before it lets the role go, and counts
+    /// from its answer; whoever counted from the answer's receipt would act on after that, by as long as the answer took or
+    /// this process was stopped. A tenth is taken off, as for a lease (L4): the agent's clock may be another machine's.
+    pub async fn token(&self, role: &RoleName) -> Result<(FencingToken, BootInstant), Refusal> {
+        let asked = BootInstant::now();
         let message = pb::GetTokenRequest {
             role: role.to_string(),
         };
@@ -72,10 +78,9 @@ impl AgentClient {
                 AgentServiceClient::new(channel).get_token(request).await
             })
             .await?;
-        Ok((
-            regions::token(answer.token)?,
-            Duration::from_millis(answer.lease_left_millis),
-        ))
+        let left = Duration::from_millis(answer.lease_left_millis);
+        let valid_until = asked.plus(left - left / DRIFT_DIVISOR);
+        Ok((regions::token(answer.token)?, valid_until))
     }
 
     /// Makes `version` the one that this agent serves for its model. The answer is the door's floor.

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use client::guard::BootInstant;
 use proto::{
     convert::{self, regions, registry, status::to_status},
     v1::{self as pb, agent_service_server::AgentService},
@@ -73,10 +74,10 @@ impl AgentService for AgentApi {
             let role = convert::text("role", &request.get_ref().role)?;
             self.0.roles.token(&role)
         });
-        let (token, left) = answer.map_err(|r| to_status(&r))?;
+        let (token, valid_until) = answer.map_err(|r| to_status(&r))?;
         Ok(Response::new(pb::GetTokenResponse {
             token: Some((&token).into()),
-            lease_left_millis: millis(left),
+            lease_left_millis: millis(valid_until.since(BootInstant::now())),
         }))
     }
 

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use client::{AgentClient, Client, retry::mint_request_id};
+use client::{AgentClient, Client, guard::BootInstant, retry::mint_request_id};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -114,8 +114,11 @@ async fn watch_token(
         process.begin(Action::Token {
             region: region.to_string(),
         });
+        let asked = BootInstant::now();
         match agent.token(&RoleName::global()).await {
-            Ok((token, left)) => {
+            Ok((token, valid_until)) => {
+                // The check counts it from the operation's beginning, which was earlier.
+                let left = valid_until.since(asked);
                 process.end(What::Ok {
                     lease_left_millis: Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
                     token: Some((token.epoch, token.holder.clone())),

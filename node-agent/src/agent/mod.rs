@@ -7,7 +7,7 @@ mod assemble;
 
 use std::{fs, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
-use client::{Client, ClientConfig};
+use client::{Client, ClientConfig, guard::BootInstant};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -189,11 +189,11 @@ impl Agent {
         self.board.clone()
     }
 
-    /// The token of a role that this agent holds now, and how long its lease still holds.
+    /// The token of a role that this agent holds now, and until when the caller may act under it.
     ///
     /// # Errors
     /// LEASE_LOST while the role is not held here.
-    pub fn token(&self, role: &RoleName) -> Result<(FencingToken, Duration), Refusal> {
+    pub fn token(&self, role: &RoleName) -> Result<(FencingToken, BootInstant), Refusal> {
         self.roles.token(role)
     }
 

@@ -171,17 +171,21 @@ impl Roles {
         holdings.iter().map(|h| h.held()).collect()
     }
 
-    /// The token of an active role, for a process of this region that acts through this holder (L2).
+    /// The token of an active role, for a process of this region that acts through this holder (L2), and until when it may
+    /// act under it. A moment, not what is left of the lease: that would be counted from wherever the caller got to.
     ///
     /// # Errors
     /// LEASE_LOST while the role is not held or not active here.
-    pub fn token(&self, role: &RoleName) -> Result<(FencingToken, Duration), Refusal> {
+    pub fn token(&self, role: &RoleName) -> Result<(FencingToken, BootInstant), Refusal> {
         let holding = self.find(role).ok_or_else(|| not_held(role))?;
         // Looked at and noted in one step: a release looks at the note after it forbade further ones.
         self.shared.past(&holding.token, |past| {
+            // Before the lease is looked at: what is left of it is less by then, never more.
+            let now = BootInstant::now();
             let held = self.active(role, &holding)?;
-            past.hand_out(BootInstant::now().plus(held.lease_left));
-            Ok((held.token, held.lease_left))
+            let valid_until = now.plus(held.lease_left);
+            past.hand_out(valid_until);
+            Ok((held.token, valid_until))
         })
     }
 

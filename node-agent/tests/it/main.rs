@@ -20,4 +20,5 @@ mod roles;
 #[cfg(feature = "candle")]
 mod samples;
 mod serving;
+mod tokens;
 mod world;

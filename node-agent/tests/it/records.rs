@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use artifact_store::pointer;
-use client::agents::AgentClient;
+use client::{agents::AgentClient, guard::BootInstant};
 use node_agent::Agent;
 use proto::{convert::watch::Resource, v1 as pb};
 use types::{
@@ -168,8 +168,8 @@ pub(crate) async fn token_of(calls: &AgentClient) -> FencingToken {
     let asking = async {
         loop {
             match calls.token(&global()).await {
-                Ok((token, left)) => {
-                    assert!(left <= Duration::from_secs(2));
+                Ok((token, valid_until)) => {
+                    assert!(valid_until <= BootInstant::now().plus(Duration::from_secs(2)));
                     return token;
                 }
                 Err(refusal) => assert_eq!(refusal.reason, Reason::LeaseLost, "{refusal}"),

@@ -5297,6 +5297,8 @@ pub struct GetTokenRequest {
 pub struct GetTokenResponse {
     #[prost(message, optional, tag = "1")]
     pub token: ::core::option::Option<FencingToken>,
+    /// For how long the caller may act under the token, from the moment at which it sent the request: the agent waits that long
+    /// before it lets the role go, and has begun to count when the answer comes. By another machine's clock a tenth less (L4).
     #[prost(uint64, tag = "2")]
     pub lease_left_millis: u64,
 }
