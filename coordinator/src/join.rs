@@ -48,7 +48,7 @@ pub(crate) struct Joiner {
 
 impl Joiner {
     /// Asks until this run is known to the cluster, or `shutdown`. An error cannot be helped by asking again.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Refusal> {
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Refusal> {
         let mut pause = PAUSE.0;
         let mut turn = 0;
         let mut hint = None;
@@ -85,7 +85,7 @@ impl Joiner {
         }
     }
 
-    async fn ask(&mut self, turn: usize, hint: Option<String>) -> Result<(), Refusal> {
+    async fn ask(&self, turn: usize, hint: Option<String>) -> Result<(), Refusal> {
         let leadership = self.api.raft.leadership().borrow().clone();
         if leadership.since.is_some() {
             return self.enter_own().await;
@@ -103,8 +103,6 @@ impl Joiner {
                 return self.ask_at(&endpoint).await;
             }
             self.api.raft.found(timing).await.map_err(internal)?;
-            // Once is enough: from here on it leads, or is stopped.
-            self.found = None;
             return Err(JoinError::NotBootstrapped.to_refusal());
         }
         let known = leadership.leader.map(|l| l.api_endpoint);

@@ -29,7 +29,10 @@ pub mod view;
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -106,6 +109,8 @@ struct Inner {
     raft: Raft,
     store: Arc<Store>,
     identity: Arc<Identity>,
+    /// This run is founding a cluster, or has founded it.
+    founding: AtomicBool,
     connections: Arc<Connections>,
     leadership: watch::Sender<Leadership>,
     hearing: Hearing,
@@ -130,7 +135,6 @@ impl RaftNode {
         let identity = Arc::new(Identity::open(&config.data_dir, &config.node)?);
         let store = Store::open(identity.clone())?;
         let (log, log_closed) = open_log(&identity)?;
-        let fresh = log.is_pristine() && identity.cluster_id().is_none();
         check_log_is_there(&identity, &log)?;
         let own_id = raft_id(&config.node);
         let connections = Connections::new(own_id, identity.clone(), dial, config.timing);
@@ -154,6 +158,7 @@ impl RaftNode {
                 raft,
                 store,
                 identity,
+                founding: AtomicBool::default(),
                 connections,
                 leadership: watch::Sender::default(),
                 hearing: Hearing::default(),
@@ -164,19 +169,16 @@ impl RaftNode {
                 log_closed: Mutex::new(Some(log_closed)),
             }),
         };
-        node.begin(fresh).await?;
+        node.begin().await?;
         Ok(node)
     }
 
-    async fn begin(&self, fresh: bool) -> Result<(), StartError> {
+    async fn begin(&self) -> Result<(), StartError> {
         self.spawn(Self::watch_raft);
         if let Some(timing) = self.config().bootstrap.clone()
             && self.cluster_id().is_none()
         {
-            if fresh {
-                self.initialize().await.map_err(StartError::Raft)?;
-            }
-            self.spawn(|node| async move { node.found_cluster(timing).await });
+            self.found(timing).await.map_err(StartError::Raft)?;
         }
         info!(node = %self.config().node, raft_id = self.own_id(), applied = %self.applied(), "raft started");
         Ok(())
@@ -242,7 +244,7 @@ impl RaftNode {
 
     /// Whether this node is founding a cluster, of which it is the only member so far.
     pub(crate) fn founds(&self) -> bool {
-        self.config().bootstrap.is_some() && self.cluster_id().is_none()
+        self.inner.founding.load(Ordering::Acquire) && self.cluster_id().is_none()
     }
 
     /// Remembers for ever what a leader's [`Self::welcome`] said: this node is new to that cluster, and has nothing to
@@ -257,6 +259,8 @@ impl RaftNode {
         if !self.has_begun().await? {
             self.initialize().await?;
         }
+        // From here on it is the member of a cluster that has no name yet, and must not be taken for a wiped one.
+        self.inner.founding.store(true, Ordering::Release);
         self.spawn(|node| async move { node.found_cluster(timing).await });
         Ok(())
     }
