@@ -28,7 +28,7 @@ pub struct Probe {
 /// What an agent says of itself with each heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Every version that it should serve is loaded and answered its self-test.
+    /// It is fit to serve: see `Heartbeat.ready`.
     pub ready: bool,
     /// Why not; empty if ready.
     pub not_ready_reason: String,

@@ -179,6 +179,24 @@ pub struct LoadError {
     pub remedy: String,
 }
 
+impl LoadErrorKind {
+    /// Whether another machine with the same files would say the same: the defect is the model's, not of a disk or of this
+    /// build.
+    pub const fn is_of_the_model(self) -> bool {
+        match self {
+            Self::MissingFile
+            | Self::Pickle
+            | Self::Truncated
+            | Self::Malformed
+            | Self::WrongTensor
+            | Self::UnknownArchitecture
+            | Self::UnsupportedConfig
+            | Self::TooLarge => true,
+            Self::Unreadable | Self::NoEngine => false,
+        }
+    }
+}
+
 impl LoadError {
     /// An error about `file`: what was found, and what to do.
     pub(crate) fn new(

@@ -20,10 +20,12 @@ pub struct Board {
     pub session: Option<String>,
     /// The cluster's timings, once they were heard of.
     pub timing: Option<TimingPolicy>,
-    /// Whether every version that this node should serve is; else why not.
+    /// Whether this node is fit to serve ([`crate::readiness`]); else why not.
     pub ready: Result<(), String>,
     /// Served versions that belong here, could be had, and are not verified here yet.
     pub missing: Vec<VersionKey>,
+    /// Versions that it should have in memory and has not, ready or not.
+    pub unloaded: Vec<VersionKey>,
     /// Versions whose copies in this region are verified.
     pub copies: BTreeMap<VersionKey, Arc<VersionRecord>>,
     /// What the alias `champion` points at.
@@ -60,6 +62,7 @@ impl Board {
             timing: None,
             ready: Err("the desired state was not read yet".to_owned()),
             missing: Vec::new(),
+            unloaded: Vec::new(),
             copies: BTreeMap::new(),
             champions: BTreeMap::new(),
             moved: BTreeMap::new(),

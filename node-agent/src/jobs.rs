@@ -26,6 +26,8 @@ pub(crate) enum JobError {
     Failed(String),
     /// A cached file is not what it was: fetch it again.
     Damaged(String),
+    /// The version itself cannot be served, here or anywhere; tried again all the same, ever later.
+    Unservable(String),
 }
 
 /// A job on its way.
@@ -132,11 +134,20 @@ async fn load(
         }
         loader
             .load(&dir)
-            .map_err(|error| JobError::Failed(error.to_string()))
+            .map_err(|error| job_error(error.kind.is_of_the_model(), &error))
     });
     let engine = read.await.map_err(|e| JobError::Failed(e.to_string()))??;
     let started = serving.start(key, engine, WARM_LIMIT).await;
     started
         .map(|()| None)
-        .map_err(|e| JobError::Failed(e.to_string()))
+        .map_err(|e| job_error(e.is_of_the_model(), &e))
+}
+
+fn job_error(is_of_the_model: bool, error: &dyn std::error::Error) -> JobError {
+    let text = error.to_string();
+    if is_of_the_model {
+        JobError::Unservable(text)
+    } else {
+        JobError::Failed(text)
+    }
 }

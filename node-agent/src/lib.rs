@@ -37,6 +37,7 @@ pub mod pointers;
 mod privileged;
 pub mod probes;
 pub mod raise;
+pub mod readiness;
 pub mod reconcile;
 pub mod replicate;
 pub mod roles;

@@ -61,6 +61,8 @@ pub struct Observed {
     pub doubted: BTreeSet<VersionKey>,
     /// Work that failed and waits for its next try.
     pub backing_off: BTreeSet<Job>,
+    /// Versions that did not load for a defect of their own.
+    pub unservable: BTreeSet<VersionKey>,
 }
 
 impl Observed {

@@ -69,29 +69,6 @@ pub fn reconcile(desired: &Desired, observed: &Observed, limits: Limits) -> Vec<
     plan.actions
 }
 
-/// Whether every version that this node should serve is loaded and switched in; the error names the first that is not.
-/// What somebody asked for by hand is none of them: a version that does not load makes nobody unfit who serves without it.
-pub fn ready(desired: &Desired, observed: &Observed) -> Result<(), String> {
-    if let Some(key) = desired
-        .load
-        .difference(&desired.asked)
-        .find(|key| !observed.is_loaded(key))
-    {
-        return Err(match observed.copied(key) {
-            Copied::Present => format!("{key} is not loaded yet"),
-            Copied::Absent | Copied::Unknown => format!("{key} is not on this node's disk yet"),
-        });
-    }
-    let mut here = desired
-        .active
-        .iter()
-        .filter(|(m, v)| desired.load.contains(&key_of(m, **v)));
-    let wrong = here.find(|(m, v)| observed.active.get(*m) != Some(*v));
-    wrong.map_or(Ok(()), |(model, version)| {
-        Err(format!("{model}@{version} is not switched in yet"))
-    })
-}
-
 struct Plan<'a> {
     observed: &'a Observed,
     copies_left: usize,

@@ -21,10 +21,11 @@ use crate::{
     serving::Serving,
 };
 
-/// How long a target may take to become ready before it says that it is not: a load of a sample model takes less.
-const READY_LIMIT: Duration = Duration::from_secs(3);
-/// Time for one real inference of each model.
-const SELF_TEST_LIMIT: Duration = Duration::from_secs(5);
+/// How long a target may take to become ready before it says that it is not, as a part of the step's time: a load of a
+/// sample model takes less.
+const READY_PART: f64 = 0.4;
+/// Time for one real inference of every model, as a part of the step's time.
+const SELF_TEST_PART: f64 = 0.4;
 /// Time for the claim of every pointer; one try has less.
 const CLAIMS_LIMIT: Duration = Duration::from_secs(3);
 /// Wait between two tries to tell the leader.
@@ -110,7 +111,7 @@ impl Worker {
     async fn carry_out(&self, id: StepId, wish: StepWish) {
         tracing::info!(plan = %id.plan, step = %id.step, attempt = id.attempt, role = %wish.role, "step begins");
         let outcome = match id.step {
-            StepKind::VerifyTarget => self.verify_target().await,
+            StepKind::VerifyTarget => self.verify_target(wish.time).await,
             StepKind::Claim => self.claim(&wish).await,
             StepKind::Detect | StepKind::Fence | StepKind::WaitLease | StepKind::Promote => return,
         };
@@ -118,14 +119,16 @@ impl Worker {
         self.tell(id, &outcome).await;
     }
 
-    /// Shows that this node can serve: copies verified, models loaded, one real inference of each.
-    async fn verify_target(&self) -> Outcome {
+    /// Shows within `time` that this node can serve: copies verified, models loaded, one real inference of each.
+    async fn verify_target(&self, time: Duration) -> Outcome {
         let mut board = self.board.clone();
         let fit = |board: &Board| board.ready.is_ok() && board.missing.is_empty();
-        let waited = timeout(READY_LIMIT, board.wait_for(fit)).await.is_ok();
+        let waited = timeout(time.mul_f64(READY_PART), board.wait_for(fit))
+            .await
+            .is_ok();
         let result = if waited {
-            let tested = self.serving.self_test(SELF_TEST_LIMIT).await;
-            tested.map(|count| format!("{count} versions loaded, each answered one inference"))
+            let tested = self.serving.self_test(time.mul_f64(SELF_TEST_PART)).await;
+            tested.map(|count| verified(count, &self.board.borrow()))
         } else {
             Err(why_unfit(&self.board.borrow()))
         };
@@ -194,6 +197,15 @@ fn may_pass(category: Category) -> bool {
         category,
         Category::Unavailable | Category::Unknown | Category::ResourceExhausted
     )
+}
+
+fn verified(count: usize, board: &Board) -> String {
+    let text = format!("{count} versions loaded, each answered one inference");
+    if board.unloaded.is_empty() {
+        return text;
+    }
+    let unloaded: Vec<_> = board.unloaded.iter().map(ToString::to_string).collect();
+    format!("{text}; not loaded here: {}", unloaded.join(", "))
 }
 
 fn why_unfit(board: &Board) -> String {

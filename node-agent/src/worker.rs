@@ -4,7 +4,7 @@
 //! ([`crate::replicate`], [`crate::serving`]). Invariant: every job it starts ends inside it, also at shutdown.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -29,7 +29,8 @@ use crate::{
     pins::Pins,
     privileged::repin,
     raise::Raiser,
-    reconcile::{Action, Limits, ready, reconcile},
+    readiness::Readiness,
+    reconcile::{Action, Limits, reconcile},
     replicate::Replicator,
     roles::Roles,
     running::Running,
@@ -80,6 +81,9 @@ pub struct Worker {
     cached: BTreeMap<VersionKey, Copied>,
     running: Running,
     failures: Failures,
+    /// Versions that did not load for a defect of their own.
+    unservable: BTreeSet<VersionKey>,
+    readiness: Readiness,
     /// Work whose success the view does not show yet: without this it would be done twice.
     told: BTreeMap<Job, Revision>,
     /// The revision of the view that the last desired state came from.
@@ -100,6 +104,8 @@ impl Worker {
             cached: BTreeMap::new(),
             running: Running::default(),
             failures: Failures::default(),
+            unservable: BTreeSet::new(),
+            readiness: Readiness::default(),
             told: BTreeMap::new(),
             seen: Revision::default(),
             stop,
@@ -172,6 +178,7 @@ impl Worker {
                 .chain(unseen.map(|(job, _)| job))
                 .cloned()
                 .collect(),
+            unservable: self.unservable.clone(),
         }
     }
 
@@ -223,6 +230,12 @@ impl Worker {
                 return;
             }
             Err(JobError::Failed(error)) => error,
+            Err(JobError::Unservable(error)) => {
+                if let Job::Load(key) = &job {
+                    self.unservable.insert(key.clone());
+                }
+                error
+            }
             Err(JobError::Damaged(error)) => {
                 if let Job::Load(key) = &job {
                     self.cached.insert(key.clone(), Copied::Absent);
@@ -247,7 +260,7 @@ impl Worker {
     fn lost(&mut self, key: VersionKey) {
         tracing::error!(%key, "a model's thread ended by itself: its engine has a defect");
         let error = "its engine panicked while it answered a request, and it is loaded anew";
-        self.ended(Job::Load(key), Err(JobError::Failed(error.to_owned())));
+        self.ended(Job::Load(key), Err(JobError::Unservable(error.to_owned())));
     }
 
     fn succeeded(&mut self, job: &Job) {
@@ -256,6 +269,7 @@ impl Worker {
             Job::Copy(key) | Job::Fetch(key) => drop(self.cached.insert(key.clone(), Copied::Present)),
             Job::Load(key) => {
                 tracing::info!(%key, "version loaded");
+                self.unservable.remove(key);
                 self.parts
                     .board
                     .send_modify(|board| drop(board.load_errors.remove(key)));
@@ -275,16 +289,22 @@ impl Worker {
         let view = Arc::clone(&self.parts.view.borrow());
         let known = view.cluster_id.is_some() || !self.from_catalog.load.is_empty();
         let fit = if known {
-            ready(desired, &observed)
+            self.readiness.judge(desired, &observed)
         } else {
             Err("the desired state was not read yet".to_owned())
         };
+        if view.cluster_id.is_none() {
+            // What the catalog names is not what the cluster wants by now.
+            self.readiness.forget();
+        }
         self.parts.serving.expect(self.expected(desired));
         self.parts.board.send_modify(|board| {
             board.cluster_id = view.cluster_id;
             board.revision = view.revision;
             board.ready = fit;
             board.missing = desired.missing.iter().cloned().collect();
+            let unloaded = desired.load.iter().filter(|key| !observed.is_loaded(key));
+            board.unloaded = unloaded.cloned().collect();
             let copies = desired
                 .cache
                 .iter()
@@ -298,6 +318,7 @@ impl Worker {
                 board.timing.clone_from(&view.timing);
             }
         });
+        self.unservable.retain(|key| desired.load.contains(key));
         self.failures.retain(|job| still_wanted(job, desired));
         let is_verified = |key: &VersionKey| desired.cache.get(key).is_some_and(|c| c.verified.is_some());
         self.parts.replicator.doubts.retain(is_verified);

@@ -1,7 +1,11 @@
 //! Which copies a region must have before it counts as able to serve (I8).
 //!
-//! Absent on purpose: what is loaded in memory; a plan's `VERIFY_TARGET` asks the agent for that.
+//! What is loaded in memory only orders those who may: a plan's `VERIFY_TARGET` asks the agent itself.
 //! Invariant: adding a verified copy to a region never makes it less ready.
+
+use std::collections::BTreeSet;
+
+use types::VersionKey;
 
 /// What one served version (an alias points at it) looks like from one region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +16,17 @@ pub struct ServedVersion {
     pub verified_here: bool,
     /// Another region that is not UNHEALTHY, and has a living agent, has a verified copy.
     pub verified_elsewhere: bool,
+}
+
+/// How many served versions that belong in a region an agent of it has not in memory, though another agent has. What nobody
+/// has loaded makes nobody less fit than others.
+pub fn lacking<'v>(
+    served: impl IntoIterator<Item = &'v VersionKey>,
+    own: &BTreeSet<VersionKey>,
+    others: &BTreeSet<VersionKey>,
+) -> usize {
+    let lacks = |version: &&VersionKey| !own.contains(*version) && others.contains(*version);
+    served.into_iter().filter(lacks).count()
 }
 
 /// How many copies a region must have, and has.

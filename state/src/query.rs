@@ -3,15 +3,15 @@
 //! Absent on purpose: any decision about freshness; the caller knows which revision it must have applied first.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Bound::{Excluded, Included, Unbounded},
     time::Duration,
 };
 
 use policy::{
-    failover::{AgentView, FailoverView, NodeStanding, TargetView, target_failed},
+    failover::{AgentView, FailoverView, NodeStanding, TargetView, is_silent, target_failed},
     placement,
-    readiness::{Coverage, ServedVersion},
+    readiness::{Coverage, ServedVersion, lacking},
 };
 use types::{
     AliasName, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, RequestId, Revision, RoleName,
@@ -200,19 +200,32 @@ impl ControlState {
             .find(|p| p.state == PlanState::Running)
     }
 
+    /// The versions that aliases point at.
+    fn served(&self) -> BTreeSet<VersionKey> {
+        let key = |alias: &AliasRecord| VersionKey {
+            model: alias.model.clone(),
+            version: alias.version,
+        };
+        self.aliases.values().map(key).collect()
+    }
+
     /// Which served versions a region must have copies of, and has (I8).
     pub fn coverage(&self, region: &RegionId) -> Coverage {
-        let mut served: Vec<VersionKey> = self
-            .aliases
-            .values()
-            .map(|a| VersionKey {
-                model: a.model.clone(),
-                version: a.version,
-            })
-            .collect();
-        served.sort();
-        served.dedup();
+        let served = self.served();
         Coverage::of(served.iter().map(|version| self.served_version(version, region)))
+    }
+
+    /// Served ones of these versions that belong in a region.
+    fn placed<'v>(
+        &'v self,
+        versions: &'v BTreeSet<VersionKey>,
+        region: &'v RegionId,
+    ) -> impl Iterator<Item = &'v VersionKey> {
+        let served = self.served();
+        versions.iter().filter(move |version| {
+            let model = self.models.get(&version.model);
+            served.contains(*version) && model.is_some_and(|m| placement::wants(&m.placement, region))
+        })
     }
 
     fn served_version(&self, version: &VersionKey, region: &RegionId) -> ServedVersion {
@@ -270,24 +283,25 @@ impl ControlState {
         stood: impl Fn(&PlanRecord) -> Duration,
     ) -> Option<FailoverView> {
         let role = self.role(role)?;
-        let agents = self
-            .nodes
-            .values()
-            .filter(|n| n.kind == NodeKind::Agent)
-            .map(|n| {
-                let target = Holder {
-                    region: n.region.clone(),
-                    node: n.node.clone(),
-                    incarnation: n.incarnation,
-                };
-                let Seen { silent_for, heard } = seen(n);
-                AgentView {
-                    node: n.node.clone(),
-                    as_target: self.target_view(role, &target),
-                    silent_for,
-                    heard,
-                }
-            });
+        let agents: Vec<_> = (self.nodes.values())
+            .filter(|node| node.kind == NodeKind::Agent)
+            .map(|node| (node, seen(node)))
+            .collect();
+        let loaded = loaded_by(role, &agents);
+        let agents = agents.iter().map(|(n, seen)| {
+            let target = Holder {
+                region: n.region.clone(),
+                node: n.node.clone(),
+                incarnation: n.incarnation,
+            };
+            AgentView {
+                node: n.node.clone(),
+                as_target: self.target_view(role, &target),
+                silent_for: seen.silent_for,
+                heard: seen.heard,
+                lacks: lacking(self.placed(&loaded, &n.region), &seen.loaded, &loaded),
+            }
+        });
         let plan = self.running_plan(&role.role);
         let failed = self.unsettled_plans(&role.role).filter(|p| target_failed(p));
         Some(FailoverView {
@@ -304,13 +318,22 @@ impl ControlState {
     }
 }
 
+/// What any agent that is heard has in memory.
+fn loaded_by(role: &RoleRecord, agents: &[(&NodeRecord, Seen)]) -> BTreeSet<VersionKey> {
+    let is_heard = |seen: &Seen| seen.heard && !is_silent(role, seen.silent_for);
+    let heard = agents.iter().map(|(_, seen)| seen).filter(|seen| is_heard(seen));
+    heard.flat_map(|seen| seen.loaded.iter().cloned()).collect()
+}
+
 /// What the leader saw of an agent's current run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// Time since it was last heard, counted from the election at the earliest.
     pub silent_for: Duration,
     /// It was heard since the election.
     pub heard: bool,
+    /// What it has in memory, as it said with its last heartbeat.
+    pub loaded: BTreeSet<VersionKey>,
 }
 
 /// What the leader knows of a role's leases.

@@ -106,6 +106,9 @@ fn view(api: &Api, since: Instant, memory: &mut Memory, role: &RoleName) -> Opti
         Seen {
             silent_for: silence.unwrap_or(since_election).min(since_election),
             heard: heard.is_some(),
+            loaded: (heard.and_then(|s| s.report))
+                .map(|report| report.loaded.into_iter().collect())
+                .unwrap_or_default(),
         }
     };
     api.raft.read(|s| {

@@ -1,7 +1,7 @@
 //! Looks, decisions and entries in turn, without a cluster: the loop of the driver over a state machine, by a clock that
 //! the test moves.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use policy::failover::{Decision, decide};
 use state::{
@@ -120,6 +120,7 @@ impl Sim {
             Seen {
                 silent_for: if is_mute { now - elected } else { Duration::ZERO },
                 heard: !is_mute,
+                loaded: BTreeSet::default(),
             }
         };
         let lease = LeaseView {

@@ -2,9 +2,9 @@
 //!
 //! Invariant: nothing in here grants a right to act: a wish to hold is a wish to ask for a lease (L4).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use policy::failover::next_holder;
+use policy::failover::{STEP_TIMEOUT_MIN, next_holder, step_timeout};
 use types::{
     ClusterId, FencingToken, Holder, PlanId, RoleName,
     plan::{PlanState, StepKind, StepState},
@@ -57,6 +57,8 @@ pub struct StepWish {
     pub role: RoleName,
     /// The token to claim under; none for steps that claim nothing.
     pub token: Option<FencingToken>,
+    /// How long one attempt may take.
+    pub time: Duration,
 }
 
 /// Who shall act under a role, and may claim its doors now: its committed holder, or the target of a plan from its claim
@@ -167,7 +169,11 @@ pub(super) fn steps(view: &View, me: &Holder, cluster_id: ClusterId) -> BTreeMap
             attempt: step.attempt,
         };
         let role = plan.role.clone();
-        wishes.insert(id, StepWish { role, token });
+        let time = view
+            .roles
+            .get(&role)
+            .map_or(STEP_TIMEOUT_MIN, |role| step_timeout(role));
+        wishes.insert(id, StepWish { role, token, time });
     }
     wishes
 }

@@ -9,6 +9,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::HttpState;
+use crate::board::Board;
 
 /// 200 when every check passes, else 503; each check says what it saw. That a 503 came at all tells a shallow probe that
 /// the region can be reached.
@@ -18,7 +19,7 @@ pub(super) async fn health(State(state): State<HttpState>) -> (StatusCode, Json<
     let board = state.board.borrow();
     let check = |ok: bool, detail: String| json!({"ok": ok, "detail": detail});
     let models = match &ready {
-        Ok(()) => check(true, format!("{} versions loaded", state.serving.memory().len())),
+        Ok(()) => check(true, loaded(&board, state.serving.memory().len())),
         Err(why) => check(false, why.clone()),
     };
     let session = match &board.session {
@@ -39,6 +40,16 @@ pub(super) async fn health(State(state): State<HttpState>) -> (StatusCode, Json<
         "checks": {"models": models, "session": session},
     });
     (status, Json(body))
+}
+
+fn loaded(board: &Board, count: usize) -> String {
+    let rest = board.unloaded.iter().map(|key| match board.load_errors.get(key) {
+        Some(error) => format!("; {key} does not load: {error}"),
+        None => format!("; {key} is on its way"),
+    });
+    std::iter::once(format!("{count} versions loaded"))
+        .chain(rest)
+        .collect()
 }
 
 pub(super) async fn metrics(State(state): State<HttpState>) -> impl IntoResponse {

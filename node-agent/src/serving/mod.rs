@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::{StreamExt as _, future::try_join_all, stream::FuturesUnordered};
 use inference::{ActorOptions, Engine, InferError, LoadError, LoadOptions, ModelActor, Signature};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -146,6 +146,19 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+}
+
+impl StartError {
+    /// Whether another machine with the same files would say the same.
+    pub(crate) const fn is_of_the_model(&self) -> bool {
+        matches!(
+            self,
+            Self::SelfTest {
+                error: InferError::Internal { .. } | InferError::Input(_),
+                ..
+            }
+        )
+    }
 }
 
 /// What belongs here and need not be loaded, for better answers to who asks for it.
@@ -396,16 +409,20 @@ impl Serving {
         self.read(|table| table.resolve(model, version))
     }
 
-    /// One real inference of every loaded version.
+    /// One real inference of every loaded version, all at once: `limit` is for all of them.
     ///
     /// # Errors
-    /// The first version that failed, and how.
+    /// A version that failed, and how.
     pub async fn self_test(&self, limit: Duration) -> Result<usize, String> {
         let all = self.read(|table| table.loaded.values().cloned().collect::<Vec<_>>());
-        for loaded in &all {
-            let tested = loaded.self_test(limit).await;
-            tested.map_err(|error| format!("{} failed its self-test: {error}", loaded.key))?;
-        }
+        let test = |loaded: &Arc<Loaded>| {
+            let loaded = Arc::clone(loaded);
+            async move {
+                let tested = loaded.self_test(limit).await;
+                tested.map_err(|error| format!("{} failed its self-test: {error}", loaded.key))
+            }
+        };
+        try_join_all(all.iter().map(test)).await?;
         Ok(all.len())
     }
 }

@@ -6,6 +6,7 @@ mod door;
 mod door_log;
 mod floors;
 mod privileged;
+mod readiness;
 mod reconcile;
 pub(crate) mod records;
 mod replicate;

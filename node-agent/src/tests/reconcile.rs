@@ -8,13 +8,13 @@ use super::records::*;
 use crate::{
     desired::{Copy, Desired},
     observed::{Copied, Job, Memory, Observed},
-    reconcile::{Action, Limits, ready, reconcile},
+    reconcile::{Action, Limits, reconcile},
 };
 
 const LIMITS: Limits = Limits { copies: 2, loads: 1 };
 
 /// `verify:K copy:K cache:K repaired:K load:K active:K`, words separated by blanks; `storeless:` while the region has no store.
-fn desired(text: &str) -> Desired {
+pub(super) fn desired(text: &str) -> Desired {
     let mut desired = Desired {
         has_own_store: !text.contains("storeless"),
         ..Desired::default()
@@ -45,8 +45,8 @@ fn desired(text: &str) -> Desired {
     desired
 }
 
-/// `here:K loaded:K draining:K active:K doubted:K run-copy:K run-load:K wait-load:K wait-copy:K`.
-fn observed(text: &str) -> Observed {
+/// `here:K loaded:K draining:K active:K doubted:K unservable:K run-copy:K run-load:K wait-load:K wait-copy:K`.
+pub(super) fn observed(text: &str) -> Observed {
     let mut observed = Observed::default();
     for word in text.split_whitespace() {
         let (what, name) = word.split_once(':').unwrap();
@@ -55,6 +55,7 @@ fn observed(text: &str) -> Observed {
             "gone" => drop(observed.cached.insert(key(name), Copied::Absent)),
             "loaded" => drop(observed.memory.insert(key(name), Memory::Loaded)),
             "draining" => drop(observed.memory.insert(key(name), Memory::Draining)),
+            "unservable" => drop(observed.unservable.insert(key(name))),
             "active" => drop(observed.active.insert(key(name).model, key(name).version)),
             "run-copy" => drop(observed.running.insert(Job::Copy(key(name)))),
             "run-load" => drop(observed.running.insert(Job::Load(key(name)))),
@@ -220,31 +221,4 @@ fn limits_hold_over_running_and_new_jobs_and_served_files_come_first() {
     );
     // A copy that waits for its next try takes no place.
     check("copy:a@1 copy:b@1 copy:c@1", "wait-copy:a@1", "copy:b@1 copy:c@1");
-}
-
-#[test]
-fn readiness_names_the_first_version_that_is_not_served() {
-    let check = |wanted: &str, seen: &str, expected: Result<(), &str>| {
-        let found = ready(&desired(wanted), &observed(seen));
-        assert_eq!(found, expected.map_err(str::to_owned));
-    };
-    check("", "", Ok(()));
-    check(
-        "cache:m@1 load:m@1",
-        "",
-        Err("m@1 is not on this node's disk yet"),
-    );
-    check("cache:m@1 load:m@1", "here:m@1", Err("m@1 is not loaded yet"));
-    check(
-        "load:m@1 active:m@1",
-        "loaded:m@1",
-        Err("m@1 is not switched in yet"),
-    );
-    check("load:m@1 active:m@1", "loaded:m@1 active:m@1", Ok(()));
-    // What an operator wished for and does not load is no reason to send nobody here.
-    let wished = "load:m@1 active:m@1 cache:m@3 load:m@3 asked:m@3";
-    check(wished, "loaded:m@1 active:m@1 here:m@3", Ok(()));
-    check(wished, "loaded:m@1 here:m@3", Err("m@1 is not switched in yet"));
-    // A champion that has no copy here yet leaves the node ready: it serves all that can be served here.
-    check("load:m@1 active:m@2", "loaded:m@1 active:m@1", Ok(()));
 }

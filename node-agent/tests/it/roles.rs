@@ -80,9 +80,8 @@ async fn a_target_without_its_models_says_so() {
     let beside_it = world.agent_in_east().await;
     let agent = world.agent().await;
     stores_attached(&world).await;
-    world
-        .put("digits@1", "east", VersionState::Ready, b"broken")
-        .await;
+    world.put("digits@1", "east", VersionState::Ready, BYTES).await;
+    world.stores.east_up.store(false, Ordering::SeqCst);
     world.coordinator.commit(vec![
         Resource::Alias(crate::coordinator::champion(&key("digits@1"))),
         role(1, None, None),
@@ -98,6 +97,36 @@ async fn a_target_without_its_models_says_so() {
         "{verified:?}"
     );
     beside_it.shutdown().await.unwrap();
+    agent.shutdown().await.unwrap();
+}
+
+/// One push must not hold every failover.
+#[tokio::test]
+async fn a_target_that_lacks_only_what_nobody_can_load_is_fit_and_says_so() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    stores_attached(&world).await;
+    world.put_champion("digits@1", b"broken").await;
+    let mut board = agent.board();
+    let failed = board.wait_for(|b| !b.load_errors.is_empty());
+    tokio::time::timeout(Duration::from_secs(20), failed)
+        .await
+        .unwrap()
+        .unwrap();
+    world.coordinator.commit(vec![
+        role(1, None, None),
+        plan(agent.holder(), StepKind::VerifyTarget),
+    ]);
+    world
+        .coordinator
+        .until("VERIFY_TARGET is reported", reported(StepKind::VerifyTarget))
+        .await;
+    let verified = last_step(&world);
+    assert!(verified.done, "{verified:?}");
+    assert!(
+        verified.detail.ends_with("not loaded here: digits@1"),
+        "{verified:?}"
+    );
     agent.shutdown().await.unwrap();
 }
 

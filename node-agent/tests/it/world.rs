@@ -311,9 +311,10 @@ fn config(dir: &Path, region: &str, node: &str, tls: TlsFiles, coordinator: &str
     }
 }
 
+/// Fit to serve, and all that it is to serve is in memory and switched in.
 pub(crate) async fn ready(agent: &Agent) {
     let mut board = agent.board();
-    let wait = board.wait_for(|b| b.ready.is_ok() && !b.copies.is_empty());
+    let wait = board.wait_for(|b| b.ready.is_ok() && !b.copies.is_empty() && b.unloaded.is_empty());
     if tokio::time::timeout(Duration::from_secs(20), wait).await.is_err() {
         panic!("never ready: {:?}", agent.board().borrow());
     }

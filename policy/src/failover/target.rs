@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use types::{
     Holder,
     region::{Health, NodeKind, NodeStatus},
+    role::RoleRecord,
     units::format_duration,
 };
 
@@ -87,11 +88,11 @@ fn node_unmet(target: &Holder, node: &NodeStanding) -> Option<Unmet> {
     }
 }
 
-/// The first agent that may take the role now: by candidate order, then node name; never one that just failed, and never
-/// the present holder, unless it released its lease and can only go on under a new epoch. The error says for each agent
-/// of a candidate region why it is not.
+/// The agent that may take the role now and lacks the fewest versions that others serve; of equals the first by candidate
+/// order, then node name. Never one that just failed, and never the present holder, unless it released its lease and can only
+/// go on under a new epoch. The error says for each agent of a candidate region why it is not.
 pub fn choose_target(view: &FailoverView) -> Result<Holder, String> {
-    let mut reasons = Vec::new();
+    let (mut fit, mut reasons) = (Vec::new(), Vec::new());
     for region in &view.candidates {
         let mut agents: Vec<_> = view
             .agents
@@ -104,15 +105,24 @@ pub fn choose_target(view: &FailoverView) -> Result<Holder, String> {
         }
         for agent in agents {
             match objection(view, agent) {
-                None => return Ok(agent.as_target.target.clone()),
+                None => fit.push(agent),
                 Some(why) => reasons.push(format!("{}: {why}", agent.as_target.target)),
             }
         }
+    }
+    // The first of those that lack the fewest.
+    if let Some(best) = fit.into_iter().min_by_key(|agent| agent.lacks) {
+        return Ok(best.as_target.target.clone());
     }
     if reasons.is_empty() {
         reasons.push("there is no candidate region".to_owned());
     }
     Err(reasons.join("; "))
+}
+
+/// Whether an agent that was last heard so long ago is not to be counted on.
+pub fn is_silent(role: &RoleRecord, silent_for: Duration) -> bool {
+    silent_for > role.timing.heartbeat_interval * 3
 }
 
 fn objection(view: &FailoverView, agent: &AgentView) -> Option<String> {
@@ -124,7 +134,7 @@ fn objection(view: &FailoverView, agent: &AgentView) -> Option<String> {
         let texts: Vec<_> = unmet.iter().map(ToString::to_string).collect();
         return Some(texts.join(", "));
     }
-    if !agent.heard || agent.silent_for > view.role.timing.heartbeat_interval * 3 {
+    if !agent.heard || is_silent(&view.role, agent.silent_for) {
         return Some(format!("it is silent for {}", format_duration(agent.silent_for)));
     }
     let cool_down = step_timeout(&view.role);

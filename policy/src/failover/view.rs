@@ -50,6 +50,8 @@ pub struct AgentView {
     pub silent_for: Duration,
     /// It was heard by this leader, since its election.
     pub heard: bool,
+    /// Served versions that it has not loaded, and another agent that is heard has ([`crate::readiness::lacking`]).
+    pub lacks: usize,
 }
 
 /// All that a decision about one role looks at.

@@ -48,6 +48,7 @@ fn agent(text: &str, silent_ms: u64) -> AgentView {
         as_target,
         silent_for: Duration::from_millis(silent_ms),
         heard: true,
+        lacks: 0,
     }
 }
 
@@ -400,4 +401,21 @@ fn a_pause_holds_what_runs_by_itself_until_it_is_over() {
     );
     view.role.mode = FailoverMode::Paused { until: NOW };
     check(&view, "start ASSIGN to eu/a1#00000001: nobody holds the role");
+}
+
+#[test]
+fn who_lacks_less_of_what_others_serve_comes_first_and_then_the_order() {
+    let chosen = |lacks: [usize; 3]| {
+        let mut view = view();
+        view.role.holder = None;
+        for (agent, lacks) in view.agents.iter_mut().zip(lacks) {
+            agent.lacks = lacks;
+        }
+        choose_target(&view).unwrap().region.to_string()
+    };
+    assert_eq!(chosen([0, 0, 0]), "eu");
+    assert_eq!(chosen([1, 0, 0]), "us");
+    assert_eq!(chosen([2, 2, 1]), "ap");
+    // Nobody has all: one that lacks something is better than nobody.
+    assert_eq!(chosen([3, 3, 3]), "eu");
 }

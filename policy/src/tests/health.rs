@@ -1,14 +1,14 @@
 //! Which regions are well.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
-use types::{RegionId, region::Health, role::TimingPolicy};
+use types::{RegionId, VersionKey, region::Health, role::TimingPolicy};
 
 use super::{region, seconds};
 use crate::{
     health::{Probe, RegionView, Transition, detection_window, session_window, verdicts},
-    readiness::{Coverage, ServedVersion},
+    readiness::{Coverage, ServedVersion, lacking},
 };
 
 fn view(name: &str, health: Health, silent_for: Option<u64>) -> RegionView {
@@ -172,6 +172,22 @@ fn coverage_counts_what_is_placed_and_can_be_had() {
     assert!(!coverage(&[served(true, false, true)]).is_complete());
     // It stands nowhere that could be reached: waiting for it would keep every region out.
     assert!(coverage(&[served(true, false, false)]).is_complete());
+}
+
+#[test]
+fn only_what_another_has_loaded_is_lacking() {
+    let set = |keys: &[&str]| {
+        keys.iter()
+            .map(|k| k.parse().unwrap())
+            .collect::<BTreeSet<VersionKey>>()
+    };
+    let served = set(&["a@1", "b@1", "c@1"]);
+    let check = |own: &[&str], others: &[&str]| lacking(&served, &set(own), &set(others));
+    assert_eq!(check(&["a@1", "b@1", "c@1"], &["a@1", "b@1", "c@1"]), 0);
+    assert_eq!(check(&["a@1"], &["a@1", "b@1"]), 1);
+    assert_eq!(check(&[], &["a@1", "b@1"]), 2);
+    // Nobody can load c@1; d@1 is served no more.
+    assert_eq!(check(&["a@1", "b@1"], &["a@1", "b@1", "d@1"]), 0);
 }
 
 #[test]

@@ -4913,7 +4913,8 @@ pub struct Heartbeat {
     pub sequence: u64,
     #[prost(message, repeated, tag = "2")]
     pub loaded: ::prost::alloc::vec::Vec<LoadedVersion>,
-    /// Every version that this node should serve is loaded and answered its self-test.
+    /// Every version that this node was to serve when it came up is loaded and answered its self-test, but those that did not
+    /// load for a defect of their own. One that was named since is on its way, and makes nobody unready.
     #[prost(bool, tag = "3")]
     pub ready: bool,
     /// Why not; empty if ready.

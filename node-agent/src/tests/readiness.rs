@@ -1,0 +1,88 @@
+//! What makes a node unfit, and what does not.
+
+use super::reconcile::{desired, observed};
+use crate::readiness::Readiness;
+
+/// Judged one after the other: what is wanted, what is seen, and what is missing.
+fn check(moments: &[(&str, &str, &str)]) {
+    let mut readiness = Readiness::default();
+    for (at, (wanted, seen, missing)) in moments.iter().enumerate() {
+        let found = readiness.judge(&desired(wanted), &observed(seen));
+        assert_eq!(found.err().unwrap_or_default(), *missing, "{at}: {moments:?}");
+    }
+}
+
+#[test]
+fn the_first_version_that_is_not_served_is_named() {
+    check(&[("", "", "")]);
+    check(&[("cache:m@1 load:m@1", "", "m@1 is not on this node's disk yet")]);
+    check(&[("cache:m@1 load:m@1", "here:m@1", "m@1 is not loaded yet")]);
+    check(&[("load:m@1 active:m@1", "loaded:m@1", "m@1 is not switched in yet")]);
+    check(&[("load:m@1 active:m@1", "loaded:m@1 active:m@1", "")]);
+    // What an operator wished for and does not load is no reason to send nobody here.
+    let wished = "load:m@1 active:m@1 cache:m@3 load:m@3 asked:m@3";
+    check(&[(wished, "loaded:m@1 active:m@1 here:m@3", "")]);
+    check(&[(wished, "loaded:m@1 here:m@3", "m@1 is not switched in yet")]);
+    // A champion that has no copy here yet leaves the node ready: it serves all that can be served here.
+    check(&[("load:m@1 active:m@2", "loaded:m@1 active:m@1", "")]);
+}
+
+#[test]
+fn a_version_that_nobody_can_serve_makes_nobody_unfit() {
+    let wanted = "load:m@1 active:m@1 load:bad@1 active:bad@1";
+    let rest = "here:bad@1 loaded:m@1 active:m@1";
+    check(&[
+        (wanted, rest, "bad@1 is not loaded yet"),
+        (wanted, &format!("{rest} unservable:bad@1"), ""),
+        (wanted, &format!("{rest} loaded:bad@1 active:bad@1"), ""),
+    ]);
+    // Nothing but that one is there: a role can be held all the same.
+    check(&[("load:bad@1 active:bad@1", "here:bad@1 unservable:bad@1", "")]);
+}
+
+#[test]
+fn a_version_on_its_way_makes_nobody_unfit_who_was_fit() {
+    let before = "load:m@1 active:m@1";
+    let served = "loaded:m@1 active:m@1";
+    // A champion that moved, and a model that is new.
+    for after in ["load:m@2 active:m@2", "load:m@1 active:m@1 load:n@1 active:n@1"] {
+        check(&[
+            (before, served, ""),
+            (after, served, ""),
+            (after, served, ""),
+            // Told again after a time without a word.
+            (before, served, ""),
+            (after, served, ""),
+        ]);
+        let mut readiness = Readiness::default();
+        let missing = readiness.judge(&desired(after), &observed(served)).unwrap_err();
+        assert!(missing.contains("not on this node's disk yet"), "{missing}");
+    }
+}
+
+#[test]
+fn what_was_loaded_once_is_missed() {
+    let (before, after) = ("load:m@1 active:m@1", "load:m@2 active:m@2");
+    check(&[
+        (before, "loaded:m@1 active:m@1", ""),
+        (after, "loaded:m@1 active:m@1 here:m@2", ""),
+        (after, "loaded:m@2 active:m@2 here:m@2", ""),
+        (after, "here:m@2", "m@2 is not loaded yet"),
+    ]);
+    // Unfit meanwhile: what is named then is required too.
+    check(&[
+        (before, "loaded:m@1 active:m@1", ""),
+        (before, "", "m@1 is not on this node's disk yet"),
+        (after, "", "m@2 is not on this node's disk yet"),
+    ]);
+}
+
+#[test]
+fn who_begins_anew_must_have_everything() {
+    let mut readiness = Readiness::default();
+    let served = observed("loaded:m@1 active:m@1");
+    assert_eq!(readiness.judge(&desired("load:m@1 active:m@1"), &served), Ok(()));
+    readiness.forget();
+    let missing = readiness.judge(&desired("load:m@2 active:m@2"), &served);
+    assert_eq!(missing, Err("m@2 is not on this node's disk yet".to_owned()));
+}
