@@ -337,7 +337,10 @@ impl Worker {
             let is_here = self.cached.get(key) == Some(&Copied::Present);
             let copy = desired.troubled.get(key).filter(|_| !is_here);
             let unserved = !desired.named.contains(key);
-            load.or_else(|| copy.cloned().map(Trouble::Copy))
+            let by_hand = desired.put_aside.contains(key).then_some(Trouble::PutAside);
+            by_hand
+                .or(load)
+                .or_else(|| copy.cloned().map(Trouble::Copy))
                 .or_else(|| unserved.then_some(Trouble::Unserved))
         };
         Expected {

@@ -63,6 +63,8 @@ pub struct Desired {
     pub troubled: BTreeMap<VersionKey, String>,
     /// What the alias `champion` points at.
     pub champions: BTreeMap<ModelName, ModelVersion>,
+    /// Versions that would answer here, but for an operator who unloaded them.
+    pub put_aside: BTreeSet<VersionKey>,
     /// At which revision it was moved last.
     pub moved: BTreeMap<ModelName, Revision>,
     /// Pins to be replaced: by none where it was moved after them, and one that does not say which move it overruled by one
@@ -211,13 +213,16 @@ impl Desired {
         }
         for key in &wishes.unload {
             self.load.remove(key);
-            self.named.remove(key);
+            if self.named.remove(key) {
+                self.put_aside.insert(key.clone());
+            }
             if self.active.get(&key.model) == Some(&key.version) {
                 self.active.remove(&key.model);
             }
         }
         let asked = wishes.load.difference(&wishes.unload).chain(wishes.called.keys());
         for key in asked {
+            self.put_aside.remove(key);
             self.named.insert(key.clone());
             if self.cache.contains_key(key) && self.load.insert(key.clone()) {
                 self.asked.insert(key.clone());

@@ -111,6 +111,7 @@ impl From<ServeError> for HttpError {
             }
             ServeError::UnknownVersion { .. }
             | ServeError::NotServed { .. }
+            | ServeError::PutAside { .. }
             | ServeError::NoChampion { .. } => {
                 Self::new(StatusCode::NOT_FOUND, Reason::ModelNotLoaded.as_str(), text)
             }

@@ -326,6 +326,19 @@ async fn a_model_on_its_way_is_a_503_and_a_version_that_is_not_loaded_a_404() {
         );
         assert!(message(&answer).contains(words), "{answer}");
     }
+    // Not for want of an alias.
+    bench.state.serving.expect(Expected {
+        versions: [(key("later@1"), Some(Trouble::PutAside)), (key("later@2"), None)].into(),
+        ..Expected::default()
+    });
+    for path in ["/v2/models/later/infer", "/v2/models/later/versions/1/infer"] {
+        let (status, answer) = bench.post(path, image()).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        assert!(
+            message(&answer).contains("later@1 was unloaded on this node by hand"),
+            "{answer}"
+        );
+    }
     bench.board.send_modify(|b| b.ready = Ok(()));
     bench.state.serving.refuse_all();
     assert_eq!(

@@ -89,6 +89,14 @@ pub enum ServeError {
         /// The version.
         key: VersionKey,
     },
+    /// Somebody unloaded it here by hand, though an alias or a pin names it.
+    #[error(
+        "{key} was unloaded on this node by hand; POST /models/{key}/load here brings it back, other nodes answer meanwhile"
+    )]
+    PutAside {
+        /// The version.
+        key: VersionKey,
+    },
     /// The model's name alone says no version.
     #[error(
         "{model} has no alias champion, so its name alone says no version; set one with `regent model alias`, or ask for \
@@ -179,6 +187,8 @@ pub enum Trouble {
     Copy(String),
     /// Nothing names it: it is kept, and not loaded.
     Unserved,
+    /// Somebody unloaded it here by hand.
+    PutAside,
 }
 
 #[derive(Default)]

@@ -42,6 +42,7 @@ impl Table {
         });
         match wanted {
             Some(key) => self.not_here(&key),
+            None if let Some(key) = self.put_aside(model) => ServeError::PutAside { key },
             None if self.is_on_its_way(model) => ServeError::NotReady { model: model.clone() },
             None if self.is_expected(model) => ServeError::NoChampion {
                 model: model.clone(),
@@ -49,6 +50,13 @@ impl Table {
             },
             None => self.unknown(model.as_str()),
         }
+    }
+
+    /// A version of the model that was unloaded by hand.
+    fn put_aside(&self, model: &ModelName) -> Option<VersionKey> {
+        let mut expected = self.expected.versions.iter();
+        let found = expected.find(|(k, why)| k.model == *model && **why == Some(Trouble::PutAside));
+        found.map(|(key, _)| key.clone())
     }
 
     fn is_expected(&self, model: &ModelName) -> bool {
@@ -68,6 +76,7 @@ impl Table {
             Some(Trouble::Load(why)) => ServeError::NotLoadable { key, why },
             Some(Trouble::Copy(why)) => ServeError::NotCopied { key, why },
             Some(Trouble::Unserved) => ServeError::NotServed { key },
+            Some(Trouble::PutAside) => ServeError::PutAside { key },
             None => ServeError::NotReady { model: key.model },
         }
     }

@@ -312,14 +312,25 @@ fn what_something_names_is_known_whether_it_can_be_loaded_yet_or_not() {
     records.extend(served("m@2", Copying, "candidate"));
     records.push(Resource::Version(version("m@3", Ready, FILE)));
     records.push(Resource::Replica(replica("m@3", "west", Verified)));
-    let named = |wishes: LocalWishes| Desired::of(&view(records.clone()), &me(), &wishes).named;
-    assert_eq!(named(LocalWishes::default()), [key("m@1"), key("m@2")].into());
-    let wishes = LocalWishes {
+    let named = |wishes: LocalWishes| {
+        let desired = Desired::of(&view(records.clone()), &me(), &wishes);
+        (desired.named, desired.put_aside)
+    };
+    assert_eq!(
+        named(LocalWishes::default()),
+        ([key("m@1"), key("m@2")].into(), [].into())
+    );
+    let mut wishes = LocalWishes {
         load: [key("m@3")].into(),
-        unload: [key("m@1")].into(),
+        unload: [key("m@1"), key("m@4")].into(),
         ..LocalWishes::default()
     };
-    assert_eq!(named(wishes), [key("m@2"), key("m@3")].into());
+    let apart = ([key("m@2"), key("m@3")].into(), [key("m@1")].into());
+    assert_eq!(named(wishes.clone()), apart);
+    // A call of the holder brings it back for as long as it lasts.
+    wishes.called.insert(key("m@1"), 1);
+    let all = [key("m@1"), key("m@2"), key("m@3")];
+    assert_eq!(named(wishes), (all.into(), [].into()));
 }
 
 #[test]
