@@ -21,7 +21,10 @@ use client::{Client, guard::BootInstant};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use types::{
-    Epoch, FencingToken, Reason, RegionId, RoleName, plan::DoorClaim, reason::Refusal, region::StoreBinding,
+    Epoch, FencingToken, Reason, RegionId, RoleName,
+    plan::DoorClaim,
+    reason::Refusal,
+    region::{FencingDoor, StoreBinding},
 };
 
 use crate::{
@@ -78,6 +81,14 @@ pub enum GuardedError {
     /// The store cannot be used, in words.
     #[error("{0}")]
     Store(String),
+    /// The store's door was refused when it was attached: a conditional write there guards nothing (L16). Nothing was written.
+    #[error("the store of {region} guards no pointers: {why}; attach one that keeps conditional writes")]
+    NotQualified {
+        /// The store's region.
+        region: RegionId,
+        /// What the probe of its door saw.
+        why: String,
+    },
 }
 
 impl Roles {
@@ -201,6 +212,10 @@ impl Roles {
         change: PointerChange,
         limit: Duration,
     ) -> Result<Written, GuardedError> {
+        if let FencingDoor::Refused { reason } = &binding.fencing_door {
+            let (region, why) = (region.clone(), reason.clone());
+            return Err(GuardedError::NotQualified { region, why });
+        }
         let store = self.shared.stores.get(region, binding).await;
         let store = store.map_err(GuardedError::Store)?;
         let holding = self.find(role).ok_or_else(|| not_held(role))?;

@@ -179,6 +179,26 @@ async fn write_at(
 }
 
 #[tokio::test]
+async fn nothing_is_written_where_a_conditional_write_guards_nothing() {
+    let world = World::new().await;
+    let agent = holder(&world).await;
+    let reason = "2 winners".to_owned();
+    let binding = binding("west", FencingDoor::Refused { reason });
+    let (role, region, limit) = (global(), "west".parse().unwrap(), Duration::from_secs(5));
+    let target = PointerChange::Target(Digest::of(b"x"));
+    let written = agent
+        .roles()
+        .write_pointer(&role, &region, &binding, target, limit)
+        .await;
+    let text = written.unwrap_err().to_string();
+    assert!(
+        text.contains("the store of west guards no pointers: 2 winners"),
+        "{text}"
+    );
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn nothing_is_released_at_the_end_while_a_guarded_write_is_under_way() {
     let world = World::new().await;
     let store = world.stores.seen_from_afar("west");
