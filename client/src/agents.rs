@@ -1,15 +1,16 @@
-//! How anything talks to a node agent: its status, the token it holds, and privileged calls through its door.
+//! How anything talks to a node agent: its status, the token it holds, pointers that may be used, and privileged calls through
+//! its door.
 
 use std::{future::Future, time::Duration};
 
 use proto::{
-    convert::{regions, status},
+    convert::{self, regions, status},
     v1::{self as pb, agent_service_client::AgentServiceClient},
 };
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, transport::Channel};
 use types::{
-    Epoch, FencingToken, RoleName, VersionKey,
+    Digest, Epoch, FencingToken, RegionId, RoleName, VersionKey,
     reason::{Reason, Refusal},
     role::DRIFT_DIVISOR,
 };
@@ -26,6 +27,21 @@ pub struct AgentClient {
     endpoint: String,
     channel: Channel,
     deadline: Duration,
+}
+
+/// A role's pointer in a region's store, as an agent gave it out (I5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pointer {
+    /// Under which it was written last.
+    pub token: FencingToken,
+    /// Counts its writes, from 1.
+    pub sequence: u64,
+    /// Of the last write; made anew for each.
+    pub nonce: String,
+    /// What it points at, if at anything.
+    pub target: Option<Digest>,
+    /// It was taken out of use; it keeps fencing.
+    pub tombstone: bool,
 }
 
 impl AgentClient {
@@ -83,6 +99,24 @@ impl AgentClient {
         Ok((regions::token(answer.token)?, valid_until))
     }
 
+    /// What a role's pointer in a region's store says; none where nobody wrote it yet. The agent reads it with its own
+    /// credentials and asks the coordinators each time.
+    ///
+    /// # Errors
+    /// STALE_EPOCH with both epochs (`shown`, `current`) until the holder claimed it, NO_QUORUM while nobody confirms its epoch.
+    pub async fn read_pointer(&self, role: &RoleName, region: &RegionId) -> Result<Option<Pointer>, Refusal> {
+        let message = pb::ReadPointerRequest {
+            role: role.to_string(),
+            region: region.to_string(),
+        };
+        let answer = self
+            .call(message, |channel, request| async move {
+                AgentServiceClient::new(channel).read_pointer(request).await
+            })
+            .await?;
+        answer.pointer.map(pointer).transpose()
+    }
+
     /// Makes `version` the one that this agent serves for its model. The answer is the door's floor.
     pub async fn serve_version(&self, token: &FencingToken, version: &VersionKey) -> Result<Epoch, Refusal> {
         let message = pb::ServeVersionRequest {
@@ -97,4 +131,17 @@ impl AgentClient {
             .await?;
         Ok(Epoch::from_u64(answer.floor_epoch))
     }
+}
+
+fn pointer(pointer: pb::Pointer) -> Result<Pointer, Refusal> {
+    let target = Some(pointer.target.as_str()).filter(|target| !target.is_empty());
+    Ok(Pointer {
+        token: regions::token(pointer.token)?,
+        sequence: pointer.sequence,
+        nonce: pointer.nonce,
+        target: target
+            .map(|target| convert::text("pointer.target", target))
+            .transpose()?,
+        tombstone: pointer.tombstone,
+    })
 }

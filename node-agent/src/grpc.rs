@@ -1,10 +1,12 @@
-//! `AgentService`: status, the token of a held role, and the privileged `ServeVersion` behind the door (L13).
+//! `AgentService`: status, the token of a held role, pointers that may be used (I5), and the privileged `ServeVersion` behind the
+//! door (L13).
 
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use artifact_store::pointer::PointerBody;
 use client::guard::BootInstant;
 use proto::{
     convert::{self, regions, registry, status::to_status},
@@ -20,6 +22,7 @@ use crate::{
     door::Door,
     identity,
     pins::Pins,
+    pointers::Pointers,
     privileged::{Called, activate},
     roles::Roles,
     serving::Serving,
@@ -40,6 +43,8 @@ pub struct Parts {
     pub roles: Roles,
     /// The door.
     pub door: Door,
+    /// Readers of pointers.
+    pub pointers: Pointers,
     /// Models in memory.
     pub serving: Serving,
     /// What to keep in memory.
@@ -81,6 +86,16 @@ impl AgentService for AgentApi {
         }))
     }
 
+    async fn read_pointer(
+        &self,
+        request: Request<pb::ReadPointerRequest>,
+    ) -> Result<Response<pb::ReadPointerResponse>, Status> {
+        identity::of_request(&request).map_err(|r| to_status(&r))?;
+        let body = self.0.read_pointer(request.get_ref()).await;
+        let pointer = body.map_err(|r| to_status(&r))?.as_ref().map(pointer);
+        Ok(Response::new(pb::ReadPointerResponse { pointer }))
+    }
+
     async fn serve_version(
         &self,
         request: Request<pb::ServeVersionRequest>,
@@ -105,6 +120,12 @@ impl Parts {
                 Err(Refusal::new(Reason::PermissionDenied, text))
             }
         }
+    }
+
+    async fn read_pointer(&self, request: &pb::ReadPointerRequest) -> Result<Option<PointerBody>, Refusal> {
+        let role = convert::text("role", &request.role)?;
+        let region = convert::text("region", &request.region)?;
+        self.pointers.read(&role, &region).await
     }
 
     async fn serve_version(
@@ -230,6 +251,16 @@ fn held_role(held: &crate::roles::Held) -> pb::HeldRole {
         epoch: held.token.epoch.as_u64(),
         lease_left_millis: millis(held.lease_left),
         active: held.active,
+    }
+}
+
+fn pointer(body: &PointerBody) -> pb::Pointer {
+    pb::Pointer {
+        token: Some((&body.token()).into()),
+        sequence: body.sequence,
+        nonce: body.nonce.clone(),
+        target: body.target.map(|target| target.to_string()).unwrap_or_default(),
+        tombstone: body.tombstone,
     }
 }
 

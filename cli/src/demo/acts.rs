@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use artifact_store::{keys, pointer::PointerBody};
 use chaos::{Fault, Installed, Part, Target};
 use tokio_util::sync::CancellationToken;
-use types::{ClusterId, Epoch, Holder, RegionId};
+use types::{Holder, RegionId};
 
 use super::{
     doors::{Outcome, agent_door, pointer_door},
     memory,
     micros::Micros,
-    record::{ActSeen, FaultWindow, PointerRead, Standing},
-    s3::{Bucket, NoAnswer},
+    reader,
+    record::{ActSeen, FaultWindow, Standing},
     stage::Stage,
     steps,
     wait::until,
@@ -25,8 +24,6 @@ const FAILOVER_LIMIT: Duration = Duration::from_secs(40);
 const RETURN_LIMIT: Duration = Duration::from_secs(60);
 /// How often the writers' logs are looked at.
 const LOG_LOOK: Duration = Duration::from_millis(25);
-/// How often the reader of the revived store reads its pointer.
-const READ_INTERVAL: Duration = Duration::from_millis(10);
 
 /// SIGKILL to every process of the primary region but its writer.
 pub(super) async fn kill(stage: &mut Stage) -> Result<(), Failure> {
@@ -138,7 +135,7 @@ async fn await_promotion(stage: &mut Stage, act: &mut ActSeen) -> Result<(), Fai
     Ok(())
 }
 
-/// The old region's processes start again. A reader looks at its pointer from the store's first answer on.
+/// The old region's processes start again. Meanwhile every agent is asked for the pointer in its store.
 pub(super) async fn come_back(stage: &mut Stage) -> Result<(), Failure> {
     let mut act = current(&stage.run.act1)?;
     let after = act
@@ -149,21 +146,22 @@ pub(super) async fn come_back(stage: &mut Stage) -> Result<(), Failure> {
     stage
         .narrator
         .say(&format!("The processes of {region} are started again"));
-    let reader = Reader::new(stage, &region, after.epoch).await?;
+    let readers = reader::all(stage, &region, after.epoch)?;
+    let store = reader::Lookout::new(stage, &region).await?;
     let cluster = stage.cluster.clone();
     let started = CancellationToken::new();
-    let (outcome, reads) = tokio::join!(
+    let (outcome, returned, reads) = tokio::join!(
         async {
             let outcome = Box::pin(cluster.start_region(&region)).await;
             started.cancel();
-            outcome
+            outcome.map(|()| Micros::now())
         },
-        reader.read_until_claimed(&started)
+        store.first_answer(&started),
+        reader::until_used(&readers, &started)
     );
-    outcome?;
-    act.released = Some(Micros::now());
-    act.store_returned = reads.first_answer;
-    stage.run.reads.extend(reads.seen);
+    act.released = Some(outcome?);
+    act.store_returned = returned;
+    stage.run.reads.extend(reads);
     steps::ready(stage, &region, RETURN_LIMIT).await?;
     let ready = end_fault(stage, &region);
     act.ready = Some(ready);
@@ -193,76 +191,6 @@ async fn refused_at_home(stage: &mut Stage, old: &Holder) -> Result<(), Failure>
         },
     )
     .await
-}
-
-/// Reads one pointer as any reader should: what stands below the committed epoch is not used (I5).
-struct Reader {
-    bucket: Bucket,
-    key: String,
-    door: String,
-    cluster_id: ClusterId,
-    committed: Epoch,
-}
-
-#[derive(Default)]
-struct Reads {
-    first_answer: Option<Micros>,
-    seen: Vec<PointerRead>,
-}
-
-impl Reader {
-    async fn new(stage: &mut Stage, region: &RegionId, committed: Epoch) -> Result<Self, Failure> {
-        let role = stage.role.clone();
-        let (_, header) = stage.patient_client()?.get_role(&role).await?;
-        Ok(Self {
-            bucket: stage.bucket(region).await?,
-            key: keys::pointer(&role).to_string(),
-            door: pointer_door(region),
-            cluster_id: header.cluster_id,
-            committed,
-        })
-    }
-
-    /// Until the region has started and the pointer could be used, at most two seconds longer: a claim that comes later than
-    /// it may is then seen as late, not as never.
-    async fn read_until_claimed(&self, started: &CancellationToken) -> Reads {
-        let mut reads = Reads::default();
-        let patience = async {
-            started.cancelled().await;
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        };
-        tokio::pin!(patience);
-        loop {
-            self.read(&mut reads).await;
-            if started.is_cancelled() && reads.seen.last().is_some_and(|r| r.used) {
-                return reads;
-            }
-            tokio::select! {
-                () = &mut patience => return reads,
-                () = tokio::time::sleep(READ_INTERVAL) => {}
-            }
-        }
-    }
-
-    async fn read(&self, reads: &mut Reads) {
-        let object = match self.bucket.get(&self.key).await {
-            Err(NoAnswer { never_sent: true, .. }) => return,
-            answer => answer.ok().flatten(),
-        };
-        let at = Micros::now();
-        reads.first_answer.get_or_insert(at);
-        let body = object.and_then(|o| PointerBody::from_bytes(&o.bytes).ok());
-        if let Some(body) = body {
-            reads.seen.push(PointerRead {
-                at,
-                door: self.door.clone(),
-                found: body.epoch,
-                committed: self.committed,
-                used: body.usable(self.cluster_id, self.committed).is_ok(),
-                id: body.nonce,
-            });
-        }
-    }
 }
 
 /// SIGSTOP of the new primary's holder, with one of its writes half sent.

@@ -15,6 +15,7 @@ mod load;
 mod memory;
 mod micros;
 mod narrator;
+mod reader;
 mod record;
 mod report;
 mod s3;

@@ -129,7 +129,7 @@ pub(crate) struct RecordedRun {
     pub(crate) doors: Vec<DoorLog>,
     /// What each zombie writer believes.
     pub(crate) writers: Vec<WriterLog>,
-    /// What the reader of the revived store's pointer made of it.
+    /// What agents made of the revived store's pointer, for those who read it through them.
     pub(crate) reads: Vec<PointerRead>,
     /// Each pointer as it stood at the end.
     pub(crate) pointers: Vec<PointerAtEnd>,
@@ -290,7 +290,7 @@ pub(crate) struct HalfPutSeen {
     pub(crate) status: Option<u16>,
 }
 
-/// One look at a pointer by a reader that knows the committed epoch (I5).
+/// One look at a pointer through an agent, which gave it out or refused it (I5).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PointerRead {
@@ -298,13 +298,17 @@ pub(crate) struct PointerRead {
     pub(crate) at: Micros,
     /// The door, `pointer/R`.
     pub(crate) door: String,
+    /// The agent that was asked, `agent/R`.
+    #[serde(default)]
+    pub(crate) reader: String,
     /// The epoch of the body.
     pub(crate) found: Epoch,
-    /// The nonce of the body.
-    pub(crate) id: String,
-    /// The committed epoch that the reader compared with.
+    /// The nonce of the body; none where it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    /// An epoch that the demo had seen committed before it asked. The agent was not told.
     pub(crate) committed: Epoch,
-    /// Whether it used what it read.
+    /// Whether the agent gave it out.
     pub(crate) used: bool,
 }
 

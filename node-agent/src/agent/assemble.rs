@@ -103,10 +103,12 @@ impl Agent {
             limits: http_limits(&config),
         });
         let pins = Arc::new(std::sync::Mutex::new(disk.pins));
+        let pointers = Pointers::new(view_seen.clone(), stores.clone(), door.clone());
         let api = AgentApi::new(grpc::Parts {
             board: board_seen.clone(),
             roles: roles.clone(),
             door: door.clone(),
+            pointers: pointers.clone(),
             serving: serving.clone(),
             wishes: wishes.clone(),
             pins: Arc::clone(&pins),
@@ -137,7 +139,6 @@ impl Agent {
             },
             stop.clone(),
         );
-        let pointers = Pointers::new(view_seen.clone(), stores.clone(), door.clone());
         let session = SessionKeeper {
             client: client.clone(),
             endpoints,

@@ -11,7 +11,7 @@ use types::{Digest, Reason};
 
 use crate::{
     coordinator::global,
-    records::{east, role, stores_attached, token},
+    records::{calls, east, role, stores_attached, token},
     world::World,
 };
 
@@ -123,5 +123,37 @@ async fn an_epoch_that_ends_while_its_pointer_is_read_is_over() {
     gate.release();
     let refusal = reading.await.unwrap().unwrap_err();
     assert_eq!(refusal.reason, Reason::StaleEpoch, "{refusal}");
+    agent.shutdown().await.unwrap();
+}
+
+/// Processes that do not embed the agent read through it, by the same rule.
+#[tokio::test]
+async fn a_pointer_is_read_over_the_wire_by_the_same_rule() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    stores_attached(&world).await;
+    let region = "east".parse().unwrap();
+    let own = calls(&world, &agent, "region/west/node/a2");
+    let read = async || own.read_pointer(&global(), &region).await;
+    committed(&world, &agent, 2).await;
+    assert_eq!(read().await.unwrap(), None);
+    write(&world, 2, b"x").await;
+    let pointer = read().await.unwrap().unwrap();
+    assert_eq!((pointer.token, pointer.sequence), (token(2, &east()), 1));
+    assert_eq!(
+        (pointer.target, pointer.tombstone),
+        (Some(Digest::of(b"x")), false)
+    );
+
+    world.coordinator.commit_unseen(role(4, Some(east()), None));
+    let refusal = read().await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::StaleEpoch, "{refusal}");
+    assert_eq!(
+        (refusal.operand("shown"), refusal.operand("current")),
+        (Some("g1.e2"), Some("g1.e4"))
+    );
+    world.coordinator.lock().quorum = false;
+    write(&world, 4, b"y").await;
+    assert_eq!(read().await.unwrap_err().reason, Reason::NoQuorum);
     agent.shutdown().await.unwrap();
 }

@@ -50,6 +50,13 @@ impl AgentService for SlowAgent {
         Err(Status::unimplemented("not in the script"))
     }
 
+    async fn read_pointer(
+        &self,
+        _: Request<pb::ReadPointerRequest>,
+    ) -> Result<Response<pb::ReadPointerResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+
     async fn serve_version(
         &self,
         _: Request<pb::ServeVersionRequest>,

@@ -5318,6 +5318,37 @@ pub struct ServeVersionResponse {
     #[prost(uint64, tag = "1")]
     pub floor_epoch: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadPointerRequest {
+    #[prost(string, tag = "1")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub region: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pointer {
+    /// Under which it was written last.
+    #[prost(message, optional, tag = "1")]
+    pub token: ::core::option::Option<FencingToken>,
+    /// Counts its writes, from 1.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// Of the last write; made anew for each.
+    #[prost(string, tag = "3")]
+    pub nonce: ::prost::alloc::string::String,
+    /// The digest that it points at; empty if it points at nothing.
+    #[prost(string, tag = "4")]
+    pub target: ::prost::alloc::string::String,
+    /// It was taken out of use; it keeps fencing.
+    #[prost(bool, tag = "5")]
+    pub tombstone: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadPointerResponse {
+    /// Absent while nobody wrote it.
+    #[prost(message, optional, tag = "1")]
+    pub pointer: ::core::option::Option<Pointer>,
+}
 /// Generated client implementations.
 #[cfg(feature = "client")]
 pub mod agent_service_client {
@@ -5445,6 +5476,23 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("regent.v1.AgentService", "ServeVersion"));
             self.inner.unary(req, path, codec).await
         }
+        /// What a role's pointer in a region's store says. Given out only once a quorum confirmed, asked after the bytes were read,
+        /// that its epoch is not over (I5): STALE_EPOCH until the holder claimed it, NO_QUORUM while nobody confirms it.
+        pub async fn read_pointer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadPointerRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReadPointerResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/regent.v1.AgentService/ReadPointer");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.v1.AgentService", "ReadPointer"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -5475,6 +5523,12 @@ pub mod agent_service_server {
             &self,
             request: tonic::Request<super::ServeVersionRequest>,
         ) -> std::result::Result<tonic::Response<super::ServeVersionResponse>, tonic::Status>;
+        /// What a role's pointer in a region's store says. Given out only once a quorum confirmed, asked after the bytes were read,
+        /// that its epoch is not over (I5): STALE_EPOCH until the holder claimed it, NO_QUORUM while nobody confirms it.
+        async fn read_pointer(
+            &self,
+            request: tonic::Request<super::ReadPointerRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReadPointerResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AgentServiceServer<T> {
@@ -5655,6 +5709,45 @@ pub mod agent_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ServeVersionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.AgentService/ReadPointer" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadPointerSvc<T: AgentService>(pub Arc<T>);
+                    impl<T: AgentService> tonic::server::UnaryService<super::ReadPointerRequest> for ReadPointerSvc<T> {
+                        type Response = super::ReadPointerResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadPointerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentService>::read_pointer(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadPointerSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -39,17 +39,17 @@ pub(super) fn position(log: &DoorLog, act: &ActSeen) -> Option<usize> {
     log.records.iter().position(|r| r.at > act.struck && newer(r))
 }
 
-/// Somebody read the pointer after the return, and nobody ever used one below the committed epoch.
+/// An agent gave the pointer out after the return, and none ever gave out one below the committed epoch.
 fn readers(run: &RecordedRun, door: &str) -> Result<(), String> {
     let misused = run.reads.iter().find(|r| r.used && r.found < r.committed);
     if let Some(read) = misused {
         return Err(format!(
-            "a reader of {} used a pointer of {} when {} was committed",
-            read.door, read.found, read.committed
+            "{} gave out the pointer of {} at {} when {} was committed",
+            read.reader, read.door, read.found, read.committed
         ));
     }
-    must(run.reads.iter().any(|r| r.door == door), || {
-        format!("no reader looked at {door}")
+    must(run.reads.iter().any(|r| r.door == door && r.used), || {
+        format!("no agent gave out {door} after its return")
     })
 }
 
