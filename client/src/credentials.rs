@@ -6,12 +6,13 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use rustls::{
-    DigitallySignedStruct, RootCertStore, SignatureScheme,
+    DigitallySignedStruct, InconsistentKeys, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    sign::CertifiedKey,
 };
 use tonic::transport::{ClientTlsConfig, Endpoint, Error as TransportError, Identity};
 use types::{
@@ -53,6 +54,49 @@ impl fmt::Display for Callee {
     }
 }
 
+/// Which of the three parts cannot be used, and why; each text is what the file `holds`, or `is`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadCredentials {
+    /// The CA.
+    Ca(String),
+    /// The own certificate.
+    Certificate(String),
+    /// The own key.
+    Key(String),
+    /// Certificate and key are good, and not made for each other.
+    NoPair,
+}
+
+impl BadCredentials {
+    /// What to do where certificate and key do not belong together.
+    pub const PAIR_THEM: &str =
+        "name a certificate and the key that it was made for, in tls.cert_file and tls.key_file";
+
+    /// What is wrong, with the settings and the files at fault, and the remedy.
+    pub fn explain(&self, files: &TlsFiles) -> String {
+        let (cert, key) = (files.cert_file.display(), files.key_file.display());
+        let (setting, file, problem, holds) = match self {
+            Self::NoPair => {
+                return format!(
+                    "tls.key_file is {key}, which is not the key of tls.cert_file, {cert}; {}",
+                    Self::PAIR_THEM
+                );
+            }
+            Self::Ca(why) => (
+                "ca",
+                files.ca_file.display(),
+                why,
+                "certificate of the cluster's CA",
+            ),
+            Self::Certificate(why) => ("cert", cert, why, "own certificate"),
+            Self::Key(why) => ("key", key, why, "private key of tls.cert_file"),
+        };
+        format!(
+            "tls.{setting}_file is {file}, which {problem}; name the right file: it holds the PEM {holds}"
+        )
+    }
+}
+
 /// What a process shows of itself, and what it trusts.
 #[derive(Clone)]
 pub struct Credentials {
@@ -67,29 +111,40 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// From PEM; the error says what is wrong with the CA's. From here on the process speaks TLS 1.3 only.
-    pub fn from_pem(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Self, String> {
+    /// From PEM; each part can be used, and the key is the certificate's. From here on the process speaks TLS 1.3 only.
+    pub fn from_pem(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Self, BadCredentials> {
         crate::tls13::install();
+        let chain = chain(ca).map_err(BadCredentials::Ca)?;
+        check_pair(cert, key)?;
         Ok(Self {
             own: Identity::from_pem(cert, key),
-            chain: chain(ca)?,
+            chain,
         })
     }
 
     /// Reads the three files; the error names the one that cannot be read or used.
     pub fn load(files: &TlsFiles) -> Result<Self, Refusal> {
-        let fault = |path: &Path, problem: &dyn fmt::Display| {
-            let message = format!("{} {problem}; check tls.*_file in the config", path.display());
+        let refuse = |path: &Path, message| {
             Refusal::new(Reason::InvalidArgument, message).with("file", path.display())
         };
-        let read =
-            |path: &Path| std::fs::read(path).map_err(|e| fault(path, &format_args!("cannot be read: {e}")));
+        let read = |setting: &str, path: &Path| {
+            let remedy = "name a file that is there and that this user can read";
+            let at = || format!("tls.{setting}_file is {}", path.display());
+            std::fs::read(path).map_err(|e| refuse(path, format!("{}: {e}; {remedy}", at())))
+        };
         let (ca, cert, key) = (
-            read(&files.ca_file)?,
-            read(&files.cert_file)?,
-            read(&files.key_file)?,
+            read("ca", &files.ca_file)?,
+            read("cert", &files.cert_file)?,
+            read("key", &files.key_file)?,
         );
-        Self::from_pem(&ca, &cert, &key).map_err(|problem| fault(&files.ca_file, &problem))
+        Self::from_pem(&ca, &cert, &key).map_err(|bad| {
+            let path = match bad {
+                BadCredentials::Ca(_) => &files.ca_file,
+                BadCredentials::Certificate(_) => &files.cert_file,
+                BadCredentials::Key(_) | BadCredentials::NoPair => &files.key_file,
+            };
+            refuse(path, bad.explain(files))
+        })
     }
 
     /// The endpoint as it is to be called: over TLS, and with `callee` alone.
@@ -116,6 +171,28 @@ fn chain(ca: &[u8]) -> Result<Arc<WebPkiServerVerifier>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
     built.map_err(|e| format!("holds certificates that cannot be used: {e}"))
+}
+
+/// Each handshake would fail with a pair that is none, in words that name no file.
+fn check_pair(cert: &[u8], key: &[u8]) -> Result<(), BadCredentials> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
+    let chain = chain.map_err(|e| BadCredentials::Certificate(format!("is no PEM of certificates: {e}")))?;
+    if chain.is_empty() {
+        return Err(BadCredentials::Certificate("holds no CERTIFICATE".to_owned()));
+    }
+    let unusable =
+        |e: &dyn fmt::Display| BadCredentials::Key(format!("holds no private key that can be used: {e}"));
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| unusable(&e))?;
+    let provider = rustls::crypto::ring::default_provider();
+    let key = provider.key_provider.load_private_key(key);
+    match CertifiedKey::new(chain, key.map_err(|e| unusable(&e))?).keys_match() {
+        // A key that cannot tell its public half is not at fault for that.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(BadCredentials::NoPair),
+        Err(e) => Err(BadCredentials::Certificate(format!(
+            "holds a certificate that cannot be used: {e}"
+        ))),
+    }
 }
 
 /// Trusts a certificate of the cluster's CA, for the host that was called, in the name of who was called.

@@ -30,7 +30,7 @@ pub use agents::AgentClient;
 pub use calls::Client;
 pub use channel::{ClientConfig, TlsFiles};
 pub use context::Context;
-pub use credentials::{Callee, Credentials};
+pub use credentials::{BadCredentials, Callee, Credentials};
 pub use outcome::Outcome;
 
 #[cfg(test)]

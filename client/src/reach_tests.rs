@@ -64,18 +64,21 @@ impl Ca {
         deadline: Duration,
         attempt_timeout: Duration,
     ) -> Client {
-        let at = |name| self.dir.path().join(name);
-        let tls = TlsFiles {
-            ca_file: at("cert.pem"),
-            cert_file: at("cert.pem"),
-            key_file: at("key.pem"),
-        };
         let config = ClientConfig {
             deadline,
             attempt_timeout,
-            ..ClientConfig::new(endpoints.to_vec(), tls)
+            ..ClientConfig::new(endpoints.to_vec(), self.files())
         };
         Client::new(config).unwrap()
+    }
+
+    fn files(&self) -> TlsFiles {
+        let at = |name| self.dir.path().join(name);
+        TlsFiles {
+            ca_file: at("cert.pem"),
+            cert_file: at("cert.pem"),
+            key_file: at("key.pem"),
+        }
     }
 }
 
@@ -419,4 +422,22 @@ async fn a_stranger_among_coordinators_is_passed_over() {
             .contains("shows a certificate that is not trusted"),
         "{refusal}"
     );
+}
+
+/// Each call would fail in words that blame the endpoint.
+#[tokio::test]
+async fn a_key_of_another_certificate_is_named_with_both_files() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let mut files = ca.files();
+    files.key_file = other.files().key_file;
+    let refusal = files.load().unwrap_err();
+    let said = format!(
+        "tls.key_file is {}, which is not the key of tls.cert_file, {}; name a certificate and the key that it was made for",
+        files.key_file.display(),
+        files.cert_file.display()
+    );
+    assert!(refusal.message.starts_with(&said), "{refusal}");
+    let endpoints = vec![nobody()];
+    let refused = Client::new(ClientConfig::new(endpoints, files)).err().unwrap();
+    assert_eq!(refused.message, refusal.message);
 }

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use client::{Callee, Credentials, identity};
-use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
+use client::{BadCredentials, Callee, Credentials, identity};
 use tonic::transport::{Certificate, Channel, Endpoint, Identity, ServerTlsConfig};
 use types::Principal;
 
@@ -54,12 +53,19 @@ impl Tls {
         let (ca, cert, key) = (ca_file.read()?, cert_file.read()?, key_file.read()?);
         parse_first(&ca).map_err(|problem| ca_file.wrong(problem))?;
         let der = parse_first(&cert).map_err(|problem| cert_file.wrong(problem))?;
-        PrivateKeyDer::from_pem_slice(&key)
-            .map_err(|e| key_file.wrong(format!("holds no private key: {e}")))?;
         let principal = identity::of_certificate(&der).map_err(|e| cert_file.wrong(e.message))?;
+        let calls = Credentials::from_pem(&ca, &cert, &key).map_err(|bad| match bad {
+            BadCredentials::Ca(problem) => ca_file.wrong(problem),
+            BadCredentials::Certificate(problem) => cert_file.wrong(problem),
+            BadCredentials::Key(problem) => key_file.wrong(problem),
+            BadCredentials::NoPair => key_file.fault(
+                format!("is not the key of tls.cert_file, {}", cert_file.path.display()),
+                BadCredentials::PAIR_THEM.to_owned(),
+            ),
+        })?;
         Ok(Self {
             identity: Identity::from_pem(&cert, &key),
-            calls: Credentials::from_pem(&ca, &cert, &key).map_err(|problem| ca_file.wrong(problem))?,
+            calls,
             ca: Certificate::from_pem(&ca),
             principal,
         })

@@ -11,7 +11,7 @@ use tonic::{
 use types::{Principal, reason::Refusal};
 use x509_parser::pem::Pem;
 
-use client::TlsFiles;
+use client::{Credentials, TlsFiles};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::config::AgentConfig;
@@ -37,13 +37,13 @@ pub fn server_tls(files: &TlsFiles) -> Result<ServerTlsConfig, String> {
         .client_ca_root(Certificate::from_pem(ca)))
 }
 
-/// Checks that the three files are there and that the certificate is this agent's: with another's every call would be
-/// refused, one by one.
+/// Checks that the three files are there, that the certificate is this agent's, and the key the certificate's: with another's
+/// every call would be refused, one by one.
 ///
 /// # Errors
 /// As for [`server_tls`].
 pub(crate) fn check(config: &AgentConfig) -> Result<(), String> {
-    let [_, cert, _] = read(&config.tls)?;
+    let [ca, cert, key] = read(&config.tls)?;
     let own = Principal::Agent {
         region: config.region.clone(),
         node: config.node.clone(),
@@ -52,7 +52,9 @@ pub(crate) fn check(config: &AgentConfig) -> Result<(), String> {
     let der =
         CertificateDer::from_pem_slice(&cert).map_err(|e| format!("{at}, which is no certificate: {e}"))?;
     match client::identity::of_certificate(&der) {
-        Ok(named) if named == own => Ok(()),
+        Ok(named) if named == own => Credentials::from_pem(&ca, &cert, &key)
+            .map(drop)
+            .map_err(|bad| bad.explain(&config.tls)),
         Ok(named) => Err(format!(
             "{at}, which names {named}, and this config needs {own}; set node and region to what the certificate names, or \
              name the certificate of this agent"

@@ -38,6 +38,8 @@ pub(crate) async fn run(command: ClusterCommand, shared: Shared) -> Result<(), F
 
 async fn status(shared: &Shared) -> Result<(), Failure> {
     let context = context::load(shared)?;
+    // Files of the own identity that cannot be used are nobody's silence.
+    context.tls.load()?;
     let round = settled(&context, shared).await;
     let failure = round.failure();
     let members = round.members();

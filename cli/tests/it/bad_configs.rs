@@ -105,6 +105,7 @@ fn configs_that_cannot_be() {
         no_file(part);
         unknown_keys(&configs, part);
         bad_ports(&configs, part);
+        key_of_another(&configs, part);
         assert!(
             !configs.data(part).exists(),
             "a refused config has made a data directory"
@@ -115,6 +116,7 @@ fn configs_that_cannot_be() {
     inference_for_everybody(&configs);
     bad_timing(&configs);
     no_certificate(&configs);
+    context_with_the_key_of_another(&configs);
 }
 
 fn no_file(part: &str) {
@@ -148,6 +150,33 @@ fn no_certificate(configs: &Configs) {
         "\n  name a file that is there and that this user can read: it holds the PEM certificate of the cluster's CA",
     ];
     configs.check("coordinator", &text, 1, &said);
+}
+
+/// The key that some other process's certificate was made for, in the config's place.
+fn other_key(configs: &Configs, text: &str) -> (String, [String; 3]) {
+    let other = configs.dev.path().join("certs/ca.key");
+    let said = [
+        format!("tls.key_file is {}", other.display()),
+        "is not the key of tls.cert_file, ".to_owned(),
+        "name a certificate and the key that it was made for, in tls.cert_file and tls.key_file".to_owned(),
+    ];
+    (set(text, "key_file", &other.display().to_string()), said)
+}
+
+fn key_of_another(configs: &Configs, part: &str) {
+    let (text, said) = other_key(configs, &configs.text(part));
+    configs.check(part, &text, 1, &said.each_ref().map(String::as_str));
+}
+
+/// Nothing is said of the endpoint, which is right.
+fn context_with_the_key_of_another(configs: &Configs) {
+    let good = fs::read_to_string(configs.dev.context_file()).unwrap();
+    let (text, said) = other_key(configs, &good);
+    let file = configs.dir.path().join("context.toml");
+    fs::write(&file, text).unwrap();
+    let ran = run(&["cluster", "status", "--context", file.to_str().unwrap()]);
+    ran.failed_with(2, &said.each_ref().map(String::as_str));
+    assert!(!ran.stderr.contains("endpoint"), "{ran:?}");
 }
 
 fn unknown_keys(configs: &Configs, part: &str) {

@@ -151,6 +151,33 @@ async fn a_tls_file_that_holds_something_else_is_named_with_what_it_should_hold(
     }
 }
 
+/// Founding would go half its way, and end in words that name no file.
+#[tokio::test]
+async fn a_key_of_another_certificate_is_said_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let certs = Certs::new(dir.path());
+    let files = certs.issue("spiffe://regent.local/region/r1/coordinator/c1");
+    let other = certs.issue("spiffe://regent.local/region/r1/coordinator/c1");
+    let mixed = client::TlsFiles {
+        key_file: other.key_file.clone(),
+        ..files.clone()
+    };
+    let config = Config::parse(&text(dir.path(), &mixed, "bootstrap = true")).unwrap();
+    let error = Coordinator::start(config).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "tls.key_file is {}: is not the key of tls.cert_file, {}",
+            other.key_file.display(),
+            files.cert_file.display()
+        )
+    );
+    for setting in ["tls.cert_file", "tls.key_file"] {
+        assert!(error.remedy().contains(setting), "{}", error.remedy());
+    }
+    assert!(!dir.path().join("data").exists());
+}
+
 #[tokio::test]
 async fn ports_are_kept_and_one_that_is_taken_since_is_an_error_with_port_and_file() {
     let dir = tempfile::tempdir().unwrap();

@@ -143,3 +143,21 @@ async fn an_agent_with_another_nodes_certificate_does_not_start() {
         assert!(!world.config.data_dir.exists());
     }
 }
+
+/// With such a pair no handshake succeeds: it would be up and reach nobody.
+#[tokio::test]
+async fn an_agent_with_the_key_of_another_certificate_does_not_start() {
+    let world = World::new().await;
+    let mut config = world.config.clone();
+    config.tls.key_file = world.ca.issue("user/admin").key_file;
+    let (cert, key) = (
+        config.tls.cert_file.display().to_string(),
+        config.tls.key_file.display().to_string(),
+    );
+    let error = node_agent::Agent::builder(config).start().await.err().unwrap();
+    let said = format!(
+        "tls.key_file is {key}, which is not the key of tls.cert_file, {cert}; name a certificate and the key"
+    );
+    assert!(error.to_string().starts_with(&said), "{error}");
+    assert!(!world.config.data_dir.exists());
+}
