@@ -14,6 +14,7 @@
 pub mod agents;
 pub mod calls;
 pub mod channel;
+pub mod complaint;
 pub mod context;
 pub mod credentials;
 pub mod guard;
@@ -29,6 +30,7 @@ pub mod watch;
 pub use agents::AgentClient;
 pub use calls::Client;
 pub use channel::{ClientConfig, TlsFiles};
+pub use complaint::Complaint;
 pub use context::Context;
 pub use credentials::{BadCredentials, Callee, Credentials};
 pub use outcome::Outcome;

@@ -1,6 +1,6 @@
 //! An agent's tie to the leader: hello, then heartbeats, each answered.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use proto::{
     convert::{primaries, required, status},
@@ -37,25 +37,24 @@ pub struct Session {
 
 impl Session {
     /// Opens a session with the leader: follows hints, asks each coordinator once in turn, and gives up with the last
-    /// answer. The caller waits and calls again.
+    /// answer, in a text that says what each of them said. The caller waits and calls again.
     pub async fn open(client: &Client, hello: &pb::Hello, patience: Duration) -> Result<Self, Refusal> {
         let mut last = Refusal::new(Reason::Unreachable, "no coordinator was asked");
+        let mut heard = BTreeMap::new();
         let mut hints = 0;
         let mut turn = 0;
         while turn < 16 {
             let (endpoint, channel) = client.channels().pick(turn, true)?;
-            let attempt = Self::open_at(&endpoint, channel, hello);
+            let attempt = Self::open_at(endpoint.clone(), channel, hello);
             let refusal = match timeout(patience, attempt).await {
                 Ok(Ok(session)) => {
                     client.channels().set_leader(&endpoint);
                     return Ok(session);
                 }
                 Ok(Err(refusal)) => refusal,
-                Err(_) => Refusal::new(
-                    Reason::Unreachable,
-                    format!("{endpoint} did not welcome this node in time"),
-                ),
+                Err(_) => Refusal::new(Reason::Unreachable, "did not welcome this node in time"),
             };
+            heard.insert(endpoint.clone(), refusal.message.clone());
             match retry::next(0, hints, &refusal) {
                 Next::AskLeader(leader) => {
                     client.channels().set_leader(&leader);
@@ -73,11 +72,14 @@ impl Session {
                 break;
             }
         }
-        Err(last)
+        Err(Refusal {
+            message: each(&heard).unwrap_or(last.message),
+            ..last
+        })
     }
 
     async fn open_at(
-        endpoint: &str,
+        endpoint: String,
         channel: tonic::transport::Channel,
         hello: &pb::Hello,
     ) -> Result<Self, Refusal> {
@@ -96,14 +98,11 @@ impl Session {
         let welcome = match next_message(&mut responses).await? {
             session_response::Message::Welcome(welcome) => welcome,
             session_response::Message::Ack(_) => {
-                return Err(Refusal::new(
-                    Reason::Internal,
-                    format!("{endpoint} answered hello with an ack"),
-                ));
+                return Err(Refusal::new(Reason::Internal, "answered hello with an ack"));
             }
         };
         Ok(Self {
-            endpoint: endpoint.to_owned(),
+            endpoint,
             cluster_id: proto::convert::text("cluster_id", &welcome.cluster_id)?,
             timing: primaries::timing(welcome.timing)?,
             requests,
@@ -158,6 +157,12 @@ impl Session {
             }
         }
     }
+}
+
+/// What each coordinator said; none where none was asked.
+fn each(heard: &BTreeMap<String, String>) -> Option<String> {
+    let each: Vec<String> = heard.iter().map(|(who, what)| format!("{who}: {what}")).collect();
+    (!each.is_empty()).then(|| each.join("; "))
 }
 
 async fn next_message(

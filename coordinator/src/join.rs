@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use client::Callee;
+use client::{Callee, Complaint, complaint::causes};
 use futures::future::join_all;
 use proto::{
     convert::status::from_status,
@@ -18,7 +18,7 @@ use rand::Rng as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 use types::{NodeIncarnation, Reason, reason::Refusal, role::TimingPolicy};
 
 use crate::{
@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(2);
 /// Waits between attempts: from, to.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// How often nobody may have been there to ask before it is said: for that long an election may take.
+const ELECTION: u32 = 6;
 
 /// What is needed to ask.
 pub(crate) struct Joiner {
@@ -52,7 +55,9 @@ impl Joiner {
         let mut pause = PAUSE.0;
         let mut turn = 0;
         let mut hint = None;
+        let mut complaints = Complaints::default();
         loop {
+            let followed = hint.is_some();
             let asked = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 asked = self.ask(turn, hint.take()) => asked,
@@ -67,7 +72,7 @@ impl Joiner {
                     return Err(refusal);
                 }
                 Err(refusal) => {
-                    debug!(%refusal, "not taken in yet");
+                    complaints.take(&refusal, followed);
                     hint = refusal.operand("leader_api").map(str::to_owned);
                     turn += 1;
                 }
@@ -153,21 +158,23 @@ impl Joiner {
                 .iter()
                 .map(|seed| async move { (seed, self.knows_a_cluster(seed).await) }),
         );
-        let mut unanswered = Vec::new();
+        let (mut silent, mut whys) = (Vec::new(), Vec::new());
         for (seed, answer) in asked.await {
             match answer {
                 Ok(true) => return Ok(Some(seed.clone())),
                 Ok(false) => {}
-                Err(refusal) => unanswered.push(format!("{seed} ({})", refusal.message)),
+                Err(refusal) => {
+                    silent.push(seed.as_str());
+                    whys.push(refusal.message);
+                }
             }
         }
-        if unanswered.is_empty() {
+        if silent.is_empty() {
             return Ok(None);
         }
-        let unanswered = unanswered.join(", ");
-        warn!(%unanswered, "founds no cluster before each of `join` has said that it knows of none");
-        let text = format!("whether there is a cluster already was not answered by {unanswered}");
-        Err(Refusal::new(Reason::Unreachable, text))
+        let whys = whys.join("; ");
+        let text = format!("founds no cluster before each of `join` has said that it knows of none: {whys}");
+        Err(Refusal::new(Reason::Unreachable, text).with(ASKED, silent.join(", ")))
     }
 
     async fn knows_a_cluster(&self, endpoint: &str) -> Result<bool, Refusal> {
@@ -185,8 +192,7 @@ impl Joiner {
     }
 
     async fn connect(&self, endpoint: &str) -> Result<Channel, Refusal> {
-        let unreachable =
-            |e: tonic::transport::Error| Refusal::new(Reason::Unreachable, format!("{endpoint}: {e}"));
+        let unreachable = |e: tonic::transport::Error| Refusal::new(Reason::Unreachable, causes(&e));
         let plain = Endpoint::from_shared(endpoint.to_owned())
             .map_err(unreachable)?
             .connect_timeout(CONNECT)
@@ -196,6 +202,11 @@ impl Joiner {
     }
 
     async fn ask_at(&self, endpoint: &str) -> Result<(), Refusal> {
+        let asked = self.try_ask_at(endpoint).await;
+        asked.map_err(|refusal| refusal.with(ASKED, endpoint))
+    }
+
+    async fn try_ask_at(&self, endpoint: &str) -> Result<(), Refusal> {
         let mut leader = ClusterServiceClient::new(self.connect(endpoint).await?);
         if self.api.raft.cluster_id().is_none() {
             let welcome = leader.join(self.request()).await;
@@ -228,6 +239,44 @@ impl Joiner {
             incarnation: self.incarnation.to_string(),
             cluster_id: cluster_id.map(|id| id.to_string()).unwrap_or_default(),
             disk_id: peer.disk.map(|id| id.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+/// The operand that names who was asked.
+const ASKED: &str = "asked";
+
+/// What is said of a coordinator that is not known to its cluster yet.
+struct Complaints {
+    /// Of those that it asked.
+    asked: Complaint,
+    /// Where there was nobody to ask.
+    own: Complaint,
+}
+
+impl Default for Complaints {
+    fn default() -> Self {
+        Self {
+            asked: Complaint::default(),
+            own: Complaint::after(ELECTION),
+        }
+    }
+}
+
+impl Complaints {
+    /// Takes in why an attempt failed. `followed`: somebody had named who was asked as the leader.
+    fn take(&mut self, refusal: &Refusal, followed: bool) {
+        let why = format!("{} ({})", refusal.message, refusal.reason);
+        // To be sent on is no failure, unless it leads from one to the next.
+        if !followed && refusal.operand("leader_api").is_some() {
+            return;
+        }
+        match refusal.operand(ASKED) {
+            Some(endpoint) if self.asked.is_news(endpoint, &why) => {
+                warn!(endpoint, "not known to the cluster yet: {why}");
+            }
+            None if self.own.is_news("", &why) => warn!("not known to the cluster yet: {why}"),
+            Some(_) | None => {}
         }
     }
 }

@@ -93,6 +93,7 @@ impl Coordinator {
         config.validate()?;
         let tls = Tls::load(&config.tls)?;
         check_identity(&config, &tls)?;
+        check_way_in(&config)?;
         std::fs::create_dir_all(&config.data_dir).map_err(|source| raft::StartError::DataDir {
             path: config.data_dir.clone(),
             doing: "make it",
@@ -244,6 +245,19 @@ fn check_identity(config: &Config, tls: &Tls) -> Result<(), RunError> {
             "set node and region to what the certificate names, or name the certificate of this coordinator",
         ),
     })
+}
+
+/// A coordinator that neither knows of a cluster nor may found or ask for one would wait for ever.
+fn check_way_in(config: &Config) -> Result<(), BadSetting> {
+    if config.bootstrap || !config.join.is_empty() || raft::may_know_a_cluster(&config.data_dir) {
+        return Ok(());
+    }
+    let dir = config.data_dir.display();
+    Err(BadSetting::new(
+        format!("bootstrap is false, join is empty, and data directory {dir} knows of no cluster"),
+        "set join to API endpoints of the cluster's coordinators, as https://host:port; or bootstrap = true in exactly one \
+         config of a new cluster",
+    ))
 }
 
 fn raft_config(config: &Config, bound: &ListenFile) -> Result<RaftConfig, RunError> {

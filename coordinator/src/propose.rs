@@ -80,7 +80,9 @@ impl RaftNode {
             raft_id: *id,
             api_endpoint: peer.api_endpoint.clone(),
         };
-        let leader = forward.leader_id.as_ref().zip(forward.leader_node.as_ref());
+        // A leader that lost its quorum may name itself; whoever is sent there comes back.
+        let leader = forward.leader_id.as_ref().filter(|id| **id != self.own_id());
+        let leader = leader.zip(forward.leader_node.as_ref());
         ProposeError::NotLeader {
             leader: leader.map(hint),
         }

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use artifact_store::probe::{Unfit, probe_fencing};
-use client::{Client, retry};
+use client::{Client, Complaint, retry};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use types::{
@@ -20,6 +20,9 @@ use crate::{config::StoreConfig, stores::Stores, view::View};
 const WAIT_MIN: Duration = Duration::from_millis(200);
 /// Longest wait between two tries.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How often an attempt may fail before it is said: both ends may be starting.
+const STARTING: u32 = 3;
 
 /// What is needed to attach.
 pub struct Attach {
@@ -35,37 +38,18 @@ pub struct Attach {
     pub view: watch::Receiver<Arc<View>>,
 }
 
-/// What was said already about a store that is not attached.
-#[derive(Default)]
-pub(crate) struct Complaint {
-    failures: u32,
-    told: Option<String>,
-}
-
-impl Complaint {
-    /// Whether to say it: not at once, for both may be starting, and then whenever it is another reason than before.
-    pub(crate) fn is_news(&mut self, why: &str) -> bool {
-        self.failures = self.failures.saturating_add(1);
-        let news = self.failures > 3 && self.told.as_deref() != Some(why);
-        if news {
-            self.told = Some(why.to_owned());
-        }
-        news
-    }
-}
-
 impl Attach {
     /// Tries until it is done, or until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut failures: u32 = 0;
-        let mut complaint = Complaint::default();
+        let mut complaint = Complaint::after(STARTING);
         loop {
             let attempt = tokio::select! {
                 () = stop.cancelled() => return,
                 attempt = self.once() => attempt,
             };
             let Err(why) = attempt else { return };
-            if complaint.is_news(&why) {
+            if complaint.is_news("", &why) {
                 tracing::warn!(region = %self.region, "own store not attached yet: {why}");
             }
             failures += 1;

@@ -5,16 +5,11 @@
 
 use std::time::Duration;
 
-use client::{Client, retry, session::Session};
+use client::{Client, Complaint, retry, session::Session};
 use proto::v1 as pb;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use types::{
-    Reason,
-    reason::{Category, Refusal},
-    region::Endpoints,
-    role::TimingPolicy,
-};
+use types::{Reason, reason::Refusal, region::Endpoints, role::TimingPolicy};
 
 use crate::{agent::AgentError, board::Board, observed::Memory, serving::Serving};
 
@@ -50,6 +45,7 @@ impl SessionKeeper {
 
     async fn keep(&self, stop: &CancellationToken) -> Result<(), AgentError> {
         let mut failures = 0;
+        let mut complaint = Complaint::default();
         loop {
             let ended = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -57,11 +53,20 @@ impl SessionKeeper {
             };
             self.board.send_modify(|board| board.session = None);
             failures = match ended {
-                Ok(()) => 0,
+                Ok(()) => {
+                    complaint.over();
+                    0
+                }
                 Err(refusal) if refusal.reason == Reason::StaleIncarnation => {
                     return Err(self.superseded(&refusal));
                 }
-                Err(_) => (failures + 1).min(6),
+                Err(refusal) => {
+                    let why = format!("{refusal} ({})", refusal.reason);
+                    if complaint.is_news("", &why) {
+                        tracing::warn!("no session: {why}");
+                    }
+                    (failures + 1).min(6)
+                }
             };
             let wait = retry::jittered(WAIT_MIN.saturating_mul(1 << failures).min(WAIT_MAX));
             tokio::select! {
@@ -77,14 +82,7 @@ impl SessionKeeper {
     /// It was not opened, and why.
     async fn one_session(&self) -> Result<(), Refusal> {
         let hello = self.hello();
-        let opened = Session::open(&self.client, &hello, WELCOME_LIMIT).await;
-        let mut session = opened.inspect_err(|refusal| {
-            if refusal.reason.category() == Category::Unavailable {
-                tracing::debug!("no session: {refusal}");
-            } else {
-                tracing::warn!(reason = %refusal.reason, "no session: {refusal}");
-            }
-        })?;
+        let mut session = Session::open(&self.client, &hello, WELCOME_LIMIT).await?;
         tracing::info!(endpoint = %session.endpoint, "session open");
         self.note(&session);
         let end = self.heartbeats(&mut session).await;

@@ -141,6 +141,15 @@ impl Identity {
     }
 }
 
+/// Whether this directory is known to a cluster, or cannot tell; changes nothing, and a start says what is wrong with it.
+pub(crate) fn may_know_a_cluster(dir: &Path) -> bool {
+    let path = dir.join("node.json");
+    match fs::read(&path) {
+        Ok(bytes) => parse(&path, &bytes).map_or(true, |file| file.cluster_id.is_some()),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
 fn data_dir(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::DataDir {
         path: path.to_owned(),

@@ -48,6 +48,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::{Channel, Endpoint};
 use tracing::{error, info};
 
+pub(crate) use self::identity::may_know_a_cluster;
 pub use self::{
     config::{RaftConfig, RaftLimits, RaftTiming},
     error::{JoinError, LeaderHint, ProposeError, StartError},

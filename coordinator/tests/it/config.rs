@@ -2,7 +2,7 @@
 
 use coordinator::{Config, ConfigFault, Coordinator, RunError};
 
-use crate::harness::Certs;
+use crate::harness::{Certs, within};
 
 fn text(dir: &std::path::Path, files: &client::TlsFiles, more: &str) -> String {
     format!(
@@ -176,6 +176,42 @@ async fn a_key_of_another_certificate_is_said_before_anything_is_made() {
         assert!(error.remedy().contains(setting), "{}", error.remedy());
     }
     assert!(!dir.path().join("data").exists());
+}
+
+/// It would wait for ever, and look as if it served.
+#[tokio::test]
+async fn who_neither_founds_nor_joins_nor_knows_a_cluster_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Certs::new(dir.path()).issue("spiffe://regent.local/region/r1/coordinator/c1");
+    let lost = Config::parse(&text(dir.path(), &files, "")).unwrap();
+    let error = Coordinator::start(lost.clone()).await.unwrap_err();
+    let data = dir.path().join("data");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "config: bootstrap is false, join is empty, and data directory {} knows of no cluster",
+            data.display()
+        )
+    );
+    for way in ["set join to", "bootstrap = true in exactly one config"] {
+        assert!(error.remedy().contains(way), "{}", error.remedy());
+    }
+    assert!(!data.exists());
+
+    // Who knows of one finds the others by its log.
+    let founder = Config::parse(&text(dir.path(), &files, "bootstrap = true")).unwrap();
+    let first = Coordinator::start(founder).await.unwrap();
+    let admin = client::Client::new(client::ClientConfig::new(
+        vec![first.api_endpoint().to_owned()],
+        files.clone(),
+    ))
+    .unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = tokio::spawn(first.run(stop.clone()));
+    within("a cluster", async { while admin.timing().await.is_err() {} }).await;
+    stop.cancel();
+    within("its end", running).await.unwrap().unwrap();
+    Coordinator::start(lost).await.unwrap();
 }
 
 #[tokio::test]

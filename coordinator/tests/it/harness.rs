@@ -129,7 +129,8 @@ impl Cluster {
         cluster
     }
 
-    /// `n` coordinators that do not run yet and know of nobody; the first one is to found.
+    /// `n` coordinators that do not run yet and know of nobody; the first one is to found, the others
+    /// need somebody to ask.
     pub(crate) fn blank(n: usize) -> Self {
         let mut cluster = Self::new();
         for i in 1..=n {
@@ -268,6 +269,12 @@ impl Cluster {
             node.stop().await;
         }
     }
+}
+
+/// An endpoint where nobody listens.
+pub(crate) async fn closed_port() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("https://{}", listener.local_addr().unwrap())
 }
 
 pub(crate) fn region(name: &str) -> RegionId {

@@ -3,7 +3,7 @@
 use coordinator::RunError;
 use tokio::net::TcpListener;
 
-use crate::harness::{Cluster, within};
+use crate::harness::{Cluster, closed_port, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_voter_ends_with_the_way_back() {
@@ -56,6 +56,7 @@ async fn a_wiped_founder_that_knows_of_others_founds_no_second_cluster() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_founder_waits_until_each_of_the_others_has_said_that_there_is_no_cluster() {
     let mut cluster = Cluster::blank(2);
+    cluster.nodes[1].config.join = vec![closed_port().await];
     cluster.restart(1).await;
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("https://{}", mute.local_addr().unwrap());

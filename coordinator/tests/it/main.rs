@@ -11,4 +11,6 @@ mod harness;
 mod lost_disk;
 mod raft;
 mod registry;
+mod unreachable;
+mod warnings;
 mod watch;

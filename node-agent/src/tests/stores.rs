@@ -10,10 +10,7 @@ use async_trait::async_trait;
 use types::{RegionId, region::StoreBinding};
 
 use super::records::*;
-use crate::{
-    attach::Complaint,
-    stores::{OpenStore, Stores},
-};
+use crate::stores::{OpenStore, Stores};
 
 /// Opens a directory, and counts.
 struct Counting(std::path::PathBuf, AtomicUsize);
@@ -93,16 +90,4 @@ async fn a_handle_whose_credentials_were_denied_is_opened_anew() {
     get().await;
     get().await;
     assert_eq!(opener.1.load(Ordering::SeqCst), 2);
-}
-
-#[test]
-fn a_store_that_is_not_attached_is_told_of_again_when_the_reason_changes() {
-    let mut complaint = Complaint::default();
-    let mut told = |why: &str| complaint.is_news(why);
-    // The first few may be a start that takes its time.
-    assert_eq!(["a", "a", "a"].map(&mut told), [false; 3]);
-    assert_eq!(
-        ["a", "a", "b", "b", "a"].map(told),
-        [true, false, true, false, true]
-    );
 }

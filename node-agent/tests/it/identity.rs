@@ -9,6 +9,7 @@ use types::NodeIncarnation;
 
 use crate::{
     records::stores_attached,
+    warnings::Warnings,
     world::{World, predict},
 };
 
@@ -160,4 +161,20 @@ async fn an_agent_with_the_key_of_another_certificate_does_not_start() {
     );
     assert!(error.to_string().starts_with(&said), "{error}");
     assert!(!world.config.data_dir.exists());
+}
+
+/// Its ports answer and its log would say no more than that it has started.
+#[tokio::test]
+async fn an_agent_that_reaches_no_coordinator_says_whom_it_asked_and_why() {
+    let mut warnings = Warnings::listen();
+    let mut world = World::new().await;
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = format!("https://{}", closed.local_addr().unwrap());
+    drop(closed);
+    world.config.coordinators = vec![dead.clone()];
+    let agent = world.agent().await;
+    let words = ["no session", &dead, "onnection refused"];
+    let said = warnings.next_with(&words);
+    tokio::time::timeout(Duration::from_secs(20), said).await.unwrap();
+    agent.shutdown().await.unwrap();
 }

@@ -21,4 +21,5 @@ mod roles;
 mod samples;
 mod serving;
 mod tokens;
+mod warnings;
 mod world;

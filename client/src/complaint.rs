@@ -1,0 +1,101 @@
+//! What is said, in the log, of something that is tried again and again: each piece of news once.
+//!
+//! Absent on purpose: the trying, and the words. Invariant: of what fails in the same way no second line is due until it
+//! has worked, however often it is tried.
+
+use std::{collections::BTreeMap, error::Error};
+
+/// Most subjects that are told apart; they are endpoints of coordinators, or fewer things still.
+const SUBJECTS_MAX: usize = 64;
+
+/// What was said already of things that fail.
+#[derive(Debug, Default)]
+pub struct Complaint {
+    patience: u32,
+    failures: u32,
+    told: BTreeMap<String, String>,
+}
+
+impl Complaint {
+    /// Says nothing of the first `patience` failures in a row: both ends may be starting.
+    pub fn after(patience: u32) -> Self {
+        Self {
+            patience,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in a failure. Whether to say it: it is the first one of this subject, or has another reason than the one
+    /// before. Figures are no reason: a silence that lasts longer is none that is new.
+    pub fn is_news(&mut self, subject: &str, why: &str) -> bool {
+        self.failures = self.failures.saturating_add(1);
+        let why: String = why.chars().filter(|c| !c.is_ascii_digit()).collect();
+        if self.failures <= self.patience || self.told.get(subject) == Some(&why) {
+            return false;
+        }
+        if self.told.len() >= SUBJECTS_MAX {
+            self.told.clear();
+        }
+        self.told.insert(subject.to_owned(), why);
+        true
+    }
+
+    /// It worked: whatever fails from now on is news.
+    pub fn over(&mut self) {
+        self.failures = 0;
+        self.told.clear();
+    }
+}
+
+/// An error with what it came from: the outermost text of a transport error says nothing by itself.
+pub fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_of_each_subject_is_news_until_it_is_another_or_it_worked() {
+        let mut complaint = Complaint::default();
+        assert!(complaint.is_news("a", "refused"));
+        assert!(complaint.is_news("b", "refused"));
+        assert!(!complaint.is_news("a", "refused"));
+        assert!(!complaint.is_news("b", "refused"));
+        assert!(complaint.is_news("a", "silent for 3 s"));
+        assert!(!complaint.is_news("a", "silent for 12 s"), "the same, longer");
+        assert!(complaint.is_news("a", "refused"));
+        complaint.over();
+        assert!(complaint.is_news("b", "refused"));
+    }
+
+    #[test]
+    fn patience_counts_failures_in_a_row() {
+        let mut complaint = Complaint::after(2);
+        for _ in 0..2 {
+            assert!(!complaint.is_news("a", "refused"));
+            assert!(!complaint.is_news("a", "refused"));
+            assert!(complaint.is_news("a", "refused"));
+            complaint.over();
+        }
+    }
+
+    #[test]
+    fn however_many_subjects_there_are_few_are_remembered() {
+        let mut complaint = Complaint::default();
+        for i in 0..10 * SUBJECTS_MAX {
+            assert!(complaint.is_news(&i.to_string(), "refused"));
+        }
+        assert!(complaint.told.len() <= SUBJECTS_MAX);
+    }
+}
