@@ -3,7 +3,7 @@
 //! Absent on purpose: lease reads. They trust clock rates, and what is decided on them cannot be taken back (L7).
 //! Invariant: the round that confirms a read began after the read was asked for.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use openraft::{
     ReadPolicy,
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use types::{ClusterId, Revision, reason::Reason};
 
 use crate::raft::{
-    ProposeError, RaftNode,
+    Member, ProposeError, RaftNode,
     network::{CallError, Lane},
     types::TypeConfig,
 };
@@ -127,13 +127,28 @@ impl RaftNode {
         match error {
             RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => self.forwarded(forward),
             RaftError::APIError(LinearizableReadError::QuorumNotEnough(missing)) => ProposeError::NoQuorum {
-                detail: missing.to_string(),
+                detail: who_answered(&self.members(), self.own_id(), &missing.got),
             },
             RaftError::Fatal(fatal) => ProposeError::NotServing {
                 detail: fatal.to_string(),
             },
         }
     }
+}
+
+/// How many voters took part in a round, and who of them did not. The leader itself did.
+fn who_answered(members: &[Member], own: u64, got: &BTreeSet<u64>) -> String {
+    let voters = || members.iter().filter(|m| m.voter);
+    let silent: Vec<&str> = voters()
+        .filter(|m| m.raft_id != own && !got.contains(&m.raft_id))
+        .map(|m| m.peer.node.as_str())
+        .collect();
+    let all = voters().count();
+    let silent_names = silent.join(", ");
+    format!(
+        "{} of {all} voters answered; {silent_names} did not",
+        all - silent.len()
+    )
 }
 
 fn no_answer(error: &CallError) -> ProposeError {
@@ -149,4 +164,35 @@ fn no_answer(error: &CallError) -> ProposeError {
         }
     };
     ProposeError::NoQuorum { detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::Peer;
+
+    #[test]
+    fn a_lost_quorum_is_told_by_the_names_of_those_who_are_missing() {
+        let member = |raft_id, voter| Member {
+            raft_id,
+            peer: Peer {
+                node: format!("c{raft_id}").parse().unwrap(),
+                ..Peer::default()
+            },
+            voter,
+            leader: raft_id == 1,
+            matched: None,
+            silent_millis: None,
+        };
+        let members = [
+            member(1, true),
+            member(2, true),
+            member(3, true),
+            member(4, false),
+        ];
+        for got in [BTreeSet::new(), BTreeSet::from([1]), BTreeSet::from([4])] {
+            let told = who_answered(&members, 1, &got);
+            assert_eq!(told, "1 of 3 voters answered; c2, c3 did not");
+        }
+    }
 }

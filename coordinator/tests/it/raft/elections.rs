@@ -53,6 +53,9 @@ async fn a_leader_without_quorum_refuses_writes_and_reads_within_a_bound() {
     }
     let node = cluster.node(leader).clone();
     let began = Instant::now();
+    // Nobody has noticed yet: this round is the first to miss the others.
+    let unread = node.confirm_leadership(deadline()).await.unwrap_err().to_string();
+    assert!(unread.contains("1 of 3 voters answered; "), "{unread}");
     // The first proposals may still be taken, within the lease; their outcome is unknown. Then it is sure.
     let refused = within("a sure refusal", async {
         loop {
