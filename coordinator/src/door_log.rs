@@ -133,7 +133,7 @@ impl<R: io::Read> Iterator for WholeLines<R> {
 fn parse(line: &[u8]) -> io::Result<DoorLine> {
     serde_json::from_slice(line).map_err(|error| match error.classify() {
         Category::Data => {
-            let text = format!("a line of another version; run that one, or move the file away: {error}");
+            let text = format!("it holds a line of another version: {error}");
             io::Error::new(io::ErrorKind::Unsupported, text)
         }
         Category::Io | Category::Syntax | Category::Eof => io::Error::new(io::ErrorKind::InvalidData, error),

@@ -138,6 +138,14 @@ pub enum StartError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file was written by a version of this program that knew more.
+    #[error("{}: {problem}; run the version that wrote it, or move the file away: the cluster does not need it", path.display())]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// What was found in it.
+        problem: String,
+    },
     /// A setting makes no sense.
     #[error("raft settings: {0}")]
     Config(String),

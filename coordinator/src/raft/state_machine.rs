@@ -73,7 +73,7 @@ impl Store {
         let dir = identity.dir().join("snapshots");
         let snapshots = SnapshotDir::open(&dir).map_err(data_dir(&dir, "cannot open the snapshots"))?;
         let door_path = identity.dir().join(door_log::FILE_NAME);
-        let door = DoorLog::open(&door_path).map_err(data_dir(&door_path, "cannot open the door log"))?;
+        let door = DoorLog::open(&door_path).map_err(|e| no_door_log(&door_path, e))?;
         let newest = snapshots.newest().map_err(|(path, e)| damaged(&path, &e))?;
         let applied = match newest {
             Some(file) => load(&file).map_err(|e| damaged(file.path(), &e))?,
@@ -216,6 +216,17 @@ fn data_dir(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Start
         path: path.to_owned(),
         doing,
         source,
+    }
+}
+
+/// Lines that this version does not know are no fault of the disk.
+fn no_door_log(path: &Path, error: io::Error) -> StartError {
+    if error.kind() != io::ErrorKind::Unsupported {
+        return data_dir(path, "cannot open the door log")(error);
+    }
+    StartError::OtherVersion {
+        path: path.to_owned(),
+        problem: error.to_string(),
     }
 }
 

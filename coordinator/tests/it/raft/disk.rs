@@ -146,6 +146,32 @@ async fn a_damaged_snapshot_or_foreign_directory_is_refused_by_name() {
     assert!(unreadable.contains("node.json is damaged"), "{unreadable}");
 }
 
+/// Rights to the file would not help, and nobody is told to see to them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_door_log_of_another_version_is_refused_with_one_way_out() {
+    let mut cluster = Cluster::of(1, RaftLimits::default()).await;
+    cluster.propose_as(request_id(), guarded_write(&cluster)).await;
+    cluster.stop_all().await;
+    let site = &mut cluster.sites[0];
+    let log = site.dir().join(coordinator::door_log::FILE_NAME);
+    let later = fs::read_to_string(&log)
+        .unwrap()
+        .replace("\"accepted\"", "\"weight\":1,\"accepted\"");
+    assert!(later.contains("weight"), "{later}");
+    fs::write(&log, later).unwrap();
+    let refused = site.start().await.err().unwrap().to_string();
+    let said = format!(
+        "{}: it holds a line of another version: unknown field `weight`",
+        log.display()
+    );
+    assert!(refused.starts_with(&said), "{refused}");
+    assert!(
+        refused.contains("run the version that wrote it, or move the file away"),
+        "{refused}"
+    );
+    assert!(!refused.contains("readable"), "{refused}");
+}
+
 fn no_dial(
     _: &coordinator::raft::Peer,
     endpoint: tonic::transport::Endpoint,
