@@ -33,13 +33,15 @@ pub(crate) struct Term {
 }
 
 impl Term {
-    /// Waits until this node leads; none at shutdown.
+    /// Waits until this node leads; none at shutdown. Whichever loop looks first, what an earlier leadership heard is
+    /// forgotten by then: silence counts from the election.
     pub(crate) async fn begin(api: &Arc<Api>, shutdown: &CancellationToken) -> Option<Self> {
         let mut leadership = api.raft.leadership();
         let since = tokio::select! {
             () = shutdown.cancelled() => return None,
             leads = leadership.wait_for(|l| l.since.is_some()) => leads.ok()?.since?,
         };
+        api.sessions.lead(since);
         Some(Self {
             api: Arc::clone(api),
             since,

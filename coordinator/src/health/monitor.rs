@@ -21,7 +21,6 @@ use crate::{api::Api, lead::Term, raft::Member, sessions::Seen};
 /// Looks, proposes what is due, and sleeps until something changes; until `shutdown`.
 pub async fn run(api: Arc<Api>, shutdown: CancellationToken) {
     while let Some(mut term) = Term::begin(&api, &shutdown).await {
-        api.sessions.lead(term.since);
         loop {
             let tick = look(&term).await;
             if !term.next(Instant::now() + tick).await {

@@ -549,3 +549,29 @@ async fn a_release_counts_at_once_and_is_answered_by_who_leads() {
     drop(leases);
     story.end().await;
 }
+
+/// The loop over roles may look before the one over health does: a node that died before would have been heard just now,
+/// and could be a target.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_earlier_leadership_heard_is_forgotten_before_the_first_look_at_roles() {
+    let mut story = Story::begin().await;
+    story.end_driver().await;
+    let sessions = Sessions::default();
+    let before = story.api.raft.leadership().borrow().since.unwrap() - Duration::from_secs(1);
+    let _heard = sessions.open(before, agent("eu"), Instant::now()).unwrap();
+    let mut changes = sessions.changes();
+    let (leases, _renewals) = Leases::new(story.api.raft.clone());
+    let stop = CancellationToken::new();
+    let (raft, hub) = (story.api.raft.clone(), story.api.hub.clone());
+    let api = Api::new(raft, hub, sessions.clone(), leases, stop.clone());
+    let driver = tokio::spawn(driver::run(api, stop.clone()));
+    within("the earlier leadership to be forgotten", async {
+        while !sessions.all().is_empty() {
+            changes.changed().await.unwrap();
+        }
+    })
+    .await;
+    stop.cancel();
+    within("the driver to stop", driver).await.unwrap();
+    story.end().await;
+}
