@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, Uri, header::RETRY_AFTER},
+    http::{HeaderValue, Method, StatusCode, Uri, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 use inference::InferError;
@@ -43,7 +43,9 @@ impl HttpError {
     /// What the metrics call it.
     pub fn outcome(&self) -> &'static str {
         match self.status {
-            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => "invalid",
+            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::PAYLOAD_TOO_LARGE => {
+                "invalid"
+            }
             StatusCode::NOT_FOUND => "not_found",
             StatusCode::TOO_MANY_REQUESTS => "overloaded",
             StatusCode::GATEWAY_TIMEOUT => "deadline",
@@ -142,4 +144,13 @@ pub(super) async fn no_such_route(uri: Uri) -> HttpError {
         uri.path()
     );
     HttpError::new(StatusCode::NOT_FOUND, "ROUTE_NOT_FOUND", message)
+}
+
+/// The framework adds the header `Allow`.
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> HttpError {
+    let message = format!(
+        "{} takes no {method}; the header Allow names what it takes",
+        uri.path()
+    );
+    HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
 }

@@ -114,13 +114,17 @@ pub fn router(state: HttpState) -> Router {
         .route("/models/{id}/load", post(models::load))
         .route("/models/{id}/unload", post(models::unload))
         .merge(observe_routes())
+        .method_not_allowed_fallback(error::no_such_method)
         .fallback(error::no_such_route)
         .with_state(state)
 }
 
 /// Routes of the metrics listener.
 pub fn observe_router(state: HttpState) -> Router {
-    observe_routes().fallback(error::no_such_route).with_state(state)
+    observe_routes()
+        .method_not_allowed_fallback(error::no_such_method)
+        .fallback(error::no_such_route)
+        .with_state(state)
 }
 
 fn observe_routes() -> Router<HttpState> {

@@ -290,6 +290,30 @@ async fn an_unknown_model_is_a_404_that_lists_what_is_known() {
 }
 
 #[tokio::test]
+async fn a_method_that_a_route_does_not_take_is_a_405_with_a_body() {
+    let bench = bench().await;
+    for (method, path, allowed) in [
+        ("PUT", "/v2/models/digits/infer", "POST"),
+        ("POST", "/health", "GET,HEAD"),
+    ] {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::empty())
+            .unwrap();
+        let response = bench.send(request).await;
+        assert_eq!(response.headers()["allow"], allowed);
+        let (status, body) = read(response).await;
+        assert_eq!(
+            (status, &body["error"]["reason"]),
+            (StatusCode::METHOD_NOT_ALLOWED, &json!("METHOD_NOT_ALLOWED"))
+        );
+        let said = format!("{path} takes no {method}");
+        assert!(message(&body).starts_with(&said), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_model_on_its_way_is_a_503_and_a_version_that_is_not_loaded_a_404() {
     let bench = bench().await;
     let versions = ["later@1", "digits@1"].map(|name| (key(name), None)).into();
