@@ -104,10 +104,10 @@ impl Leases {
         request_id: RequestId,
         deadline: Instant,
     ) -> Option<Result<Proposed, ProposeError>> {
-        let mark = self.begin(&change)?;
+        let (mark, term) = self.begin(&change)?;
         let result = self
             .raft
-            .propose(actor, request_id, change.command, deadline)
+            .propose_in(Some(term), actor, request_id, change.command, deadline)
             .await;
         let outcome = match &result {
             Err(ProposeError::OutcomeUnknown { .. }) => ChangeOutcome::Unknown,
@@ -124,13 +124,16 @@ impl Leases {
         Some(result)
     }
 
-    /// Marks the change, unless it has to wait. A role that is not there has nobody to change.
-    fn begin(&self, change: &RoleChange) -> Option<ChangeMark> {
-        let mut table = self.table();
-        self.raft.read(|state| {
+    /// Marks the change, unless it has to wait, and says in which term: a mark is forgotten with its leadership, so the
+    /// entry must be none of a later one, under which the holder may have renewed. A role that is not there has nobody to
+    /// change.
+    fn begin(&self, change: &RoleChange) -> Option<(ChangeMark, u64)> {
+        let (mut table, term) = self.table_in_term();
+        let mark = self.raft.read(|state| {
             let view = view(state, state.role(&change.role)?)?;
             table.begin_change(&view, change.epoch, change.needs_free, Instant::now())
-        })
+        });
+        Some((mark?, term))
     }
 
     /// Refuses renewals of an epoch until [`Self::settle`] or another leadership (L11).
@@ -204,9 +207,16 @@ impl Leases {
 
     /// The table, brought up to this node's leadership. Lock order: table, then state.
     fn table(&self) -> MutexGuard<'_, LeaseTable> {
+        self.table_in_term().0
+    }
+
+    /// The same, with the term that it stands for.
+    fn table_in_term(&self) -> (MutexGuard<'_, LeaseTable>, u64) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.lead(self.raft.leadership().borrow().since);
-        table
+        let leadership = self.raft.leadership();
+        let leadership = leadership.borrow();
+        table.lead(leadership.since);
+        (table, leadership.term)
     }
 
     /// Whether a change of the role is proposed, and its outcome not known.

@@ -1,10 +1,13 @@
 //! Hop 4 of every change: stamp time and actor, put the entry into the log, say what became of it.
 //!
-//! Invariant: `client_write` is called here alone; and an error other than `OutcomeUnknown` means that no entry of this
+//! Invariant: Raft's writes are called here alone; and an error other than `OutcomeUnknown` means that no entry of this
 //! call is or will be in the log.
 
 use bytes::Bytes;
-use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
+use openraft::{
+    errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, RaftError},
+    impls::ProgressResponder,
+};
 use state::{Command, Entry, codec};
 use tokio::time::{Instant, timeout_at};
 use types::{
@@ -20,6 +23,8 @@ use crate::raft::{
 /// An encoded entry may take this many bytes; Raft sends up to 64 of them in one message.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 
+type WriteError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
+
 impl RaftNode {
     /// Puts a command into the log and waits until it is applied here. Time is stamped here. Leader only.
     ///
@@ -27,6 +32,19 @@ impl RaftNode {
     /// proposed. After the deadline the answer is `OutcomeUnknown`, and the entry may still be applied.
     pub async fn propose(
         &self,
+        actor: Principal,
+        request_id: RequestId,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Proposed, ProposeError> {
+        self.propose_in(None, actor, request_id, command, deadline).await
+    }
+
+    /// The same, only while this node leads `term`: what was decided by what that leadership knew is no entry of a later
+    /// one of this node, which knows less. Refused as by a node that does not lead.
+    pub async fn propose_in(
+        &self,
+        term: Option<u64>,
         actor: Principal,
         request_id: RequestId,
         command: Command,
@@ -47,8 +65,8 @@ impl RaftNode {
             command,
         };
         let bytes = encode(&entry)?;
-        match timeout_at(deadline, self.raft().client_write(bytes)).await {
-            Ok(Ok(written)) => answered(written.data),
+        match timeout_at(deadline, self.write(bytes, term)).await {
+            Ok(Ok(answer)) => answered(answer),
             Ok(Err(error)) => Err(self.classify_write(error)),
             Err(_) => Err(ProposeError::OutcomeUnknown {
                 detail: "no answer before the deadline".to_owned(),
@@ -56,7 +74,19 @@ impl RaftNode {
         }
     }
 
-    fn classify_write(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> ProposeError {
+    async fn write(&self, bytes: EntryBytes, term: Option<u64>) -> Result<Answer, WriteError> {
+        let Some(term) = term else {
+            return Ok(self.raft().client_write(bytes).await?.data);
+        };
+        let (responder, answer) = ProgressResponder::complete_only();
+        let write = self.raft().write(bytes).with_leader(term).responder(responder);
+        write.await.map_err(RaftError::Fatal)?;
+        // Nobody answers once Raft has stopped; the entry may be in the log.
+        let written = answer.await.map_err(|_| RaftError::Fatal(Fatal::Stopped))?;
+        Ok(written.map_err(RaftError::APIError)?.data)
+    }
+
+    fn classify_write(&self, error: WriteError) -> ProposeError {
         match error {
             RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => self.forwarded(&forward),
             // The entry was in this node's log once; another leader may have it too.

@@ -204,3 +204,32 @@ async fn proposals_over_the_bound_are_refused_and_surely_not_proposed() {
     );
     cluster.stop_all().await;
 }
+
+/// What was decided under one leadership is no entry of a later one of the same node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proposal_for_one_term_is_none_of_a_later_one() {
+    let mut cluster = Cluster::of(3, RaftLimits::default()).await;
+    let first = cluster.leader_index().await;
+    let (node, other) = (cluster.node(first).clone(), cluster.node((first + 1) % 3).clone());
+    let before = node.leadership().borrow().term;
+    for (from, to) in [(&node, &other), (&other, &node)] {
+        let next = Some(to.own_peer().node.clone());
+        from.transfer_leadership(next, deadline()).await.unwrap();
+        let mut leads = to.leadership();
+        let leads = leads.wait_for(|l| l.since.is_some());
+        within("the next one to lead", leads).await.unwrap();
+    }
+    let now = node.leadership().borrow().term;
+    assert!(now > before);
+    let propose = async |term, name: &str| {
+        let command = create_model(name);
+        node.propose_in(Some(term), user(), request_id(), command, deadline())
+            .await
+    };
+    let late = propose(before, "late").await.unwrap_err();
+    assert!(matches!(late, ProposeError::NotLeader { .. }), "{late}");
+    propose(now, "timely").await.unwrap().outcome.unwrap();
+    assert!(has_model(&node, "timely") && !has_model(&node, "late"));
+    drop((node, other));
+    cluster.stop_all().await;
+}
