@@ -266,7 +266,8 @@ pub(crate) struct InferArgs {
     pub(crate) model: ModelName,
     #[command(flatten)]
     pub(crate) what: InferInput,
-    /// Ask this region's agent [default: the first healthy one].
+    /// Ask this region's agent [default: each in turn, the healthy regions first, until one has the model]. One that is about to
+    /// have it is asked again until --timeout is over.
     #[arg(long, value_name = "REGION")]
     pub(crate) region: Option<RegionId>,
     /// A version instead of the one that serves.

@@ -85,7 +85,7 @@ pub(super) fn tour(regions: &[RegionId]) -> Vec<String> {
         "regent model list".to_owned(),
         "regent replication status".to_owned(),
         "regent infer demo.tinylm --prompt \"Once upon a time\"".to_owned(),
-        "regent model push models/embedder --name demo.embedder".to_owned(),
+        "regent model push models/embedder --name demo.embedder --wait-copies all".to_owned(),
         format!("regent infer demo.embedder --text \"restart the server\" --region {first}"),
         "regent primary list".to_owned(),
         format!("regent switchover primaries/global --to {last} --wait"),

@@ -1,0 +1,187 @@
+//! Who is asked in which order, and who is asked again: an answer from any region is one.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use types::{ModelName, reason::Reason, region::NodeStatus, units::format_duration};
+
+use super::{
+    ask::{Asked, ask},
+    places::Place,
+};
+use crate::{args::InferArgs, error::Failure, exit::Exit, output::note};
+
+/// The wait before another round where the agent does not say how long.
+const WAIT: Duration = Duration::from_secs(1);
+/// The shortest one, whatever it says.
+const WAIT_MIN: Duration = Duration::from_millis(100);
+
+/// The first one that answers decides. While one says that it takes a moment, all are asked again; all share one deadline.
+pub(super) async fn first_answer(
+    args: &InferArgs,
+    input: Option<&Value>,
+    places: &[Place],
+    limit: Duration,
+) -> Result<Value, Failure> {
+    let deadline = Instant::now() + limit;
+    let mut is_told = false;
+    loop {
+        let mut heard = Heard::default();
+        if let Some(document) = Box::pin(round(args, input, places, deadline, &mut heard)).await? {
+            return Ok(document);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let wait = heard.wait().filter(|wait| *wait < left);
+        let failure = heard.explain(args);
+        let Some(wait) = wait else {
+            return Err(failure);
+        };
+        if !is_told {
+            let limit = format_duration(limit);
+            note(&format!(
+                "{}; asked again, for {limit} in all (--timeout)",
+                failure.message
+            ));
+            is_told = true;
+        }
+        sleep(wait).await;
+    }
+}
+
+/// Asks each once. What only says how it is in one region is heard, and the next one asked.
+async fn round<'a>(
+    args: &InferArgs,
+    input: Option<&Value>,
+    places: &'a [Place],
+    deadline: Instant,
+    heard: &mut Heard<'a>,
+) -> Result<Option<Value>, Failure> {
+    for place in places {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        // Who went away may hang: one who said no is worth more than waiting for that.
+        if !heard.refusals.is_empty() && place.status != NodeStatus::Up {
+            continue;
+        }
+        match Box::pin(ask(args, input, &place.base, left)).await {
+            Ok(mut document) => {
+                // Something else than an agent may listen there, and answer with anything.
+                if let Some(fields) = document.as_object_mut() {
+                    fields.insert("region".to_owned(), json!(place.region));
+                }
+                return Ok(Some(document));
+            }
+            Err(Asked::NoConnection(why)) => heard.unreachable = Some((place, why)),
+            Err(Asked::Silence(_)) if !heard.refusals.is_empty() => {}
+            Err(Asked::Silence(failure)) => return Err(named(args, place, failure)),
+            Err(Asked::Refused(failure, wait)) if is_of_the_region(failure.reason) => {
+                heard.refusals.push(Refused { place, failure, wait });
+            }
+            Err(Asked::Refused(failure, _)) => return Err(named(args, place, failure)),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether another region may answer what this one refuses so.
+fn is_of_the_region(reason: Option<Reason>) -> bool {
+    matches!(
+        reason,
+        Some(
+            Reason::NotServing
+                | Reason::ModelInvalid
+                | Reason::ModelNotLoaded
+                | Reason::ModelNotFound
+                | Reason::Unreachable
+        )
+    )
+}
+
+/// What a round brought in place of an answer.
+#[derive(Debug, Default)]
+struct Heard<'a> {
+    refusals: Vec<Refused<'a>>,
+    unreachable: Option<(&'a Place, String)>,
+}
+
+#[derive(Debug)]
+struct Refused<'a> {
+    place: &'a Place,
+    failure: Failure,
+    wait: Option<Duration>,
+}
+
+impl Refused<'_> {
+    fn is_a_moment(&self) -> bool {
+        self.failure.reason == Some(Reason::NotServing)
+    }
+}
+
+impl Heard<'_> {
+    /// After how long another round may bring more; none where it would bring the same.
+    fn wait(&self) -> Option<Duration> {
+        let moments = self.refusals.iter().filter(|r| r.is_a_moment());
+        moments.map(|r| r.wait.unwrap_or(WAIT).max(WAIT_MIN)).min()
+    }
+
+    /// The refusal that leaves most hope, and who else refused.
+    fn explain(mut self, args: &InferArgs) -> Failure {
+        let hopeful = self.refusals.iter().position(Refused::is_a_moment).unwrap_or(0);
+        if self.refusals.is_empty() {
+            return no_connection(args, self.unreachable);
+        }
+        let Refused { place, failure, .. } = self.refusals.remove(hopeful);
+        let remedy = match failure.remedy.as_str() {
+            "" => remedy(failure.reason, &args.model),
+            known => known.to_owned(),
+        };
+        let others = self.refusals.iter().map(|r| {
+            let reason = r.failure.reason.map(|reason| format!(" ({reason})"));
+            format!("{}{}", r.place.region, reason.unwrap_or_default())
+        });
+        let others = others.collect::<Vec<_>>().join(", ");
+        let mut failure = named(args, place, failure).remedy(remedy);
+        if !others.is_empty() {
+            failure.message = format!("{}; asked too: {others}", failure.message);
+            failure = failure.with("asked_too", others);
+        }
+        failure
+    }
+}
+
+/// What helps where a region does not serve a model.
+fn remedy(reason: Option<Reason>, model: &ModelName) -> String {
+    match reason {
+        Some(Reason::ModelInvalid) => format!(
+            "ask for another version with --model-version, or point `champion` at one that loads: `regent model versions {model}`, `regent model alias`"
+        ),
+        Some(Reason::ModelNotLoaded) => format!(
+            "agents load what aliases point at: `regent model get {model}` shows them, `regent model alias` adds one"
+        ),
+        Some(Reason::NotServing | Reason::Unreachable) => format!(
+            "`regent replication status --model {model}` shows how far its copies are; --timeout gives it more time"
+        ),
+        _ => String::new(),
+    }
+}
+
+fn named(args: &InferArgs, place: &Place, failure: Failure) -> Failure {
+    let failure = failure.while_doing(format!("{} in {}", args.model, place.region));
+    failure.with("model", &args.model).with("region", &place.region)
+}
+
+fn no_connection(args: &InferArgs, last: Option<(&Place, String)>) -> Failure {
+    let message = last.map_or_else(
+        || format!("{}: no time was left to ask", args.model),
+        |(place, why)| {
+            let (model, region, status) = (&args.model, &place.region, place.status);
+            format!("{model} in {region}: its agent, {status} to the registry, cannot be reached: {why}")
+        },
+    );
+    Failure::new(Exit::Unavailable, message)
+        .with("model", &args.model)
+        .remedy("`regent region list` says which regions are healthy")
+}
