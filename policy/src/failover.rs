@@ -23,7 +23,7 @@ pub use self::{
     target::{Unmet, choose_target, is_silent, qualified},
     view::{
         AgentView, Decision, FailoverView, NodeStanding, STEP_ATTEMPTS_MAX, STEP_TIMEOUT_MIN, TargetView,
-        is_held, step_timeout,
+        is_held, mode_at, step_timeout,
     },
 };
 

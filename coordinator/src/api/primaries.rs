@@ -15,6 +15,7 @@ use types::{
     reason::Refusal,
     region::NodeKind,
     role::{FailoverMode, RoleRecord},
+    time::{Clock as _, SystemClock},
 };
 
 use super::{Api, caller, list, not_found, require_agent, status};
@@ -30,6 +31,12 @@ fn role_of<'a>(state: &'a ControlState, role: &RoleName) -> Result<&'a RoleRecor
     state
         .role(role)
         .ok_or_else(|| not_found(Reason::RoleNotFound, "role", role))
+}
+
+/// A role as it is now by this coordinator's clock. The driver goes by it too: a pause ends without an entry.
+fn told(role: &RoleRecord) -> pb::Role {
+    let mode = policy::failover::mode_at(role.mode, SystemClock.now());
+    (&RoleRecord { mode, ..role.clone() }).into()
 }
 
 fn plan_of(state: &ControlState, plan: PlanId) -> Result<pb::Plan, Status> {
@@ -144,7 +151,7 @@ impl Primaries {
         command: Command,
     ) -> Answer<pb::RoleResponse> {
         let done = self.0.propose(caller, request_id, command).await?;
-        let record = self.0.raft.read(|s| role_of(s, role).map(Into::into))?;
+        let record = self.0.raft.read(|s| role_of(s, role).map(told))?;
         Ok(Response::new(pb::RoleResponse {
             header: Some(done.header),
             role: Some(record),
@@ -187,7 +194,7 @@ impl PrimaryService for Primaries {
         let r = request.into_inner();
         let (header, roles) = self
             .0
-            .read(&caller, r.read, |s| s.roles().map(Into::into).collect())
+            .read(&caller, r.read, |s| s.roles().map(told).collect())
             .await?;
         Ok(Response::new(pb::ListRolesResponse {
             header: Some(header),
@@ -201,7 +208,7 @@ impl PrimaryService for Primaries {
         let role = text("role", &r.role).map_err(status)?;
         let (header, found) = self
             .0
-            .read(&caller, r.read, |s| role_of(s, &role).map(Into::into))
+            .read(&caller, r.read, |s| role_of(s, &role).map(told))
             .await?;
         Ok(Response::new(pb::RoleResponse {
             header: Some(header),

@@ -12,6 +12,7 @@ use types::{
     plan::{PlanKind, PlanRecord, PlanState, StepKind, StepState},
     region::{Health, NodeStatus},
     role::{FailoverMode, RoleRecord, TimingPolicy},
+    time::{Clock as _, SystemClock},
 };
 
 use crate::{
@@ -313,6 +314,29 @@ async fn a_switchover_moves_a_living_holder_and_an_unfit_region_is_refused_with_
     })
     .await;
     story.end().await;
+}
+
+/// Nobody has to end a pause, and no entry says that it is over: whoever asks is told so, people and programs alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pause_that_is_over_is_told_as_automatic() {
+    let cluster = Cluster::start(1).await;
+    let admin = cluster.admin();
+    let role = RoleName::global();
+    let paused = |by: Duration| {
+        let until = SystemClock.now().plus(by);
+        admin.set_role_mode(&role, FailoverMode::Paused { until })
+    };
+    let long = paused(CALM).await.unwrap().mode;
+    assert!(matches!(long, FailoverMode::Paused { .. }), "{long}");
+    assert_eq!(admin.get_role(&role).await.unwrap().0.mode, long);
+    paused(Duration::from_secs(1)).await.unwrap();
+    within("the end of the pause", async {
+        while admin.get_role(&role).await.unwrap().0.mode != FailoverMode::Automatic {}
+    })
+    .await;
+    let listed = admin.list_roles().await.unwrap();
+    assert_eq!(listed[0].mode, FailoverMode::Automatic);
+    cluster.shutdown().await;
 }
 
 /// The mode holds what runs by itself. A person moves the role all the same, and needs no holder to hand it over.

@@ -98,6 +98,16 @@ pub fn is_held(mode: FailoverMode, now: UnixMillis) -> bool {
     }
 }
 
+/// The mode as it is to whoever asks now: a pause that is over holds nothing, and nobody has to end it.
+pub fn mode_at(mode: FailoverMode, now: UnixMillis) -> FailoverMode {
+    let is_paused = matches!(mode, FailoverMode::Paused { .. });
+    if is_paused && !is_held(mode, now) {
+        FailoverMode::Automatic
+    } else {
+        mode
+    }
+}
+
 /// What to propose or to wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {

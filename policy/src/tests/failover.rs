@@ -15,7 +15,8 @@ use types::{
 use super::{holder, region, role, seconds};
 use crate::{
     failover::{
-        AgentView, Decision, FailoverView, NodeStanding, TargetView, Unmet, choose_target, decide, qualified,
+        AgentView, Decision, FailoverView, NodeStanding, TargetView, Unmet, choose_target, decide, is_held,
+        mode_at, qualified,
     },
     readiness::Coverage,
 };
@@ -401,6 +402,24 @@ fn a_pause_holds_what_runs_by_itself_until_it_is_over() {
     );
     view.role.mode = FailoverMode::Paused { until: NOW };
     check(&view, "start ASSIGN to eu/a1#00000001: nobody holds the role");
+}
+
+#[test]
+fn a_mode_is_told_as_it_is_now() {
+    use FailoverMode::{Automatic, Manual, Paused};
+    let paused = |at: u64| Paused {
+        until: UnixMillis(at),
+    };
+    for (committed, told) in [
+        (Automatic, Automatic),
+        (Manual, Manual),
+        (paused(NOW.0 + 1), paused(NOW.0 + 1)),
+        (paused(NOW.0), Automatic),
+        (paused(NOW.0 - 1), Automatic),
+    ] {
+        assert_eq!(mode_at(committed, NOW), told, "{committed:?}");
+        assert_eq!(is_held(committed, NOW), is_held(told, NOW), "{committed:?}");
+    }
 }
 
 #[test]
