@@ -13,7 +13,9 @@ use crate::observed::Job;
 /// First wait after a job failed; doubles up to [`WAIT_MAX`].
 const WAIT_MIN: Duration = Duration::from_millis(200);
 /// Longest wait between two tries of a job.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Longest wait between two tries of a load that can hardly come out otherwise: each reads the whole version.
+pub(crate) const HOPELESS_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// After so long what a job brought is there to stay.
 const LASTS: Duration = Duration::from_secs(60);
@@ -38,11 +40,11 @@ impl Failure {
 }
 
 impl Failures {
-    /// A job failed once more, at `now`; how often in a row by then, and how long it waits.
-    pub(crate) fn failed(&mut self, job: Job, now: Instant) -> (u32, Duration) {
+    /// A job failed once more, at `now`; how often in a row by then, and how long it waits, `longest` at most.
+    pub(crate) fn failed(&mut self, job: Job, now: Instant, longest: Duration) -> (u32, Duration) {
         let before = self.0.get(&job).filter(|failure| !failure.is_over(now));
         let count = before.map_or(0, |failure| failure.count).saturating_add(1);
-        let wait = WAIT_MIN.saturating_mul(1 << (count - 1).min(8)).min(WAIT_MAX);
+        let wait = WAIT_MIN.saturating_mul(1 << (count - 1).min(12)).min(longest);
         let wait = retry::jittered(wait);
         let until = now + wait;
         self.0.insert(
@@ -107,7 +109,7 @@ mod tests {
         let mut failures = Failures::default();
         // Longer ago than any job waits: whatever the clock says by now, the answer is about then.
         let then = Instant::now() - WAIT_MAX * 2;
-        let (count, wait) = failures.failed(load(), then);
+        let (count, wait) = failures.failed(load(), then, WAIT_MAX);
         assert_eq!(count, 1);
         assert_eq!(failures.waiting(then).collect::<Vec<_>>(), [&load()]);
         assert_eq!(failures.next_try(then), Some(then + wait));
@@ -119,23 +121,31 @@ mod tests {
     fn a_load_that_succeeds_and_is_lost_again_waits_longer_each_time() {
         let (mut failures, start) = (Failures::default(), Instant::now());
         for count in 1..=5 {
-            assert_eq!(failures.failed(load(), start).0, count);
+            assert_eq!(failures.failed(load(), start, WAIT_MAX).0, count);
             failures.succeeded(&load(), start);
         }
-        assert_eq!(failures.failed(load(), start + LASTS / 2).0, 6);
+        assert_eq!(failures.failed(load(), start + LASTS / 2, WAIT_MAX).0, 6);
         failures.succeeded(&load(), start);
-        assert_eq!(failures.failed(load(), start + LASTS).0, 1);
+        assert_eq!(failures.failed(load(), start + LASTS, WAIT_MAX).0, 1);
         let fetch = Job::Fetch("m@1".parse().unwrap());
-        failures.failed(fetch.clone(), start);
+        failures.failed(fetch.clone(), start, WAIT_MAX);
         failures.succeeded(&fetch, start);
         assert_eq!(failures.count(&fetch), 0);
+    }
+
+    #[test]
+    fn what_can_hardly_come_out_otherwise_waits_longer() {
+        let mut failures = Failures::default();
+        let mut waits = (0..14).map(|_| failures.failed(load(), Instant::now(), HOPELESS_WAIT_MAX).1);
+        assert!(waits.any(|wait| wait > WAIT_MAX * 4));
+        assert!(waits.all(|wait| wait <= HOPELESS_WAIT_MAX));
     }
 
     #[test]
     fn waits_grow_to_half_a_minute_and_begin_anew_after_a_success() {
         let mut failures = Failures::default();
         for count in 1..=12 {
-            let (seen, wait) = failures.failed(load(), Instant::now());
+            let (seen, wait) = failures.failed(load(), Instant::now(), WAIT_MAX);
             assert_eq!(seen, count);
             assert!(wait <= WAIT_MAX, "{wait:?}");
         }
@@ -143,7 +153,7 @@ mod tests {
         failures.retain(|_| true);
         assert_eq!(failures.count(&load()), 12);
         failures.forget(&load());
-        assert_eq!(failures.failed(load(), Instant::now()).0, 1);
+        assert_eq!(failures.failed(load(), Instant::now(), WAIT_MAX).0, 1);
         failures.retain(|_| false);
         assert_eq!(failures.count(&load()), 0);
     }

@@ -26,6 +26,7 @@ struct Inner {
     requests: Family<Labels, Counter>,
     seconds: Family<Labels, Histogram>,
     loaded: Family<Labels, Gauge>,
+    unloaded: Family<Labels, Gauge>,
     floor: Family<Labels, Gauge>,
     lease: Family<Labels, Gauge>,
     probes: Family<Labels, Counter>,
@@ -47,6 +48,7 @@ impl Default for Metrics {
             requests: register(&mut registry, table::INFERENCE_REQUESTS, Family::default()),
             seconds: register(&mut registry, table::INFERENCE_SECONDS, seconds),
             loaded: register(&mut registry, table::MODELS_LOADED, Family::default()),
+            unloaded: register(&mut registry, table::MODELS_UNLOADED, Family::default()),
             floor: register(&mut registry, table::AGENT_FLOOR, Family::default()),
             lease: register(&mut registry, table::LEASE_HELD, Family::default()),
             probes: register(&mut registry, table::PROBES, Family::default()),
@@ -109,12 +111,25 @@ impl Metrics {
         let labels = vec![("model", model.to_string())];
         self.0.seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
+    /// No version answered an inference request.
+    pub fn refused(&self, model: &ModelName, outcome: &'static str) {
+        let labels = vec![("model", model.to_string()), ("outcome", outcome.to_owned())];
+        self.0.requests.get_or_create(&labels).inc();
+    }
     /// How many versions are in memory.
     pub fn loaded(&self, count: usize) {
         self.0
             .loaded
             .get_or_create(&Vec::new())
             .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    /// How many versions should be in memory and are not: those that do not load, and those on their way.
+    pub fn unloaded(&self, failed: usize, waiting: usize) {
+        for (why, count) in [("failed", failed), ("waiting", waiting)] {
+            let labels = vec![("why", why.to_owned())];
+            let gauge = self.0.unloaded.get_or_create(&labels);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
     /// A floor stands at this epoch.
     pub fn floor(&self, role: &RoleName, epoch: Epoch) {

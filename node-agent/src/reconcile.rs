@@ -123,6 +123,11 @@ fn switch(desired: &Desired, plan: &mut Plan<'_>) {
             plan.actions.push(Action::Activate(model.clone(), *version));
         }
     }
+    for (model, version) in &desired.stand_ins {
+        if !plan.observed.active.contains_key(model) && plan.observed.is_loaded(&key_of(model, *version)) {
+            plan.actions.push(Action::Activate(model.clone(), *version));
+        }
+    }
     for model in plan.observed.active.keys() {
         if !desired.active.contains_key(model) {
             plan.actions.push(Action::Deactivate(model.clone()));

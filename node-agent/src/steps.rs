@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use types::{
-    NodeIncarnation,
+    NodeIncarnation, VersionKey,
     plan::{DoorClaim, StepKind},
     reason::Category,
 };
@@ -28,6 +28,8 @@ const READY_PART: f64 = 0.4;
 const SELF_TEST_PART: f64 = 0.4;
 /// Time for the claim of every pointer; one try has less.
 const CLAIMS_LIMIT: Duration = Duration::from_secs(3);
+/// Most characters of each reason in a step's detail.
+const WHY_MAX: usize = 120;
 /// Wait between two tries to tell the leader.
 const REPORT_RETRY: Duration = Duration::from_millis(200);
 
@@ -204,7 +206,11 @@ fn verified(count: usize, board: &Board) -> String {
     if board.unloaded.is_empty() {
         return text;
     }
-    let unloaded: Vec<_> = board.unloaded.iter().map(ToString::to_string).collect();
+    let why = |key: &VersionKey| match board.load_errors.get(key) {
+        Some(error) => format!("{key} ({})", error.chars().take(WHY_MAX).collect::<String>()),
+        None => format!("{key} (on its way)"),
+    };
+    let unloaded: Vec<_> = board.unloaded.iter().map(why).collect();
     format!("{text}; not loaded here: {}", unloaded.join(", "))
 }
 

@@ -22,7 +22,7 @@ use crate::{
     board::Board,
     catalog::{Catalog, CatalogRow},
     desired::{Copy, Desired, LocalWishes},
-    failures::Failures,
+    failures::{Failures, HOPELESS_WAIT_MAX, WAIT_MAX},
     jobs::{JobError, Success},
     library::Library,
     observed::{Copied, Job, Observed},
@@ -84,6 +84,8 @@ pub struct Worker {
     /// Versions that did not load for a defect of their own.
     unservable: BTreeSet<VersionKey>,
     readiness: Readiness,
+    /// What answered for each model last, also in the run before.
+    answered: BTreeMap<ModelName, ModelVersion>,
     /// Work whose success the view does not show yet: without this it would be done twice.
     told: BTreeMap<Job, Revision>,
     /// The revision of the view that the last desired state came from.
@@ -99,15 +101,18 @@ impl Worker {
         let rows = parts.catalog.rows();
         Self {
             from_catalog: remembered(&rows),
-            rows,
             parts,
             cached: BTreeMap::new(),
             running: Running::default(),
             failures: Failures::default(),
             unservable: BTreeSet::new(),
             readiness: Readiness::default(),
+            answered: (rows.iter().filter(|row| row.active))
+                .map(|row| (row.record.key.model.clone(), row.record.key.version))
+                .collect(),
             told: BTreeMap::new(),
             seen: Revision::default(),
+            rows,
             stop,
         }
     }
@@ -134,10 +139,13 @@ impl Worker {
         let view = Arc::clone(&self.parts.view.borrow_and_update());
         let wishes = self.parts.wishes.borrow_and_update().clone();
         self.seen = view.revision;
-        if view.cluster_id.is_none() {
-            return self.from_catalog.clone();
-        }
-        Desired::of(&view, &self.parts.me, &wishes)
+        let mut desired = if view.cluster_id.is_none() {
+            self.from_catalog.clone()
+        } else {
+            Desired::of(&view, &self.parts.me, &wishes)
+        };
+        desired.add_stand_ins(&self.unservable, &self.answered);
+        desired
     }
 
     /// Does what is due; false if something changed at once and the difference must be taken again.
@@ -222,6 +230,10 @@ impl Worker {
 
     fn ended(&mut self, job: Job, result: Result<Success, JobError>) {
         let is_damage = matches!(result, Err(JobError::Damaged(_)));
+        let longest = match result {
+            Err(JobError::Unservable(_)) => HOPELESS_WAIT_MAX,
+            _ => WAIT_MAX,
+        };
         let error = match result {
             Ok(committed) => {
                 self.failures.succeeded(&job, Instant::now());
@@ -252,7 +264,7 @@ impl Worker {
                 .board
                 .send_modify(|board| drop(board.load_errors.insert(told.0, told.1)));
         }
-        let (count, wait) = self.failures.failed(job.clone(), Instant::now());
+        let (count, wait) = self.failures.failed(job.clone(), Instant::now(), longest);
         tracing::warn!(?job, count, ?wait, "job failed: {error}");
     }
 
@@ -260,7 +272,8 @@ impl Worker {
     fn lost(&mut self, key: VersionKey) {
         tracing::error!(%key, "a model's thread ended by itself: its engine has a defect");
         let error = "its engine panicked while it answered a request, and it is loaded anew";
-        self.ended(Job::Load(key), Err(JobError::Unservable(error.to_owned())));
+        self.unservable.insert(key.clone());
+        self.ended(Job::Load(key), Err(JobError::Failed(error.to_owned())));
     }
 
     fn succeeded(&mut self, job: &Job) {
@@ -298,6 +311,9 @@ impl Worker {
             self.readiness.forget();
         }
         self.parts.serving.expect(self.expected(desired));
+        let unloaded = desired.load.iter().filter(|key| !observed.is_loaded(key));
+        let (failed, waiting) = unloaded.partition::<Vec<_>, _>(|key| self.unservable.contains(*key));
+        self.parts.serving.count_unloaded(failed.len(), waiting.len());
         self.parts.board.send_modify(|board| {
             board.cluster_id = view.cluster_id;
             board.revision = view.revision;
@@ -319,6 +335,9 @@ impl Worker {
             }
         });
         self.unservable.retain(|key| desired.load.contains(key));
+        self.answered.extend(observed.active.clone());
+        self.answered
+            .retain(|model, _| desired.active.contains_key(model));
         self.failures.retain(|job| still_wanted(job, desired));
         let is_verified = |key: &VersionKey| desired.cache.get(key).is_some_and(|c| c.verified.is_some());
         self.parts.replicator.doubts.retain(is_verified);
@@ -367,13 +386,18 @@ impl Worker {
         self.rows = rows;
     }
 
+    /// What answers for a model, or shall where nothing has yet.
+    fn answers<'d>(&'d self, model: &ModelName, desired: &'d Desired) -> Option<&'d ModelVersion> {
+        self.answered.get(model).or_else(|| desired.active.get(model))
+    }
+
     fn row(&self, key: &VersionKey, copy: &Copy, desired: &Desired) -> CatalogRow {
         CatalogRow {
             cached: self.cached.get(key) == Some(&Copied::Present),
             replica: Some(ReplicaState::Verified),
             // What was asked for by hand is asked for anew after a restart.
             load: desired.load.contains(key) && !desired.asked.contains(key),
-            active: desired.active.get(&key.model) == Some(&key.version),
+            active: self.answers(&key.model, desired) == Some(&key.version),
             ..CatalogRow::new(VersionRecord::clone(&copy.record))
         }
     }

@@ -57,6 +57,7 @@ metrics! {
     INFERENCE_REQUESTS = "regent_inference_requests_total" Counter ["model", "outcome"], "Inference requests by outcome.";
     INFERENCE_SECONDS = "regent_inference_seconds" Histogram ["model"], "Time from admission to answer.";
     MODELS_LOADED = "regent_models_loaded" Gauge [], "Model versions in memory.";
+    MODELS_UNLOADED = "regent_models_unloaded" Gauge ["why"], "Model versions that should be in memory and are not: failed or waiting.";
     AGENT_FLOOR = "regent_agent_floor_epoch" Gauge ["role"], "Counter of the lowest epoch this agent's door accepts.";
     LEASE_HELD = "regent_lease_held" Gauge ["role"], "1 while this agent holds the role's lease.";
     PROBES = "regent_probes_total" Counter ["region", "outcome"], "Shallow probes of other regions, by outcome.";

@@ -63,6 +63,8 @@ pub struct Desired {
     pub troubled: BTreeMap<VersionKey, String>,
     /// What the alias `champion` points at.
     pub champions: BTreeMap<ModelName, ModelVersion>,
+    /// What answers for a model whose version that shall answer does not load: the one that answered last.
+    pub stand_ins: BTreeMap<ModelName, ModelVersion>,
     /// Versions that would answer here, but for an operator who unloaded them.
     pub put_aside: BTreeSet<VersionKey>,
     /// At which revision it was moved last.
@@ -226,6 +228,31 @@ impl Desired {
             self.named.insert(key.clone());
             if self.cache.contains_key(key) && self.load.insert(key.clone()) {
                 self.asked.insert(key.clone());
+            }
+        }
+    }
+}
+
+impl Desired {
+    /// Where the version that shall answer cannot be loaded for a defect of its own, the one that answered last goes on, also
+    /// after a restart: else a bad push that hurt nobody when it came is an outage days later. Nobody is unready for want
+    /// of it.
+    pub fn add_stand_ins(
+        &mut self,
+        unservable: &BTreeSet<VersionKey>,
+        answered: &BTreeMap<ModelName, ModelVersion>,
+    ) {
+        for (model, version) in &self.active {
+            let last = answered.get(model).filter(|last| *last != version);
+            let Some(last) = last.filter(|_| unservable.contains(&key_of(model, *version))) else {
+                continue;
+            };
+            let key = key_of(model, *last);
+            if self.cache.contains_key(&key) {
+                self.stand_ins.insert(model.clone(), *last);
+                if self.load.insert(key.clone()) {
+                    self.asked.insert(key);
+                }
             }
         }
     }

@@ -100,7 +100,8 @@ pub(super) async fn completions(
 ) -> Result<Response, HttpError> {
     let parse = |state: &HttpState, bytes: &[u8]| {
         let body: CompletionBody<'_> = body::read(bytes)?;
-        let loaded = request::resolve(state, &body.model)?;
+        let (model, version) = request::split(&body.model)?;
+        let loaded = request::take(state, model, version)?;
         let asked = body.request(&loaded);
         Ok((loaded, asked, body.stream))
     };

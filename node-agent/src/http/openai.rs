@@ -73,7 +73,8 @@ pub(super) async fn embeddings(
 ) -> Result<Json<Value>, HttpError> {
     let parse = |state: &HttpState, bytes: &[u8]| {
         let body: EmbeddingsBody<'_> = body::read(bytes)?;
-        let loaded = request::resolve(state, &body.model)?;
+        let (model, version) = request::split(&body.model)?;
+        let loaded = request::take(state, model, version)?;
         let texts = texts(&loaded, "input", body.input).map(|(texts, _)| texts);
         Ok((loaded, texts, body.encoding_format))
     };

@@ -42,7 +42,8 @@ pub(super) async fn predict(
 ) -> Result<Json<Value>, HttpError> {
     let parse = |state: &HttpState, bytes: &[u8]| {
         let body: PredictBody<'_> = body::read(bytes)?;
-        let loaded = request::resolve(state, &body.model)?;
+        let (model, version) = request::split(&body.model)?;
+        let loaded = request::take(state, model, version)?;
         let question = question(&loaded, body);
         Ok((loaded, question))
     };

@@ -8,7 +8,7 @@ use inference::InferError;
 use types::{ModelName, ModelVersion};
 
 use super::{HttpError, HttpState, bodies::Held};
-use crate::serving::Ticket;
+use crate::serving::{ServeError, Ticket};
 
 /// Bodies up to this size are parsed where they arrived: that takes less than handing them to another thread is worth.
 const INLINE_MAX: usize = 16 * 1024;
@@ -103,6 +103,23 @@ pub(super) async fn open<T: Send + 'static>(
 pub(super) fn resolve(state: &HttpState, id: &str) -> Result<Ticket, HttpError> {
     let (model, version) = split(id)?;
     Ok(state.serving.resolve(model, version)?)
+}
+
+/// The version that answers an inference request. A refusal counts under its model too, if there is such a model.
+pub(super) fn take(
+    state: &HttpState,
+    model: &str,
+    version: Option<ModelVersion>,
+) -> Result<Ticket, HttpError> {
+    let found = state.serving.resolve(model, version);
+    let is_known = !matches!(found, Err(ServeError::UnknownModel { .. } | ServeError::Stopping));
+    let found = found.map_err(HttpError::from);
+    if let (Err(error), Ok(name)) = (&found, ModelName::new(model))
+        && is_known
+    {
+        state.metrics.refused(&name, error.outcome());
+    }
+    found
 }
 
 /// `name` or `name@version`.

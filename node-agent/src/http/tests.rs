@@ -363,6 +363,15 @@ async fn a_model_on_its_way_is_a_503_and_a_version_that_is_not_loaded_a_404() {
             "{answer}"
         );
     }
+    // Whoever watches the counters sees them all; names that nobody has are no labels.
+    bench.post("/v2/models/nobody/infer", image()).await;
+    let metrics = bench.state.metrics.render();
+    let counted = |line: &str| metrics.lines().any(|l| l.starts_with(line));
+    assert!(
+        counted("regent_inference_requests_total{model=\"later\",outcome=\"not_found\"} 4"),
+        "{metrics}"
+    );
+    assert!(!metrics.contains("nobody"), "{metrics}");
     bench.board.send_modify(|b| b.ready = Ok(()));
     bench.state.serving.refuse_all();
     assert_eq!(

@@ -184,7 +184,7 @@ async fn run(
     request: Request,
 ) -> Result<Json<InferAnswer>, HttpError> {
     // The model first: who asks for an unknown one need not send its tensors.
-    let loaded = state.serving.resolve(model, version)?;
+    let loaded = request::take(state, model, version)?;
     let mut call = Call::begin(state, request.headers())?;
     let result = answer(state, &loaded, &mut call, request.into_body()).await;
     call.end(state, &loaded.key.model, &result);

@@ -273,6 +273,11 @@ impl Serving {
         Ok(())
     }
 
+    /// Counts versions that should be in memory and are not: those that do not load, and those on their way.
+    pub fn count_unloaded(&self, failed: usize, waiting: usize) {
+        self.metrics.unloaded(failed, waiting);
+    }
+
     /// Lets a version answer for its model's name; false if it is not loaded.
     pub fn activate(&self, model: &ModelName, version: ModelVersion) -> bool {
         let key = VersionKey {

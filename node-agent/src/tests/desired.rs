@@ -334,6 +334,33 @@ fn what_something_names_is_known_whether_it_can_be_loaded_yet_or_not() {
 }
 
 #[test]
+fn the_version_that_answered_last_stands_in_for_one_that_does_not_load() {
+    let mut records = served("m@1", Verified, "stable");
+    records.extend(served("m@2", Verified, "champion"));
+    records.push(Resource::Version(version("m@3", Ready, FILE)));
+    records.push(Resource::Replica(replica("m@3", "west", Verified)));
+    let check = |unservable: &[&str], answered: &str, stands_in: &[&str], asked: &[&str]| {
+        let mut desired = Desired::of(&view(records.clone()), &me(), &LocalWishes::default());
+        let unservable = unservable.iter().map(|k| key(k)).collect();
+        let answered = [(key(answered).model, key(answered).version)].into();
+        desired.add_stand_ins(&unservable, &answered);
+        let found = desired.stand_ins.iter().map(|(m, v)| format!("{m}@{v}"));
+        assert_eq!(found.map(|k| k.replace('v', "")).collect::<Vec<_>>(), stands_in);
+        assert_eq!(desired.asked, asked.iter().map(|k| key(k)).collect());
+        assert!(stands_in.iter().all(|k| desired.load.contains(&key(k))));
+        assert_eq!(desired.active[&key("m@2").model], key("m@2").version);
+    };
+    check(&["m@2"], "m@1", &["m@1"], &[]);
+    // Nothing else names it: the node is ready without it.
+    check(&["m@2"], "m@3", &["m@3"], &["m@3"]);
+    // It loads, or nothing answered before it, or what did is gone.
+    check(&[], "m@1", &[], &[]);
+    check(&["m@2"], "m@2", &[], &[]);
+    check(&["m@2"], "n@1", &[], &[]);
+    check(&["m@2"], "m@9", &[], &[]);
+}
+
+#[test]
 fn a_role_is_ours_only_under_this_incarnation() {
     let role_of = |holder| Resource::Role(Box::new(role(4, holder, None)));
     check(vec![role_of(Some(me()))], "role g1.e4 committed");

@@ -38,6 +38,7 @@ pub(super) fn desired(text: &str) -> Desired {
             "asked" => drop(desired.asked.insert(key(name))),
             "deleted" => drop(desired.gone.insert(key(name), Vec::new())),
             "active" => drop(desired.active.insert(key(name).model, key(name).version)),
+            "standin" => drop(desired.stand_ins.insert(key(name).model, key(name).version)),
             "storeless" => {}
             other => panic!("{other}"),
         }
@@ -65,6 +66,7 @@ pub(super) fn observed(text: &str) -> Observed {
             "run-fetch" => drop(observed.running.insert(Job::Fetch(key(name)))),
             "doubted" => drop(observed.doubted.insert(key(name))),
             "wait-copy" => drop(observed.backing_off.insert(Job::Copy(key(name)))),
+            "wait-load" => drop(observed.backing_off.insert(Job::Load(key(name)))),
             other => panic!("{other}"),
         }
     }
@@ -203,6 +205,24 @@ fn files_of_a_deleted_version_go_once_nothing_uses_them_any_more() {
         "run-evict:a@1 here:b@1",
         "evict:b@1 evict:c@1 evict:d@1",
     );
+}
+
+#[test]
+fn a_stand_in_answers_until_the_version_that_shall_is_there() {
+    let wanted = "cache:m@1 cache:m@2 load:m@1 load:m@2 active:m@2 standin:m@1";
+    check(wanted, "here:m@1 here:m@2 wait-load:m@2", "load:m@1");
+    check(
+        wanted,
+        "here:m@1 here:m@2 loaded:m@1 wait-load:m@2",
+        "activate:m@1",
+    );
+    check(
+        wanted,
+        "here:m@1 here:m@2 loaded:m@1 active:m@1 wait-load:m@2",
+        "",
+    );
+    let all = "here:m@1 here:m@2 loaded:m@1 loaded:m@2";
+    check(wanted, &format!("{all} active:m@1"), "activate:m@2");
 }
 
 #[test]

@@ -124,7 +124,7 @@ async fn a_target_that_lacks_only_what_nobody_can_load_is_fit_and_says_so() {
     let verified = last_step(&world);
     assert!(verified.done, "{verified:?}");
     assert!(
-        verified.detail.ends_with("not loaded here: digits@1"),
+        verified.detail.contains("not loaded here: digits@1 (") && verified.detail.contains("it is broken"),
         "{verified:?}"
     );
     agent.shutdown().await.unwrap();

@@ -185,6 +185,51 @@ async fn a_model_that_nobody_can_load_is_named_and_leaves_the_node_fit_for_the_o
     agent.shutdown().await.unwrap();
 }
 
+/// A push that hurt nobody when it came must not be an outage at the next restart.
+#[tokio::test]
+async fn the_version_before_one_that_does_not_load_goes_on_answering_also_after_a_restart() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    world.put_champion("digits@1", BYTES).await;
+    ready(&agent).await;
+    world.put_champion("digits@2", b"broken").await;
+    let failed = async |agent: &node_agent::Agent| {
+        let mut board = agent.board();
+        let failed = board.wait_for(|b| b.load_errors.contains_key(&key("digits@2")));
+        tokio::time::timeout(std::time::Duration::from_secs(20), failed)
+            .await
+            .unwrap()
+            .unwrap();
+    };
+    failed(&agent).await;
+    assert_eq!(predict(&agent).await.1["model_id"], "digits@1");
+    agent.shutdown().await.unwrap();
+
+    let agent = world.agent().await;
+    failed(&agent).await;
+    let mut changes = agent.serving().changes();
+    let answers = changes.wait_for(|_| agent.serving().resolve("digits", None).is_ok());
+    tokio::time::timeout(std::time::Duration::from_secs(20), answers)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(predict(&agent).await.1["model_id"], "digits@1");
+    assert_eq!(agent.board().borrow().ready, Ok(()));
+
+    // The next one that loads takes over.
+    world
+        .put_champion("digits@3", b"{\"kind\":\"digits\",\"n\":3}")
+        .await;
+    let third = key("digits@3");
+    let switched = changes.wait_for(|_| agent.serving().active().get(&third.model) == Some(&third.version));
+    tokio::time::timeout(std::time::Duration::from_secs(20), switched)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(predict(&agent).await.1["model_id"], "digits@3");
+    agent.shutdown().await.unwrap();
+}
+
 /// Damaged weights may load, and answer nonsense: what is on the disk counts, not what was verified when it came.
 #[tokio::test]
 async fn what_the_disk_damaged_since_is_fetched_again_before_it_is_served() {
