@@ -58,7 +58,8 @@ listen_raft = "127.0.0.1:0"
 # `join` it waits until each has said that it knows of no cluster, so that a founder whose disk was lost founds no second one.
 bootstrap = {bootstrap}
 
-# APIs of other coordinators: whom to ask to be taken in. Needed once, harmless later.
+# APIs of other coordinators: whom to ask to be taken in. Needed once, harmless later: a coordinator that may neither found
+# nor ask, and whose data_dir knows of no cluster, does not start.
 join = {join}
 
 # The timing policy that the bootstrap commits: fast, default or conservative. Later changes go through the API.
