@@ -4,6 +4,9 @@ use types::model::{AliasRecord, VersionRecord};
 
 use crate::output::{ago, or_dash, size, table};
 
+/// The alias of the version that answers requests which name none.
+pub(crate) const CHAMPION: &str = "champion";
+
 /// Aliases as a table.
 pub(crate) fn alias_table(aliases: &[AliasRecord]) -> String {
     let headings = ["ALIAS", "VERSION", "MOVED", "ETAG", "WHY"];

@@ -62,8 +62,17 @@ pub struct Client {
     allow_stale: bool,
     /// The id of every change; none: each gets its own.
     request_id: Option<RequestId>,
-    /// The least fresh answer to a read, where that is asked for.
-    noted: Option<Arc<Mutex<Option<Header>>>>,
+    /// What answers said of themselves, where that is asked for.
+    noted: Option<Arc<Mutex<Noted>>>,
+}
+
+/// What the answers of one question said of themselves.
+#[derive(Clone, Copy, Debug, Default)]
+struct Noted {
+    /// Of the reads among them.
+    least_fresh: Option<Header>,
+    /// Of all, changes too.
+    last: Option<Header>,
 }
 
 /// Whether a call is answered by the leader only, as changes are, or by anyone, as reads.
@@ -142,19 +151,33 @@ impl Client {
         }
     }
 
-    /// The same connections for one question, of which [`Client::least_fresh`] then says how fresh its answer is.
+    /// The same connections for one question, of which [`Client::least_fresh`] and [`Client::last_answer`] then say how
+    /// fresh its answer is.
     #[must_use]
-    pub fn with_reads_noted(&self) -> Self {
+    pub fn with_answers_noted(&self) -> Self {
         Self {
             noted: Some(Arc::default()),
             ..self.clone()
         }
     }
 
-    /// The smallest revision and the greatest age of the answers to reads since [`Client::with_reads_noted`].
+    /// The smallest revision and the greatest age of the answers to reads since [`Client::with_answers_noted`].
     pub fn least_fresh(&self) -> Option<Header> {
         let noted = self.noted.as_ref()?;
-        *noted.lock().unwrap_or_else(PoisonError::into_inner)
+        noted.lock().unwrap_or_else(PoisonError::into_inner).least_fresh
+    }
+
+    /// What the last answer since [`Client::with_answers_noted`] said, be it to a read or to a change.
+    pub fn last_answer(&self) -> Option<Header> {
+        let noted = self.noted.as_ref()?;
+        noted.lock().unwrap_or_else(PoisonError::into_inner).last
+    }
+
+    pub(crate) fn note_change(&self, header: Option<&pb::ResponseHeader>) {
+        if let (Some(noted), Ok(header)) = (&self.noted, Header::read(header.cloned())) {
+            let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            noted.last = Some(header);
+        }
     }
 
     pub(crate) fn note(&self, header: Option<&pb::ResponseHeader>) {
@@ -162,7 +185,9 @@ impl Client {
             return;
         };
         let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
-        *noted = Some(noted.map_or(header, |before| before.or_less_fresh(header)));
+        let before = noted.least_fresh;
+        noted.least_fresh = Some(before.map_or(header, |before| before.or_less_fresh(header)));
+        noted.last = Some(header);
     }
 
     fn change_id(&self) -> String {
@@ -275,12 +300,13 @@ async fn attempt_at<T>(
 }
 
 /// Writes one method body: build the request, send it, read the answer. A `Change` goes to the leader under its request
-/// id, and an unknown outcome says under which. Of a read it is noted how fresh its answer is.
+/// id, and an unknown outcome says under which. Of each it is noted how fresh its answer is.
 macro_rules! send {
     ($self:ident, Change, $service:ident :: $method:ident, $message:expr) => {{
         let message = $message;
         let request_id = message.request_id.clone();
         send!($self, Leader, $service::$method, message)
+            .inspect(|answer| $self.note_change(answer.header.as_ref()))
             .map_err(|refusal| $crate::retry::name_request(refusal, &request_id))
     }};
     ($self:ident, Anyone, $service:ident :: $method:ident, $message:expr) => {

@@ -21,7 +21,7 @@ use crate::{
 
 /// A client that reads as fresh as these flags ask for, and remembers how fresh that was.
 fn reader(shared: &Shared, read: &ReadArgs) -> Result<Client, Failure> {
-    let client = context::client(shared)?.with_reads_noted();
+    let client = context::client(shared)?.with_answers_noted();
     Ok(if read.stale {
         client.with_stale_reads()
     } else {
@@ -29,13 +29,19 @@ fn reader(shared: &Shared, read: &ReadArgs) -> Result<Client, Failure> {
     })
 }
 
-/// A client for one change, under the request id of an earlier try where one is named.
+/// A client for one change, under the request id of an earlier try where one is named; it remembers the answer's revision.
 fn changer(shared: &Shared, again: &AgainArgs) -> Result<Client, Failure> {
-    let client = context::client(shared)?;
+    let client = context::client(shared)?.with_answers_noted();
     Ok(match again.request_id {
         Some(id) => client.with_request_id(id),
         None => client,
     })
+}
+
+/// What a change answered, with the revision as of which it stands.
+pub(crate) fn changed(client: &Client, mut document: Value) -> Value {
+    document["revision"] = json!(client.last_answer().map(|header| header.revision));
+    document
 }
 
 /// Prints what a [`reader`] read: with the revision that all of it has reached, and how old it is where it may be stale.

@@ -2,16 +2,19 @@
 
 use client::Client;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use serde_json::json;
-use types::model::{ModelRecord, Placement, VersionRecord, VersionState};
+use serde_json::{Value, json};
+use types::{
+    ModelVersion,
+    model::{AliasRecord, ModelRecord, Placement, VersionRecord, VersionState},
+};
 
-use super::{changer, reader, tell};
+use super::{changed, changer, reader, tell};
 use crate::{
     args::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, ReadArgs, Shared, UnaliasArgs},
     error::Failure,
     output::{ago, answer, or_dash, table},
     push,
-    tables::{alias_table, version_table},
+    tables::{CHAMPION, alias_table, version_table},
 };
 
 /// Models that are asked about at a time.
@@ -33,22 +36,27 @@ pub(crate) async fn run(command: ModelCommand, shared: Shared) -> Result<(), Fai
 async fn list(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
     let client = reader(shared, read)?;
     let models = client.list_models().await?;
-    let unfinished = unfinished(&client, &models).await?;
-    let document = json!({ "models": models, "unfinished": unfinished });
-    tell(&client, shared.output, document, || {
-        model_table(&models, &unfinished)
-    })
+    let of_each = stream::iter(models).map(|model| async {
+        let aliases = client.list_aliases(&model.name).await?;
+        Listed::read(&client, model, aliases).await
+    });
+    let models: Vec<Listed> = of_each.buffered(CALLS).try_collect().await?;
+    let documents: Vec<Value> = models.iter().map(Listed::document).collect();
+    let unfinished: Vec<_> = models.iter().flat_map(Listed::unfinished).collect();
+    let document = json!({ "models": documents, "unfinished": unfinished });
+    tell(&client, shared.output, document, || model_table(&models))
 }
 
 async fn get(args: &ModelArgs, shared: &Shared) -> Result<(), Failure> {
     let client = reader(shared, &args.read)?;
     let (model, aliases) = client.get_model(&args.model).await?;
-    let unfinished = unfinished(&client, std::slice::from_ref(&model)).await?;
-    let document = json!({ "model": model, "aliases": aliases, "unfinished": unfinished });
+    let listed = Listed::read(&client, model, aliases).await?;
+    let unfinished: Vec<_> = listed.unfinished().collect();
+    let document = json!({ "model": listed.document(), "aliases": listed.aliases, "unfinished": unfinished });
     tell(&client, shared.output, document, || {
-        let mut text = model_table(std::slice::from_ref(&model), &unfinished);
-        if !aliases.is_empty() {
-            text = format!("{text}\n\n{}", alias_table(&aliases));
+        let mut text = model_table(std::slice::from_ref(&listed));
+        if !listed.aliases.is_empty() {
+            text = format!("{text}\n\n{}", alias_table(&listed.aliases));
         }
         text
     })
@@ -72,9 +80,11 @@ async fn alias(args: &AliasArgs, shared: &Shared) -> Result<(), Failure> {
     let alias = client
         .set_alias(&args.key, &args.alias, &args.reason, etag)
         .await?;
-    answer(shared.output, &json!({ "alias": alias }), || {
-        alias_table(std::slice::from_ref(&alias))
-    })
+    answer(
+        shared.output,
+        &changed(&client, json!({ "alias": alias })),
+        || alias_table(std::slice::from_ref(&alias)),
+    )
 }
 
 async fn unalias(args: &UnaliasArgs, shared: &Shared) -> Result<(), Failure> {
@@ -91,32 +101,67 @@ async fn unalias(args: &UnaliasArgs, shared: &Shared) -> Result<(), Failure> {
 async fn abort(args: &AbortArgs, shared: &Shared) -> Result<(), Failure> {
     let client = changer(shared, &args.again)?;
     let version = client.abort_version(&args.key, &args.reason).await?;
-    answer(shared.output, &json!({ "version": version }), || {
-        version_table(std::slice::from_ref(&version))
-    })
+    answer(
+        shared.output,
+        &changed(&client, json!({ "version": version })),
+        || version_table(std::slice::from_ref(&version)),
+    )
 }
 
-/// Versions of these models that are not usable yet: announced, or complete and not yet verified.
-async fn unfinished(client: &Client, models: &[ModelRecord]) -> Result<Vec<VersionRecord>, Failure> {
-    let of_each = stream::iter(models)
-        .map(|model| client.list_versions(&model.name))
-        .buffered(CALLS);
-    let all: Vec<Vec<VersionRecord>> = of_each.try_collect().await?;
-    let open = |v: &VersionRecord| matches!(v.state, VersionState::PendingUpload | VersionState::Verifying);
-    Ok(all.into_iter().flatten().filter(open).collect())
+/// A model with what belongs to it.
+struct Listed {
+    model: ModelRecord,
+    /// Those that are not DELETED.
+    versions: Vec<VersionRecord>,
+    aliases: Vec<AliasRecord>,
 }
 
-/// What of a model is not finished, as in `1 PENDING_UPLOAD 5m ago`.
-fn unfinished_of(model: &ModelRecord, unfinished: &[VersionRecord]) -> String {
-    let own = unfinished.iter().filter(|v| v.key.model == model.name);
-    let each = own.map(|v| format!("{} {} {}", v.key.version, v.state, ago(v.created_at)));
-    or_dash(each.collect::<Vec<_>>().join(", "))
+impl Listed {
+    async fn read(client: &Client, model: ModelRecord, aliases: Vec<AliasRecord>) -> Result<Self, Failure> {
+        let mut versions = client.list_versions(&model.name).await?;
+        versions.retain(|v| v.state != VersionState::Deleted);
+        Ok(Self {
+            model,
+            versions,
+            aliases,
+        })
+    }
+
+    /// The version that answers requests which name none.
+    fn champion(&self) -> Option<ModelVersion> {
+        let champion = self.aliases.iter().find(|a| a.alias.as_str() == CHAMPION);
+        champion.map(|alias| alias.version)
+    }
+
+    /// The model's record, with its champion and the number of its versions.
+    fn document(&self) -> Value {
+        let mut document = json!(self.model);
+        document["champion"] = json!(self.champion());
+        document["versions"] = json!(self.versions.len());
+        document
+    }
+
+    /// What is not usable yet: announced, or complete and not yet verified.
+    fn unfinished(&self) -> impl Iterator<Item = &VersionRecord> {
+        let open =
+            |v: &&VersionRecord| matches!(v.state, VersionState::PendingUpload | VersionState::Verifying);
+        self.versions.iter().filter(open)
+    }
+
+    /// What of it is not finished, as in `1 PENDING_UPLOAD 5m ago`.
+    fn unfinished_text(&self) -> String {
+        let each = self
+            .unfinished()
+            .map(|v| format!("{} {} {}", v.key.version, v.state, ago(v.created_at)));
+        or_dash(each.collect::<Vec<_>>().join(", "))
+    }
 }
 
-fn model_table(models: &[ModelRecord], unfinished: &[VersionRecord]) -> String {
+fn model_table(models: &[Listed]) -> String {
     let headings = [
         "MODEL",
         "VERSIONS",
+        "CHAMPION",
         "UNFINISHED",
         "PLACEMENT",
         "CREATED",
@@ -124,11 +169,13 @@ fn model_table(models: &[ModelRecord], unfinished: &[VersionRecord]) -> String {
     ];
     table(
         headings,
-        models.iter().map(|model| {
+        models.iter().map(|listed| {
+            let model = &listed.model;
             [
                 model.name.to_string(),
-                model.next_version.0.saturating_sub(1).to_string(),
-                unfinished_of(model, unfinished),
+                listed.versions.len().to_string(),
+                or_dash(listed.champion().map(|v| v.to_string()).unwrap_or_default()),
+                listed.unfinished_text(),
                 placement(&model.placement),
                 ago(model.created_at),
                 or_dash(model.description.as_str()),

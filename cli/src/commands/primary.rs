@@ -13,7 +13,7 @@ use types::{
     time::{Clock as _, SystemClock},
 };
 
-use super::{changer, reader, tell};
+use super::{changed, changer, reader, tell};
 use crate::{
     args::{PauseArgs, PrimaryCommand, ReadArgs, RoleGetArgs, Shared, SwitchoverArgs},
     context,
@@ -65,11 +65,11 @@ async fn pause(args: &PauseArgs, shared: &Shared) -> Result<(), Failure> {
 }
 
 async fn set_mode(role: &RoleName, mode: FailoverMode, shared: &Shared) -> Result<(), Failure> {
-    let changed = context::client(shared)?.set_role_mode(role, mode).await;
-    let role = changed.map_err(|refusal| {
+    let client = context::client(shared)?.with_answers_noted();
+    let role = client.set_role_mode(role, mode).await.map_err(|refusal| {
         Failure::from(refusal).or_ask_again("`regent primary get` shows the mode; asking again is safe")
     })?;
-    answer(shared.output, &json!({ "role": role }), || {
+    answer(shared.output, &changed(&client, json!({ "role": role })), || {
         role_table(std::slice::from_ref(&role))
     })
 }
@@ -91,7 +91,8 @@ pub(crate) async fn switchover(args: SwitchoverArgs, shared: Shared) -> Result<(
             .with("why", &plan.reason)
             .remedy("`regent primary get` shows who holds the role now; `regent region list` who is fit to")
     });
-    conclude(shared.output, json!({ "plan": plan }), failure, || {
+    let document = changed(&client, json!({ "plan": plan }));
+    conclude(shared.output, document, failure, || {
         plan_table(std::slice::from_ref(&plan))
     })
 }
@@ -115,7 +116,7 @@ async fn refused(
         let refusal = Refusal::new(Reason::StaleEpoch, message).with("shown", expected);
         return Err(refusal.with("current", role.epoch).into());
     }
-    let document = json!({ "plan": null, "already": true, "role": role });
+    let document = changed(client, json!({ "plan": null, "already": true, "role": role }));
     answer(shared.output, &document, || {
         format!(
             "{} holds {} already, under {}; nothing was changed",

@@ -20,18 +20,19 @@ use std::{collections::BTreeMap, time::Instant};
 use client::{Client, Context};
 use serde_json::json;
 use types::{
-    RegionId, RoleName,
-    model::{Artifact, VersionRecord, VersionState},
+    AliasName, RegionId, RoleName, VersionKey,
+    model::{AliasRecord, Artifact, VersionRecord, VersionState},
 };
 
 use self::{progress::Bar, scan::Scanned, wait::Limit};
 use crate::{
     args::{PushArgs, Shared},
+    commands::changed,
     context,
     error::Failure,
     exit::Exit,
     output::{answer, note},
-    tables::{alias_table, version_table},
+    tables::{CHAMPION, alias_table, version_table},
 };
 
 /// What helps after a push that broke off.
@@ -48,7 +49,7 @@ async fn push(args: PushArgs, shared: Shared) -> Result<(), Failure> {
     // Before anybody is asked anything: a directory that is no model concerns nobody else.
     let scanned = clock.phase("checked and hashed", scan::scan(&args.dir)).await?;
     let context = context::load(&shared)?;
-    let client = context::connect(&context, &shared)?;
+    let client = context::connect(&context, &shared)?.with_answers_noted();
     wait::check_wanted(&client, args.wait_copies).await?;
     let region = match &args.region {
         Some(region) => region.clone(),
@@ -162,29 +163,42 @@ async fn finish(
     created: bool,
     limit: Limit,
 ) -> Result<(), Failure> {
-    let alias = match &args.alias {
-        Some(alias) => Some(
-            client
-                .set_alias(&version.key, alias, "set by model push", None)
-                .await?,
-        ),
-        None => None,
-    };
+    if let Some(alias) = &args.alias {
+        client
+            .set_alias(&version.key, alias, "set by model push", None)
+            .await?;
+    }
     let model = &version.key.model;
+    let aliases = limit.insist(async || client.list_aliases(model).await).await?;
+    let (alias, aliases) = own_aliases(&version.key, aliases, args.alias.as_ref());
     let replicas = limit.insist(async || client.list_replicas(Some(model), None).await);
     let replicas: Vec<_> = replicas
         .await?
         .into_iter()
         .filter(|r| r.key.version == version.key)
         .collect();
-    let document = json!({ "version": version, "created": created, "replicas": replicas, "alias": alias });
-    answer(shared.output, &document, || {
+    let document = json!({
+        "version": version, "created": created, "replicas": replicas, "alias": alias, "aliases": aliases,
+    });
+    answer(shared.output, &changed(client, document), || {
         let versions = version_table(std::slice::from_ref(&version));
-        match &alias {
-            Some(alias) => format!("{versions}\n\n{}", alias_table(std::slice::from_ref(alias))),
-            None => versions,
+        if aliases.is_empty() {
+            return versions;
         }
+        format!("{versions}\n\n{}", alias_table(&aliases))
     })
+}
+
+/// The alias that the push gave to its version, the one that was asked for or else `champion`; and all that it has.
+fn own_aliases(
+    key: &VersionKey,
+    all: Vec<AliasRecord>,
+    asked: Option<&AliasName>,
+) -> (Option<AliasRecord>, Vec<AliasRecord>) {
+    let own: Vec<_> = all.into_iter().filter(|a| a.version == key.version).collect();
+    let wanted = asked.map_or(CHAMPION, AliasName::as_str);
+    let given = own.iter().find(|a| a.alias.as_str() == wanted).cloned();
+    (given, own)
 }
 
 /// How long each phase took, on stderr where `--timing` asks for it.

@@ -96,6 +96,12 @@ fn push_twice(dev: &Dev) {
         .iter()
         .filter(|r| r["state"] == "VERIFIED");
     assert_eq!(verified.count(), 3, "{first}");
+    assert_eq!(
+        first["alias"]["alias"], "champion",
+        "it became that by itself: {first}"
+    );
+    assert_eq!(first["aliases"].as_array().map(Vec::len), Some(1), "{first}");
+    check_revision(&first);
     let second = dev.json(&args);
     assert_eq!(
         second["created"], false,
@@ -114,11 +120,32 @@ fn push_twice(dev: &Dev) {
     let meta = |value: &str| dev.run(&[&args[..], &["--meta", value]].concat()).stderr;
     assert!(meta("owner=me").contains("--meta changes nothing: the metadata of demo.digits@1"));
     let alias = dev.run(&[&args[..], &["--alias", "pushed"]].concat()).stdout;
+    assert!(alias.lines().any(|line| line.starts_with("champion ")), "{alias}");
     let last = alias.lines().last().unwrap();
     assert!(
         last.starts_with("pushed") && last.contains("set by model push"),
         "{alias}"
     );
+}
+
+fn check_revision(document: &Value) {
+    assert!(document["revision"].as_u64() > Some(0), "{document}");
+}
+
+/// What a list of the models says of one: how many versions it has, and which is its champion; the same in the table.
+fn listed(dev: &Dev, model: &str) -> (Value, Value) {
+    let list = dev.json(&["model", "list"]);
+    let models = list["models"].as_array().unwrap();
+    let found = models.iter().find(|m| m["name"] == model).unwrap();
+    let (versions, champion) = (&found["versions"], &found["champion"]);
+    let table = dev.run(&["model", "list"]).stdout;
+    let row = table.lines().find(|line| line.starts_with(model)).unwrap();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    let shown = champion
+        .as_u64()
+        .map_or_else(|| "-".to_owned(), |v| v.to_string());
+    assert_eq!(cells[1..3], [versions.to_string(), shown], "{table}");
+    (versions.clone(), champion.clone())
 }
 
 /// Every answer says its revision; a stale one, how long ago a quorum confirmed it, in words for people too.
@@ -166,6 +193,8 @@ fn aliases(dev: &Dev) {
         "a test",
     ]);
     assert_eq!(alias["alias"]["version"], 1);
+    check_revision(&alias);
+    assert_eq!(listed(dev, "demo.digits"), (1.into(), 1.into()));
     let model = dev.json(&["model", "get", "demo.digits"]);
     let names: Vec<&str> = model["aliases"]
         .as_array()
@@ -337,7 +366,10 @@ fn switchover(dev: &Dev) {
         "g9.e9",
     ];
     dev.run(&stale).failed_with(4, &["g9.e9"]);
-    let plan = dev.json(&["switchover", "primaries/global", "--to", to, "--wait"])["plan"].clone();
+    let moved = dev.json(&["switchover", "primaries/global", "--to", to, "--wait"]);
+    let plan = moved["plan"].clone();
+    assert!(moved["revision"].as_u64() >= plan["modified"].as_u64(), "{moved}");
+    check_revision(&moved);
     assert_eq!(plan["state"], "SUCCEEDED", "{plan}");
     released_by_its_holder(dev, &held_by, before["epoch"].as_str().unwrap(), &plan);
     let after = role();
@@ -355,6 +387,7 @@ fn already_there(dev: &Dev, region: &str, role: &Value) {
         (&document["plan"], &document["already"]),
         (&Value::Null, &true.into())
     );
+    check_revision(&document);
     assert_eq!(
         document["role"]["epoch"], role["epoch"],
         "an epoch was spent on nothing"
@@ -412,7 +445,10 @@ fn pause(dev: &Dev) {
     assert_eq!(paused["role"]["mode"], "PAUSED", "{paused}");
     let until: types::UnixMillis = paused["role"]["paused_until"].as_str().unwrap().parse().unwrap();
     assert!(until > types::UnixMillis::default(), "{paused}");
-    let resumed = dev.json(&["primary", "resume"])["role"].clone();
+    check_revision(&paused);
+    let resumed = dev.json(&["primary", "resume"]);
+    check_revision(&resumed);
+    let resumed = resumed["role"].clone();
     assert_eq!(resumed["mode"], "AUTOMATIC");
     assert_eq!(
         resumed["outstanding_ttl"], resumed["timing"]["lease_ttl"],
@@ -448,7 +484,13 @@ fn failed_push(dev: &Dev) {
         .iter()
         .map(|v| &v["state"]);
     assert!(states.all(|s| s == "DELETED"), "{versions}");
+    assert_eq!(listed(dev, "demo.failed"), (0.into(), Value::Null));
     dev.signal(dev.parent(), Signal::CONT);
     dev.wait_for(&format!("{region}/store runs again"));
-    assert_eq!(dev.json(&args)["version"]["state"], "READY");
+    let pushed = dev.json(&args)["version"].clone();
+    assert_eq!(pushed["state"], "READY");
+    assert_eq!(
+        listed(dev, "demo.failed"),
+        (1.into(), pushed["key"]["version"].clone())
+    );
 }
