@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::raft::StartError;
+use crate::raft::{JoinError, StartError};
 
 /// A setting, or two that do not go together. Its text names keys and values as they were found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,6 +122,11 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Whether its disk is not the one that the cluster counts on: starting it again cannot help.
+    pub fn is_lost_disk(&self) -> bool {
+        matches!(self, Self::Join(refusal) if refusal.operand(JoinError::LOST_DISK).is_some())
+    }
+
     /// What helps, where the text does not say so already; may be empty.
     pub fn remedy(&self) -> &str {
         match self {

@@ -13,6 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{args::ServerArgs, error::Failure, exit::Exit, shutdown};
 
+/// How a coordinator ends whose disk the cluster does not know any more, and no other server does: whoever starts it again
+/// and again can stop doing so.
+pub(crate) const LOST_DISK: Exit = Exit::Safety;
+
 /// Which server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Server {
@@ -46,7 +50,13 @@ async fn coordinator(args: &ServerArgs, stop: CancellationToken) -> Result<(), F
         bad_config(chain(&e)).remedy(remedy)
     })?;
     let served = Box::pin(coordinator::run(config, stop)).await;
-    served.map_err(|e| failed(&e).remedy(e.remedy()))
+    served.map_err(|e| {
+        let failure = Failure {
+            exit: if e.is_lost_disk() { LOST_DISK } else { Exit::Error },
+            ..failed(&e)
+        };
+        failure.remedy(e.remedy())
+    })
 }
 
 async fn agent(args: &ServerArgs, stop: CancellationToken) -> Result<(), Failure> {

@@ -147,7 +147,11 @@ fn a_founder_whose_disk_was_lost_is_told_so_and_founds_no_second_cluster() {
     dev.stop();
     std::fs::remove_dir_all(dev.path().join("regions/us-west-2/coordinator/data")).unwrap();
     dev.begin_again();
+    let told = dev.wait_for("us-west-2/coordinator is not started again, and the others go on");
+    assert!(told.ends_with("the end of its log:"), "{told}");
     dev.wait_for("us-west-2-c1 is a member of this cluster, but its disk has seen none");
+    let helps = dev.wait_for("back as it was and start `dev` again");
+    assert!(helps.contains("regions/us-west-2/coordinator/data"), "{helps}");
     until("the others have a quorum", || {
         dev.json_of(&["cluster", "status"])
             .is_some_and(|s| s["has_quorum"] == true)
