@@ -10,7 +10,7 @@ use crate::{
     model::{ArtifactPath, Placement},
     region::{FencingDoor, StoreBinding},
     role::{FailoverMode, RoleRecord, TimingPolicy},
-    units::{format_duration, parse_duration},
+    units::{format_age, format_duration, parse_duration},
     *,
 };
 
@@ -151,6 +151,23 @@ fn digests_of_known_bytes() {
     hasher.update(b"ab");
     hasher.update(b"c");
     assert_eq!(hasher.finish(), Digest::of(b"abc"));
+}
+
+#[test]
+fn ages_get_coarser_as_they_grow_and_are_never_rounded_up() {
+    for (millis, shown) in [
+        (0, "0s"),
+        (350, "350ms"),
+        (1000, "1s"),
+        (2999, "2.9s"),
+        (3041, "3s"),
+        (9999, "9.9s"),
+        (17_232, "17s"),
+        (60_500, "1m"),
+        (61_900, "61s"),
+    ] {
+        assert_eq!(format_age(Duration::from_millis(millis)), shown, "{millis}");
+    }
 }
 
 /// What programs read: states as the protocol spells them, times with their zone, durations with their unit.

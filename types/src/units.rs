@@ -91,6 +91,16 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// Writes an age for people, always rounded down: milliseconds below a second, tenths below ten, then whole seconds.
+pub fn format_age(age: Duration) -> String {
+    let millis = age.as_millis();
+    match (age.as_secs(), millis / 100 % 10) {
+        (0, _) => format_duration(age),
+        (seconds @ 1..10, tenths @ 1..) => format!("{seconds}.{tenths}s"),
+        (seconds, _) => format_duration(Duration::from_secs(seconds)),
+    }
+}
+
 /// Serde form of a duration in config files: `#[serde(with = "types::units::duration_text")]`.
 pub mod duration_text {
     use std::time::Duration;

@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     )]
     pub(crate) endpoints: Vec<String>,
     /// How long one request may take, with its retries; at an object store, one that moves little data.
-    #[arg(long, global = true, env = "REGENT_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    #[arg(long, global = true, env = "REGENT_TIMEOUT", value_name = "DURATION", value_parser = some_time, default_value = "10s")]
     pub(crate) timeout: Duration,
 }
 
@@ -301,6 +301,16 @@ pub(crate) struct WatchArgs {
     /// End after this many revisions; one revision is one committed change, whatever the number of its events.
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+}
+
+/// A duration in which something can be done.
+fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(Duration::ZERO) => {
+            Err("nothing can be asked and answered in no time; the default is 10s".to_owned())
+        }
+        read => read.map_err(|why| why.to_string()),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, types::InvalidId> {

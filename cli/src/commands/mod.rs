@@ -10,7 +10,7 @@ pub(crate) mod watch;
 
 use client::{Client, calls::Header};
 use serde_json::{Value, json};
-use types::units::format_duration;
+use types::units::{format_age, format_duration};
 
 use crate::{
     args::{AgainArgs, OutputFormat, ReadArgs, Shared},
@@ -75,7 +75,7 @@ fn staleness(header: &Header) -> String {
     match known_age(header) {
         Some(age) => format!(
             "stale: as of revision {revision}, which a quorum confirmed {} ago",
-            format_duration(age)
+            format_age(age)
         ),
         None => format!("stale: as of revision {revision}, which no quorum has confirmed yet"),
     }

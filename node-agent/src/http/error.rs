@@ -140,7 +140,7 @@ impl From<ServeError> for HttpError {
 
 pub(super) async fn no_such_route(uri: Uri) -> HttpError {
     let message = format!(
-        "there is no route {}; see /v2, /v1/embeddings, /v1/completions, /predict, /health and /metrics",
+        "there is no route {}; see /v2, /v1/models, /v1/embeddings, /v1/completions, /predict, /health and /metrics",
         uri.path()
     );
     HttpError::new(StatusCode::NOT_FOUND, "ROUTE_NOT_FOUND", message)

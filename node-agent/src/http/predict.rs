@@ -5,7 +5,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use inference::{Family, GenerateRequest, InferRequest, Output, Tensor, TokenStream};
+use inference::{Family, GenerateRequest, InferRequest, Output, Sampling, Tensor, TokenStream};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -26,6 +26,24 @@ struct PredictBody<'a> {
     /// How a generator samples; what is left out has its default.
     #[serde(default)]
     parameters: Parameters,
+    // The same beside the input, as /v1/completions has them.
+    max_tokens: Option<usize>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    seed: Option<u64>,
+}
+
+impl PredictBody<'_> {
+    fn sampling(self) -> Sampling {
+        let nested = self.parameters;
+        let all = Parameters {
+            max_tokens: self.max_tokens.or(nested.max_tokens),
+            temperature: self.temperature.or(nested.temperature),
+            top_p: self.top_p.or(nested.top_p),
+            seed: self.seed.or(nested.seed),
+        };
+        all.sampling()
+    }
 }
 
 /// An input as its model takes it.
@@ -81,7 +99,7 @@ fn question(loaded: &Loaded, body: PredictBody<'_>) -> Result<Question, HttpErro
             match texts.pop() {
                 Some(prompt) if single => Ok(Question::Prompt(GenerateRequest {
                     prompt,
-                    sampling: body.parameters.sampling(),
+                    sampling: body.sampling(),
                 })),
                 _ => {
                     let text = "input holds a list, and this model takes a text to go on from";

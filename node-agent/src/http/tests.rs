@@ -287,6 +287,16 @@ async fn an_unknown_model_is_a_404_that_lists_what_is_known() {
         (status, &answer["error"]["reason"]),
         (StatusCode::NOT_FOUND, &json!("ROUTE_NOT_FOUND"))
     );
+    for route in [
+        "/v2",
+        "/v1/models",
+        "/v1/embeddings",
+        "/v1/completions",
+        "/predict",
+        "/health",
+    ] {
+        assert!(message(&answer).contains(route), "{route}: {answer}");
+    }
 }
 
 #[tokio::test]
@@ -656,6 +666,13 @@ async fn predict_answers_every_family_with_model_id_and_timestamp() {
         )
         .await;
     assert_eq!(written["prediction"], " once once");
+    let beside =
+        json!({"model": "writer", "prompt": "once", "max_tokens": 2, "parameters": {"max_tokens": 3}});
+    let (_, written) = bench.post("/predict", beside).await;
+    assert_eq!(
+        written["prediction"], " once once",
+        "what stands beside the input counts"
+    );
     let (status, answer) = bench
         .post("/predict", json!({"model": "digits", "input": [1, 2, 3]}))
         .await;

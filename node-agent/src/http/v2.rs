@@ -42,10 +42,10 @@ struct InputTensor<'a> {
 /// Those that are known; others may be there, and are for other servers.
 #[derive(Default, Deserialize)]
 pub(super) struct Parameters {
-    max_tokens: Option<usize>,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
-    seed: Option<u64>,
+    pub(super) max_tokens: Option<usize>,
+    pub(super) temperature: Option<f32>,
+    pub(super) top_p: Option<f32>,
+    pub(super) seed: Option<u64>,
 }
 
 /// A body as the model takes it.

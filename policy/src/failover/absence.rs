@@ -5,7 +5,7 @@ use std::time::Duration;
 use types::{
     Holder,
     plan::{PlanKind, PlanRecord},
-    units::format_duration,
+    units::{format_age, format_duration},
 };
 
 use super::view::{AgentView, FailoverView};
@@ -38,13 +38,13 @@ pub(super) fn absence(view: &FailoverView, holder: &Holder) -> Result<String, St
         }
         Some(agent) if silence(view, agent) >= limit => Ok(format!(
             "{holder} is silent for {}, the limit of {} is {}",
-            format_duration(silence(view, agent)),
+            format_age(silence(view, agent)),
             view.role.timing.name,
             format_duration(limit)
         )),
         Some(agent) => Err(format!(
             "{holder} was heard {} ago; the limit is {}",
-            format_duration(silence(view, agent)),
+            format_age(silence(view, agent)),
             format_duration(limit)
         )),
     }

@@ -3,7 +3,7 @@
 use types::{
     PlanId, Principal, UnixMillis,
     plan::{PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
-    units::format_duration,
+    units::{format_age, format_duration},
 };
 
 use super::{
@@ -72,7 +72,7 @@ fn hopeless(view: &FailoverView, plan: &PlanRecord) -> Option<String> {
             return Some(format!("target {target} has restarted"));
         }
         Some(agent) if silence(view, agent) >= view.role.timing.promotion_absence => {
-            let silence = format_duration(silence(view, agent));
+            let silence = format_age(silence(view, agent));
             return Some(format!("target {target} is silent for {silence}"));
         }
         Some(agent) if !promoted => {

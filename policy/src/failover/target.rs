@@ -6,7 +6,7 @@ use types::{
     Holder,
     region::{Health, NodeKind, NodeStatus},
     role::RoleRecord,
-    units::format_duration,
+    units::{format_age, format_duration},
 };
 
 use super::view::{AgentView, FailoverView, NodeStanding, TargetView, step_timeout};
@@ -135,7 +135,7 @@ fn objection(view: &FailoverView, agent: &AgentView) -> Option<String> {
         return Some(texts.join(", "));
     }
     if !agent.heard || is_silent(&view.role, agent.silent_for) {
-        return Some(format!("it is silent for {}", format_duration(agent.silent_for)));
+        return Some(format!("it is silent for {}", format_age(agent.silent_for)));
     }
     let cool_down = step_timeout(&view.role);
     let cooling = |(failed, ago): &(Holder, Duration)| failed == target && *ago < cool_down;

@@ -287,7 +287,7 @@ fn a_plan_begins_when_the_holder_is_gone_and_not_before() {
     view.agents[0].silent_for = Duration::from_millis(2_999);
     check(
         &view,
-        "nothing: eu/a1#00000001 was heard 2999ms ago; the limit is 3s",
+        "nothing: eu/a1#00000001 was heard 2.9s ago; the limit is 3s",
     );
     view.agents[0].silent_for = seconds(3);
     check(
@@ -352,7 +352,7 @@ fn a_holder_that_renews_while_its_session_is_mute_is_not_gone() {
     view.holder_renewed = Some(Duration::from_millis(2_999));
     check(
         &view,
-        "nothing: eu/a1#00000001 was heard 2999ms ago; the limit is 3s",
+        "nothing: eu/a1#00000001 was heard 2.9s ago; the limit is 3s",
     );
     view.holder_renewed = Some(seconds(3));
     check(
