@@ -12,6 +12,7 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    server::WebPkiClientVerifier,
     sign::CertifiedKey,
 };
 use tonic::transport::{ClientTlsConfig, Endpoint, Error as TransportError, Identity};
@@ -114,8 +115,11 @@ impl Credentials {
     /// From PEM; each part can be used, and the key is the certificate's. From here on the process speaks TLS 1.3 only.
     pub fn from_pem(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Self, BadCredentials> {
         crate::tls13::install();
-        let chain = chain(ca).map_err(BadCredentials::Ca)?;
-        check_pair(cert, key)?;
+        let roots = Arc::new(roots(ca).map_err(BadCredentials::Ca)?);
+        let own = own_chain(cert).map_err(BadCredentials::Certificate)?;
+        check_pair(own.clone(), key)?;
+        check_trust(&roots, &own)?;
+        let chain = servers_of(roots).map_err(BadCredentials::Ca)?;
         Ok(Self {
             own: Identity::from_pem(cert, key),
             chain,
@@ -158,7 +162,7 @@ impl Credentials {
     }
 }
 
-fn chain(ca: &[u8]) -> Result<Arc<WebPkiServerVerifier>, String> {
+fn roots(ca: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca) {
         let certificate = certificate.map_err(|e| format!("is no PEM of certificates: {e}"))?;
@@ -168,18 +172,26 @@ fn chain(ca: &[u8]) -> Result<Arc<WebPkiServerVerifier>, String> {
     if roots.is_empty() {
         return Err("holds no CERTIFICATE".to_owned());
     }
+    Ok(roots)
+}
+
+fn servers_of(roots: Arc<RootCertStore>) -> Result<Arc<WebPkiServerVerifier>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let built = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
     built.map_err(|e| format!("holds certificates that cannot be used: {e}"))
 }
 
-/// Each handshake would fail with a pair that is none, in words that name no file.
-fn check_pair(cert: &[u8], key: &[u8]) -> Result<(), BadCredentials> {
+fn own_chain(cert: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
-    let chain = chain.map_err(|e| BadCredentials::Certificate(format!("is no PEM of certificates: {e}")))?;
+    let chain = chain.map_err(|e| format!("is no PEM of certificates: {e}"))?;
     if chain.is_empty() {
-        return Err(BadCredentials::Certificate("holds no CERTIFICATE".to_owned()));
+        return Err("holds no CERTIFICATE".to_owned());
     }
+    Ok(chain)
+}
+
+/// Each handshake would fail with a pair that is none, in words that name no file.
+fn check_pair(chain: Vec<CertificateDer<'static>>, key: &[u8]) -> Result<(), BadCredentials> {
     let unusable =
         |e: &dyn fmt::Display| BadCredentials::Key(format!("holds no private key that can be used: {e}"));
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| unusable(&e))?;
@@ -193,6 +205,24 @@ fn check_pair(cert: &[u8], key: &[u8]) -> Result<(), BadCredentials> {
             "holds a certificate that cannot be used: {e}"
         ))),
     }
+}
+
+/// One of another CA, or of another time, is refused by whoever is called in the middle of the connection, which reads as
+/// silence.
+fn check_trust(roots: &Arc<RootCertStore>, chain: &[CertificateDer<'static>]) -> Result<(), BadCredentials> {
+    let refused = |e: &dyn fmt::Display| {
+        let text = format!("nobody who trusts tls.ca_file alone would accept now: {e}");
+        BadCredentials::Certificate(text)
+    };
+    let Some((own, intermediates)) = chain.split_first() else {
+        return Ok(());
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let callers = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider).build();
+    let verified = callers
+        .map_err(|e| refused(&e))?
+        .verify_client_cert(own, intermediates, UnixTime::now());
+    verified.map(drop).map_err(|e| refused(&e))
 }
 
 /// Trusts a certificate of the cluster's CA, for the host that was called, in the name of who was called.

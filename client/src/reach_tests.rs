@@ -43,13 +43,25 @@ impl Ca {
         Self::of("spiffe://regent.local/region/eu/coordinator/c1")
     }
 
+    /// One whose certificate ended with that year's beginning.
+    fn until(year: i32) -> Self {
+        Self::made("spiffe://regent.local/region/eu/coordinator/c1", Some(year))
+    }
+
     fn of(principal: &str) -> Self {
+        Self::made(principal, None)
+    }
+
+    fn made(principal: &str, until: Option<i32>) -> Self {
         crate::tls13::install();
         let dir = tempfile::tempdir().unwrap();
         let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
         let mut params = rcgen::CertificateParams::new(names).unwrap();
         let uri = rcgen::SanType::URI(principal.try_into().unwrap());
         params.subject_alt_names.push(uri);
+        if let Some(year) = until {
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        }
         let signing_key = rcgen::KeyPair::generate().unwrap();
         let own = params.self_signed(&signing_key).unwrap();
         let (cert, key) = (own.pem(), signing_key.serialize_pem());
@@ -440,4 +452,22 @@ async fn a_key_of_another_certificate_is_named_with_both_files() {
     let endpoints = vec![nobody()];
     let refused = Client::new(ClientConfig::new(endpoints, files)).err().unwrap();
     assert_eq!(refused.message, refusal.message);
+}
+
+/// Whoever is called refuses it when the connection stands already, and that reads as silence.
+#[tokio::test]
+async fn a_certificate_of_another_ca_or_of_another_time_is_named() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let mut files = ca.files();
+    files.ca_file = other.files().ca_file;
+    let refusal = files.load().unwrap_err();
+    let said = format!(
+        "tls.cert_file is {}, which nobody who trusts tls.ca_file alone would accept now: ",
+        files.cert_file.display()
+    );
+    assert!(refusal.message.starts_with(&said), "{refusal}");
+
+    let over = Ca::until(2020);
+    let refusal = over.files().load().unwrap_err();
+    assert!(refusal.message.contains("expired"), "{refusal}");
 }

@@ -235,13 +235,13 @@ impl Parts {
                 loaded: true,
                 error: String::new(),
             });
-        let broken = board.load_errors.iter().map(|(key, error)| pb::ServedVersion {
+        let unloaded = board.unloaded.iter().map(|key| pb::ServedVersion {
             model: key.model.to_string(),
             version: key.version.0,
             loaded: false,
-            error: error.clone(),
+            error: board.load_errors.get(key).cloned().unwrap_or_default(),
         });
-        loaded.chain(broken).collect()
+        loaded.chain(unloaded).collect()
     }
 }
 

@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::ConnectInfo, middleware::AddExtension};
+use hyper::server::conn::http1;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+    rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use proto::v1::agent_service_server::AgentServiceServer;
@@ -38,8 +38,6 @@ impl Default for Bounds {
     }
 }
 
-/// How often a silent HTTP/2 client is asked whether it is still there.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long nothing is accepted after the system refused to.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -102,13 +100,12 @@ async fn connection(stream: TcpStream, service: Peer, head_max: Duration, close:
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    let mut http1 = builder.http1();
-    http1.timer(TokioTimer::new()).header_read_timeout(head_max);
-    let mut http2 = builder.http2();
-    http2.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE);
-    let mut connection =
-        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+    // HTTP/1 alone: its timer runs from the first moment on, also while a client has sent nothing.
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_max)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = close.cancelled() => {
@@ -183,6 +180,7 @@ mod tests {
         String::from_utf8(rest).unwrap()
     }
 
+    /// Also who sends nothing at all, or what might become HTTP/2.
     #[tokio::test]
     async fn who_does_not_send_the_whole_head_loses_the_connection_and_the_next_gets_its_place() {
         let bounds = Bounds {
@@ -191,11 +189,13 @@ mod tests {
         };
         let (listener, address) = listener().await;
         let server = tokio::spawn(served(listener, bounds, CancellationToken::new()));
-        let mut slow = TcpStream::connect(address).await.unwrap();
-        slow.write_all(&ASK[..ASK.len() - 2]).await.unwrap();
-        let mut next = TcpStream::connect(address).await.unwrap();
-        ask(&mut next).await;
-        assert!(!rest(slow).await.contains("200"));
+        for begun in [&ASK[..ASK.len() - 2], b"PRI * HTTP/2.0\r\n", b"PRI ", b""] {
+            let mut slow = TcpStream::connect(address).await.unwrap();
+            slow.write_all(begun).await.unwrap();
+            let mut next = TcpStream::connect(address).await.unwrap();
+            ask(&mut next).await;
+            assert!(!rest(slow).await.contains("200"));
+        }
         assert!(!server.is_finished());
     }
 

@@ -144,7 +144,7 @@ impl Worker {
         } else {
             Desired::of(&view, &self.parts.me, &wishes)
         };
-        desired.add_stand_ins(&self.unservable, &self.answered);
+        desired.add_stand_ins(&self.parts.serving.memory(), &self.answered, &wishes);
         desired
     }
 

@@ -86,6 +86,9 @@ pub(crate) enum Command {
     /// Regions.
     #[command(subcommand)]
     Region(RegionCommand),
+    /// Nodes: the processes of the regions.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Primary roles: who may write, under which epoch.
     #[command(subcommand)]
     Primary(PrimaryCommand),
@@ -169,6 +172,16 @@ pub(crate) enum RegionCommand {
     /// callers, and it is verified in a region once every byte of its copy there was read back and matched. DOOR says whether the region's store can refuse writes of a holder that was replaced:
     /// `qualified` once a probe saw its conditional writes work. NODES are the processes, UP while they keep their
     /// session with the leading coordinator.
+    List(ReadArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Lists every node, and what each agent says that it has in memory.
+    ///
+    /// STATUS is what the leading coordinator last heard. READY, LOADED and WHY are asked of the agents themselves: LOADED is how
+    /// many of the versions that one is to serve it has in memory, and WHY names each that it has not, with what its last load
+    /// said. An agent is ready without a version that does not load, or is on its way.
     List(ReadArgs),
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 pub(crate) mod infer;
 pub(crate) mod model;
+pub(crate) mod node;
 pub(crate) mod primary;
 pub(crate) mod region;
 pub(crate) mod replication;

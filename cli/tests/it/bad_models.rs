@@ -36,6 +36,46 @@ fn models_and_questions_that_cannot_be_are_refused() {
     unknown_models(&dev);
     wrong_shapes(&dev);
     long_texts(&dev);
+    weights_that_are_no_numbers(&dev);
+}
+
+/// Nobody can load it: the one before it answers, nothing else suffers, and it is named.
+fn weights_that_are_no_numbers(dev: &Dev) {
+    let dir = copy_of("embedder");
+    let path = dir.path().join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let header = 8 + usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    for float in bytes[header..].chunks_exact_mut(4) {
+        float.copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    fs::write(&path, bytes).unwrap();
+    let push = [
+        "model",
+        "push",
+        dir.path().to_str().unwrap(),
+        "--name",
+        "demo.embedder",
+    ];
+    dev.json(&[push.as_slice(), &["--alias", "champion"]].concat());
+    let served = |nodes: &Value| {
+        let mut agents = nodes["nodes"].as_array().unwrap().iter().map(|n| &n["agent"]);
+        let agent = agents.find(|agent| !agent.is_null()).unwrap();
+        assert_eq!(agent["ready"], true, "{agent}");
+        let versions = agent["served"].as_array().unwrap().clone();
+        versions
+            .into_iter()
+            .find(|v| v["model"] == "demo.embedder" && v["version"] == 2)
+    };
+    until("its load has failed", || {
+        served(&dev.json(&["node", "list"])).is_some_and(|v| v["error"] != "")
+    });
+    let bad = served(&dev.json(&["node", "list"])).unwrap();
+    assert_eq!(bad["loaded"], false);
+    assert!(bad["error"].as_str().unwrap().contains("not finite"), "{bad}");
+    let table = dev.run(&["node", "list"]).stdout;
+    assert!(table.contains("demo.embedder@2 does not load: "), "{table}");
+    let answer = dev.json(&question("embedder"));
+    assert_eq!(answer["model_version"], "1", "{}", answer["model_version"]);
 }
 
 /// A push that is refused leaves no model and no version.

@@ -261,7 +261,9 @@ impl RaftNode {
             self.initialize().await?;
         }
         // From here on it is the member of a cluster that has no name yet, and must not be taken for a wiped one.
-        self.inner.founding.store(true, Ordering::Release);
+        if self.inner.founding.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
         self.spawn(|node| async move { node.found_cluster(timing).await });
         Ok(())
     }

@@ -20,7 +20,7 @@ use types::{
 
 pub use roles::{RolePhase, RoleWish, StepId, StepWish};
 
-use crate::{pins::Pin, view::View};
+use crate::{observed::Memory, pins::Pin, view::View};
 
 /// The alias that decides which version of a model answers requests that name none.
 pub const CHAMPION: &str = "champion";
@@ -234,21 +234,24 @@ impl Desired {
 }
 
 impl Desired {
-    /// Where the version that shall answer cannot be loaded for a defect of its own, the one that answered last goes on, also
-    /// after a restart: else a bad push that hurt nobody when it came is an outage days later. Nobody is unready for want
-    /// of it.
+    /// While the version that shall answer is not loaded, for whatever reason, the one that answered last goes on, also after
+    /// a restart: else a push that hurt nobody when it came is an outage at the next one. Nobody is unready for want of it.
     pub fn add_stand_ins(
         &mut self,
-        unservable: &BTreeSet<VersionKey>,
+        memory: &BTreeMap<VersionKey, Memory>,
         answered: &BTreeMap<ModelName, ModelVersion>,
+        wishes: &LocalWishes,
     ) {
+        let is_loaded = |key: &VersionKey| memory.get(key) == Some(&Memory::Loaded);
         for (model, version) in &self.active {
             let last = answered.get(model).filter(|last| *last != version);
-            let Some(last) = last.filter(|_| unservable.contains(&key_of(model, *version))) else {
+            let Some(last) = last.filter(|_| !is_loaded(&key_of(model, *version))) else {
                 continue;
             };
             let key = key_of(model, *last);
-            if self.cache.contains_key(&key) {
+            if wishes.unload.contains(&key) {
+                self.put_aside.insert(key);
+            } else if self.cache.contains_key(&key) {
                 self.stand_ins.insert(model.clone(), *last);
                 if self.load.insert(key.clone()) {
                     self.asked.insert(key);

@@ -13,6 +13,7 @@ use types::{
 use super::records::*;
 use crate::{
     desired::{Desired, LocalWishes, RolePhase},
+    observed::Memory,
     pins::Pin,
     view::View,
 };
@@ -339,25 +340,38 @@ fn the_version_that_answered_last_stands_in_for_one_that_does_not_load() {
     records.extend(served("m@2", Verified, "champion"));
     records.push(Resource::Version(version("m@3", Ready, FILE)));
     records.push(Resource::Replica(replica("m@3", "west", Verified)));
-    let check = |unservable: &[&str], answered: &str, stands_in: &[&str], asked: &[&str]| {
-        let mut desired = Desired::of(&view(records.clone()), &me(), &LocalWishes::default());
-        let unservable = unservable.iter().map(|k| key(k)).collect();
+    let none = LocalWishes::default();
+    let check = |loaded: &[&str], answered: &str, stands_in: &[&str], asked: &[&str]| {
+        let mut desired = Desired::of(&view(records.clone()), &me(), &none);
+        let memory = loaded.iter().map(|k| (key(k), Memory::Loaded)).collect();
         let answered = [(key(answered).model, key(answered).version)].into();
-        desired.add_stand_ins(&unservable, &answered);
+        desired.add_stand_ins(&memory, &answered, &none);
         let found = desired.stand_ins.iter().map(|(m, v)| format!("{m}@{v}"));
         assert_eq!(found.map(|k| k.replace('v', "")).collect::<Vec<_>>(), stands_in);
         assert_eq!(desired.asked, asked.iter().map(|k| key(k)).collect());
         assert!(stands_in.iter().all(|k| desired.load.contains(&key(k))));
         assert_eq!(desired.active[&key("m@2").model], key("m@2").version);
     };
-    check(&["m@2"], "m@1", &["m@1"], &[]);
+    check(&["m@1"], "m@1", &["m@1"], &[]);
     // Nothing else names it: the node is ready without it.
-    check(&["m@2"], "m@3", &["m@3"], &["m@3"]);
-    // It loads, or nothing answered before it, or what did is gone.
-    check(&[], "m@1", &[], &[]);
-    check(&["m@2"], "m@2", &[], &[]);
-    check(&["m@2"], "n@1", &[], &[]);
-    check(&["m@2"], "m@9", &[], &[]);
+    check(&[], "m@3", &["m@3"], &["m@3"]);
+    // The other is loaded, or nothing answered before it, or what did is gone.
+    check(&["m@2"], "m@1", &[], &[]);
+    check(&[], "m@2", &[], &[]);
+    check(&[], "n@1", &[], &[]);
+    check(&[], "m@9", &[], &[]);
+    // Whoever unloaded it by hand means it.
+    let unloaded = LocalWishes {
+        unload: [key("m@3")].into(),
+        ..LocalWishes::default()
+    };
+    let mut desired = Desired::of(&view(records.clone()), &me(), &unloaded);
+    let answered = [(key("m@3").model, key("m@3").version)].into();
+    desired.add_stand_ins(&[].into(), &answered, &unloaded);
+    assert_eq!(
+        (desired.stand_ins.len(), desired.put_aside),
+        (0, [key("m@3")].into())
+    );
 }
 
 #[test]

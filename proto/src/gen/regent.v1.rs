@@ -5259,6 +5259,7 @@ pub struct ServedVersion {
     pub version: u64,
     #[prost(bool, tag = "3")]
     pub loaded: bool,
+    /// Why it did not load; empty while it is on its way.
     #[prost(string, tag = "4")]
     pub error: ::prost::alloc::string::String,
 }

@@ -156,7 +156,7 @@ impl Heard<'_> {
 fn remedy(reason: Option<Reason>, model: &ModelName) -> String {
     match reason {
         Some(Reason::ModelInvalid) => format!(
-            "ask for another version with --model-version, or point `champion` at one that loads: `regent model versions {model}`, `regent model alias`"
+            "ask for another version with --model-version, or point `champion` at one that loads: `regent node list` shows which do not, `regent model versions {model}` which there are, `regent model alias` moves it"
         ),
         Some(Reason::ModelNotLoaded) => format!(
             "agents load what aliases point at: `regent model get {model}` shows them, `regent model alias` adds one"

@@ -1,0 +1,184 @@
+//! `regent node list`: every process of the cluster, and what each agent says that it has in memory.
+
+use std::time::Duration;
+
+use client::{AgentClient, TlsFiles};
+use futures::{StreamExt as _, stream};
+use proto::v1::{GetAgentStatusResponse, ServedVersion};
+use serde_json::{Value, json};
+use types::{
+    reason::Refusal,
+    region::{NodeKind, NodeRecord, NodeStatus},
+};
+
+use super::{reader, tell};
+use crate::{
+    args::{NodeCommand, ReadArgs, Shared},
+    context,
+    error::Failure,
+    output::{or_dash, table},
+};
+
+/// Agents that are asked at a time.
+const CALLS: usize = 8;
+/// How long one may take to answer: a table of many regions must not wait for one that hangs.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs one.
+pub(crate) async fn run(command: NodeCommand, shared: Shared) -> Result<(), Failure> {
+    match command {
+        NodeCommand::List(read) => list(&read, &shared).await,
+    }
+}
+
+async fn list(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = reader(shared, read)?;
+    let nodes = client.list_nodes(None).await?;
+    let tls = context::load(shared)?.tls;
+    let patience = PATIENCE.min(shared.timeout);
+    let asked = stream::iter(nodes).map(|node| Row::ask(node, &tls, patience));
+    let rows: Vec<Row> = asked.buffered(CALLS).collect().await;
+    let documents: Vec<Value> = rows.iter().map(Row::document).collect();
+    tell(&client, shared.output, json!({ "nodes": documents }), || {
+        let headings = ["REGION", "NODE", "KIND", "STATUS", "READY", "LOADED", "WHY"];
+        table(headings, rows.iter().map(Row::cells))
+    })
+}
+
+/// A node, and what it answered where it is an agent.
+struct Row {
+    node: NodeRecord,
+    answer: Option<Result<GetAgentStatusResponse, Refusal>>,
+}
+
+impl Row {
+    async fn ask(node: NodeRecord, tls: &TlsFiles, patience: Duration) -> Self {
+        let answer = match (node.kind, node.status) {
+            (NodeKind::Agent, NodeStatus::Up) => Some(status(&node, tls, patience).await),
+            // Whoever is down would be waited for in vain.
+            (NodeKind::Agent, NodeStatus::Down) | (NodeKind::Coordinator, _) => None,
+        };
+        Self { node, answer }
+    }
+
+    fn document(&self) -> Value {
+        let agent = self.answer.as_ref().map(|answer| match answer {
+            Ok(status) => json!({
+                "ready": status.ready,
+                "not_ready_reason": status.not_ready_reason,
+                "session_with": status.session_with,
+                "served": status.served.iter().map(served).collect::<Vec<_>>(),
+            }),
+            Err(refusal) => json!({ "error": refusal.message }),
+        });
+        let mut document = json!(self.node);
+        document["agent"] = json!(agent);
+        document
+    }
+
+    fn cells(&self) -> [String; 7] {
+        let (ready, loaded, why) = match &self.answer {
+            None => Default::default(),
+            Some(Err(refusal)) => ("?".to_owned(), String::new(), refusal.message.clone()),
+            Some(Ok(status)) => (
+                if status.ready { "yes" } else { "no" }.to_owned(),
+                loaded(&status.served),
+                why(status),
+            ),
+        };
+        [
+            self.node.region.to_string(),
+            self.node.node.to_string(),
+            kind(self.node.kind).to_owned(),
+            self.node.status.to_string(),
+            or_dash(ready),
+            or_dash(loaded),
+            or_dash(why),
+        ]
+    }
+}
+
+/// As in the documents.
+const fn kind(kind: NodeKind) -> &'static str {
+    match kind {
+        NodeKind::Coordinator => "COORDINATOR",
+        NodeKind::Agent => "AGENT",
+    }
+}
+
+async fn status(
+    node: &NodeRecord,
+    tls: &TlsFiles,
+    patience: Duration,
+) -> Result<GetAgentStatusResponse, Refusal> {
+    AgentClient::new(&node.endpoints.agent, tls, patience)?
+        .status()
+        .await
+}
+
+fn served(version: &ServedVersion) -> Value {
+    json!({
+        "model": version.model,
+        "version": version.version,
+        "loaded": version.loaded,
+        "error": version.error,
+    })
+}
+
+/// How many of what the agent is to serve it has in memory.
+fn loaded(served: &[ServedVersion]) -> String {
+    let loaded = served.iter().filter(|version| version.loaded).count();
+    format!("{loaded} of {}", served.len())
+}
+
+/// Why it is not ready, and each version that it has not.
+fn why(status: &GetAgentStatusResponse) -> String {
+    let missing = status.served.iter().filter(|version| !version.loaded);
+    let missing = missing.map(|v| match v.error.as_str() {
+        "" => format!("{}@{} is on its way", v.model, v.version),
+        error => format!("{}@{} does not load: {error}", v.model, v.version),
+    });
+    let unready = Some(status.not_ready_reason.clone()).filter(|why| !why.is_empty());
+    unready.into_iter().chain(missing).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_lacks_is_named_with_its_reason() {
+        let version = |version, loaded, error: &str| ServedVersion {
+            model: "m".to_owned(),
+            version,
+            loaded,
+            error: error.to_owned(),
+        };
+        let check = |not_ready: &str, served: &[ServedVersion], expected: (&str, &str)| {
+            let status = GetAgentStatusResponse {
+                not_ready_reason: not_ready.to_owned(),
+                served: served.to_vec(),
+                ..GetAgentStatusResponse::default()
+            };
+            assert_eq!((loaded(&status.served).as_str(), why(&status).as_str()), expected);
+        };
+        check("", &[], ("0 of 0", ""));
+        check("", &[version(1, true, "")], ("1 of 1", ""));
+        let mixed = [
+            version(1, true, ""),
+            version(2, false, "no such kind"),
+            version(3, false, ""),
+        ];
+        check(
+            "",
+            &mixed,
+            ("1 of 3", "m@2 does not load: no such kind; m@3 is on its way"),
+        );
+        let absent = [version(1, false, "")];
+        check(
+            "m@1 is not loaded yet",
+            &absent,
+            ("0 of 1", "m@1 is not loaded yet; m@1 is on its way"),
+        );
+    }
+}
