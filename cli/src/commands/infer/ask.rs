@@ -8,6 +8,9 @@ use types::reason::{Reason, Refusal};
 
 use crate::{args::InferArgs, error::Failure, exit::Exit};
 
+/// A region that answers is reached in a fraction of this; one whose packets are dropped must leave time for the next.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+
 /// Why a question brought no answer.
 #[derive(Debug)]
 pub(super) enum Asked {
@@ -42,7 +45,11 @@ pub(super) async fn ask(
     base: &str,
     limit: Duration,
 ) -> Result<Value, Asked> {
-    let http = reqwest::Client::builder().timeout(limit).build()?;
+    let connect_limit = CONNECT_MAX.min(limit / 2);
+    let http = reqwest::Client::builder()
+        .timeout(limit)
+        .connect_timeout(connect_limit)
+        .build()?;
     let (path, body) = match input {
         Some(Value::Array(data)) => {
             let path = model_path(args);
@@ -155,7 +162,11 @@ fn refused(status: reqwest::StatusCode, document: &Value) -> Failure {
         429 | 502..=504 => Exit::Unavailable,
         _ => Exit::Error,
     };
-    Failure::new(exit, format!("{message} (HTTP {})", status.as_u16()))
+    let failure = Failure::new(exit, format!("{message} (HTTP {})", status.as_u16()));
+    match status {
+        reqwest::StatusCode::TOO_MANY_REQUESTS => failure.because(Reason::Overloaded),
+        _ => failure,
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -92,6 +92,7 @@ fn is_of_the_region(reason: Option<Reason>) -> bool {
         reason,
         Some(
             Reason::NotServing
+                | Reason::Overloaded
                 | Reason::ModelInvalid
                 | Reason::ModelNotLoaded
                 | Reason::ModelNotFound
@@ -116,7 +117,7 @@ struct Refused<'a> {
 
 impl Refused<'_> {
     fn is_a_moment(&self) -> bool {
-        self.failure.reason == Some(Reason::NotServing)
+        matches!(self.failure.reason, Some(Reason::NotServing | Reason::Overloaded))
     }
 }
 

@@ -96,8 +96,12 @@ fn answer_one(stream: TcpStream, status: u16, reason: &str) {
 }
 
 async fn ask(places: &[Place]) -> Result<Value, Failure> {
+    ask_within(Duration::from_secs(60), places).await
+}
+
+async fn ask_within(limit: Duration, places: &[Place]) -> Result<Value, Failure> {
     let args = args(&["--prompt", "Once"]);
-    rounds::first_answer(&args, None, places, Duration::from_secs(60)).await
+    rounds::first_answer(&args, None, places, limit).await
 }
 
 #[tokio::test]
@@ -117,6 +121,53 @@ async fn another_try_that_comes_too_late_is_not_waited_for() {
     assert_eq!(failure.reason, Some(Reason::NotServing), "{failure}");
     assert!(failure.remedy.contains("--timeout"), "{failure}");
     assert_eq!(served.join().unwrap(), 1);
+}
+
+/// A region that drops what is sent to it: its queue of connections is full, and nobody takes one out.
+async fn deaf_region(name: &str) -> (Place, tokio::net::TcpListener, Vec<tokio::net::TcpStream>) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let place = Place {
+        region: name.parse().unwrap(),
+        status: NodeStatus::Up,
+        base: format!("http://{address}"),
+    };
+    let mut queue = Vec::new();
+    let full = Duration::from_secs(1);
+    while let Ok(stream) = tokio::time::timeout(full, tokio::net::TcpStream::connect(address)).await {
+        queue.push(stream.unwrap());
+    }
+    (place, listener, queue)
+}
+
+#[tokio::test]
+async fn a_region_whose_packets_are_dropped_leaves_time_for_the_next() {
+    let (deaf, _listener, _queue) = deaf_region("ap-southeast-1").await;
+    let (well, _) = region("eu-west-1", &[(200, "")]);
+    // Before the kernel gives the connection up by itself, and long after an answer is there.
+    let limit = Duration::from_secs(15);
+    let answer = ask_within(limit, &[deaf, well]).await.unwrap();
+    assert_eq!(answer["region"], "eu-west-1");
+}
+
+/// Its second answer would be one; but the next region is asked before it is asked again.
+#[tokio::test]
+async fn the_next_region_is_asked_before_an_overloaded_one_again() {
+    let (busy, _) = region("ap-southeast-1", &[(429, "OVERLOADED"), (200, "")]);
+    let (well, _) = region("eu-west-1", &[(200, "")]);
+    let answer = ask(&[busy, well]).await.unwrap();
+    assert_eq!(answer["region"], "eu-west-1");
+}
+
+#[tokio::test]
+async fn where_all_are_overloaded_they_are_asked_again() {
+    let (busy, served) = region("ap-southeast-1", &[(429, "of a proxy"), (200, "")]);
+    let (ill, _) = region("eu-west-1", &[(429, "OVERLOADED")]);
+    let answer = ask(&[busy, ill]).await.unwrap();
+    assert_eq!(answer["region"], "ap-southeast-1");
+    assert_eq!(served.join().unwrap(), 2);
 }
 
 #[tokio::test]
