@@ -50,7 +50,7 @@ impl Store {
     /// Records an attempt that is refused whatever stands there, and gives the refusal back.
     pub(crate) async fn refuse(&self, attempt: Attempt, error: S3Error) -> S3Error {
         let _guard = self.key_locks.lock(&attempt.bucket.name, &attempt.key).await;
-        let current = attempt.bucket.get(&attempt.key);
+        let current = attempt.bucket.find(&attempt.key).await.ok();
         match self.record(&attempt, current.as_deref(), Err(&error)) {
             Ok(()) => error,
             Err(error) => error,
@@ -59,7 +59,7 @@ impl Store {
 
     fn commit_locked(&self, attempt: &Attempt, change: Change) -> S3Result<()> {
         self.log.check_usable()?;
-        let current = attempt.bucket.get(&attempt.key);
+        let current = attempt.bucket.get(&attempt.key).map_err(disk)?;
         let outcome = attempt.apply(current.as_deref(), change);
         if outcome
             .as_ref()

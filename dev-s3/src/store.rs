@@ -1,4 +1,5 @@
-//! Buckets and their objects, as this process knows them. The directory is locked, so memory and disk agree.
+//! Buckets and their objects, as this process knows them. The directory is locked, so memory and disk agree, but for files that
+//! somebody deletes by hand: those are looked for before each use, and lists show them until then.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use s3s::{S3Result, s3_error};
+use s3s::{S3Error, S3Result, s3_error};
 
 use crate::{
     Error,
@@ -105,18 +106,39 @@ impl Store {
 }
 
 impl Bucket {
-    pub(crate) fn get(&self, key: &str) -> Option<Arc<ObjectMeta>> {
-        self.objects
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(key)
-            .cloned()
+    /// What stands at a key. An object whose file somebody took away under this process is none, and is forgotten: its
+    /// readers hear that it is gone, and its writers put it there anew.
+    pub(crate) fn get(&self, key: &str) -> io::Result<Option<Arc<ObjectMeta>>> {
+        let Some(meta) = self.indexed(key) else {
+            return Ok(None);
+        };
+        if self.path_of(key).try_exists()? {
+            return Ok(Some(meta));
+        }
+        self.forget(&meta);
+        Ok(None)
     }
 
-    /// The object, or S3's word for a missing one.
-    pub(crate) fn find(&self, key: &str) -> S3Result<Arc<ObjectMeta>> {
-        self.get(key)
-            .ok_or_else(|| s3_error!(NoSuchKey, "there is no object {key}"))
+    /// The object, or S3's word for a missing one. Off the async threads.
+    pub(crate) async fn find(self: &Arc<Self>, key: &str) -> S3Result<Arc<ObjectMeta>> {
+        let (bucket, sought) = (Arc::clone(self), key.to_owned());
+        let found = tokio::task::spawn_blocking(move || bucket.get(&sought)).await;
+        let found = found.map_err(S3Error::internal_error)?.map_err(disk)?;
+        found.ok_or_else(|| s3_error!(NoSuchKey, "there is no object {key}"))
+    }
+
+    fn indexed(&self, key: &str) -> Option<Arc<ObjectMeta>> {
+        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.get(key).cloned()
+    }
+
+    /// Only if nobody put another one there meanwhile: that one's file came first.
+    fn forget(&self, gone: &Arc<ObjectMeta>) {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        if objects.get(&gone.key).is_some_and(|meta| Arc::ptr_eq(meta, gone)) {
+            objects.remove(&gone.key);
+            tracing::warn!(bucket = %self.name, key = %gone.key, "the object's file is gone from the disk");
+        }
     }
 
     pub(crate) fn path_of(&self, key: &str) -> PathBuf {

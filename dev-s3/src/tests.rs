@@ -7,6 +7,7 @@ mod log;
 mod multipart;
 mod restart;
 mod start;
+mod taken;
 
 use std::net::SocketAddr;
 

@@ -61,7 +61,7 @@ impl S3 for Service {
         self.get(req.input).await
     }
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
-        self.head(req.input)
+        self.head(req.input).await
     }
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
         self.put(req).await

@@ -49,7 +49,7 @@ impl Service {
         // The file is opened under the key's lock, so that it is the one which the index describes.
         let bucket = self.store.bucket(&input.bucket)?;
         let guard = self.store.key_locks.lock(&bucket.name, &input.key).await;
-        let meta = bucket.find(&input.key)?;
+        let meta = bucket.find(&input.key).await?;
         condition.check(&meta)?;
         let range = span(&meta, input.range)?;
         let mut file = tokio::fs::File::open(bucket.path_of(&input.key))
@@ -70,9 +70,9 @@ impl Service {
         Ok(S3Response::new(output))
     }
 
-    pub(super) fn head(&self, input: HeadObjectInput) -> Answer<HeadObjectOutput> {
+    pub(super) async fn head(&self, input: HeadObjectInput) -> Answer<HeadObjectOutput> {
         refuse_versions(input.version_id.as_deref(), input.part_number)?;
-        let meta = self.store.bucket(&input.bucket)?.find(&input.key)?;
+        let meta = self.store.bucket(&input.bucket)?.find(&input.key).await?;
         let condition = ReadCondition {
             if_match: input.if_match,
             if_none_match: input.if_none_match,

@@ -237,7 +237,7 @@ impl Service {
         condition: &ReadCondition,
     ) -> S3Result<(TempFile, File, Arc<ObjectMeta>)> {
         let guard = self.store.key_locks.lock(&bucket.name, key).await;
-        let meta = bucket.find(key)?;
+        let meta = bucket.find(key).await?;
         condition.check(&meta)?;
         let (store, path, size) = (Arc::clone(&self.store), bucket.path_of(key), meta.size);
         let step = tokio::task::spawn_blocking(move || {
