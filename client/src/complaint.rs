@@ -1,19 +1,21 @@
 //! What is said, in the log, of something that is tried again and again: each piece of news once.
 //!
 //! Absent on purpose: the trying, and the words. Invariant: of what fails in the same way no second line is due until it
-//! has worked, however often it is tried.
+//! has worked, however often it is tried and whatever else fails in between; nor are more than [`LINES_MAX`] lines.
 
-use std::{collections::BTreeMap, error::Error};
+use std::{collections::BTreeSet, error::Error};
 
-/// Most subjects that are told apart; they are endpoints of coordinators, or fewer things still.
-const SUBJECTS_MAX: usize = 64;
+/// Most lines until it has worked. Subjects are endpoints of coordinators, or fewer things still, and reasons are few: only a
+/// text that is another each time comes so far, and it must not fill the log.
+const LINES_MAX: usize = 64;
 
 /// What was said already of things that fail.
 #[derive(Debug, Default)]
 pub struct Complaint {
     patience: u32,
     failures: u32,
-    told: BTreeMap<String, String>,
+    /// Subjects, each with a reason.
+    told: BTreeSet<(String, String)>,
 }
 
 impl Complaint {
@@ -25,19 +27,15 @@ impl Complaint {
         }
     }
 
-    /// Takes in a failure. Whether to say it: it is the first one of this subject, or has another reason than the one
-    /// before. Figures are no reason: a silence that lasts longer is none that is new.
+    /// Takes in a failure. Whether to say it: this was not said of this subject since it worked last. Figures are no reason:
+    /// a silence that lasts longer is none that is new.
     pub fn is_news(&mut self, subject: &str, why: &str) -> bool {
         self.failures = self.failures.saturating_add(1);
-        let why: String = why.chars().filter(|c| !c.is_ascii_digit()).collect();
-        if self.failures <= self.patience || self.told.get(subject) == Some(&why) {
+        if self.failures <= self.patience || self.told.len() >= LINES_MAX {
             return false;
         }
-        if self.told.len() >= SUBJECTS_MAX {
-            self.told.clear();
-        }
-        self.told.insert(subject.to_owned(), why);
-        true
+        let why: String = why.chars().filter(|c| !c.is_ascii_digit()).collect();
+        self.told.insert((subject.to_owned(), why))
     }
 
     /// It worked: whatever fails from now on is news.
@@ -66,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_of_each_subject_is_news_until_it_is_another_or_it_worked() {
+    fn each_reason_of_each_subject_is_news_once_until_it_worked() {
         let mut complaint = Complaint::default();
         assert!(complaint.is_news("a", "refused"));
         assert!(complaint.is_news("b", "refused"));
@@ -74,9 +72,13 @@ mod tests {
         assert!(!complaint.is_news("b", "refused"));
         assert!(complaint.is_news("a", "silent for 3 s"));
         assert!(!complaint.is_news("a", "silent for 12 s"), "the same, longer");
-        assert!(complaint.is_news("a", "refused"));
+        for _ in 0..3 {
+            assert!(!complaint.is_news("a", "refused"), "they alternate");
+            assert!(!complaint.is_news("a", "silent for 3 s"), "they alternate");
+        }
         complaint.over();
         assert!(complaint.is_news("b", "refused"));
+        assert!(complaint.is_news("a", "silent for 3 s"));
     }
 
     #[test]
@@ -91,11 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn however_many_subjects_there_are_few_are_remembered() {
+    fn however_many_reasons_there_are_few_lines_are_written() {
         let mut complaint = Complaint::default();
-        for i in 0..10 * SUBJECTS_MAX {
-            assert!(complaint.is_news(&i.to_string(), "refused"));
-        }
-        assert!(complaint.told.len() <= SUBJECTS_MAX);
+        let text = |i: usize| "x".repeat(i);
+        let lines = (0..10 * LINES_MAX)
+            .filter(|i| complaint.is_news("a", &text(*i)))
+            .count();
+        assert_eq!((lines, complaint.told.len()), (LINES_MAX, LINES_MAX));
+        complaint.over();
+        assert!(complaint.is_news("a", &text(1)));
     }
 }
