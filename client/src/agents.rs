@@ -100,10 +100,11 @@ impl AgentClient {
     }
 
     /// What a role's pointer in a region's store says; none where nobody wrote it yet. The agent reads it with its own
-    /// credentials and asks the coordinators each time.
+    /// credentials and asks the coordinators afterwards. For agents and users.
     ///
     /// # Errors
-    /// STALE_EPOCH with both epochs (`shown`, `current`) until the holder claimed it, NO_QUORUM while nobody confirms its epoch.
+    /// STALE_EPOCH with both epochs (`shown`, `current`) until the holder claimed it, WRONG_HOLDER where it names another than
+    /// the epoch's holder, NO_QUORUM while nobody confirms its epoch, OVERLOADED while too many are read there.
     pub async fn read_pointer(&self, role: &RoleName, region: &RegionId) -> Result<Option<Pointer>, Refusal> {
         let message = pb::ReadPointerRequest {
             role: role.to_string(),

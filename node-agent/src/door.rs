@@ -72,6 +72,14 @@ struct Inner {
     confirmed: BTreeMap<RoleName, (Epoch, BootInstant)>,
 }
 
+/// What coordinators said is committed of a role.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    floor: Floor,
+    /// When they were asked.
+    asked: BootInstant,
+}
+
 /// One privileged call that passed the door's first look; to be ended by [`Door::commit`] or [`Door::fail`].
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -223,19 +231,28 @@ impl Door {
     }
 
     /// Asks the coordinators what is committed of a token's role, and raises the floor to it. A linearizable read that begins
-    /// after this call and ends before its answer: nothing that was confirmed earlier counts.
+    /// after this call and ends before its answer: nothing that was confirmed earlier counts. Whoever uses the answer asks
+    /// [`Self::still_counts`] about it.
     ///
     /// # Errors
-    /// Theirs; NO_QUORUM where their answer is older than [`TRUSTED_FOR`] by now; INTERNAL where the floor cannot be kept.
-    pub async fn committed(&self, token: &FencingToken) -> Result<Floor, Refusal> {
+    /// Theirs; INTERNAL where the floor cannot be kept.
+    pub async fn committed(&self, token: &FencingToken) -> Result<Committed, Refusal> {
         let asked = (self.clock)();
         let standing = self.oracle.check_fence(token).await?;
-        let (committed, _) = self.raise_to(token, &standing).await?;
-        if (self.clock)().since(asked) < TRUSTED_FOR {
-            return Ok(committed);
+        let (floor, _) = self.raise_to(token, &standing).await?;
+        Ok(Committed { floor, asked })
+    }
+
+    /// What was committed, to be used now.
+    ///
+    /// # Errors
+    /// NO_QUORUM where that was asked for longer than [`TRUSTED_FOR`] ago.
+    pub fn still_counts(&self, said: Committed) -> Result<Floor, Refusal> {
+        if (self.clock)().since(said.asked) < TRUSTED_FOR {
+            return Ok(said.floor);
         }
         let text = format!(
-            "the coordinators' answer came more than {TRUSTED_FOR:?} ago, because this process was stopped"
+            "the coordinators were asked more than {TRUSTED_FOR:?} ago, because this process was stopped meanwhile"
         );
         Err(Refusal::new(Reason::NoQuorum, text))
     }

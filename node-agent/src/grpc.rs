@@ -12,7 +12,10 @@ use proto::{
     convert::{self, regions, registry, status::to_status},
     v1::{self as pb, agent_service_server::AgentService},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit, watch},
+    time::timeout,
+};
 use tonic::{Request, Response, Status};
 use types::{Principal, Reason, Revision, VersionKey, reason::Refusal};
 
@@ -30,6 +33,17 @@ use crate::{
 
 /// How long a privileged call waits for a version to be loaded.
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// How many pointers are read for others at once. Each read holds a call of this region's or another's store.
+pub const POINTER_READS_MAX: usize = 64;
+
+/// When who found no room should ask again: a store that answers does so within this.
+const READ_AGAIN: Duration = Duration::from_millis(100);
+
+/// Room for that many.
+pub(crate) fn pointer_reads() -> Semaphore {
+    Semaphore::new(POINTER_READS_MAX)
+}
 
 /// What the service answers from; clones share it.
 #[derive(Clone)]
@@ -51,6 +65,8 @@ pub struct Parts {
     pub wishes: watch::Sender<LocalWishes>,
     /// Versions pinned by privileged calls.
     pub pins: Arc<Mutex<Pins>>,
+    /// Room for reads of pointers.
+    pub pointer_reads: Semaphore,
 }
 
 impl AgentApi {
@@ -90,8 +106,8 @@ impl AgentService for AgentApi {
         &self,
         request: Request<pb::ReadPointerRequest>,
     ) -> Result<Response<pb::ReadPointerResponse>, Status> {
-        identity::of_request(&request).map_err(|r| to_status(&r))?;
-        let body = self.0.read_pointer(request.get_ref()).await;
+        let caller = identity::of_request(&request).map_err(|r| to_status(&r))?;
+        let body = self.0.read_pointer(&caller, request.get_ref()).await;
         let pointer = body.map_err(|r| to_status(&r))?.as_ref().map(pointer);
         Ok(Response::new(pb::ReadPointerResponse { pointer }))
     }
@@ -122,10 +138,25 @@ impl Parts {
         }
     }
 
-    async fn read_pointer(&self, request: &pb::ReadPointerRequest) -> Result<Option<PointerBody>, Refusal> {
+    async fn read_pointer(
+        &self,
+        caller: &Principal,
+        request: &pb::ReadPointerRequest,
+    ) -> Result<Option<PointerBody>, Refusal> {
+        may_read_pointers(caller)?;
+        let _room = self.room_for_a_read()?;
         let role = convert::text("role", &request.role)?;
         let region = convert::text("region", &request.region)?;
         self.pointers.read(&role, &region).await
+    }
+
+    fn room_for_a_read(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.pointer_reads.try_acquire().map_err(|_| {
+            let text = format!("{POINTER_READS_MAX} pointers are being read here; try again in a moment");
+            Refusal::new(Reason::Overloaded, text)
+                .with("limit", POINTER_READS_MAX)
+                .with("retry_after_ms", READ_AGAIN.as_millis())
+        })
     }
 
     async fn serve_version(
@@ -242,6 +273,19 @@ impl Parts {
             error: board.load_errors.get(key).cloned().unwrap_or_default(),
         });
         loaded.chain(unloaded).collect()
+    }
+}
+
+/// Pointers are for whoever follows them: agents of every region, because a role's pointers stand in all of them, and people
+/// and programs. No coordinator does: they touch nothing in stores, and each read asks one of them, so that one which waited
+/// for an answer here would wait for itself.
+fn may_read_pointers(caller: &Principal) -> Result<(), Refusal> {
+    match caller {
+        Principal::Agent { .. } | Principal::User { .. } => Ok(()),
+        Principal::Coordinator { .. } => {
+            let text = format!("{caller} is a coordinator; pointers are read for agents and users only");
+            Err(Refusal::new(Reason::PermissionDenied, text).with("caller", caller))
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod board;
 pub mod catalog;
 pub mod claim;
 pub mod config;
+pub mod confirmations;
 pub mod control;
 pub mod desired;
 mod disk;

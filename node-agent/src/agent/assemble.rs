@@ -13,6 +13,7 @@ use crate::{
     attach::Attach,
     board::Board,
     config::AgentConfig,
+    confirmations::Confirmations,
     control::Control,
     desired::LocalWishes,
     disk::Disk,
@@ -103,7 +104,11 @@ impl Agent {
             limits: http_limits(&config),
         });
         let pins = Arc::new(std::sync::Mutex::new(disk.pins));
-        let pointers = Pointers::new(view_seen.clone(), stores.clone(), door.clone());
+        let pointers = Pointers::new(
+            view_seen.clone(),
+            stores.clone(),
+            Confirmations::new(door.clone()),
+        );
         let api = AgentApi::new(grpc::Parts {
             board: board_seen.clone(),
             roles: roles.clone(),
@@ -112,6 +117,7 @@ impl Agent {
             serving: serving.clone(),
             wishes: wishes.clone(),
             pins: Arc::clone(&pins),
+            pointer_reads: grpc::pointer_reads(),
         });
         let tls = identity::server_tls(&config.tls).map_err(AgentError::Identity)?;
         let http_client = probes::client().map_err(AgentError::Probes)?;

@@ -16,7 +16,7 @@ use types::{FencingToken, Holder, Reason, RoleName, reason::Refusal};
 
 use super::records::*;
 use crate::{
-    door::{CONFIRMED_FOR, Door, Entry, FenceOracle, TRUSTED_FOR},
+    door::{CONFIRMED_FOR, Door, Entry, FenceOracle},
     door_log::{self, DoorLog, DoorRecord, DoorVerdict},
     floors::Floors,
     metrics::Metrics,
@@ -24,20 +24,20 @@ use crate::{
 
 /// Answers by the committed role it was given, or not at all. The door's clock is its own.
 #[derive(Default)]
-struct Coordinators {
+pub(super) struct Coordinators {
     committed: Mutex<Option<(u32, Option<Holder>)>>,
     /// What passes on the door's clock between a question and its answer.
-    takes: Mutex<Duration>,
+    pub(super) takes: Mutex<Duration>,
     now: Mutex<Duration>,
-    asked: AtomicU32,
+    pub(super) asked: AtomicU32,
     /// Says that no token is current, for a reason of their own.
     denies: AtomicBool,
     /// Holds the next answer back.
-    gate: Mutex<Option<Arc<Gate>>>,
+    pub(super) gate: Mutex<Option<Arc<Gate>>>,
 }
 
 impl Coordinators {
-    fn commit(&self, counter: u32, holder: Option<Holder>) {
+    pub(super) fn commit(&self, counter: u32, holder: Option<Holder>) {
         *self.committed.lock().unwrap() = Some((counter, holder));
     }
 
@@ -69,10 +69,10 @@ impl FenceOracle for Coordinators {
     }
 }
 
-struct Bench {
+pub(super) struct Bench {
     dir: tempfile::TempDir,
-    coordinators: Arc<Coordinators>,
-    door: Door,
+    pub(super) coordinators: Arc<Coordinators>,
+    pub(super) door: Door,
 }
 
 fn open(dir: &Path, log: DoorLog, coordinators: &Arc<Coordinators>) -> Door {
@@ -86,7 +86,7 @@ fn open(dir: &Path, log: DoorLog, coordinators: &Arc<Coordinators>) -> Door {
     )
 }
 
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let coordinators = Arc::new(Coordinators::default());
     let door = open(dir.path(), log_in(dir.path()), &coordinators);
@@ -101,10 +101,10 @@ fn log_in(dir: &Path) -> DoorLog {
     DoorLog::open(&door_log::path_in(dir)).unwrap()
 }
 
-fn west() -> Holder {
+pub(super) fn west() -> Holder {
     holder("west/a1", 1)
 }
-fn east() -> Holder {
+pub(super) fn east() -> Holder {
     holder("east/a1", 1)
 }
 
@@ -124,7 +124,7 @@ impl Bench {
         }
     }
 
-    async fn learn(&self, counter: u32, holder: Option<Holder>) {
+    pub(super) async fn learn(&self, counter: u32, holder: Option<Holder>) {
         self.door
             .learn(CLUSTER, [&role(counter, holder, None)])
             .await
@@ -146,7 +146,7 @@ impl Bench {
         }
     }
 
-    async fn floor(&self) -> Option<(types::Epoch, Option<Holder>)> {
+    pub(super) async fn floor(&self) -> Option<(types::Epoch, Option<Holder>)> {
         let floors = self.door.floors().await;
         floors
             .into_iter()
@@ -372,23 +372,6 @@ async fn a_pause_between_the_confirmation_and_the_effect_refuses_the_effect() {
     bench.coordinators.pass(CONFIRMED_FOR);
     *bench.coordinators.takes.lock().unwrap() = Duration::from_secs(3);
     assert_eq!(bench.effect(entry).await, Some(Reason::EpochUnconfirmed));
-}
-
-#[tokio::test]
-async fn what_is_committed_is_asked_for_each_time_and_an_answer_from_before_a_pause_is_none() {
-    let bench = bench();
-    bench.coordinators.commit(5, Some(west()));
-    bench.learn(5, Some(west())).await;
-    let committed = async || {
-        let answer = bench.door.committed(&token(5, &west())).await;
-        answer.map(|floor| floor.epoch).map_err(|refusal| refusal.reason)
-    };
-    assert_eq!(committed().await, Ok(epoch(5)));
-    bench.coordinators.commit(7, Some(east()));
-    assert_eq!(committed().await, Ok(epoch(7)));
-    assert_eq!(bench.floor().await, Some((epoch(7), Some(east()))));
-    *bench.coordinators.takes.lock().unwrap() = TRUSTED_FOR;
-    assert_eq!(committed().await, Err(Reason::NoQuorum));
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! Tests of the rooms of this crate, by tables and against stores in memory. Whole agents are in `tests/it`.
 
 mod claim;
+mod confirmations;
 mod desired;
 mod door;
 mod door_log;
 mod floors;
+mod pointers;
 mod privileged;
 mod readiness;
 mod reconcile;

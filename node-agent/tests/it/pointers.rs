@@ -6,8 +6,8 @@ use artifact_store::{
     Fault, Gate, Operation,
     pointer::{PointerChange, write_pointer},
 };
-use node_agent::Agent;
-use types::{Digest, Reason};
+use node_agent::{Agent, grpc::POINTER_READS_MAX};
+use types::{Digest, Reason, RegionId};
 
 use crate::{
     coordinator::global,
@@ -155,5 +155,58 @@ async fn a_pointer_is_read_over_the_wire_by_the_same_rule() {
     world.coordinator.lock().quorum = false;
     write(&world, 4, b"y").await;
     assert_eq!(read().await.unwrap_err().reason, Reason::NoQuorum);
+    agent.shutdown().await.unwrap();
+}
+
+/// Agents of any region and people follow pointers; coordinators do not.
+#[tokio::test]
+async fn pointers_are_read_for_agents_and_users() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    stores_attached(&world).await;
+    committed(&world, &agent, 2).await;
+    write(&world, 2, b"x").await;
+    let region = "east".parse().unwrap();
+    for (who, expected) in [
+        ("region/east/node/a1", None),
+        ("user/admin", None),
+        ("region/west/coordinator/c1", Some(Reason::PermissionDenied)),
+    ] {
+        let read = calls(&world, &agent, who).read_pointer(&global(), &region).await;
+        assert_eq!(read.err().map(|refusal| refusal.reason), expected, "{who}");
+    }
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn more_reads_than_there_is_room_for_are_refused_at_once() {
+    let world = World::new().await;
+    let store = world.stores.seen_from_afar("east");
+    let agent = world.agent().await;
+    stores_attached(&world).await;
+    committed(&world, &agent, 2).await;
+    write(&world, 2, b"x").await;
+    let calls = calls(&world, &agent, "user/admin");
+    let region: RegionId = "east".parse().unwrap();
+    let read = || {
+        let (calls, region) = (calls.clone(), region.clone());
+        tokio::spawn(async move { calls.read_pointer(&global(), &region).await })
+    };
+    let gates: Vec<_> = (0..POINTER_READS_MAX).map(|_| Gate::new()).collect();
+    for gate in &gates {
+        store.plan(Operation::Get, Fault::Wait(Arc::clone(gate)));
+    }
+    let reading: Vec<_> = gates.iter().map(|_| read()).collect();
+    for gate in &gates {
+        gate.arrived().await;
+    }
+    let refusal = read().await.unwrap().unwrap_err();
+    assert_eq!(refusal.reason, Reason::Overloaded, "{refusal}");
+    assert_eq!(refusal.operand("retry_after_ms"), Some("100"));
+    gates.iter().for_each(|gate| gate.release());
+    for reading in reading {
+        assert!(reading.await.unwrap().unwrap().is_some());
+    }
+    assert!(read().await.unwrap().unwrap().is_some());
     agent.shutdown().await.unwrap();
 }
