@@ -20,13 +20,14 @@ pub(crate) fn of(refusal: &Refusal) -> String {
         Reason::Unreachable if operand("heard").is_some() => NOBODY_ANSWERS,
         Reason::NoQuorum | Reason::NotLeader => NO_QUORUM,
         Reason::TargetNotQualified => {
-            "`regent region list` shows each region's health and why, `regent replication status` its copies"
+            "`regent region list` shows each region's health and why, `regent replication status` its copies, `regent node list` \
+             what its agents cannot load: with its alias on another version, that is no hindrance"
         }
         Reason::ModelNotFound => "`regent model list` shows the models that there are",
         Reason::VersionNotFound => "`regent model versions NAME` shows the versions that there are",
         Reason::AliasNotFound => "`regent model get NAME` shows the aliases that there are",
         Reason::RegionNotFound => "`regent region list` shows the regions that there are",
-        Reason::NodeNotFound => "`regent region list` shows the nodes that there are",
+        Reason::NodeNotFound => "`regent node list` shows the nodes that there are",
         Reason::RoleNotFound => "`regent primary list` shows the roles that there are",
         Reason::PlanNotFound => "`regent primary get` shows the latest plans",
         Reason::ReplicaNotFound => "`regent replication status` shows the copies that there are",

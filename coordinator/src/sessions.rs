@@ -9,8 +9,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use policy::readiness::Loads;
 use tokio::{sync::watch, time::Instant};
-use types::{Holder, NodeId, NodeIncarnation, RegionId, VersionKey};
+use types::{Holder, NodeId, NodeIncarnation, RegionId};
 
 /// What an agent said of another region's agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +33,8 @@ pub struct Report {
     pub ready: bool,
     /// Why not; empty if ready.
     pub not_ready_reason: String,
-    /// Versions in memory.
-    pub loaded: Vec<VersionKey>,
+    /// How its loads came out.
+    pub loads: Loads,
     /// How it sees the other regions.
     pub probes: Vec<Probe>,
 }

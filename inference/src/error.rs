@@ -180,8 +180,8 @@ pub struct LoadError {
 }
 
 impl LoadErrorKind {
-    /// Whether another machine with the same files would say the same: the defect is the model's, not of a disk or of this
-    /// build.
+    /// Whether another agent of this version would say the same of the same files: the defect is the model's, or of all such
+    /// agents, and not of this disk or of how this one was built.
     pub const fn is_of_the_model(self) -> bool {
         match self {
             Self::MissingFile

@@ -1,6 +1,9 @@
 //! How this node stands, for everyone who tells it on: heartbeats, HTTP, gRPC. Written by few, read by many.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use types::{
     ClusterId, Holder, ModelName, ModelVersion, NodeId, RegionId, Revision, VersionKey, model::VersionRecord,
@@ -26,6 +29,8 @@ pub struct Board {
     pub missing: Vec<VersionKey>,
     /// Versions that it should have in memory and has not, ready or not.
     pub unloaded: Vec<VersionKey>,
+    /// Those of them that did not load or could not be fetched here, for a defect of theirs or several times in a row.
+    pub failed: BTreeSet<VersionKey>,
     /// Versions whose copies in this region are verified.
     pub copies: BTreeMap<VersionKey, Arc<VersionRecord>>,
     /// What the alias `champion` points at.
@@ -63,6 +68,7 @@ impl Board {
             ready: Err("the desired state was not read yet".to_owned()),
             missing: Vec::new(),
             unloaded: Vec::new(),
+            failed: BTreeSet::new(),
             copies: BTreeMap::new(),
             champions: BTreeMap::new(),
             moved: BTreeMap::new(),

@@ -13,6 +13,17 @@ use crate::{
     observed::{Copied, Observed},
 };
 
+/// Where a desired state comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToldBy {
+    /// There is none yet.
+    Nobody,
+    /// The catalog of the run before: no coordinator was heard yet.
+    Catalog,
+    /// The cluster's watch.
+    Cluster,
+}
+
 /// Follows what this node should serve, and judges.
 #[derive(Debug, Default)]
 pub struct Readiness {
@@ -27,7 +38,17 @@ pub struct Readiness {
 impl Readiness {
     /// What a node must have loaded is what it was to serve when it came up; and what it lost of that. A version that was
     /// named since is on its way, and the one before it answers until the switch. The error names the first that is missing.
-    pub fn judge(&mut self, desired: &Desired, observed: &Observed) -> Result<(), String> {
+    ///
+    /// What the catalog names is not what the cluster wants by now: whatever the cluster names first is no newcomer.
+    pub fn judge(&mut self, told_by: ToldBy, desired: &Desired, observed: &Observed) -> Result<(), String> {
+        match told_by {
+            ToldBy::Nobody => return Err("the desired state was not read yet".to_owned()),
+            ToldBy::Catalog => {
+                *self = Self::default();
+                return self.first_missing(desired, observed);
+            }
+            ToldBy::Cluster => {}
+        }
         if self.was_ready {
             let new = desired.load.difference(&self.named).cloned();
             self.newcomers.extend(new);
@@ -38,11 +59,6 @@ impl Readiness {
         let found = self.first_missing(desired, observed);
         self.was_ready = found.is_ok();
         found
-    }
-
-    /// Begins anew: what is judged next is all new to this node, and all of it must be loaded.
-    pub fn forget(&mut self) {
-        *self = Self::default();
     }
 
     fn first_missing(&self, desired: &Desired, observed: &Observed) -> Result<(), String> {

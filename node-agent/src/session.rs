@@ -9,7 +9,7 @@ use client::{Client, Complaint, retry, session::Session};
 use proto::v1 as pb;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use types::{Reason, reason::Refusal, region::Endpoints, role::TimingPolicy};
+use types::{Reason, VersionKey, reason::Refusal, region::Endpoints, role::TimingPolicy};
 
 use crate::{agent::AgentError, board::Board, observed::Memory, serving::Serving};
 
@@ -140,15 +140,12 @@ fn patience(timing: &TimingPolicy) -> Duration {
 }
 
 fn heartbeat(board: &Board, serving: &Serving) -> pb::Heartbeat {
-    let loaded = serving.memory().into_iter().filter(|(_, m)| *m == Memory::Loaded);
+    let memory = serving.memory();
+    let is_loaded = |key: &&VersionKey| memory.get(*key) == Some(&Memory::Loaded);
     pb::Heartbeat {
         sequence: 0,
-        loaded: loaded
-            .map(|(key, _)| pb::LoadedVersion {
-                model: key.model.to_string(),
-                version: key.version.0,
-            })
-            .collect(),
+        loaded: versions(memory.keys().filter(is_loaded)),
+        failed: versions(&board.failed),
         ready: board.ready.is_ok(),
         not_ready_reason: board.ready.as_ref().err().cloned().unwrap_or_default(),
         probes: board
@@ -162,4 +159,12 @@ fn heartbeat(board: &Board, serving: &Serving) -> pb::Heartbeat {
             })
             .collect(),
     }
+}
+
+fn versions<'k>(keys: impl IntoIterator<Item = &'k VersionKey>) -> Vec<pb::LoadedVersion> {
+    let told = |key: &VersionKey| pb::LoadedVersion {
+        model: key.model.to_string(),
+        version: key.version.0,
+    };
+    keys.into_iter().map(told).collect()
 }

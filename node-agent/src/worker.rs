@@ -29,7 +29,7 @@ use crate::{
     pins::Pins,
     privileged::repin,
     raise::Raiser,
-    readiness::Readiness,
+    readiness::{Readiness, ToldBy},
     reconcile::{Action, Limits, reconcile},
     replicate::Replicator,
     roles::Roles,
@@ -38,6 +38,9 @@ use crate::{
     steps::Steps,
     view::View,
 };
+
+/// Failures in a row after which others are told that a version does not load here, though that may still pass.
+const TRIES: u32 = 3;
 
 /// What the loop works with.
 pub struct Parts {
@@ -300,27 +303,25 @@ impl Worker {
     fn publish(&mut self, desired: &Desired, now: Instant) {
         let observed = self.observed(now);
         let view = Arc::clone(&self.parts.view.borrow());
-        let known = view.cluster_id.is_some() || !self.from_catalog.load.is_empty();
-        let fit = if known {
-            self.readiness.judge(desired, &observed)
-        } else {
-            Err("the desired state was not read yet".to_owned())
+        let told_by = match view.cluster_id {
+            Some(_) => ToldBy::Cluster,
+            None if self.from_catalog.load.is_empty() => ToldBy::Nobody,
+            None => ToldBy::Catalog,
         };
-        if view.cluster_id.is_none() {
-            // What the catalog names is not what the cluster wants by now.
-            self.readiness.forget();
-        }
+        let fit = self.readiness.judge(told_by, desired, &observed);
         self.parts.serving.expect(self.expected(desired));
         let unloaded = desired.load.iter().filter(|key| !observed.is_loaded(key));
-        let (failed, waiting) = unloaded.partition::<Vec<_>, _>(|key| self.unservable.contains(*key));
-        self.parts.serving.count_unloaded(failed.len(), waiting.len());
+        let unloaded: Vec<_> = unloaded.cloned().collect();
+        let failed = unloaded.iter().filter(|key| self.did_not_load(key));
+        let failed: BTreeSet<_> = failed.cloned().collect();
+        (self.parts.serving).count_unloaded(failed.len(), unloaded.len() - failed.len());
         self.parts.board.send_modify(|board| {
             board.cluster_id = view.cluster_id;
             board.revision = view.revision;
             board.ready = fit;
             board.missing = desired.missing.iter().cloned().collect();
-            let unloaded = desired.load.iter().filter(|key| !observed.is_loaded(key));
-            board.unloaded = unloaded.cloned().collect();
+            board.unloaded = unloaded;
+            board.failed = failed;
             let copies = desired
                 .cache
                 .iter()
@@ -343,6 +344,12 @@ impl Worker {
         self.parts.replicator.doubts.retain(is_verified);
         self.told.retain(|_, revision| *revision > self.seen);
         self.remember(desired, &view);
+    }
+
+    /// Whether a version is no longer only on its way here: it has a defect, or this node failed at it again and again.
+    fn did_not_load(&self, key: &VersionKey) -> bool {
+        let failed = |job: Job| self.failures.count(&job) >= TRIES;
+        self.unservable.contains(key) || failed(Job::Load(key.clone())) || failed(Job::Fetch(key.clone()))
     }
 
     fn expected(&self, desired: &Desired) -> Expected {

@@ -20,7 +20,7 @@ pub use self::{
     absence::holder_gone,
     advance::target_failed,
     handover::next_holder,
-    target::{Unmet, choose_target, is_silent, qualified},
+    target::{Unmet, choose_in_region, choose_target, is_silent, qualified},
     view::{
         AgentView, Decision, FailoverView, NodeStanding, STEP_ATTEMPTS_MAX, STEP_TIMEOUT_MIN, TargetView,
         is_held, mode_at, step_timeout,

@@ -1,7 +1,9 @@
 //! Which copies a region must have before it counts as able to serve (I8).
 //!
-//! What is loaded in memory only orders those who may: a plan's `VERIFY_TARGET` asks the agent itself.
-//! Invariant: adding a verified copy to a region never makes it less ready.
+//! How loads came out only orders those who may, and keeps a holder that serves from handing over to who cannot: a plan's
+//! `VERIFY_TARGET` asks the agent itself.
+//! Invariants: adding a verified copy to a region never makes it less ready. What nobody has loaded, and what is only on its
+//! way, makes no agent less fit than another.
 
 use std::collections::BTreeSet;
 
@@ -18,15 +20,38 @@ pub struct ServedVersion {
     pub verified_elsewhere: bool,
 }
 
-/// How many served versions that belong in a region an agent of it has not in memory, though another agent has. What nobody
-/// has loaded makes nobody less fit than others.
-pub fn lacking<'v>(
-    served: impl IntoIterator<Item = &'v VersionKey>,
-    own: &BTreeSet<VersionKey>,
-    others: &BTreeSet<VersionKey>,
-) -> usize {
-    let lacks = |version: &&VersionKey| !own.contains(*version) && others.contains(*version);
-    served.into_iter().filter(lacks).count()
+/// How loads came out at an agent, as it says with each heartbeat.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loads {
+    /// Versions in memory.
+    pub loaded: BTreeSet<VersionKey>,
+    /// Versions that it should have in memory and could not load; it goes on trying. What it has not tried is in neither.
+    pub failed: BTreeSet<VersionKey>,
+}
+
+impl Loads {
+    /// Of the served versions those that did not load here, though somebody has them in memory.
+    pub fn cannot_serve(
+        &self,
+        served: &BTreeSet<VersionKey>,
+        by_others: &BTreeSet<VersionKey>,
+    ) -> BTreeSet<VersionKey> {
+        let failed = self.failed.difference(&self.loaded);
+        let is_served = |key: &&VersionKey| served.contains(*key) && by_others.contains(*key);
+        failed.filter(is_served).cloned().collect()
+    }
+
+    /// How many of the versions that did not load somewhere ([`Self::cannot_serve`]) this agent does not serve either:
+    /// they did not load here, or do not belong here. One that is on its way here counts as served.
+    pub fn lacking(
+        &self,
+        contested: &BTreeSet<VersionKey>,
+        is_placed: impl Fn(&VersionKey) -> bool,
+    ) -> usize {
+        let is_coming = |key: &VersionKey| is_placed(key) && !self.failed.contains(key);
+        let lacks = |key: &&VersionKey| !self.loaded.contains(*key) && !is_coming(key);
+        contested.iter().filter(lacks).count()
+    }
 }
 
 /// How many copies a region must have, and has.

@@ -11,7 +11,7 @@ use std::{
 use policy::{
     failover::{AgentView, FailoverView, NodeStanding, TargetView, is_silent, target_failed},
     placement,
-    readiness::{Coverage, ServedVersion, lacking},
+    readiness::{Coverage, Loads, ServedVersion},
 };
 use types::{
     AliasName, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, RequestId, Revision, RoleName,
@@ -215,17 +215,9 @@ impl ControlState {
         Coverage::of(served.iter().map(|version| self.served_version(version, region)))
     }
 
-    /// Served ones of these versions that belong in a region.
-    fn placed<'v>(
-        &'v self,
-        versions: &'v BTreeSet<VersionKey>,
-        region: &'v RegionId,
-    ) -> impl Iterator<Item = &'v VersionKey> {
-        let served = self.served();
-        versions.iter().filter(move |version| {
-            let model = self.models.get(&version.model);
-            served.contains(*version) && model.is_some_and(|m| placement::wants(&m.placement, region))
-        })
+    fn is_placed(&self, version: &VersionKey, region: &RegionId) -> bool {
+        let model = self.models.get(&version.model);
+        model.is_some_and(|m| placement::wants(&m.placement, region))
     }
 
     fn served_version(&self, version: &VersionKey, region: &RegionId) -> ServedVersion {
@@ -236,9 +228,8 @@ impl ControlState {
             let is_agent = |n: &NodeRecord| n.kind == NodeKind::Agent && n.status == NodeStatus::Up;
             healthy && self.nodes.values().any(|n| n.region == *r && is_agent(n))
         };
-        let placement = self.models.get(&version.model).map(|m| &m.placement);
         ServedVersion {
-            placed: placement.is_some_and(|p| placement::wants(p, region)),
+            placed: self.is_placed(version, region),
             verified_here: self
                 .replicas_of(version)
                 .filter(verified)
@@ -287,7 +278,13 @@ impl ControlState {
             .filter(|node| node.kind == NodeKind::Agent)
             .map(|node| (node, seen(node)))
             .collect();
-        let loaded = loaded_by(role, &agents);
+        let served = self.served();
+        let is_heard = |seen: &&Seen| seen.heard && !is_silent(role, seen.silent_for);
+        let heard: Vec<_> = agents.iter().map(|(_, seen)| seen).filter(is_heard).collect();
+        let loaded = heard.iter().flat_map(|seen| &seen.loads.loaded);
+        let loaded: BTreeSet<_> = loaded.cloned().collect();
+        let contested = heard.iter().map(|seen| seen.loads.cannot_serve(&served, &loaded));
+        let contested: BTreeSet<_> = contested.flatten().collect();
         let agents = agents.iter().map(|(n, seen)| {
             let target = Holder {
                 region: n.region.clone(),
@@ -299,7 +296,10 @@ impl ControlState {
                 as_target: self.target_view(role, &target),
                 silent_for: seen.silent_for,
                 heard: seen.heard,
-                lacks: lacking(self.placed(&loaded, &n.region), &seen.loaded, &loaded),
+                cannot_serve: seen.loads.cannot_serve(&served, &loaded),
+                lacks: seen
+                    .loads
+                    .lacking(&contested, |key| self.is_placed(key, &n.region)),
             }
         });
         let plan = self.running_plan(&role.role);
@@ -318,13 +318,6 @@ impl ControlState {
     }
 }
 
-/// What any agent that is heard has in memory.
-fn loaded_by(role: &RoleRecord, agents: &[(&NodeRecord, Seen)]) -> BTreeSet<VersionKey> {
-    let is_heard = |seen: &Seen| seen.heard && !is_silent(role, seen.silent_for);
-    let heard = agents.iter().map(|(_, seen)| seen).filter(|seen| is_heard(seen));
-    heard.flat_map(|seen| seen.loaded.iter().cloned()).collect()
-}
-
 /// What the leader saw of an agent's current run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -332,8 +325,8 @@ pub struct Seen {
     pub silent_for: Duration,
     /// It was heard since the election.
     pub heard: bool,
-    /// What it has in memory, as it said with its last heartbeat.
-    pub loaded: BTreeSet<VersionKey>,
+    /// How its loads came out, as it said with its last heartbeat.
+    pub loads: Loads,
 }
 
 /// What the leader knows of a role's leases.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use policy::fence::{self, Confirmation};
+use policy::{
+    failover::{FailoverView, choose_in_region, holder_gone},
+    fence::{self, Confirmation},
+};
 use proto::{
     convert::{invalid, primaries as conv, regions, text},
     v1::{self as pb, primary_service_server::PrimaryService},
@@ -13,13 +16,12 @@ use types::{
     FencingToken, Holder, PlanId, Principal, Reason, RegionId, RequestId, RoleName,
     plan::{PlanKind, PlanRecord},
     reason::Refusal,
-    region::NodeKind,
     role::{FailoverMode, RoleRecord},
     time::{Clock as _, SystemClock},
 };
 
 use super::{Api, caller, list, not_found, require_agent, status};
-use crate::{authz::Caller, failover::driver::holder_gone};
+use crate::{authz::Caller, failover::driver::view_now};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -96,50 +98,30 @@ fn asked_before(
     is_it.then_some(*plan)
 }
 
-/// Whom a switchover to `region` would give the role to: its first agent that qualifies, by name.
-fn switchover_target(
-    state: &ControlState,
-    role: &RoleRecord,
-    region: &RegionId,
-    holder_lives: bool,
-) -> Result<Holder, Status> {
-    if state.region(region).is_none() {
-        return Err(not_found(Reason::RegionNotFound, "region", region));
+/// Whom a switchover to `region` would give the role to.
+fn switchover_target(view: &FailoverView, region: &RegionId, holder_lives: bool) -> Result<Holder, Refusal> {
+    let role = &view.role.role;
+    let holder = view.role.holder.as_ref();
+    if let Some(holder) = holder.filter(|h| holder_lives && &h.region == region) {
+        let why = format!("{holder} of {region} holds {role} already");
+        return Err(Refusal::new(Reason::TargetNotQualified, why));
     }
-    if let Some(holder) = role
-        .holder
-        .as_ref()
-        .filter(|h| holder_lives && &h.region == region)
-    {
-        let why = format!("{holder} of {region} holds {} already", role.role);
-        return Err(status(Refusal::new(Reason::TargetNotQualified, why)));
-    }
-    let mut unmet = Vec::new();
-    let agents = state
-        .nodes()
-        .filter(|n| n.kind == NodeKind::Agent && &n.region == region);
-    for node in agents {
-        let agent = Holder {
-            region: node.region.clone(),
-            node: node.node.clone(),
-            incarnation: node.incarnation,
-        };
-        let target = state.target_view(role, &agent);
-        match policy::failover::qualified(&target) {
-            Ok(()) => return Ok(target.target),
-            Err(reasons) => {
-                let reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
-                unmet.push(format!("{}: {}", target.target, reasons.join(", ")));
-            }
-        }
-    }
-    if unmet.is_empty() {
-        unmet.push(format!("{region} has no agent"));
-    }
-    let why = format!("{region} cannot take {}: {}", role.role, unmet.join("; "));
-    Err(status(
-        Refusal::new(Reason::TargetNotQualified, why).with("unmet", unmet.join("; ")),
-    ))
+    let refused = match choose_in_region(view, region, holder_lives) {
+        Ok(target) => return Ok(target),
+        Err(refused) => refused,
+    };
+    let texts = refused.iter().map(|(target, unmet)| {
+        let unmet: Vec<_> = unmet.iter().map(ToString::to_string).collect();
+        format!("{target}: {}", unmet.join(", "))
+    });
+    let texts: Vec<_> = texts.collect();
+    let unmet = if texts.is_empty() {
+        format!("{region} has no agent")
+    } else {
+        texts.join("; ")
+    };
+    let why = format!("{region} cannot take {role}: {unmet}");
+    Err(Refusal::new(Reason::TargetNotQualified, why).with("unmet", unmet))
 }
 
 impl Primaries {
@@ -286,25 +268,24 @@ impl PrimaryService for Primaries {
         {
             return self.plan_answer(self.0.header(revision), plan);
         }
-        let gone = holder_gone(&self.0, since, &role);
-        let (epoch, kind, target) = self.0.raft.read(|s| {
-            let record = role_of(s, &role)?;
-            let kind = match (&record.holder, &gone) {
-                (None, _) => PlanKind::Assign,
-                (Some(_), None) => PlanKind::Switchover,
-                // Nobody is left to hand over; the mode does not bind a person.
-                (Some(_), Some(_)) => PlanKind::Failover,
-            };
-            let epoch = match r.expected_epoch {
-                0 => record.epoch,
-                shown => types::Epoch::from_u64(shown),
-            };
-            Ok::<_, Status>((
-                epoch,
-                kind,
-                switchover_target(s, record, &region, gone.is_none())?,
-            ))
-        })?;
+        let view = view_now(&self.0, since, &role);
+        let view = view.ok_or_else(|| not_found(Reason::RoleNotFound, "role", &role))?;
+        if self.0.raft.read(|s| s.region(&region).is_none()) {
+            return Err(not_found(Reason::RegionNotFound, "region", &region));
+        }
+        let gone = holder_gone(&view);
+        let kind = match (&view.role.holder, &gone) {
+            (None, _) => PlanKind::Assign,
+            (Some(_), None) => PlanKind::Switchover,
+            // Nobody is left to hand over; the mode does not bind a person.
+            (Some(_), Some(_)) => PlanKind::Failover,
+        };
+        let epoch = match r.expected_epoch {
+            0 => view.role.epoch,
+            shown => types::Epoch::from_u64(shown),
+        };
+        let holder_lives = view.role.holder.is_some() && gone.is_none();
+        let target = switchover_target(&view, &region, holder_lives).map_err(status)?;
         let command = Command::StartPlan {
             role,
             kind,

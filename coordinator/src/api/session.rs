@@ -3,9 +3,10 @@
 //! The stream is a state machine that is polled by its connection: no task, no queue. An agent that does not read its
 //! answers is not read either, and looks silent, which is what it is.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{Stream, StreamExt as _, stream};
+use policy::readiness::Loads;
 use proto::{
     convert::{invalid, regions, text},
     v1::{self as pb, session_service_server::SessionService},
@@ -194,19 +195,30 @@ async fn lost(leadership: &mut watch::Receiver<Leadership>, since: Instant) -> P
     )
 }
 
+fn versions(field: &'static str, told: &[pb::LoadedVersion]) -> Result<BTreeSet<VersionKey>, Status> {
+    let key = |l: &pb::LoadedVersion| {
+        Ok(VersionKey {
+            model: text(field, &l.model)?,
+            version: ModelVersion(l.version),
+        })
+    };
+    told.iter()
+        .map(key)
+        .collect::<Result<_, Refusal>>()
+        .map_err(status)
+}
+
 fn report(beat: pb::Heartbeat) -> Result<Report, Status> {
-    if beat.loaded.len() > LOADED_MAX || beat.probes.len() > PROBES_MAX {
+    if beat.loaded.len().max(beat.failed.len()) > LOADED_MAX || beat.probes.len() > PROBES_MAX {
         return Err(status(Refusal::new(
             Reason::LimitExceeded,
             "a heartbeat of too many parts",
         )));
     }
-    let loaded = beat.loaded.iter().map(|l| {
-        Ok(VersionKey {
-            model: text("loaded.model", &l.model)?,
-            version: ModelVersion(l.version),
-        })
-    });
+    let loads = Loads {
+        loaded: versions("loaded.model", &beat.loaded)?,
+        failed: versions("failed.model", &beat.failed)?,
+    };
     let probes = beat.probes.into_iter().map(|p| {
         Ok(Probe {
             region: text("probes.region", &p.region)?,
@@ -218,7 +230,7 @@ fn report(beat: pb::Heartbeat) -> Result<Report, Status> {
     Ok(Report {
         ready: beat.ready,
         not_ready_reason: beat.not_ready_reason.chars().take(300).collect(),
-        loaded: loaded.collect::<Result<_, Refusal>>().map_err(status)?,
+        loads,
         probes: probes.collect::<Result<_, Refusal>>().map_err(status)?,
     })
 }

@@ -79,10 +79,9 @@ async fn retire_former_ttl(term: &Term, memory: &mut Memory, role: &RoleName) {
     }
 }
 
-/// That a role's holder is gone, as this leader sees it; for a person who wants the role elsewhere.
-pub(crate) fn holder_gone(api: &Api, since: Instant, role: &RoleName) -> Option<String> {
-    let view = view(api, since, &mut Memory::default(), role)?;
-    policy::failover::holder_gone(&view)
+/// What this leader knows of a role now, for a person who wants it elsewhere: nothing of how long plans have stood.
+pub(crate) fn view_now(api: &Api, since: Instant, role: &RoleName) -> Option<FailoverView> {
+    view(api, since, &mut Memory::default(), role)
 }
 
 fn view(api: &Api, since: Instant, memory: &mut Memory, role: &RoleName) -> Option<FailoverView> {
@@ -106,8 +105,8 @@ fn view(api: &Api, since: Instant, memory: &mut Memory, role: &RoleName) -> Opti
         Seen {
             silent_for: silence.unwrap_or(since_election).min(since_election),
             heard: heard.is_some(),
-            loaded: (heard.and_then(|s| s.report))
-                .map(|report| report.loaded.into_iter().collect())
+            loads: (heard.and_then(|s| s.report))
+                .map(|report| report.loads)
                 .unwrap_or_default(),
         }
     };

@@ -1,9 +1,12 @@
 //! Looks, decisions and entries in turn, without a cluster: the loop of the driver over a state machine, by a clock that
 //! the test moves.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use policy::failover::{Decision, decide};
+use policy::{
+    failover::{Decision, decide},
+    readiness::Loads,
+};
 use state::{
     Command, ControlState, Entry, FormerTtl, Reply, StepOutcome,
     query::{LeaseView, Seen},
@@ -120,7 +123,7 @@ impl Sim {
             Seen {
                 silent_for: if is_mute { now - elected } else { Duration::ZERO },
                 heard: !is_mute,
-                loaded: BTreeSet::default(),
+                loads: Loads::default(),
             }
         };
         let lease = LeaseView {

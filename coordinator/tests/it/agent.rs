@@ -1,7 +1,7 @@
 //! An agent as a coordinator sees one: a session, renewals, answers to the steps of plans. It holds no models.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,11 +11,12 @@ use client::{
     session::Session,
     watch::{Change, StateWatch},
 };
+use policy::readiness::Loads;
 use proto::{convert::watch::Resource, v1 as pb};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use types::{
-    ClusterId, FencingToken, Holder, NodeIncarnation, RegionId, RoleName,
+    ClusterId, FencingToken, Holder, NodeIncarnation, RegionId, RoleName, VersionKey,
     plan::{PlanKind, PlanRecord, PlanState, StepKind, StepState},
     role::RoleRecord,
 };
@@ -27,6 +28,7 @@ use crate::harness::{Cluster, agent};
 pub(crate) struct World {
     dead: Arc<Mutex<BTreeSet<RegionId>>>,
     regions: Arc<Mutex<BTreeSet<RegionId>>>,
+    loads: Arc<Mutex<BTreeMap<RegionId, Loads>>>,
 }
 
 impl World {
@@ -42,6 +44,8 @@ pub(crate) struct TestAgent {
     pub(crate) holder: Holder,
     /// The token under which a renewal was answered last; none before, and once one was refused for good.
     pub(crate) held: watch::Receiver<Option<FencingToken>>,
+    /// Heartbeats that the leader answered.
+    beats: watch::Receiver<u64>,
     /// Whether it answers CLAIM; a step that is withheld is answered later.
     pub(crate) claims: watch::Sender<bool>,
     /// Whether its session speaks; it renews all the same.
@@ -70,7 +74,8 @@ impl TestAgent {
         let (claims, claims_out) = watch::channel(true);
         let (speaks, speaks_out) = watch::channel(true);
         let (yields, yields_out) = watch::channel(true);
-        let session = session(client.clone(), holder.clone(), world.clone(), speaks_out);
+        let (beat, beats) = watch::channel(0);
+        let session = session(client.clone(), holder.clone(), world.clone(), speaks_out, beat);
         let follow = follow(client.clone(), holder.clone(), wanted, claims_out, yields_out);
         let renew = renew(client.clone(), wanted_out, held);
         for task in [boxed(session), boxed(follow), boxed(renew)] {
@@ -86,6 +91,7 @@ impl TestAgent {
             client,
             holder,
             held: held_out,
+            beats,
             claims,
             speaks,
             yields,
@@ -93,6 +99,18 @@ impl TestAgent {
             stop,
             tasks,
         }
+    }
+
+    /// Says from now on that its loads came out so; waits until the leader has heard it.
+    pub(crate) async fn tells(&mut self, loads: Loads) {
+        let region = self.holder.region.clone();
+        self.world.loads.lock().unwrap().insert(region, loads);
+        // The one that is under way may have been made before.
+        let heard = *self.beats.borrow_and_update() + 2;
+        let told = self.beats.wait_for(|beats| *beats >= heard);
+        crate::harness::within("the leader hears of the loads", told)
+            .await
+            .unwrap();
     }
 
     /// Waits until it holds the role.
@@ -123,7 +141,13 @@ fn boxed(f: impl Future<Output = ()> + Send + 'static) -> futures::future::BoxFu
     Box::pin(f)
 }
 
-async fn session(client: Client, holder: Holder, world: World, mut speaks: watch::Receiver<bool>) {
+async fn session(
+    client: Client,
+    holder: Holder,
+    world: World,
+    mut speaks: watch::Receiver<bool>,
+    beat: watch::Sender<u64>,
+) {
     let hello = pb::Hello {
         region: holder.region.to_string(),
         node: holder.node.to_string(),
@@ -149,6 +173,7 @@ async fn session(client: Client, holder: Holder, world: World, mut speaks: watch
                 .await
                 .is_ok()
         {
+            beat.send_modify(|count| *count += 1);
             beats.tick().await;
         }
     }
@@ -163,9 +188,19 @@ fn heartbeat(own: &Holder, world: &World) -> pb::Heartbeat {
         consecutive_failures: if dead.contains(region) { 5 } else { 0 },
         error: String::new(),
     };
+    let loads = world.loads.lock().unwrap();
+    let loads = loads.get(&own.region).cloned().unwrap_or_default();
+    let versions = |keys: &BTreeSet<VersionKey>| {
+        let version = |key: &VersionKey| pb::LoadedVersion {
+            model: key.model.to_string(),
+            version: key.version.0,
+        };
+        keys.iter().map(version).collect()
+    };
     pb::Heartbeat {
         sequence: 0,
-        loaded: Vec::new(),
+        loaded: versions(&loads.loaded),
+        failed: versions(&loads.failed),
         ready: true,
         not_ready_reason: String::new(),
         probes: regions.iter().filter(|r| *r != &own.region).map(probe).collect(),

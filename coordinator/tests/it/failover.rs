@@ -89,16 +89,16 @@ async fn promotion_after(admin: &Client, absence: Duration) {
     admin.set_role_timing(&RoleName::global(), &timing).await.unwrap();
 }
 
-struct Story {
-    cluster: Cluster,
+pub(crate) struct Story {
+    pub(crate) cluster: Cluster,
     world: World,
-    admin: Client,
-    agents: Vec<TestAgent>,
+    pub(crate) admin: Client,
+    pub(crate) agents: Vec<TestAgent>,
 }
 
 impl Story {
     /// Coordinators and agents of `r1` to `r3`; the role is assigned.
-    async fn begin() -> Self {
+    pub(crate) async fn begin() -> Self {
         let cluster = Cluster::start(3).await;
         let (world, admin) = (World::default(), cluster.admin());
         promotion_after(&admin, CALM).await;
@@ -139,7 +139,7 @@ impl Story {
         .await
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         for agent in self.agents {
             agent.die().await;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use client::{Client, calls::ReplicaReport};
 use proto::{
     convert::status::from_status,
     v1::{
@@ -11,7 +12,7 @@ use proto::{
 };
 use tonic::Request;
 use types::{
-    ByteCount, ModelName, Reason, VersionKey,
+    ByteCount, ModelName, Reason, RegionId, VersionKey,
     model::{Artifact, ArtifactPath, VersionState},
     region::{FencingDoor, StoreBinding},
     replica::{ReplicaKey, ReplicaState},
@@ -73,49 +74,49 @@ async fn records_move_by_etag_and_a_retry_changes_nothing() {
     cluster.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_becomes_ready_once_an_agent_of_its_region_has_verified_it() {
-    use client::calls::ReplicaReport;
-    let cluster = Cluster::start(1).await;
-    let admin = cluster.admin();
+/// A model's next version, announced, uploaded and verified in a region, as that region's agent says.
+pub(crate) async fn publish(admin: &Client, agent: &Client, name: &ModelName, at: &RegionId) -> VersionKey {
     let artifact = Artifact {
         path: ArtifactPath::new("model.safetensors").unwrap(),
         size: ByteCount(3),
         digest: types::Digest::of(b"abc"),
         media_type: String::new(),
     };
-    let agent = cluster.client(&agent("r1", "a1"));
     let store = StoreBinding {
         endpoint: "http://127.0.0.1:1".to_owned(),
         bucket: "models".to_owned(),
         fencing_door: FencingDoor::Qualified,
     };
-    agent.attach_store(&region("r1"), &store).await.unwrap();
-    let name = model("fraud.scorer");
+    agent.attach_store(at, &store).await.unwrap();
     let announced = admin
-        .create_version(&name, &region("r1"), &[artifact], "bert", BTreeMap::new())
+        .create_version(name, at, &[artifact], "bert", BTreeMap::new())
         .await
         .unwrap();
     assert_eq!(announced.state, VersionState::PendingUpload);
-    let key: VersionKey = announced.key;
-    admin.complete_upload(&key).await.unwrap();
+    admin.complete_upload(&announced.key).await.unwrap();
     let copy = ReplicaKey {
-        version: key.clone(),
-        region: region("r1"),
+        version: announced.key.clone(),
+        region: at.clone(),
     };
-    let started = agent
-        .report_replica(&copy, &ReplicaReport::Started { source: None })
-        .await
-        .unwrap();
+    let started = ReplicaReport::Started { source: None };
+    let started = agent.report_replica(&copy, &started).await.unwrap();
     assert_eq!(started.state, ReplicaState::Copying);
     let report = ReplicaReport::Verified {
         attempt: started.attempts,
         bytes: 3,
     };
-    assert_eq!(
-        agent.report_replica(&copy, &report).await.unwrap().state,
-        ReplicaState::Verified
-    );
+    let verified = agent.report_replica(&copy, &report).await.unwrap();
+    assert_eq!(verified.state, ReplicaState::Verified);
+    announced.key
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_becomes_ready_once_an_agent_of_its_region_has_verified_it() {
+    let cluster = Cluster::start(1).await;
+    let admin = cluster.admin();
+    let agent = cluster.client(&agent("r1", "a1"));
+    let name = model("fraud.scorer");
+    let key = publish(&admin, &agent, &name, &region("r1")).await;
     let ready = admin
         .get_version_by_alias(&name, &"champion".parse().unwrap())
         .await

@@ -1,13 +1,13 @@
 //! What makes a node unfit, and what does not.
 
 use super::reconcile::{desired, observed};
-use crate::readiness::Readiness;
+use crate::readiness::{Readiness, ToldBy};
 
 /// Judged one after the other: what is wanted, what is seen, and what is missing.
 fn check(moments: &[(&str, &str, &str)]) {
     let mut readiness = Readiness::default();
     for (at, (wanted, seen, missing)) in moments.iter().enumerate() {
-        let found = readiness.judge(&desired(wanted), &observed(seen));
+        let found = readiness.judge(ToldBy::Cluster, &desired(wanted), &observed(seen));
         assert_eq!(found.err().unwrap_or_default(), *missing, "{at}: {moments:?}");
     }
 }
@@ -55,7 +55,8 @@ fn a_version_on_its_way_makes_nobody_unfit_who_was_fit() {
             (after, served, ""),
         ]);
         let mut readiness = Readiness::default();
-        let missing = readiness.judge(&desired(after), &observed(served)).unwrap_err();
+        let missing = readiness.judge(ToldBy::Cluster, &desired(after), &observed(served));
+        let missing = missing.unwrap_err();
         assert!(missing.contains("not on this node's disk yet"), "{missing}");
     }
 }
@@ -78,11 +79,16 @@ fn what_was_loaded_once_is_missed() {
 }
 
 #[test]
-fn who_begins_anew_must_have_everything() {
-    let mut readiness = Readiness::default();
+fn what_the_cluster_names_first_is_no_newcomer() {
+    let (catalog, cluster) = ("load:m@1 active:m@1", "load:m@2 active:m@2");
     let served = observed("loaded:m@1 active:m@1");
-    assert_eq!(readiness.judge(&desired("load:m@1 active:m@1"), &served), Ok(()));
-    readiness.forget();
-    let missing = readiness.judge(&desired("load:m@2 active:m@2"), &served);
-    assert_eq!(missing, Err("m@2 is not on this node's disk yet".to_owned()));
+    let mut readiness = Readiness::default();
+    let mut judge = |told_by, wanted: &str| readiness.judge(told_by, &desired(wanted), &served);
+    let unread = Err("the desired state was not read yet".to_owned());
+    assert_eq!(judge(ToldBy::Nobody, ""), unread);
+    assert_eq!(judge(ToldBy::Catalog, catalog), Ok(()));
+    let missing = Err("m@2 is not on this node's disk yet".to_owned());
+    assert_eq!(judge(ToldBy::Cluster, cluster), missing);
+    assert_eq!(judge(ToldBy::Cluster, catalog), Ok(()));
+    assert_eq!(judge(ToldBy::Cluster, cluster), Ok(()));
 }

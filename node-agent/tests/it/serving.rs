@@ -169,10 +169,17 @@ async fn a_model_that_nobody_can_load_is_named_and_leaves_the_node_fit_for_the_o
     assert!(answer.to_string().contains("it is broken"), "{answer}");
     assert!(agent.board().borrow().load_errors[&key("digits@1")].contains("it is broken"));
     assert_eq!(agent.board().borrow().ready, Ok(()));
-    let fit = |s: &crate::coordinator::State| s.heartbeat.as_ref().is_some_and(|h| h.ready);
+    let fit = |s: &crate::coordinator::State| {
+        let failed =
+            |h: &proto::v1::Heartbeat| h.failed.iter().any(|v| v.model == "digits" && v.version == 1);
+        s.heartbeat.as_ref().is_some_and(|h| h.ready && failed(h))
+    };
     world
         .coordinator
-        .until("a heartbeat says that it is ready", fit)
+        .until(
+            "a heartbeat says that it is ready, and that digits@1 did not load",
+            fit,
+        )
         .await;
     let url = format!("http://{}/health", agent.addresses().inference);
     let health: serde_json::Value = reqwest::get(url).await.unwrap().json().await.unwrap();
@@ -182,6 +189,30 @@ async fn a_model_that_nobody_can_load_is_named_and_leaves_the_node_fit_for_the_o
         "{models}"
     );
     assert!(models.contains("it is broken"), "{models}");
+    agent.shutdown().await.unwrap();
+}
+
+/// For as long as it takes nobody is unfit for it; others are told, who may serve it.
+#[tokio::test]
+async fn a_version_that_this_node_fails_to_load_again_and_again_is_no_longer_on_its_way() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    world.put_champion("digits@1", BYTES).await;
+    ready(&agent).await;
+    world.put_champion("digits@2", b"unreadable").await;
+    let told = |s: &crate::coordinator::State| {
+        let second = |h: &proto::v1::Heartbeat| h.failed.iter().map(|v| v.version).eq([2]);
+        s.heartbeat.as_ref().is_some_and(|h| h.ready && second(h))
+    };
+    world
+        .coordinator
+        .until("a heartbeat says that digits@2 did not load", told)
+        .await;
+    let url = format!("http://{}/metrics", agent.addresses().inference);
+    let metrics = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let counted = r#"regent_models_unloaded{why="failed"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
+    assert_eq!(predict(&agent).await.1["model_id"], "digits@1");
     agent.shutdown().await.unwrap();
 }
 

@@ -13,7 +13,7 @@ use std::{
 use artifact_store::{ArtifactStore, Deadlines, FaultyStore, FsStore, Gate, keys};
 use async_trait::async_trait;
 use client::TlsFiles;
-use inference::{Engine, LoadError, Signature, fake::FakeEngine};
+use inference::{Engine, LoadError, LoadErrorKind, Signature, fake::FakeEngine};
 use node_agent::{
     Agent, AgentConfig,
     config::{LimitsConfig, StoreConfig},
@@ -111,20 +111,27 @@ impl Shelf {
     }
 }
 
-/// Every directory is a digits model; one whose config.json says `broken` does not load.
+/// Every directory is a digits model; one whose config.json says `broken` does not load, and one that says `unreadable` not
+/// on this node.
 pub(crate) struct FakeLoader;
 
 impl LoadModel for FakeLoader {
     fn load(&self, dir: &Path) -> Result<Arc<dyn Engine>, LoadError> {
         let config = dir.join("config.json");
         let text = std::fs::read_to_string(&config).unwrap();
-        if text.contains("broken") {
-            return Err(LoadError {
+        let refused = |kind, problem: &str| {
+            Err(LoadError {
                 file: config,
-                kind: inference::LoadErrorKind::Malformed,
-                problem: "it is broken".to_owned(),
+                kind,
+                problem: problem.to_owned(),
                 remedy: "export it again".to_owned(),
-            });
+            })
+        };
+        if text.contains("broken") {
+            return refused(LoadErrorKind::Malformed, "it is broken");
+        }
+        if text.contains("unreadable") {
+            return refused(LoadErrorKind::Unreadable, "this node cannot read it");
         }
         Ok(Arc::new(FakeEngine::new(Signature::digits(64, 16.0, 10, 32))))
     }

@@ -1,9 +1,9 @@
 //! Who may take a role, and who takes it first (I8).
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use types::{
-    Holder,
+    Holder, RegionId, VersionKey,
     region::{Health, NodeKind, NodeStatus},
     role::RoleRecord,
     units::{format_age, format_duration},
@@ -13,7 +13,7 @@ use super::view::{AgentView, FailoverView, NodeStanding, TargetView, step_timeou
 use crate::readiness::Coverage;
 
 /// Why somebody may not take a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unmet {
     /// The role's candidates do not name the region.
     NoCandidate,
@@ -31,6 +31,8 @@ pub enum Unmet {
     NodeDown,
     /// Served versions are not verified in the region.
     CopiesMissing(Coverage),
+    /// Served versions did not load in it, and others serve them.
+    CannotServe(BTreeSet<VersionKey>),
 }
 
 impl fmt::Display for Unmet {
@@ -49,6 +51,10 @@ impl fmt::Display for Unmet {
                     "{} of {} served versions are verified in its region",
                     c.verified, c.wanted
                 )
+            }
+            Self::CannotServe(versions) => {
+                let names: Vec<_> = versions.iter().map(ToString::to_string).collect();
+                write!(f, "it cannot load {}, which others serve", names.join(", "))
             }
         }
     }
@@ -88,8 +94,8 @@ fn node_unmet(target: &Holder, node: &NodeStanding) -> Option<Unmet> {
     }
 }
 
-/// The agent that may take the role now and lacks the fewest versions that others serve; of equals the first by candidate
-/// order, then node name. Never one that just failed, and never the present holder, unless it released its lease and can only
+/// The agent that may take the role now and lacks the fewest versions that did not load somewhere; of equals the first by
+/// candidate order, then node name. Never one that just failed, and never the present holder, unless it released its lease and can only
 /// go on under a new epoch. The error says for each agent of a candidate region why it is not.
 pub fn choose_target(view: &FailoverView) -> Result<Holder, String> {
     let (mut fit, mut reasons) = (Vec::new(), Vec::new());
@@ -118,6 +124,35 @@ pub fn choose_target(view: &FailoverView) -> Result<Holder, String> {
         reasons.push("there is no candidate region".to_owned());
     }
     Err(reasons.join("; "))
+}
+
+/// Whom a person's wish to have the role in `region` means: of its agents that qualify the one that lacks the fewest versions, by
+/// name. From a holder that lives the role goes to nobody who cannot serve what others serve: nothing forces the move. The
+/// error says what each agent of the region lacks; it is empty if there is none.
+pub fn choose_in_region(
+    view: &FailoverView,
+    region: &RegionId,
+    holder_lives: bool,
+) -> Result<Holder, Vec<(Holder, Vec<Unmet>)>> {
+    let agents = view
+        .agents
+        .iter()
+        .filter(|a| &a.as_target.target.region == region);
+    let mut agents: Vec<_> = agents.collect();
+    agents.sort_by(|a, b| (a.lacks, &a.node).cmp(&(b.lacks, &b.node)));
+    let mut refused = Vec::new();
+    for agent in agents {
+        let mut unmet = qualified(&agent.as_target).err().unwrap_or_default();
+        if holder_lives && !agent.cannot_serve.is_empty() {
+            unmet.push(Unmet::CannotServe(agent.cannot_serve.clone()));
+        }
+        let target = agent.as_target.target.clone();
+        if unmet.is_empty() {
+            return Ok(target);
+        }
+        refused.push((target, unmet));
+    }
+    Err(refused)
 }
 
 /// Whether an agent that was last heard so long ago is not to be counted on.

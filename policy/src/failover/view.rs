@@ -1,9 +1,9 @@
 //! What a decision looks at, and what it may say.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use types::{
-    Holder, NodeId, NodeIncarnation, PlanId, RegionId, UnixMillis,
+    Holder, NodeId, NodeIncarnation, PlanId, RegionId, UnixMillis, VersionKey,
     plan::{PlanKind, PlanRecord, StepKind},
     region::{Health, NodeKind, NodeStatus},
     role::{FailoverMode, RoleRecord},
@@ -50,7 +50,10 @@ pub struct AgentView {
     pub silent_for: Duration,
     /// It was heard by this leader, since its election.
     pub heard: bool,
-    /// Served versions that it has not loaded, and another agent that is heard has ([`crate::readiness::lacking`]).
+    /// Served versions that did not load in it, and another agent that is heard has loaded
+    /// ([`crate::readiness::Loads::cannot_serve`]).
+    pub cannot_serve: BTreeSet<VersionKey>,
+    /// How many of those that any agent cannot serve are not served here either ([`crate::readiness::Loads::lacking`]).
     pub lacks: usize,
 }
 

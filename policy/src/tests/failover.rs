@@ -3,7 +3,7 @@
 mod plans;
 mod properties;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use types::{
     Epoch, PlanId, Revision, RoleName, UnixMillis,
@@ -15,8 +15,8 @@ use types::{
 use super::{holder, region, role, seconds};
 use crate::{
     failover::{
-        AgentView, Decision, FailoverView, NodeStanding, TargetView, Unmet, choose_target, decide, is_held,
-        mode_at, qualified,
+        AgentView, Decision, FailoverView, NodeStanding, TargetView, Unmet, choose_in_region, choose_target,
+        decide, is_held, mode_at, qualified,
     },
     readiness::Coverage,
 };
@@ -49,6 +49,7 @@ fn agent(text: &str, silent_ms: u64) -> AgentView {
         as_target,
         silent_for: Duration::from_millis(silent_ms),
         heard: true,
+        cannot_serve: BTreeSet::new(),
         lacks: 0,
     }
 }
@@ -437,4 +438,33 @@ fn who_lacks_less_of_what_others_serve_comes_first_and_then_the_order() {
     assert_eq!(chosen([2, 2, 1]), "ap");
     // Nobody has all: one that lacks something is better than nobody.
     assert_eq!(chosen([3, 3, 3]), "eu");
+}
+
+#[test]
+fn a_person_gets_the_fittest_of_a_region_and_no_hand_over_to_who_cannot_serve() {
+    let mut view = view();
+    view.agents.push(agent("us/b2#1", 100));
+    let us = region("us");
+    let choose = |view: &FailoverView, holder_lives| {
+        let chosen = choose_in_region(view, &us, holder_lives);
+        chosen.map(|target| target.to_string()).map_err(|refused| {
+            let texts = refused.iter().map(|(target, unmet)| {
+                let unmet: Vec<_> = unmet.iter().map(ToString::to_string).collect();
+                format!("{target}: {}", unmet.join(", "))
+            });
+            texts.collect::<Vec<_>>().join("; ")
+        })
+    };
+    assert_eq!(choose(&view, true), Ok("us/b1#00000001".to_owned()));
+    view.agents[1].lacks = 1;
+    view.agents[1].cannot_serve = ["m@2".parse().unwrap()].into();
+    assert_eq!(choose(&view, true), Ok("us/b2#00000001".to_owned()));
+    view.agents[3].as_target.node = None;
+    let cannot = "us/b1#00000001: it cannot load m@2, which others serve";
+    let refused = format!("us/b2#00000001: it is not registered; {cannot}");
+    assert_eq!(choose(&view, true), Err(refused));
+    // With nobody to hand over, who can serve the rest is better than nobody.
+    assert_eq!(choose(&view, false), Ok("us/b1#00000001".to_owned()));
+    view.agents.clear();
+    assert_eq!(choose(&view, true), Err(String::new()));
 }

@@ -8,7 +8,7 @@ use types::{RegionId, VersionKey, region::Health, role::TimingPolicy};
 use super::{region, seconds};
 use crate::{
     health::{Probe, RegionView, Transition, detection_window, session_window, verdicts},
-    readiness::{Coverage, ServedVersion, lacking},
+    readiness::{Coverage, Loads, ServedVersion},
 };
 
 fn view(name: &str, health: Health, silent_for: Option<u64>) -> RegionView {
@@ -174,20 +174,51 @@ fn coverage_counts_what_is_placed_and_can_be_had() {
     assert!(coverage(&[served(true, false, false)]).is_complete());
 }
 
+fn set(keys: &str) -> BTreeSet<VersionKey> {
+    keys.split_whitespace().map(|k| k.parse().unwrap()).collect()
+}
+
+fn loads(loaded: &str, failed: &str) -> Loads {
+    Loads {
+        loaded: set(loaded),
+        failed: set(failed),
+    }
+}
+
 #[test]
-fn only_what_another_has_loaded_is_lacking() {
-    let set = |keys: &[&str]| {
-        keys.iter()
-            .map(|k| k.parse().unwrap())
-            .collect::<BTreeSet<VersionKey>>()
+fn nobody_is_less_fit_for_what_nobody_serves() {
+    let served = set("a@1 b@1 c@1");
+    for (loaded, failed, by_others, cannot) in [
+        ("a@1 b@1", "", "a@1 b@1", ""),
+        ("a@1", "b@1", "a@1 b@1", "b@1"),
+        ("", "a@1 b@1 c@1", "a@1 b@1", "a@1 b@1"),
+        // On its way, or not meant to be here.
+        ("", "", "a@1 b@1", ""),
+        // Nobody can load c@1; no alias names d@1.
+        ("a@1 b@1", "c@1 d@1", "a@1 b@1 d@1", ""),
+        // It is tried again, and what it had answers.
+        ("a@1", "a@1", "a@1", ""),
+    ] {
+        let found = loads(loaded, failed).cannot_serve(&served, &set(by_others));
+        assert_eq!(found, set(cannot), "{loaded} / {failed} / {by_others}");
+    }
+}
+
+#[test]
+fn who_fails_to_load_and_who_is_not_meant_to_lack_the_same() {
+    let contested = set("a@1 b@1");
+    let lacking = |loaded, failed, placed: &str| {
+        let placed = set(placed);
+        loads(loaded, failed).lacking(&contested, |key| placed.contains(key))
     };
-    let served = set(&["a@1", "b@1", "c@1"]);
-    let check = |own: &[&str], others: &[&str]| lacking(&served, &set(own), &set(others));
-    assert_eq!(check(&["a@1", "b@1", "c@1"], &["a@1", "b@1", "c@1"]), 0);
-    assert_eq!(check(&["a@1"], &["a@1", "b@1"]), 1);
-    assert_eq!(check(&[], &["a@1", "b@1"]), 2);
-    // Nobody can load c@1; d@1 is served no more.
-    assert_eq!(check(&["a@1", "b@1"], &["a@1", "b@1", "d@1"]), 0);
+    assert_eq!(lacking("a@1 b@1", "", "a@1 b@1"), 0);
+    assert_eq!(lacking("a@1", "b@1", "a@1 b@1"), 1);
+    assert_eq!(lacking("a@1", "", "a@1"), 1);
+    // On its way.
+    assert_eq!(lacking("a@1", "", "a@1 b@1"), 0);
+    // Placed elsewhere, and loaded all the same.
+    assert_eq!(lacking("a@1 b@1", "", ""), 0);
+    assert_eq!(lacking("", "", ""), 2);
 }
 
 #[test]

@@ -4922,6 +4922,9 @@ pub struct Heartbeat {
     pub not_ready_reason: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "5")]
     pub probes: ::prost::alloc::vec::Vec<ProbeObservation>,
+    /// Versions that this node should have in memory and could not load: the leader prefers others where these are served.
+    #[prost(message, repeated, tag = "6")]
+    pub failed: ::prost::alloc::vec::Vec<LoadedVersion>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SessionResponse {

@@ -1,0 +1,55 @@
+//! What agents say of their loads decides whom a switchover may name.
+
+use policy::readiness::Loads;
+use types::{
+    Reason, RoleName, VersionKey,
+    model::{ModelRecord, Placement},
+    plan::PlanKind,
+};
+
+use crate::{failover::Story, harness::region, registry::publish};
+
+fn loads(loaded: &[&VersionKey], failed: &[&VersionKey]) -> Loads {
+    let set = |keys: &[&VersionKey]| keys.iter().copied().cloned().collect();
+    Loads {
+        loaded: set(loaded),
+        failed: set(failed),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_holder_hands_over_to_nobody_who_cannot_serve_what_others_serve() {
+    let mut story = Story::begin().await;
+    let first = story.agents[0].holds().await;
+    let (admin, role) = (story.admin.clone(), RoleName::global());
+    let model = "demo.canary".parse().unwrap();
+    let here = Placement::Regions(vec![region("r1")]);
+    let _: ModelRecord = admin
+        .create_model(&model, "", Default::default(), &here)
+        .await
+        .unwrap();
+    let canary = publish(&admin, &story.agents[0].client, &model, &region("r1")).await;
+
+    story.agents[0].tells(loads(&[&canary], &[])).await;
+    story.agents[1].tells(loads(&[], &[&canary])).await;
+    let asked = admin.switchover(&role, &region("r2"), Some(first.epoch)).await;
+    let refused = asked.unwrap_err();
+    assert_eq!(refused.reason, Reason::TargetNotQualified);
+    assert!(
+        refused
+            .message
+            .contains("it cannot load demo.canary@1, which others serve"),
+        "{refused}"
+    );
+
+    // By now nobody serves it: that r2 does not either makes nothing worse.
+    story.agents[0].tells(loads(&[], &[&canary])).await;
+    let asked = admin.switchover(&role, &region("r2"), Some(first.epoch)).await;
+    let started = asked.unwrap();
+    assert_eq!(
+        (started.kind, started.target),
+        (PlanKind::Switchover, story.agents[1].holder.clone())
+    );
+    assert!(story.agents[1].holds().await.epoch > first.epoch);
+    story.end().await;
+}
