@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io, sync::Arc};
 use bytes::Bytes;
 use futures::{StreamExt as _, future::join_all, stream};
 use tokio_util::sync::CancellationToken;
-use types::{ByteCount, Digest};
+use types::{ByteCount, Digest, UnixMillis};
 
 use crate::{ArtifactStore, Condition, ETag, ErrorKind, ObjectKey, PutError, Upload, probe::probe_fencing};
 
@@ -39,6 +39,7 @@ pub(crate) async fn check_store(store: Store, known: Known) {
         of_racing_large_creations_one_wins(&store).await;
         large_replacements_are_conditional(&store).await;
     }
+    uploads_that_were_left_behind_are_taken_back_and_no_others(&store).await;
     probe_fencing(&*store).await.unwrap();
 }
 
@@ -334,4 +335,41 @@ async fn large_replacements_are_conditional(store: &Store) {
         &store.put_stream(&name, upload(&body, matches(etag))).await
     ));
     assert_eq!(store.head(&name).await.unwrap().unwrap().etag, replaced);
+}
+
+/// An upload of `name` that nobody will go on with: its caller was dropped when a part had been sent.
+pub(crate) async fn leave_behind(store: &Store, name: &str) {
+    let (sent, half_way) = tokio::sync::oneshot::channel();
+    let first = stream::iter([Ok(noise(9 << 20))]);
+    let rest = stream::once(async move {
+        sent.send(()).unwrap();
+        std::future::pending().await
+    });
+    let left = Upload {
+        body: first.chain(rest).boxed(),
+        size: ByteCount(LARGE as u64),
+        ..Upload::of_bytes(Bytes::new())
+    };
+    let name = key(name);
+    tokio::select! {
+        put = store.put_stream(&name, left) => panic!("{put:?}"),
+        at_half = half_way => at_half.unwrap(),
+    }
+}
+
+async fn uploads_that_were_left_behind_are_taken_back_and_no_others(store: &Store) {
+    let far = UnixMillis(u64::MAX);
+    leave_behind(store, "left/behind").await;
+    let younger = store.abort_uploads("left/", UnixMillis(0)).await.unwrap();
+    let elsewhere = store.abort_uploads("elsewhere/", far).await.unwrap();
+    assert_eq!((younger, elsewhere), (0, 0));
+    // A store that keeps nothing of them has none.
+    assert!(store.abort_uploads("left/", far).await.unwrap() <= 1);
+    assert_eq!(store.abort_uploads("left/", far).await.unwrap(), 0);
+    assert_eq!(store.head(&key("left/behind")).await.unwrap(), None);
+    let body = noise(LARGE);
+    store
+        .put_stream(&key("left/behind"), upload(&body, None))
+        .await
+        .unwrap();
 }

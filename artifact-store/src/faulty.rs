@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, future::BoxFuture, stream};
 use tokio::sync::Notify;
+use types::UnixMillis;
 
 use crate::{
     ArtifactStore, Body, ByteStream, ETag, ErrorKind, ListPage, ObjectHead, ObjectKey, PageToken, PutError,
@@ -32,6 +33,8 @@ pub enum Operation {
     List,
     /// [`ArtifactStore::delete`].
     Delete,
+    /// [`ArtifactStore::abort_uploads`].
+    AbortUploads,
 }
 
 /// What goes wrong.
@@ -256,5 +259,11 @@ impl ArtifactStore for FaultyStore {
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.check(Operation::Delete, "delete", key.as_str()).await?;
         self.inner.delete(key).await
+    }
+
+    async fn abort_uploads(&self, prefix: &str, before: UnixMillis) -> Result<usize, StoreError> {
+        self.check(Operation::AbortUploads, "abort uploads of", prefix)
+            .await?;
+        self.inner.abort_uploads(prefix, before).await
     }
 }

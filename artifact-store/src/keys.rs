@@ -56,10 +56,13 @@ impl fmt::Debug for ObjectKey {
     }
 }
 
+/// What the keys of all artifacts begin with.
+pub const ARTIFACTS: &str = "regent/artifacts/";
+
 /// An artifact's key: `regent/artifacts/sha256/ab/ab12…`.
 pub fn artifact(digest: &Digest) -> ObjectKey {
     let hex = digest.hex();
-    ObjectKey(format!("regent/artifacts/sha256/{}/{hex}", &hex[..2]))
+    ObjectKey(format!("{ARTIFACTS}sha256/{}/{hex}", &hex[..2]))
 }
 
 /// The key of the pointer that a role guards: `primaries/global` has `regent/pointers/primaries.global`. A role name

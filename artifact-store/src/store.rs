@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use tokio::io::AsyncRead;
 use tokio_util::{io::ReaderStream, sync::CancellationToken};
-use types::{ByteCount, Digest};
+use types::{ByteCount, Digest, UnixMillis};
 
 use crate::{ObjectKey, PutError, StoreError};
 
@@ -55,6 +55,13 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
 
     /// Removes an object; removing none succeeds.
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
+
+    /// Takes back uploads to keys under `prefix` that were begun before `before`, by the store's clock, and never committed; how
+    /// many. Only a crash or a dropped call leaves any, and only in stores that keep what came of them.
+    async fn abort_uploads(&self, prefix: &str, before: UnixMillis) -> Result<usize, StoreError> {
+        let _ = (prefix, before);
+        Ok(0)
+    }
 }
 
 /// What must be true of a key when a write to it is committed.

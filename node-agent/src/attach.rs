@@ -1,17 +1,22 @@
-//! At start: is the own store a fencing door (L16), and does the registry know it?
+//! At start: is the own store a fencing door (L16), and does the registry know it? Then, once a day: what killed pushes left
+//! in it goes.
 //!
-//! Absent on purpose: making the bucket. Runs until the registry knows what the probe said; an agent without a store
-//! serves what is on its disk meanwhile.
+//! Absent on purpose: making the bucket, and removing objects. Tries until the registry knows what the probe said; an agent
+//! without a store serves what is on its disk meanwhile.
 
 use std::{sync::Arc, time::Duration};
 
-use artifact_store::probe::{Unfit, probe_fencing};
+use artifact_store::{
+    ArtifactStore, keys,
+    probe::{Unfit, probe_fencing},
+};
 use client::{Client, Complaint, retry};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use types::{
-    RegionId,
+    RegionId, UnixMillis,
     region::{FencingDoor, StoreBinding},
+    time::{Clock as _, SystemClock},
 };
 
 use crate::{config::StoreConfig, stores::Stores, view::View};
@@ -23,6 +28,11 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How often an attempt may fail before it is said: both ends may be starting.
 const STARTING: u32 = 3;
+
+/// How old an upload is that nobody goes on with: none of one object takes so long, nor are clocks so far apart.
+const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
+/// How often such uploads are looked for.
+const TIDY_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// What is needed to attach.
 pub struct Attach {
@@ -39,8 +49,19 @@ pub struct Attach {
 }
 
 impl Attach {
-    /// Tries until it is done, or until `stop`.
+    /// Tries until it is done, keeps the store tidy, and ends with `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
+        self.attach(&stop).await;
+        let tidy = async {
+            loop {
+                self.tidy().await;
+                tokio::time::sleep(TIDY_EVERY).await;
+            }
+        };
+        stop.run_until_cancelled(tidy).await;
+    }
+
+    async fn attach(&mut self, stop: &CancellationToken) {
         let mut failures: u32 = 0;
         let mut complaint = Complaint::after(STARTING);
         loop {
@@ -62,11 +83,7 @@ impl Attach {
     }
 
     async fn once(&mut self) -> Result<(), String> {
-        let mut binding = StoreBinding {
-            endpoint: self.store.endpoint.clone(),
-            bucket: self.store.bucket.clone(),
-            fencing_door: FencingDoor::Qualified,
-        };
+        let mut binding = self.binding();
         let store = self.stores.get(&self.region, &binding).await?;
         match probe_fencing(store.as_ref()).await {
             Ok(()) => {}
@@ -95,5 +112,34 @@ impl Attach {
         attached.map_err(|refusal| refusal.to_string())?;
         tracing::info!(%region, endpoint = %binding.endpoint, bucket = %binding.bucket, "store attached");
         Ok(())
+    }
+
+    async fn tidy(&self) {
+        match self.stores.get(&self.region, &self.binding()).await {
+            Ok(store) => abort_left_behind(&self.region, store.as_ref(), SystemClock.now()).await,
+            Err(why) => tracing::warn!(region = %self.region, "own store not looked through: {why}"),
+        }
+    }
+
+    fn binding(&self) -> StoreBinding {
+        StoreBinding {
+            endpoint: self.store.endpoint.clone(),
+            bucket: self.store.bucket.clone(),
+            fencing_door: FencingDoor::Qualified,
+        }
+    }
+}
+
+/// Takes back uploads of artifacts that nobody goes on with: their parts are paid for, and no list of objects shows them.
+pub(crate) async fn abort_left_behind(region: &RegionId, store: &dyn ArtifactStore, now: UnixMillis) {
+    let before = UnixMillis::default().plus(now.since(UnixMillis::default().plus(LEFT_BEHIND)));
+    match store.abort_uploads(keys::ARTIFACTS, before).await {
+        Ok(0) => {}
+        Ok(uploads) => tracing::info!(%region, uploads, "uploads that were left behind are aborted"),
+        Err(error) => tracing::warn!(
+            %region,
+            "uploads that were left behind stay in the own store: {error}; allow its key to list and abort them, or give the \
+             bucket a lifecycle rule that does"
+        ),
     }
 }

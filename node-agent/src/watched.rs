@@ -16,6 +16,7 @@ use artifact_store::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
+use types::UnixMillis;
 
 /// The handle and its memory.
 #[derive(Debug)]
@@ -92,5 +93,10 @@ impl ArtifactStore for Watched {
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.seen(self.inner.delete(key).await)
+    }
+
+    /// Not everybody who may read and write may list uploads: to be denied that says nothing of the credentials.
+    async fn abort_uploads(&self, prefix: &str, before: UnixMillis) -> Result<usize, StoreError> {
+        self.inner.abort_uploads(prefix, before).await
     }
 }

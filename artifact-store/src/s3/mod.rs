@@ -8,6 +8,7 @@ mod classify;
 mod client;
 mod multipart;
 mod streamed;
+mod unfinished;
 
 use std::ops::Range;
 
@@ -17,7 +18,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use tokio::time::timeout;
-use types::{ByteCount, Digest};
+use types::{ByteCount, Digest, UnixMillis};
 
 use self::classify::{Failure, head_failure};
 pub use self::client::S3Config;
@@ -282,5 +283,9 @@ impl ArtifactStore for S3Store {
             Err(failure) if failure.is_missing_key() => Ok(()),
             Err(failure) => Err(failure.into_error(&self.name, "delete", key)),
         }
+    }
+
+    async fn abort_uploads(&self, prefix: &str, before: UnixMillis) -> Result<usize, StoreError> {
+        self.abort_begun_before(prefix, before).await
     }
 }

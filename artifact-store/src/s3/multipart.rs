@@ -27,7 +27,7 @@ pub(super) const WHOLE_BYTES_MAX: u64 = PART_BYTES;
 
 impl S3Store {
     /// On a known failure, and when it is given up, the upload is aborted; one that is cut off by a crash or dropped is left
-    /// to the bucket's lifecycle rule.
+    /// to [`crate::ArtifactStore::abort_uploads`].
     pub(super) async fn put_parts(&self, key: &ObjectKey, upload: Upload) -> Result<ETag, PutError> {
         let id = self.begin(key).await?;
         let condition = upload.condition.clone();
@@ -162,7 +162,7 @@ impl S3Store {
             .upload_id(id);
         if let Err(failure) = self.call(call.send()).await {
             let error = failure.into_error(&self.name, "abort upload of", key);
-            tracing::warn!(%error, "parts of an upload stay in the bucket until its lifecycle rule removes them");
+            tracing::warn!(%error, "parts of an upload stay in the bucket until they are old enough to be taken for left behind");
         }
     }
 

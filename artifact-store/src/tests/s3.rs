@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ArtifactStore, Deadlines, ErrorKind, PutError, S3Config, S3Store,
-    conformance::{Known, check_store, key},
+    conformance::{Known, check_store, key, leave_behind},
 };
 
 pub(super) const BUCKET: &str = "artifacts";
@@ -266,5 +266,37 @@ async fn an_upload_that_is_given_up_leaves_no_parts() {
     assert!(format!("{error:?}").contains("given up"), "{error:?}");
     assert_eq!(uploads().await, 0);
     assert!(store.head(&key).await.unwrap().is_none());
+    server.stop().await;
+}
+
+/// As those of a push that was killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_that_were_left_behind_are_aborted_once_they_are_old() {
+    use types::time::{Clock as _, SystemClock};
+    let server = DevS3::start().await;
+    let store: Arc<dyn ArtifactStore> = server.store();
+    let begun = SystemClock.now();
+    for name in ["regent/artifacts/a", "regent/artifacts/b", "other"] {
+        leave_behind(&store, name).await;
+    }
+    let before = begun.plus(std::time::Duration::from_secs(3600));
+    let abort = async |before| store.abort_uploads(crate::keys::ARTIFACTS, before).await.unwrap();
+    assert_eq!(abort(types::UnixMillis(begun.0 - 3_600_000)).await, 0);
+    assert_eq!(abort(before).await, 2);
+    assert_eq!(abort(before).await, 0);
+    let sdk = server.store();
+    let listed = sdk
+        .sdk()
+        .list_multipart_uploads()
+        .bucket(BUCKET)
+        .send()
+        .await
+        .unwrap();
+    let keys: Vec<_> = listed
+        .uploads()
+        .iter()
+        .filter_map(|upload| upload.key())
+        .collect();
+    assert_eq!(keys, ["other"]);
     server.stop().await;
 }

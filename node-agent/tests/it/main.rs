@@ -12,6 +12,7 @@ mod coordinator;
 mod damage;
 mod handover;
 mod identity;
+mod leftovers;
 mod panics;
 mod pointers;
 mod privileged;
