@@ -27,6 +27,8 @@ fn check_parse(line: &str, accepted: bool) {
 fn lines_are_accepted_or_refused() {
     check_parse("regent dev --regions 3", true);
     check_parse("regent dev --regions 0", false);
+    check_parse("regent primary pause --for 168h", true);
+    check_parse("regent primary pause --for 169h", false);
     check_parse("regent model list --timeout 1ms", true);
     check_parse("regent model list --timeout 0s", false);
     check_parse(

@@ -152,6 +152,11 @@ pub enum FailoverMode {
     },
 }
 
+impl FailoverMode {
+    /// Longest pause: one that is forgotten must end while somebody still knows of it. It can be asked for again.
+    pub const PAUSE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+}
+
 impl fmt::Display for FailoverMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

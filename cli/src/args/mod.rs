@@ -10,7 +10,7 @@ mod model;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use types::{ModelName, RegionId, RequestId, RoleName};
+use types::{ModelName, RegionId, RequestId, RoleName, role::FailoverMode};
 
 pub(crate) use model::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, PushArgs, UnaliasArgs, WaitCopies};
 
@@ -218,8 +218,8 @@ pub(crate) struct PauseArgs {
     /// The role.
     #[arg(default_value = "primaries/global")]
     pub(crate) role: RoleName,
-    /// How long; it ends by itself.
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "30m")]
+    /// How long, 7 days at most; it ends by itself.
+    #[arg(long = "for", value_name = "DURATION", value_parser = pause, default_value = "30m")]
     pub(crate) duration: Duration,
 }
 
@@ -323,6 +323,27 @@ fn some_time(text: &str) -> Result<Duration, String> {
             Err("nothing can be asked and answered in no time; the default is 10s".to_owned())
         }
         read => read.map_err(|why| why.to_string()),
+    }
+}
+
+/// How long failovers may be held.
+fn pause(text: &str) -> Result<Duration, String> {
+    match some_pause(text)? {
+        long if long > FailoverMode::PAUSE_MAX => {
+            let days = FailoverMode::PAUSE_MAX.as_secs() / (24 * 3600);
+            Err(format!(
+                "a pause lasts {days} days at most ({}h); ask again before it ends",
+                days * 24
+            ))
+        }
+        read => Ok(read),
+    }
+}
+
+fn some_pause(text: &str) -> Result<Duration, String> {
+    match duration(text).map_err(|why| why.to_string())? {
+        Duration::ZERO => Err("a pause of no time holds nothing".to_owned()),
+        read => Ok(read),
     }
 }
 

@@ -14,7 +14,10 @@ use futures::future::join_all;
 use proto::v1::GetStatusResponse;
 use serde_json::json;
 use tokio::time::sleep;
-use types::reason::Refusal;
+use types::{
+    reason::Refusal,
+    role::{FailoverMode, RoleRecord},
+};
 
 use self::verdict::{Asked, Round};
 use crate::{
@@ -40,17 +43,33 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
     let context = context::load(shared)?;
     // Files of the own identity that cannot be used are nobody's silence.
     context.tls.load()?;
-    let round = settled(&context, shared).await;
+    let (round, paused) = tokio::join!(settled(&context, shared), paused_roles(&context, shared));
     let failure = round.failure();
     let members = round.members();
     let document = json!({
         "has_quorum": failure.is_none(),
         "coordinators": round.asked.iter().map(|a| show::document(a, &members)).collect::<Vec<_>>(),
         "members": members.iter().map(show::member).collect::<Vec<_>>(),
+        "paused_roles": paused.as_ref().map(|roles| roles.iter().map(show::paused).collect::<Vec<_>>()),
     });
     conclude(shared.output, document, failure, || {
-        table(show::HEADINGS, round.asked.iter().map(|a| show::row(a, &members)))
+        let rows = round.asked.iter().map(|a| show::row(a, &members));
+        let table = table(show::HEADINGS, rows);
+        let lines = paused.iter().flatten().map(show::paused_line);
+        std::iter::once(table)
+            .chain(lines)
+            .collect::<Vec<_>>()
+            .join("\n\n")
     })
+}
+
+/// The roles whose failovers somebody holds, as any coordinator knows them; none where nobody answers.
+async fn paused_roles(context: &Context, shared: &Shared) -> Option<Vec<RoleRecord>> {
+    let client = context::connect(context, shared).ok()?.with_stale_reads();
+    let roles = client.with_deadline(shared.timeout.min(ROUND)).list_roles().await;
+    let mut roles = roles.ok()?;
+    roles.retain(|role| matches!(role.mode, FailoverMode::Paused { .. }));
+    Some(roles)
 }
 
 /// Asks everybody once; and, where the leader does not answer, those who do until it is clear whether they have one.

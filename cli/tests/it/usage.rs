@@ -49,6 +49,17 @@ fn a_mistake_on_the_command_line_ends_with_2_and_nothing_on_stdout() {
 }
 
 #[test]
+fn a_pause_that_outlives_everybody_who_knows_of_it_is_refused_with_the_bound() {
+    for (asked, said) in [
+        ("99999h", "7 days at most (168h)"),
+        ("169h", "7 days at most"),
+        ("0s", "no time"),
+    ] {
+        run(&["primary", "pause", "--for", asked]).failed_with(2, &["--for", asked, said]);
+    }
+}
+
+#[test]
 fn without_a_cluster_the_way_to_one_is_named() {
     let empty = tempfile::tempdir().unwrap();
     let mut command = regent();

@@ -446,7 +446,16 @@ fn pause(dev: &Dev) {
     let until: types::UnixMillis = paused["role"]["paused_until"].as_str().unwrap().parse().unwrap();
     assert!(until > types::UnixMillis::default(), "{paused}");
     check_revision(&paused);
+    // Whoever looks at the cluster and at nothing else learns why no failover begins.
+    let shown = dev.json(&["cluster", "status"])["paused_roles"].clone();
+    let expected = json!({
+        "role": "primaries/global", "mode": "PAUSED", "paused_until": paused["role"]["paused_until"],
+    });
+    assert_eq!(shown, json!([expected]));
+    let table = dev.run(&["cluster", "status"]).stdout;
+    assert!(table.contains("primaries/global is PAUSED until "), "{table}");
     let resumed = dev.json(&["primary", "resume"]);
+    assert_eq!(dev.json(&["cluster", "status"])["paused_roles"], json!([]));
     check_revision(&resumed);
     let resumed = resumed["role"].clone();
     assert_eq!(resumed["mode"], "AUTOMATIC");

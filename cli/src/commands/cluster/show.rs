@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::v1::Member;
 use serde_json::{Value, json};
-use types::{ByteCount, units::format_duration};
+use types::{ByteCount, role::RoleRecord, units::format_duration};
 
 use super::verdict::Asked;
 use crate::output::{or_dash, size};
@@ -76,6 +76,21 @@ pub(super) fn document(asked: &Asked, members: &[Member]) -> Value {
             })
         }
     }
+}
+
+/// A role whose failovers are held.
+pub(super) fn paused(role: &RoleRecord) -> Value {
+    let mut paused = json!(role.mode);
+    paused["role"] = json!(role.role);
+    paused
+}
+
+/// The same for people.
+pub(super) fn paused_line(role: &RoleRecord) -> String {
+    format!(
+        "{} is {}: no failover starts by itself; `regent primary resume {}` ends that",
+        role.role, role.mode, role.role
+    )
 }
 
 /// A member, as the leader knows it. What nobody who answers knows is null.
