@@ -17,7 +17,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How often the file is read while a new run is awaited.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The file's content: every process that was started, by its last run.
+/// The file's content: every process that runs, as far as its supervisor lived to say so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Roster {
@@ -31,7 +31,7 @@ pub struct Roster {
 pub struct Entry {
     /// Which process.
     pub name: ProcessName,
-    /// Its last run.
+    /// Its run.
     pub run: ProcessRef,
 }
 

@@ -218,7 +218,7 @@ impl DevCluster {
         for part in [Part::Agent, Part::Coordinator, Part::Store] {
             drain::stop(&self.running_of(part), began).await;
         }
-        Ok(())
+        self.write_roster()
     }
 
     fn running_of(&self, part: Part) -> Vec<(ProcessName, Running)> {
@@ -257,14 +257,19 @@ impl DevCluster {
         }
     }
 
-    fn write_roster(&self) -> Result<(), Failure> {
+    /// Whoever hurts processes by this file must not meet strangers: what has ended is not in it.
+    pub(super) fn write_roster(&self) -> Result<(), Failure> {
         let running = self.running();
         let entry = |(name, running): (&ProcessName, &Running)| Entry {
             name: name.clone(),
             run: running.process,
         };
         let roster = Roster {
-            processes: running.iter().map(entry).collect(),
+            processes: running
+                .iter()
+                .filter(|(_, running)| running.exit_status().is_none())
+                .map(entry)
+                .collect(),
         };
         drop(running);
         let text = serde_json::to_vec_pretty(&roster).map_err(Failure::other)?;

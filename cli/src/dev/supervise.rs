@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{dev::cluster::DevCluster, output::note, serve::LOST_DISK};
+use crate::{dev::cluster::DevCluster, exit::Exit, output::note, serve::LOST_DISK};
 
 /// First wait before a restart; doubles.
 const BACK_OFF_MIN: Duration = Duration::from_millis(500);
@@ -18,6 +18,33 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(500);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// A run of this length was a good one: the next wait is short again.
 const STEADY: Duration = Duration::from_secs(60);
+/// Ends in a row, all alike, after which another start is taken to end in the same way.
+const HOPELESS: u32 = 4;
+/// Only a run that ends so soon counts among them.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Ends in a row that look alike.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    code: Option<i32>,
+    count: u32,
+}
+
+impl Ends {
+    /// Takes in an end; says whether there were enough of them. A config that cannot be used and damaged files end a process
+    /// by itself, with a code, and soon; who was killed or ran for a while may well run again.
+    pub(crate) fn are_enough(&mut self, code: Option<i32>, ran: Duration) -> bool {
+        let tells = [Exit::Error as i32, Exit::Usage as i32];
+        let code = code.filter(|code| tells.contains(code) && ran < SOON);
+        self.count = match code {
+            Some(_) if code == self.code => self.count + 1,
+            Some(_) => 1,
+            None => 0,
+        };
+        self.code = code;
+        self.count >= HOPELESS
+    }
+}
 
 /// The wait before the restart after a run of this length, when the last wait was `previous`.
 pub(crate) fn back_off(previous: Duration, ran: Duration) -> Duration {
@@ -39,13 +66,21 @@ pub(crate) async fn supervise(cluster: &DevCluster, stop: &CancellationToken) {
 
 async fn watch(cluster: DevCluster, name: ProcessName, stop: CancellationToken) {
     let mut wait = Duration::ZERO;
+    let mut ends = Ends::default();
     loop {
         let began = Instant::now();
         tokio::select! {
             () = stop.cancelled() => return,
             status = cluster.ended(&name) => {
+                if let Err(failure) = cluster.write_roster() {
+                    note(&format!("error: {failure}"));
+                }
                 if status.is_some_and(is_for_good) {
                     report_lost(&cluster, &name);
+                    return;
+                }
+                if ends.are_enough(status.and_then(|s| s.code()), began.elapsed()) {
+                    report_hopeless(&cluster, &name, &ends);
                     return;
                 }
                 wait = back_off(wait, began.elapsed());
@@ -81,6 +116,19 @@ fn report_lost(cluster: &DevCluster, name: &ProcessName) {
         tail(cluster, name),
         data.display(),
         root.display()
+    ));
+}
+
+fn report_hopeless(cluster: &DevCluster, name: &ProcessName, ends: &Ends) {
+    let (config, data) = (cluster.layout().config(name), cluster.layout().data(name));
+    note(&format!(
+        "{name} ended {} times in a row with exit code {}; it is not started again, and the others go on; the end of its log:\n    \
+         {}\n  mend what it names (its config is {}, its data {}), then stop `dev` and start it again",
+        ends.count,
+        ends.code.unwrap_or_default(),
+        tail(cluster, name),
+        config.display(),
+        data.display(),
     ));
 }
 

@@ -19,7 +19,7 @@ use crate::{
         lock::DirLock,
         sockets,
         spec::ClusterSpec,
-        supervise::back_off,
+        supervise::{Ends, back_off},
         templates::{AgentConfig, ContextConfig, CoordinatorConfig, StoreConfig},
     },
     serve::DevS3Config,
@@ -334,6 +334,31 @@ fn waits_before_restarts_double_up_to_a_bound_and_start_anew_after_a_good_run() 
     }
     assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
     assert_eq!(back_off(wait, second * 60).as_millis(), 500);
+}
+
+#[test]
+fn ends_that_look_alike_are_enough_after_some_of_them_in_a_row() {
+    let (short, long) = (Duration::from_secs(1), Duration::from_secs(10));
+    // The answers to these ends, one after the other.
+    let check = |ends: &[(Option<i32>, Duration)], expected: &str| {
+        let mut seen = Ends::default();
+        let answers = ends.iter().map(|(code, ran)| match seen.are_enough(*code, *ran) {
+            true => 'y',
+            false => '-',
+        });
+        assert_eq!(answers.collect::<String>(), expected, "{ends:?}");
+    };
+    let (error, usage, killed, lost) = (Some(1), Some(2), None, Some(5));
+    check(&[(error, short); 5], "---yy");
+    check(&[(usage, short); 4], "---y");
+    check(&[(killed, short); 6], "------");
+    check(&[(lost, short); 6], "------");
+    check(&[(error, long); 6], "------");
+    let mixed = [
+        error, error, error, usage, error, killed, error, error, error, error,
+    ];
+    let mixed = mixed.map(|code| (code, short));
+    check(&mixed, "---------y");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use types::{ModelName, model::Placement};
 
 use crate::{
+    asleep::Asleep,
     dev::Dev,
     harness::{Lines, Running, is_alive, regent, turn, until},
 };
@@ -31,6 +32,10 @@ fn a_cluster_starts_answers_stops_and_starts_again_on_its_ports() {
 
     assert_eq!(dev.stop(), Some(0));
     assert!(pids.iter().all(|pid| !is_alive(*pid)), "a process stayed behind");
+    // Their pids are anybody's from now on.
+    let roster = std::fs::read_to_string(dev.path().join("processes.json")).unwrap();
+    let roster: serde_json::Value = serde_json::from_str(&roster).unwrap();
+    assert_eq!(roster, serde_json::json!({ "processes": [] }));
 
     dev.start_again();
     assert_eq!(dev.context().endpoints, endpoints);
@@ -157,6 +162,30 @@ fn a_founder_whose_disk_was_lost_is_told_so_and_founds_no_second_cluster() {
             .is_some_and(|s| s["has_quorum"] == true)
     });
     assert_eq!(id(&dev), before);
+}
+
+/// The agent's files are damaged while it runs: no start of it comes to anything.
+#[test]
+fn what_ends_in_the_same_way_again_and_again_is_not_started_any_more() {
+    let _turn = turn();
+    let mut dev = Dev::start(1);
+    let asleep = Asleep::of(&dev, "us-west-2", "agent");
+    let data = dev.path().join("regions/us-west-2/agent/data");
+    std::fs::write(data.join("floors.json"), "no floors").unwrap();
+    dev.signal(dev.pid_of("us-west-2", "agent"), rustix::process::Signal::KILL);
+    drop(asleep);
+    dev.wait_for("us-west-2/agent ended with signal: 9");
+    let told = dev.wait_for("us-west-2/agent ended 4 times in a row with exit code 1");
+    assert!(
+        told.contains("it is not started again, and the others go on"),
+        "{told}"
+    );
+    dev.wait_for("restore the file, or upgrade this process");
+    let helps = dev.wait_for("mend what it names");
+    assert!(helps.contains("regions/us-west-2/agent/data"), "{helps}");
+    assert_eq!(dev.pids().len(), 2);
+    assert_eq!(dev.json(&["cluster", "status"])["has_quorum"], true);
+    assert_eq!(dev.stop(), Some(0));
 }
 
 #[test]
