@@ -1,5 +1,5 @@
 //! Exit codes, and the one place that gives each refusal its own. Scripts rely on them: they never change their meaning.
-//! 0 is success; 8 is kept for commands that look for something and found it.
+//! 0 is success.
 
 use std::process::ExitCode;
 
@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Unavailable = 6,
     /// The identity may not do this.
     Denied = 7,
+    /// It is done, and what was found on the way needs somebody.
+    Findings = 8,
     /// It may have happened; the request id to retry with is printed.
     Unknown = 9,
 }
@@ -89,7 +91,7 @@ impl Exit {
             Self::Unavailable => Some(Reason::Unreachable),
             Self::Denied => Some(Reason::PermissionDenied),
             Self::Unknown => Some(Reason::OutcomeUnknown),
-            Self::Error | Self::NotFound | Self::Precondition | Self::Safety => None,
+            Self::Error | Self::NotFound | Self::Precondition | Self::Safety | Self::Findings => None,
         }
     }
 }

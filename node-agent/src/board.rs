@@ -39,6 +39,8 @@ pub struct Board {
     pub moved: BTreeMap<ModelName, Revision>,
     /// Why versions did not come into memory the last time.
     pub load_errors: BTreeMap<VersionKey, String>,
+    /// Those that did not for a defect of their own.
+    pub defective: BTreeSet<VersionKey>,
     /// Agents of other regions: region and inference endpoint.
     pub peers: BTreeMap<NodeId, (RegionId, String)>,
     /// What the probes of them saw.
@@ -73,6 +75,7 @@ impl Board {
             champions: BTreeMap::new(),
             moved: BTreeMap::new(),
             load_errors: BTreeMap::new(),
+            defective: BTreeSet::new(),
             peers: BTreeMap::new(),
             probes: BTreeMap::new(),
         }

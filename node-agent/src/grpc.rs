@@ -265,12 +265,14 @@ impl Parts {
                 version: key.version.0,
                 loaded: true,
                 error: String::new(),
+                defective: false,
             });
         let unloaded = board.unloaded.iter().map(|key| pb::ServedVersion {
             model: key.model.to_string(),
             version: key.version.0,
             loaded: false,
             error: board.load_errors.get(key).cloned().unwrap_or_default(),
+            defective: board.defective.contains(key),
         });
         loaded.chain(unloaded).collect()
     }

@@ -331,6 +331,7 @@ impl Worker {
             board.moved.clone_from(&desired.moved);
             board.peers.clone_from(&desired.peers);
             board.load_errors.retain(|key, _| desired.load.contains(key));
+            board.defective.clone_from(&self.unservable);
             if board.timing.is_none() {
                 board.timing.clone_from(&view.timing);
             }

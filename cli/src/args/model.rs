@@ -46,7 +46,8 @@ pub(crate) struct PushArgs {
     /// How many regions must hold verified copies before the command ends: a number, or `all`.
     #[arg(long, value_name = "N|all", default_value = "1")]
     pub(crate) wait_copies: WaitCopies,
-    /// How long the upload, its verification and the copies may take together.
+    /// How long the push may take, from its first question until an agent has the version in memory, if an alias points
+    /// at it.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
     pub(crate) wait_timeout: Duration,
     /// Say on stderr how long each phase took.

@@ -22,7 +22,7 @@ use crate::{
 /// Agents that are asked at a time.
 const CALLS: usize = 8;
 /// How long one may take to answer: a table of many regions must not wait for one that hangs.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs one.
 pub(crate) async fn run(command: NodeCommand, shared: Shared) -> Result<(), Failure> {
@@ -54,7 +54,7 @@ struct Row {
 impl Row {
     async fn ask(node: NodeRecord, tls: &TlsFiles, patience: Duration) -> Self {
         let answer = match (node.kind, node.status) {
-            (NodeKind::Agent, NodeStatus::Up) => Some(status(&node, tls, patience).await),
+            (NodeKind::Agent, NodeStatus::Up) => Some(agent_status(&node, tls, patience).await),
             // Whoever is down would be waited for in vain.
             (NodeKind::Agent, NodeStatus::Down) | (NodeKind::Coordinator, _) => None,
         };
@@ -106,7 +106,8 @@ const fn kind(kind: NodeKind) -> &'static str {
     }
 }
 
-async fn status(
+/// What an agent says of itself.
+pub(crate) async fn agent_status(
     node: &NodeRecord,
     tls: &TlsFiles,
     patience: Duration,
@@ -122,6 +123,7 @@ fn served(version: &ServedVersion) -> Value {
         "version": version.version,
         "loaded": version.loaded,
         "error": version.error,
+        "defective": version.defective,
     })
 }
 
@@ -153,6 +155,7 @@ mod tests {
             version,
             loaded,
             error: error.to_owned(),
+            defective: false,
         };
         let check = |not_ready: &str, served: &[ServedVersion], expected: (&str, &str)| {
             let status = GetAgentStatusResponse {

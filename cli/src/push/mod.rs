@@ -1,11 +1,12 @@
 //! `regent model push`: a directory becomes a version, whole or not at all.
 //!
 //! Order: look at the directory and hash it (nothing registered yet) → announce the version → upload what the store
-//! lacks → say that it is complete → wait until an agent has verified it, and until enough regions have. What fails
-//! after the announcement takes it back, unless the version is READY by then. A push of the same files again goes on
-//! where the last one stopped, or finds that there is nothing to do.
+//! lacks → say that it is complete → wait until an agent has verified it, until enough regions have, and, where an alias
+//! points at it, until an agent has it in memory. What fails after the announcement takes it back, unless the version is
+//! READY by then. A push of the same files again goes on where the last one stopped, or finds that there is nothing to do.
 
 mod fate;
+mod loaded;
 mod progress;
 mod scan;
 mod store;
@@ -17,26 +18,28 @@ mod tests;
 
 use std::{collections::BTreeMap, time::Instant};
 
-use client::{Client, Context};
+use client::{Client, Context, retry::mint_request_id};
 use serde_json::json;
 use types::{
     AliasName, RegionId, RoleName, VersionKey,
     model::{AliasRecord, Artifact, VersionRecord, VersionState},
 };
 
-use self::{progress::Bar, scan::Scanned, wait::Limit};
+use self::{fate::Fate, loaded::Agents, progress::Bar, scan::Scanned, wait::Limit};
 use crate::{
     args::{PushArgs, Shared},
-    commands::changed,
+    commands::{changed, node::PATIENCE},
     context,
     error::Failure,
     exit::Exit,
-    output::{answer, note},
+    output::{conclude, note},
     tables::{CHAMPION, alias_table, version_table},
 };
 
 /// What helps after a push that broke off.
 const PUSH_AGAIN: &str = "push the same directory again: it goes on with what is there";
+/// How a push ends that somebody stopped.
+const STOPPED: &str = "stopped by ctrl-c";
 
 /// Pushes. A push makes several changes: none of them is asked again by its id, but all of them by another push.
 pub(crate) async fn run(args: PushArgs, shared: Shared) -> Result<(), Failure> {
@@ -50,18 +53,26 @@ async fn push(args: PushArgs, shared: Shared) -> Result<(), Failure> {
     let scanned = clock.phase("checked and hashed", scan::scan(&args.dir)).await?;
     let context = context::load(&shared)?;
     let client = context::connect(&context, &shared)?.with_answers_noted();
-    wait::check_wanted(&client, args.wait_copies).await?;
+    let limit = Limit::new(args.wait_timeout);
+    wait::check_wanted(&client, args.wait_copies, limit).await?;
     let region = match &args.region {
         Some(region) => region.clone(),
-        None => primary_region(&client).await?,
+        None => primary_region(&client, limit).await?,
     };
-    let (version, announced) = announce(&client, &args, &region, &scanned).await?;
+    let (version, announced) = announce(&client, &args, &region, &scanned, limit).await?;
+    let push = Push {
+        client: &client,
+        context: &context,
+        args: &args,
+        shared: &shared,
+        limit,
+    };
     let outcome = tokio::select! {
-        outcome = Box::pin(publish(&client, &context, &args, version.clone(), &scanned, &shared, &clock)) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Failure::other("stopped by ctrl-c")),
+        outcome = Box::pin(push.publish(version.clone(), &scanned, &clock)) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(Failure::other(STOPPED)),
     };
     match outcome {
-        Ok((version, limit)) => finish(&client, &args, &shared, version, announced, limit).await,
+        Ok(version) => push.finish(version, announced, &clock).await,
         Err(failure) => Err(fate::take_back(&client, &version.key, failure).await),
     }
 }
@@ -73,8 +84,9 @@ pub(crate) async fn check(dir: &std::path::Path) -> Result<(), Failure> {
 }
 
 /// The region that may write now: its store is where models come from.
-async fn primary_region(client: &Client) -> Result<RegionId, Failure> {
-    let (role, _) = client.get_role(&RoleName::global()).await?;
+async fn primary_region(client: &Client, limit: Limit) -> Result<RegionId, Failure> {
+    let role = RoleName::global();
+    let (role, _) = limit.insist(async || client.get_role(&role).await).await?;
     role.holder.map(|holder| holder.region).ok_or_else(|| {
         Failure::new(
             Exit::Unavailable,
@@ -90,10 +102,11 @@ async fn announce(
     args: &PushArgs,
     region: &RegionId,
     scanned: &Scanned,
+    limit: Limit,
 ) -> Result<(VersionRecord, bool), Failure> {
     let artifacts: Vec<Artifact> = scanned.files.iter().map(|f| f.artifact.clone()).collect();
-    let known = client.list_versions(&args.name).await;
-    let known = match known {
+    let known = limit.insist(async || client.list_versions(&args.name).await);
+    let known = match known.await {
         Err(refusal) if refusal.reason == types::Reason::ModelNotFound => Vec::new(),
         other => other?,
     };
@@ -112,10 +125,15 @@ async fn announce(
         return Ok((version.clone(), false));
     }
     let metadata: BTreeMap<String, String> = args.metadata.iter().cloned().collect();
-    let version = client
-        .create_version(&args.name, region, &artifacts, &scanned.framework, metadata)
-        .await?;
-    Ok((version, true))
+    // However often it is asked: it is announced once.
+    let client = client.with_request_id(mint_request_id());
+    let announced = limit.insist(async || {
+        let (model, framework) = (&args.name, &scanned.framework);
+        client
+            .create_version(model, region, &artifacts, framework, metadata.clone())
+            .await
+    });
+    Ok((announced.await?, true))
 }
 
 /// Whether all of this stands with the version.
@@ -125,68 +143,86 @@ fn has(version: &VersionRecord, metadata: &[(String, String)]) -> bool {
         .all(|(key, value)| version.metadata.get(key) == Some(value))
 }
 
-/// From PENDING_UPLOAD to verified copies; each part is left out where it was done before. Gives the version, and what
-/// is left of the time.
-async fn publish(
-    client: &Client,
-    context: &Context,
-    args: &PushArgs,
-    mut version: VersionRecord,
-    scanned: &Scanned,
-    shared: &Shared,
-    clock: &Phases,
-) -> Result<(VersionRecord, Limit), Failure> {
-    let limit = Limit::new(args.wait_timeout);
-    if version.state == VersionState::PendingUpload {
-        let target = store::open(client, context, &version.source_region, shared.timeout).await?;
-        let bar = Bar::bytes(scanned.total());
-        let upload = limit.bound(
-            "uploading",
-            &version.source_region,
-            store::upload(target.as_ref(), &scanned.files, &bar),
-        );
-        clock.phase("uploaded", upload).await?;
-        version = wait::complete(client, &version.key, limit).await?;
-    }
-    let waited = wait::until_ready(client, &version.key, limit);
-    let version = clock.phase("verified", waited).await?;
-    let copies = wait::until_copied(client, &version.key, args.wait_copies, limit);
-    clock.phase("copied", copies).await?;
-    Ok((version, limit))
+/// A push whose version stands in the registry.
+struct Push<'a> {
+    client: &'a Client,
+    context: &'a Context,
+    args: &'a PushArgs,
+    shared: &'a Shared,
+    limit: Limit,
 }
 
-async fn finish(
-    client: &Client,
-    args: &PushArgs,
-    shared: &Shared,
-    version: VersionRecord,
-    created: bool,
-    limit: Limit,
-) -> Result<(), Failure> {
-    if let Some(alias) = &args.alias {
-        client
-            .set_alias(&version.key, alias, "set by model push", None)
-            .await?;
-    }
-    let model = &version.key.model;
-    let aliases = limit.insist(async || client.list_aliases(model).await).await?;
-    let (alias, aliases) = own_aliases(&version.key, aliases, args.alias.as_ref());
-    let replicas = limit.insist(async || client.list_replicas(Some(model), None).await);
-    let replicas: Vec<_> = replicas
-        .await?
-        .into_iter()
-        .filter(|r| r.key.version == version.key)
-        .collect();
-    let document = json!({
-        "version": version, "created": created, "replicas": replicas, "alias": alias, "aliases": aliases,
-    });
-    answer(shared.output, &changed(client, document), || {
-        let versions = version_table(std::slice::from_ref(&version));
-        if aliases.is_empty() {
-            return versions;
+impl Push<'_> {
+    /// From PENDING_UPLOAD to verified copies; each part is left out where it was done before.
+    async fn publish(
+        &self,
+        mut version: VersionRecord,
+        scanned: &Scanned,
+        clock: &Phases,
+    ) -> Result<VersionRecord, Failure> {
+        let (client, limit) = (self.client, self.limit);
+        if version.state == VersionState::PendingUpload {
+            let region = &version.source_region;
+            let target = store::open(client, self.context, region, self.shared.timeout).await?;
+            let bar = Bar::bytes(scanned.total());
+            let upload = store::upload(target.as_ref(), &scanned.files, &bar);
+            clock
+                .phase("uploaded", limit.bound("uploading", region, upload))
+                .await?;
+            version = wait::complete(client, &version.key, limit).await?;
         }
-        format!("{versions}\n\n{}", alias_table(&aliases))
-    })
+        let waited = wait::until_ready(client, &version.key, limit);
+        let version = clock.phase("verified", waited).await?;
+        let copies = wait::until_copied(client, &version.key, self.args.wait_copies, limit);
+        clock.phase("copied", copies).await?;
+        Ok(version)
+    }
+
+    /// The alias, where one is asked for; then who serves the version, where an alias says that somebody shall.
+    async fn finish(&self, version: VersionRecord, created: bool, clock: &Phases) -> Result<(), Failure> {
+        let (client, limit, key) = (self.client, self.limit, &version.key);
+        if let Some(alias) = &self.args.alias {
+            client.set_alias(key, alias, "set by model push", None).await?;
+        }
+        let model = &key.model;
+        let aliases = limit.insist(async || client.list_aliases(model).await).await?;
+        let (alias, aliases) = own_aliases(key, aliases, self.args.alias.as_ref());
+        let (agents, failure) = match aliases.is_empty() {
+            true => (Agents::default(), None),
+            false => Box::pin(clock.phase("loaded", async { Ok(self.loaded(&version).await) })).await?,
+        };
+        let replicas = limit.insist(async || client.list_replicas(Some(model), None).await);
+        let mut replicas = replicas.await?;
+        replicas.retain(|r| &r.key.version == key);
+        let document = json!({
+            "version": version, "created": created, "replicas": replicas, "alias": alias, "aliases": aliases,
+            "loaded_in": agents.loaded_in(), "agents": agents.documents(),
+        });
+        conclude(self.shared.output, changed(client, document), failure, || {
+            let versions = version_table(std::slice::from_ref(&version));
+            if aliases.is_empty() {
+                return versions;
+            }
+            format!("{versions}\n\n{}\n\n{agents}", alias_table(&aliases))
+        })
+    }
+
+    /// Waits until an agent that has a copy has it in memory too. The push is done, whatever comes of this.
+    async fn loaded(&self, version: &VersionRecord) -> (Agents, Option<Failure>) {
+        let patience = PATIENCE.min(self.shared.timeout);
+        let mut agents = Agents::default();
+        let waited = tokio::select! {
+            waited = loaded::until_loaded(self.client, &self.context.tls, &version.key, patience, self.limit, &mut agents) => waited,
+            _ = tokio::signal::ctrl_c() => Err(Failure::other(STOPPED)),
+        };
+        let failure = waited.err().map(|failure| match failure.exit {
+            Exit::Findings => failure,
+            _ => Fate::Whole(version.state)
+                .explain(&version.key, failure)
+                .remedy(loaded::REMEDY),
+        });
+        (agents, failure)
+    }
 }
 
 /// The alias that the push gave to its version, the one that was asked for or else `champion`; and all that it has.

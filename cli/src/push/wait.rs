@@ -15,7 +15,7 @@ use types::{
 use crate::{args::WaitCopies, error::Failure, exit::Exit, output::note};
 
 /// How often the registry is asked.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The time that a push has for all that it waits for.
 #[derive(Clone, Copy, Debug)]
@@ -33,16 +33,38 @@ impl Limit {
         }
     }
 
-    fn is_over(&self) -> bool {
+    /// How much there was.
+    pub(super) fn given(&self) -> String {
+        format_duration(self.given)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
         Instant::now() >= self.end
     }
 
     /// Asks until somebody says yes or no, or the limit is over: who waits for minutes outlasts a moment without a quorum.
     pub(super) async fn insist<T>(&self, ask: impl AsyncFn() -> Result<T, Refusal>) -> Result<T, Refusal> {
+        self.insist_while(ask, |_| true).await
+    }
+
+    /// As [`Self::insist`], for the first question: where everybody refuses connections or is somebody else, no cluster runs
+    /// there, or another one, and waiting is of no use.
+    pub(super) async fn begin<T>(&self, ask: impl AsyncFn() -> Result<T, Refusal>) -> Result<T, Refusal> {
+        self.insist_while(ask, |refusal| {
+            refusal.operand("heard").is_none_or(|heard| heard == "silence")
+        })
+        .await
+    }
+
+    async fn insist_while<T>(
+        &self,
+        ask: impl AsyncFn() -> Result<T, Refusal>,
+        is_worth: impl Fn(&Refusal) -> bool,
+    ) -> Result<T, Refusal> {
         let mut is_told = false;
         loop {
             match Box::pin(ask()).await {
-                Err(refusal) if refusal.reason.retryable() && !self.is_over() => {
+                Err(refusal) if refusal.reason.retryable() && is_worth(&refusal) && !self.is_over() => {
                     if !is_told {
                         let given = format_duration(self.given);
                         note(&format!(
@@ -123,15 +145,13 @@ fn refused(version: &VersionRecord) -> Failure {
         .remedy("push the directory again: it becomes another version")
 }
 
-/// That there are as many regions as copies are waited for; asked before anything is sent.
-pub(super) async fn check_wanted(client: &Client, wanted: WaitCopies) -> Result<(), Failure> {
-    let WaitCopies::AtLeast(n) = wanted else {
-        return Ok(());
+/// That there are as many regions as copies are waited for; the first question, before anything is sent.
+pub(super) async fn check_wanted(client: &Client, wanted: WaitCopies, limit: Limit) -> Result<(), Failure> {
+    let regions = limit.begin(async || client.list_regions().await).await?.len();
+    let n = match wanted {
+        WaitCopies::AtLeast(n) if n > regions => n,
+        WaitCopies::AtLeast(_) | WaitCopies::All => return Ok(()),
     };
-    let regions = client.list_regions().await?.len();
-    if n <= regions {
-        return Ok(());
-    }
     let message = format!("--wait-copies {n}: there are {regions} regions");
     Err(Failure::usage(message).remedy(format!("wait for {regions} at most, or for `all`")))
 }
@@ -191,6 +211,6 @@ async fn placed_regions(client: &Client, key: &VersionKey) -> Result<usize, Refu
     })
 }
 
-fn late(message: String) -> Failure {
+pub(super) fn late(message: String) -> Failure {
     Failure::new(Exit::Unavailable, message)
 }

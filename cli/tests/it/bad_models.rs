@@ -30,7 +30,8 @@ fn models_and_questions_that_cannot_be_are_refused() {
     assert_eq!(nothing["models"], json!([]), "something is registered");
     for model in ["digits", "embedder", "tinylm"] {
         let name = format!("demo.{model}");
-        dev.json(&["model", "push", &sample(model), "--name", &name]);
+        let pushed = dev.json(&["model", "push", &sample(model), "--name", &name]);
+        assert_eq!(pushed["loaded_in"], json!(["us-west-2"]), "{pushed}");
         until("the model answers", || dev.json_of(&question(model)).is_some());
     }
     unknown_models(&dev);
@@ -56,7 +57,24 @@ fn weights_that_are_no_numbers(dev: &Dev) {
         "--name",
         "demo.embedder",
     ];
-    dev.json(&[push.as_slice(), &["--alias", "champion"]].concat());
+    // No alias: nobody is to load it, and there is nothing to find out.
+    let pushed = dev.json(&push);
+    assert_eq!(
+        (&pushed["agents"], &pushed["loaded_in"]),
+        (&json!([]), &json!([]))
+    );
+    let ran = dev.run(&[push.as_slice(), &["--alias", "champion", "--output", "json"]].concat());
+    let said = "demo.embedder@2 is pushed, and no agent can load it: does not load in us-west-2: ";
+    ran.failed_with(8, &[said, "not finite", "regent model versions demo.embedder"]);
+    let pushed = ran.json();
+    assert_eq!(pushed["error"]["reason"], "MODEL_INVALID", "{pushed}");
+    assert_eq!(pushed["version"]["state"], "READY", "{pushed}");
+    assert_eq!(pushed["loaded_in"], json!([]), "{pushed}");
+    let agent = &pushed["agents"][0];
+    assert_eq!(
+        (&agent["region"], &agent["state"]),
+        (&json!("us-west-2"), &json!("DEFECTIVE"))
+    );
     let served = |nodes: &Value| {
         let mut agents = nodes["nodes"].as_array().unwrap().iter().map(|n| &n["agent"]);
         let agent = agents.find(|agent| !agent.is_null()).unwrap();
@@ -66,9 +84,6 @@ fn weights_that_are_no_numbers(dev: &Dev) {
             .into_iter()
             .find(|v| v["model"] == "demo.embedder" && v["version"] == 2)
     };
-    until("its load has failed", || {
-        served(&dev.json(&["node", "list"])).is_some_and(|v| v["error"] != "")
-    });
     let bad = served(&dev.json(&["node", "list"])).unwrap();
     assert_eq!(bad["loaded"], false);
     assert!(bad["error"].as_str().unwrap().contains("not finite"), "{bad}");

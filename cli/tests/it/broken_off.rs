@@ -10,17 +10,46 @@ use crate::{
     samples::{OwnModel, sample, start},
 };
 
-/// The leader is left alone, so it can accept a change and cannot finish it.
 #[test]
-fn an_unknown_outcome_is_asked_again_under_its_request_id() {
+fn what_is_asked_without_a_quorum_can_be_asked_again_or_waits() {
     let _turn = turn();
     let dev = Dev::start(3);
+    unknown_outcome(&dev);
+    a_push_begins(&dev);
+}
+
+/// Its first questions outlast the time without a quorum too, and not only those after them.
+fn a_push_begins(dev: &Dev) {
+    let model = OwnModel::of("digits", "demo.begun");
+    let asleep = followers_asleep(dev);
+    let flags = ["--region", "us-west-2", "--timeout", "1s", "--output", "json"];
+    let mut push = start(dev, &[&model.push()[..], &flags].concat());
+    let said = Lines::of(push.stderr.take().unwrap());
+    said.wait_for("asked again, for 10m in all (--wait-timeout)");
+    drop(asleep);
+    let ran = Ran::of(push.wait_with_output().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let versions = dev.json(&["model", "versions", model.name]);
+    assert_eq!(
+        versions["versions"].as_array().map(Vec::len),
+        Some(1),
+        "{versions}"
+    );
+}
+
+/// The leader is left alone, so it can accept a change and cannot finish it.
+fn followers_asleep(dev: &Dev) -> Vec<Asleep<'_>> {
+    let followers = followers(dev);
+    followers
+        .iter()
+        .map(|region| Asleep::of(dev, region, "coordinator"))
+        .collect()
+}
+
+fn unknown_outcome(dev: &Dev) {
     dev.json(&["model", "push", &sample("digits"), "--name", "demo.digits"]);
     let alias = ["model", "alias", "demo.digits@1", "candidate"];
-    let asleep: Vec<Asleep<'_>> = followers(&dev)
-        .iter()
-        .map(|region| Asleep::of(&dev, region, "coordinator"))
-        .collect();
+    let asleep = followers_asleep(dev);
     let ran = dev.run(&[&alias[..], &["--timeout", "2s"]].concat());
     ran.failed_with(9, &["--request-id", "does not happen twice"]);
     // A question changes nothing, so its silence leaves no doubt behind.

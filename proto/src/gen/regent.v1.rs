@@ -5265,6 +5265,9 @@ pub struct ServedVersion {
     /// Why it did not load; empty while it is on its way.
     #[prost(string, tag = "4")]
     pub error: ::prost::alloc::string::String,
+    /// The version itself is at fault, and not this node: trying again changes nothing.
+    #[prost(bool, tag = "5")]
+    pub defective: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetAgentStatusResponse {

@@ -1,0 +1,282 @@
+//! Whether what was pushed can be served: the agents of the regions that hold a copy are asked themselves.
+//!
+//! A copy whose agent cannot be asked says nothing either way: it is *unknown*, and neither ends the wait nor fails the push.
+
+use std::{fmt, time::Duration};
+
+use client::{Client, TlsFiles};
+use futures::{StreamExt as _, stream};
+use proto::v1::ServedVersion;
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+use types::{
+    NodeId, Reason, RegionId, VersionKey,
+    reason::Refusal,
+    region::{NodeKind, NodeRecord, NodeStatus},
+    replica::ReplicaState,
+};
+
+use super::wait::{Limit, POLL_INTERVAL, late};
+use crate::{commands::node::agent_status, error::Failure, exit::Exit, output::note};
+
+/// What helps where the wait ended and nobody has it in memory.
+pub(super) const REMEDY: &str = "the push is done, and agents go on loading: `regent node list` shows what each has in memory, and why not";
+/// Agents that are asked at a time.
+const CALLS: usize = 8;
+/// How long agents are asked of whom none answers: whoever reaches coordinators alone is not held up for ever.
+const UNHEARD: Duration = Duration::from_secs(10);
+
+/// How an agent stands to a version of which its region holds a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", content = "error", rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum Stand {
+    /// In memory.
+    Loaded,
+    /// Not yet; with what its last try met, if that failed for a reason of the node's.
+    Loading(String),
+    /// The version itself is at fault.
+    Defective(String),
+    /// The agent cannot be asked.
+    Unknown(String),
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Agent {
+    region: RegionId,
+    node: NodeId,
+    #[serde(flatten)]
+    stand: Stand,
+}
+
+/// What the agents said last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Agents(Vec<Agent>);
+
+/// What they come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// At least one serves it.
+    Served,
+    /// At least one may soon.
+    Wait,
+    /// Every one that tried failed, for a defect of the version.
+    Defective,
+    /// None could be asked.
+    Unheard,
+}
+
+impl Agents {
+    fn verdict(&self) -> Verdict {
+        let any = |is: fn(&Stand) -> bool| self.0.iter().any(|agent| is(&agent.stand));
+        if any(|stand| *stand == Stand::Loaded) {
+            Verdict::Served
+        } else if any(|stand| matches!(stand, Stand::Loading(_))) {
+            Verdict::Wait
+        } else if any(|stand| matches!(stand, Stand::Defective(_))) {
+            Verdict::Defective
+        } else {
+            Verdict::Unheard
+        }
+    }
+
+    /// The regions that have it in memory.
+    pub(super) fn loaded_in(&self) -> Vec<&RegionId> {
+        let loaded = self.0.iter().filter(|agent| agent.stand == Stand::Loaded);
+        let mut regions: Vec<_> = loaded.map(|agent| &agent.region).collect();
+        regions.dedup();
+        regions
+    }
+
+    /// One for each.
+    pub(super) fn documents(&self) -> &[Agent] {
+        &self.0
+    }
+
+    /// No agent can load it: the push is done, and serves nobody.
+    fn defective(&self, key: &VersionKey) -> Failure {
+        let message = format!("{key} is pushed, and no agent can load it: {self}");
+        Failure::new(Exit::Findings, message)
+            .because(Reason::ModelInvalid)
+            .with("version", key)
+            .remedy(format!(
+                "push a directory that loads: it becomes another version; what answered before goes on answering; `regent model versions {}` shows what there is to point the alias back at",
+                key.model
+            ))
+    }
+}
+
+/// As in `loaded in us-west-2, us-east-1; loading in eu-west-1; unknown in ap-southeast-1: …`.
+impl fmt::Display for Agents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("no agent is beside a copy");
+        }
+        let loaded: Vec<&str> = self.loaded_in().into_iter().map(RegionId::as_str).collect();
+        let loaded = (!loaded.is_empty()).then(|| format!("loaded in {}", loaded.join(", ")));
+        let others = self
+            .0
+            .iter()
+            .filter_map(|Agent { region, stand, .. }| match stand {
+                Stand::Loaded => None,
+                Stand::Loading(why) if why.is_empty() => Some(format!("loading in {region}")),
+                Stand::Loading(why) => Some(format!("loading in {region}, again: {why}")),
+                Stand::Defective(why) => Some(format!("does not load in {region}: {why}")),
+                Stand::Unknown(why) => Some(format!("unknown in {region}: {why}")),
+            });
+        let parts: Vec<String> = loaded.into_iter().chain(others).collect();
+        f.write_str(&parts.join("; "))
+    }
+}
+
+/// Until an agent that has a copy has it in memory; `agents` is what they said last, however this ends.
+pub(super) async fn until_loaded(
+    client: &Client,
+    tls: &TlsFiles,
+    key: &VersionKey,
+    patience: Duration,
+    limit: Limit,
+    agents: &mut Agents,
+) -> Result<(), Failure> {
+    let mut unheard_since = None;
+    loop {
+        let nodes = limit.insist(async || beside_copies(client, key).await).await?;
+        let asked = stream::iter(nodes).map(|node| ask(node, key, tls, patience));
+        *agents = Agents(asked.buffered(CALLS).collect().await);
+        let verdict = agents.verdict();
+        if verdict != Verdict::Unheard {
+            unheard_since = None;
+        }
+        match verdict {
+            Verdict::Served => return Ok(()),
+            Verdict::Defective => return Err(agents.defective(key)),
+            Verdict::Unheard if unheard_since.get_or_insert_with(Instant::now).elapsed() >= UNHEARD => {
+                note(&format!("whether {key} is loaded is not known: {agents}"));
+                return Ok(());
+            }
+            Verdict::Wait | Verdict::Unheard if limit.is_over() => {
+                let message = format!("no agent has {key} in memory after {}: {agents}", limit.given());
+                return Err(late(message));
+            }
+            Verdict::Wait | Verdict::Unheard => sleep(POLL_INTERVAL).await,
+        }
+    }
+}
+
+/// The agents of the regions whose stores hold a verified copy.
+async fn beside_copies(client: &Client, key: &VersionKey) -> Result<Vec<NodeRecord>, Refusal> {
+    let replicas = client.list_replicas(Some(&key.model), None).await?;
+    let is_verified = |region: &RegionId| {
+        let mut own = replicas
+            .iter()
+            .filter(|r| &r.key.version == key && &r.key.region == region);
+        own.any(|r| r.state == ReplicaState::Verified)
+    };
+    let mut nodes = client.list_nodes(None).await?;
+    nodes.retain(|node| node.kind == NodeKind::Agent && is_verified(&node.region));
+    Ok(nodes)
+}
+
+async fn ask(node: NodeRecord, key: &VersionKey, tls: &TlsFiles, patience: Duration) -> Agent {
+    let stand = match node.status {
+        NodeStatus::Up => match agent_status(&node, tls, patience).await {
+            Ok(status) => stand(&status.served, key),
+            Err(refusal) => Stand::Unknown(refusal.message),
+        },
+        // It would be waited for in vain.
+        NodeStatus::Down => Stand::Unknown(format!("{} is DOWN", node.node)),
+    };
+    Agent {
+        region: node.region,
+        node: node.node,
+        stand,
+    }
+}
+
+fn stand(served: &[ServedVersion], key: &VersionKey) -> Stand {
+    let is_it = |v: &&ServedVersion| v.model == key.model.as_str() && v.version == key.version.0;
+    match served.iter().find(is_it) {
+        Some(version) if version.loaded => Stand::Loaded,
+        Some(version) if version.defective && !version.error.is_empty() => {
+            Stand::Defective(version.error.clone())
+        }
+        Some(version) => Stand::Loading(version.error.clone()),
+        // It has not heard of the alias yet.
+        None => Stand::Loading(String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn agents(stands: &[Stand]) -> Agents {
+        let agent = |(n, stand): (usize, &Stand)| Agent {
+            region: format!("r{n}").parse().unwrap(),
+            node: format!("a{n}").parse().unwrap(),
+            stand: stand.clone(),
+        };
+        Agents(stands.iter().enumerate().map(agent).collect())
+    }
+
+    #[test]
+    fn one_that_serves_is_enough_and_one_that_cannot_be_asked_has_not_failed() {
+        let bad = || Stand::Defective("not finite".to_owned());
+        let unknown = || Stand::Unknown("silent".to_owned());
+        let loading = || Stand::Loading(String::new());
+        let check = |stands: &[Stand], expected| assert_eq!(agents(stands).verdict(), expected, "{stands:?}");
+        check(&[], Verdict::Unheard);
+        check(&[unknown(), unknown()], Verdict::Unheard);
+        check(&[bad(), Stand::Loaded, unknown()], Verdict::Served);
+        check(&[bad(), loading()], Verdict::Wait);
+        check(&[unknown(), loading()], Verdict::Wait);
+        check(&[Stand::Loading("no memory".to_owned())], Verdict::Wait);
+        check(&[bad(), bad()], Verdict::Defective);
+        check(&[bad(), unknown()], Verdict::Defective);
+    }
+
+    #[test]
+    fn each_agent_is_named_with_how_it_stands() {
+        let all = agents(&[
+            Stand::Loaded,
+            Stand::Loading(String::new()),
+            Stand::Defective("not finite".to_owned()),
+            Stand::Unknown("silent".to_owned()),
+            Stand::Loaded,
+        ]);
+        let text = "loaded in r0, r4; loading in r1; does not load in r2: not finite; unknown in r3: silent";
+        assert_eq!(all.to_string(), text);
+        let documents = json!(all.documents());
+        assert_eq!(
+            documents[0],
+            json!({ "region": "r0", "node": "a0", "state": "LOADED" })
+        );
+        assert_eq!(documents[3]["state"], "UNKNOWN");
+        assert_eq!(documents[3]["error"], "silent");
+        assert_eq!(json!(all.loaded_in()), json!(["r0", "r4"]));
+    }
+
+    #[test]
+    fn what_an_agent_says_of_another_version_or_of_its_own_trouble_is_no_defect() {
+        let key: VersionKey = "m@2".parse().unwrap();
+        let version = |version, error: &str, defective| ServedVersion {
+            model: "m".to_owned(),
+            version,
+            loaded: false,
+            error: error.to_owned(),
+            defective,
+        };
+        let check = |served: &[ServedVersion], expected| assert_eq!(stand(served, &key), expected);
+        check(&[version(1, "not finite", true)], Stand::Loading(String::new()));
+        check(&[version(2, "", false)], Stand::Loading(String::new()));
+        check(
+            &[version(2, "no space", false)],
+            Stand::Loading("no space".to_owned()),
+        );
+        check(
+            &[version(2, "not finite", true)],
+            Stand::Defective("not finite".to_owned()),
+        );
+    }
+}
