@@ -144,6 +144,12 @@ fn who_answered(members: &[Member], own: u64, got: &BTreeSet<u64>) -> String {
         .map(|m| m.peer.node.as_str())
         .collect();
     let all = voters().count();
+    if silent.is_empty() {
+        // The round asked for more than the voters of now.
+        return format!(
+            "all {all} voters answered, but not a majority of those that there were when they were asked"
+        );
+    }
     let silent_names = silent.join(", ");
     format!(
         "{} of {all} voters answered; {silent_names} did not",
@@ -190,9 +196,17 @@ mod tests {
             member(3, true),
             member(4, false),
         ];
-        for got in [BTreeSet::new(), BTreeSet::from([1]), BTreeSet::from([4])] {
-            let told = who_answered(&members, 1, &got);
-            assert_eq!(told, "1 of 3 voters answered; c2, c3 did not");
+        let none = "1 of 3 voters answered; c2, c3 did not";
+        let all = "all 3 voters answered, but not a majority of those that there were when they were asked";
+        for (got, expected) in [
+            (BTreeSet::new(), none),
+            (BTreeSet::from([1]), none),
+            (BTreeSet::from([4]), none),
+            (BTreeSet::from([2, 4]), "2 of 3 voters answered; c3 did not"),
+            (BTreeSet::from([2, 3]), all),
+            (BTreeSet::from([1, 2, 3, 4]), all),
+        ] {
+            assert_eq!(who_answered(&members, 1, &got), expected, "{got:?}");
         }
     }
 }
