@@ -247,14 +247,14 @@ fn check_identity(config: &Config, tls: &Tls) -> Result<(), RunError> {
     })
 }
 
-/// A coordinator that neither knows of a cluster nor may found or ask for one would wait for ever.
+/// A coordinator that no cluster knows of, and that may neither found nor ask for one, would wait for ever.
 fn check_way_in(config: &Config) -> Result<(), BadSetting> {
-    if config.bootstrap || !config.join.is_empty() || raft::may_know_a_cluster(&config.data_dir) {
+    if config.bootstrap || !config.join.is_empty() || raft::may_be_a_members(&config.data_dir) {
         return Ok(());
     }
     let dir = config.data_dir.display();
     Err(BadSetting::new(
-        format!("bootstrap is false, join is empty, and data directory {dir} knows of no cluster"),
+        format!("bootstrap is false, join is empty, and data directory {dir} was never taken into a cluster"),
         "set join to API endpoints of the cluster's coordinators, as https://host:port; or bootstrap = true in exactly one \
          config of a new cluster",
     ))

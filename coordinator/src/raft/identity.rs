@@ -34,7 +34,7 @@ struct NodeFile {
     /// that did not write this down learned of its cluster from the log.
     #[serde(default = "yes")]
     log_begun: bool,
-    /// Made with the directory; none where an older version made it.
+    /// Made with the directory, or at the first start by a version that knows of ids.
     #[serde(default)]
     disk_id: Option<DiskId>,
     /// Starts of this directory, this one included.
@@ -55,7 +55,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Creates or opens `dir`, locks it, checks that it is `node`'s, and counts this start.
+    /// Creates or opens `dir`, locks it, checks that it is `node`'s, gives it an id where it has none, and counts this start.
     pub(crate) fn open(dir: &Path, node: &NodeId) -> Result<Self, StartError> {
         fs::create_dir_all(dir).map_err(data_dir(dir, "cannot create it"))?;
         let lock = lock(dir)?;
@@ -68,13 +68,15 @@ impl Identity {
                 raft_id: raft_id(node),
                 cluster_id: None,
                 log_begun: false,
-                disk_id: Some(DiskId::from_u128(Uuid::now_v7().as_u128())),
+                disk_id: None,
                 boots: 0,
             },
             Err(e) => return Err(data_dir(&path, "cannot read it")(e)),
         };
         check_owner(dir, node, &file)?;
         file.boots += 1;
+        let fresh = || DiskId::from_u128(Uuid::now_v7().as_u128());
+        file.disk_id.get_or_insert_with(fresh);
         write(&path, &file).map_err(data_dir(&path, "cannot write it"))?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -87,7 +89,7 @@ impl Identity {
         self.file().cluster_id
     }
 
-    /// Which of all directories under this node's name it is, if that is known.
+    /// Which of all directories under this node's name it is.
     pub(crate) fn disk_id(&self) -> Option<DiskId> {
         self.file().disk_id
     }
@@ -141,11 +143,12 @@ impl Identity {
     }
 }
 
-/// Whether this directory is known to a cluster, or cannot tell; changes nothing, and a start says what is wrong with it.
-pub(crate) fn may_know_a_cluster(dir: &Path) -> bool {
+/// Whether a cluster has spoken to this directory, or it cannot tell; changes nothing, and a start says what is wrong with it.
+/// One that was called new and no more is no member's, so nobody will.
+pub(crate) fn may_be_a_members(dir: &Path) -> bool {
     let path = dir.join("node.json");
     match fs::read(&path) {
-        Ok(bytes) => parse(&path, &bytes).map_or(true, |file| file.cluster_id.is_some()),
+        Ok(bytes) => parse(&path, &bytes).map_or(true, |file| file.cluster_id.is_some() && file.log_begun),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }

@@ -48,7 +48,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::{Channel, Endpoint};
 use tracing::{error, info};
 
-pub(crate) use self::identity::may_know_a_cluster;
+pub(crate) use self::identity::may_be_a_members;
 pub use self::{
     config::{RaftConfig, RaftLimits, RaftTiming},
     error::{JoinError, LeaderHint, ProposeError, StartError},

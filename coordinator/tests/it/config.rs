@@ -189,7 +189,7 @@ async fn who_neither_founds_nor_joins_nor_knows_a_cluster_does_not_start() {
     assert_eq!(
         error.to_string(),
         format!(
-            "config: bootstrap is false, join is empty, and data directory {} knows of no cluster",
+            "config: bootstrap is false, join is empty, and data directory {} was never taken into a cluster",
             data.display()
         )
     );
@@ -197,6 +197,18 @@ async fn who_neither_founds_nor_joins_nor_knows_a_cluster_does_not_start() {
         assert!(error.remedy().contains(way), "{}", error.remedy());
     }
     assert!(!data.exists());
+
+    // Nor does one that a leader called new, and that was not taken in: nobody will speak to it.
+    let welcomed = dir.path().join("welcomed");
+    std::fs::create_dir(&welcomed).unwrap();
+    let known = r#"{"format":1,"node":"c1","raft_id":1,"cluster_id":"01920000-0000-7000-8000-000000000005","log_begun":false,"boots":1}"#;
+    std::fs::write(welcomed.join("node.json"), known).unwrap();
+    let config = Config {
+        data_dir: welcomed,
+        ..lost.clone()
+    };
+    let error = Coordinator::start(config).await.unwrap_err().to_string();
+    assert!(error.ends_with("was never taken into a cluster"), "{error}");
 
     // Who knows of one finds the others by its log.
     let founder = Config::parse(&text(dir.path(), &files, "bootstrap = true")).unwrap();

@@ -31,3 +31,26 @@ fn one_that_was_only_welcomed_misses_nothing() {
     identity.begin_log().unwrap();
     assert!(identity.misses_its_log());
 }
+
+/// Without one, another directory under its name that shows an id first would become the member in its place.
+#[test]
+fn a_directory_of_a_version_without_ids_gets_one_for_ever() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("node.json");
+    fs::write(&path, OLD).unwrap();
+    let open = || Identity::open(dir.path(), &NodeId::new("c0").unwrap()).unwrap();
+    files::journal::take();
+    let first = open();
+    let made = first.disk_id().unwrap();
+    let folder = dir.path().file_name().unwrap().to_string_lossy();
+    assert_eq!(
+        files::journal::take(),
+        [
+            "sync node.json.tmp".to_owned(),
+            "rename node.json.tmp".to_owned(),
+            format!("sync {folder}")
+        ]
+    );
+    drop(first);
+    assert_eq!(open().disk_id(), Some(made));
+}
