@@ -15,6 +15,7 @@ use proto::{
     v1::{self as pb, cluster_service_client::ClusterServiceClient},
 };
 use rand::Rng as _;
+use state::features::SUPPORTED;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -129,6 +130,7 @@ impl Joiner {
         let request = JoinRequest {
             peer: peer.clone(),
             cluster_id: cluster_id.ok_or_else(|| JoinError::NotBootstrapped.to_refusal())?,
+            supported_level: SUPPORTED,
         };
         self.api
             .raft
@@ -239,6 +241,7 @@ impl Joiner {
             incarnation: self.incarnation.to_string(),
             cluster_id: cluster_id.map(|id| id.to_string()).unwrap_or_default(),
             disk_id: peer.disk.map(|id| id.to_string()).unwrap_or_default(),
+            supported_level: SUPPORTED,
         }
     }
 }
@@ -286,7 +289,7 @@ fn internal(text: String) -> Refusal {
 }
 
 /// Whether asking again cannot help: another cluster, a name that is taken, a certificate that names somebody else, another
-/// process that took over, a disk that was lost.
+/// process that took over, a disk that was lost, a build that is too old.
 fn is_final(refusal: &Refusal) -> bool {
     matches!(
         refusal.reason,
@@ -295,6 +298,7 @@ fn is_final(refusal: &Refusal) -> bool {
             | Reason::InvalidArgument
             | Reason::IllegalTransition
             | Reason::StaleIncarnation
+            | Reason::FeatureLevel
     ) || (refusal.reason == Reason::PermissionDenied && refusal.operand("grpc_code").is_none())
         || refusal.operand(JoinError::LOST_DISK).is_some()
 }

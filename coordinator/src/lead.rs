@@ -25,6 +25,7 @@ pub(crate) struct Term {
     pub(crate) api: Arc<Api>,
     /// When it began.
     pub(crate) since: Instant,
+    number: u64,
     leadership: watch::Receiver<Leadership>,
     revision: watch::Receiver<Revision>,
     sessions: watch::Receiver<u64>,
@@ -37,14 +38,18 @@ impl Term {
     /// forgotten by then: silence counts from the election.
     pub(crate) async fn begin(api: &Arc<Api>, shutdown: &CancellationToken) -> Option<Self> {
         let mut leadership = api.raft.leadership();
-        let since = tokio::select! {
+        let (since, number) = tokio::select! {
             () = shutdown.cancelled() => return None,
-            leads = leadership.wait_for(|l| l.since.is_some()) => leads.ok()?.since?,
+            leads = leadership.wait_for(|l| l.since.is_some()) => {
+                let leads = leads.ok()?;
+                (leads.since?, leads.term)
+            }
         };
         api.sessions.lead(since);
         Some(Self {
             api: Arc::clone(api),
             since,
+            number,
             leadership,
             revision: api.hub.last(),
             sessions: api.sessions.changes(),
@@ -77,7 +82,17 @@ impl Term {
         }
     }
 
-    /// Proposes for this coordinator, and says in the log what became of it. None: nothing was applied.
+    /// Waits until `wake`, whatever stirs meanwhile. False once this leadership is over.
+    pub(crate) async fn rest(&mut self, wake: Instant) -> bool {
+        let since = self.since;
+        tokio::select! {
+            () = self.shutdown.cancelled() => false,
+            _ = self.leadership.wait_for(|l| l.since != Some(since)) => false,
+            () = tokio::time::sleep_until(wake) => true,
+        }
+    }
+
+    /// Proposes for this coordinator, in this term alone, and says in the log what became of it. None: nothing was applied.
     pub(crate) async fn propose(&self, command: Command) -> Option<Reply> {
         let what = describe(&command);
         let actor = self.api.own_principal();
@@ -85,7 +100,7 @@ impl Term {
         let result = self
             .api
             .raft
-            .propose(actor, fresh_request_id(), command, deadline)
+            .propose_in(Some(self.number), actor, fresh_request_id(), command, deadline)
             .await;
         settle(&what, result)
     }

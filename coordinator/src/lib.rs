@@ -20,6 +20,7 @@ pub mod door_log;
 pub mod error;
 mod exposition;
 pub mod failover;
+mod features;
 pub mod health;
 pub mod identity;
 mod join;
@@ -207,6 +208,7 @@ fn spawn_leader_loops(loops: &mut Loops, api: &Arc<Api>, renewals: Renewals, sto
     loops.spawn("renewals", renewals.run(stop.clone()));
     loops.spawn("health", health::monitor::run(Arc::clone(api), stop.clone()));
     loops.spawn("failovers", failover::driver::run(Arc::clone(api), stop.clone()));
+    loops.spawn("feature levels", features::run(Arc::clone(api), stop.clone()));
 }
 
 /// Another voter leads before this one stops: a hundred times shorter a gap than an election.

@@ -5,7 +5,8 @@
 //! Invariant: equal arguments give equal answers, and every answer says why.
 //!
 //! Reading order: [`fence`] (who may write), [`readiness`] (who can serve), [`placement`] (where copies belong),
-//! [`health`] (which regions are well), [`failover`] (what to do about it).
+//! [`health`] (which regions are well), [`failover`] (what to do about it), [`features`] (which rules
+//! a whole cluster knows).
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@
 )]
 
 pub mod failover;
+pub mod features;
 pub mod fence;
 pub mod health;
 pub mod placement;

@@ -1,6 +1,7 @@
 //! Tables and properties of the decisions, and the things that they share.
 
 mod failover;
+mod features;
 mod fence;
 mod health;
 

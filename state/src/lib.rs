@@ -8,7 +8,7 @@
 //!
 //! Absent on purpose: any runtime, logging, openraft's types. Decisions are in `policy`; this crate applies them.
 //!
-//! Reading order: [`command`], [`reply`], [`rejection`], [`event`], [`state`], `apply/`, [`requests`], [`query`],
+//! Reading order: [`command`], [`reply`], [`rejection`], [`event`], [`state`], [`features`], `apply/`, [`requests`], [`query`],
 //! [`invariants`], [`codec`], [`dump`].
 
 #![warn(missing_docs)]
@@ -24,6 +24,7 @@ pub mod codec;
 pub mod command;
 pub mod dump;
 pub mod event;
+pub mod features;
 #[rustfmt::skip]
 #[expect(unreachable_pub, reason = "generated from proto/log.proto, which has the comments")]
 #[path = "gen/regent.log.v1.rs"]
@@ -37,6 +38,7 @@ pub mod state;
 
 pub use command::{Command, Entry, ReplicaReport, StepOutcome};
 pub use event::Event;
+pub use features::{Feature, Features, TooNew};
 pub use rejection::Rejection;
 pub use reply::{Applied, DoorRecord, Reply};
 pub use state::{ClusterRecord, ControlState, FormerTtl};

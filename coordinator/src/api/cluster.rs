@@ -6,7 +6,7 @@ use proto::{
     convert::{primaries as conv, text},
     v1::{self as pb, cluster_service_server::ClusterService},
 };
-use state::{Command, ControlState, Rejection};
+use state::{Command, ControlState, Rejection, features::SUPPORTED};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use types::{
@@ -79,14 +79,10 @@ impl Api {
     async fn take_in(
         &self,
         caller: &Caller,
-        peer: Peer,
-        cluster_id: ClusterId,
+        request: JoinRequest,
         incarnation: NodeIncarnation,
     ) -> Result<Vec<Member>, Status> {
-        let request = JoinRequest {
-            peer: peer.clone(),
-            cluster_id,
-        };
+        let peer = request.peer.clone();
         let members = self.raft.add_member(request, caller.deadline).await;
         let members = members.map_err(|e| status(e.to_refusal()))?;
         self.register_coordinator(caller, &peer, incarnation).await?;
@@ -225,6 +221,8 @@ impl ClusterService for Cluster {
             resident_bytes: resident_bytes(),
             leader_silent_millis: status.leader_silent.map(millis),
             election_due_millis: status.election_due.map(millis),
+            feature_level: self.0.raft.read(|s| s.features().level()),
+            supported_level: SUPPORTED,
         }))
     }
 
@@ -236,7 +234,14 @@ impl ClusterService for Cluster {
         self.0.require_leader()?;
         let (cluster_id, members) = match cluster_id {
             None => (self.0.welcome(&peer, caller.deadline).await?, Vec::new()),
-            Some(id) => (id, self.0.take_in(&caller, peer, id, incarnation).await?),
+            Some(cluster_id) => {
+                let request = JoinRequest {
+                    peer,
+                    cluster_id,
+                    supported_level: r.supported_level,
+                };
+                (cluster_id, self.0.take_in(&caller, request, incarnation).await?)
+            }
         };
         Ok(Response::new(pb::JoinResponse {
             header: Some(self.0.header(self.0.raft.status().applied)),

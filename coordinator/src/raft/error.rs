@@ -146,6 +146,14 @@ pub enum StartError {
         /// What was found in it.
         problem: String,
     },
+    /// The snapshot was written under rules that this build does not know.
+    #[error("{}: {problem}", path.display())]
+    TooOld {
+        /// The snapshot.
+        path: PathBuf,
+        /// Both levels, and what to do.
+        problem: String,
+    },
     /// A setting makes no sense.
     #[error("raft settings: {0}")]
     Config(String),
@@ -197,6 +205,19 @@ pub enum JoinError {
         /// Who asked.
         node: NodeId,
     },
+    /// Its build would stop at the cluster's log, and a voter that stopped would count against the majority.
+    #[error(
+        "the cluster is at feature level {level}, and the build of node {node} knows levels up to {supported}: upgrade this \
+         coordinator"
+    )]
+    TooOld {
+        /// Who asked.
+        node: NodeId,
+        /// What its build knows.
+        supported: u32,
+        /// The cluster's level.
+        level: u32,
+    },
     /// The cluster's first entry is not applied yet.
     #[error("the cluster is not bootstrapped yet")]
     NotBootstrapped,
@@ -221,6 +242,9 @@ impl JoinError {
             Self::LostDisk { node } | Self::OtherDisk { node } => {
                 Refusal::new(Reason::ClusterState, self.to_string()).with(Self::LOST_DISK, node)
             }
+            Self::TooOld { supported, level, .. } => Refusal::new(Reason::FeatureLevel, self.to_string())
+                .with("shown", supported)
+                .with("current", level),
             Self::NotBootstrapped => Refusal::new(Reason::ClusterState, self.to_string()),
             Self::Raft(error) => error.to_refusal(),
         }

@@ -86,6 +86,8 @@ impl RaftNode {
         let _changing = changing
             .await
             .map_err(|_| out_of_time("another change of membership"))?;
+        // Whoever raises the level holds the same lock, and asks the voters again that it finds then.
+        self.check_features(&request)?;
         loop {
             let step = next_step(&self.membership(), &request.peer)?;
             if step == JoinStep::Done {
@@ -122,6 +124,18 @@ impl RaftNode {
             node: request.peer.node.clone(),
             theirs: request.cluster_id,
             ours,
+        })
+    }
+
+    fn check_features(&self, request: &JoinRequest) -> Result<(), JoinError> {
+        let level = self.read(|state| state.features().level());
+        if request.supported_level >= level {
+            return Ok(());
+        }
+        Err(JoinError::TooOld {
+            node: request.peer.node.clone(),
+            supported: request.supported_level,
+            level,
         })
     }
 

@@ -12,6 +12,7 @@ pub mod config;
 mod convert;
 mod disk;
 pub mod error;
+mod features;
 pub(crate) mod files;
 mod hearing;
 mod identity;
@@ -23,7 +24,7 @@ mod service;
 mod snapshot;
 mod state_machine;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod types;
 pub mod view;
 
@@ -93,6 +94,8 @@ pub struct JoinRequest {
     pub peer: Peer,
     /// The cluster that its disk belongs to. One that has seen none asks [`RaftNode::welcome`] first.
     pub cluster_id: ClusterId,
+    /// Up to which feature level its build knows the rules.
+    pub supported_level: u32,
 }
 
 type Raft = openraft::Raft<TypeConfig, StateMachine>;

@@ -12,6 +12,7 @@ use proto::{
     convert::status::to_status,
     raft_v1::{self as pb, raft_service_server::RaftService},
 };
+use state::features::SUPPORTED;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -320,5 +321,15 @@ impl RaftService for RaftRpc {
         let linearizer = read.map_err(|e| to_status(&self.node.classify_read(&e).to_refusal()))?;
         let index = linearizer.read_log_id().index();
         Ok(Response::new(pb::ReadIndexResponse { index }))
+    }
+
+    async fn features(
+        &self,
+        request: Request<pb::FeaturesRequest>,
+    ) -> Result<Response<pb::FeaturesResponse>, Status> {
+        self.admit(request, |m| m.route.as_ref())?;
+        Ok(Response::new(pb::FeaturesResponse {
+            supported_level: SUPPORTED,
+        }))
     }
 }

@@ -16,7 +16,7 @@ use openraft::{
     EntryPayload, OptionalSend,
     storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine},
 };
-use state::{ControlState, codec};
+use state::{ControlState, TooNew, codec};
 use tokio::sync::watch;
 use types::Revision;
 
@@ -76,7 +76,7 @@ impl Store {
         let door = DoorLog::open(&door_path).map_err(|e| no_door_log(&door_path, e))?;
         let newest = snapshots.newest().map_err(|(path, e)| damaged(&path, &e))?;
         let applied = match newest {
-            Some(file) => load(&file).map_err(|e| damaged(file.path(), &e))?,
+            Some(file) => load(&file).map_err(|e| not_loaded(file.path(), &e))?,
             None => AppliedState {
                 state: ControlState::new(),
                 last: None,
@@ -237,10 +237,27 @@ fn damaged(path: &Path, error: &io::Error) -> StartError {
     }
 }
 
+/// One that is ahead of this build is no fault of the disk.
+fn not_loaded(path: &Path, error: &io::Error) -> StartError {
+    if error.kind() != io::ErrorKind::Unsupported {
+        return damaged(path, error);
+    }
+    StartError::TooOld {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    }
+}
+
+/// This replica would go on wrongly, so it does not go on.
+fn too_new(level: TooNew) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, level)
+}
+
 fn load(file: &SnapshotFile) -> io::Result<AppliedState> {
     let loaded = file.load()?;
     let state = codec::decode_snapshot(&loaded.state)
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
+    state.check_features().map_err(too_new)?;
     Ok(AppliedState {
         state,
         last: loaded.meta.last_log_id,
@@ -249,12 +266,14 @@ fn load(file: &SnapshotFile) -> io::Result<AppliedState> {
 }
 
 fn decode(revision: Revision, bytes: &[u8]) -> io::Result<state::Entry> {
-    codec::decode_entry(bytes).map_err(|e| {
+    let entry = codec::decode_entry(bytes).map_err(|e| {
         let text = format!(
             "entry {revision} cannot be decoded, so this replica cannot follow; run the version that wrote it: {e}"
         );
         io::Error::new(io::ErrorKind::InvalidData, text)
-    })
+    })?;
+    entry.check_features().map_err(too_new)?;
+    Ok(entry)
 }
 
 /// The handle that openraft drives.

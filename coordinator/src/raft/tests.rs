@@ -1,5 +1,7 @@
 //! The store by itself: openraft's own suite, what a crash leaves on disk, and the steps of a join.
 
+pub(crate) mod alone;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
@@ -17,13 +19,13 @@ use openraft::{
     type_config::TypeConfigExt as _,
     vote::RaftVote as _,
 };
-use state::{Command, ControlState, Entry, codec};
+use state::{Command, ControlState, Entry, codec, features::SUPPORTED};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use types::{ClusterId, DiskId, NodeId, RequestId, Revision, UnixMillis, role::TimingPolicy};
 
 use super::{
-    error::JoinError,
+    error::{JoinError, StartError},
     files::{self, journal},
     identity::Identity,
     log_store::LogStore,
@@ -197,10 +199,8 @@ fn the_lines_of_the_door_are_durable_before_the_snapshot_is() {
     );
 }
 
-/// The snapshot of a state that a cluster's first entry began, as it comes from a leader.
-fn snapshot_of(cluster_id: ClusterId, store: &Store) -> (SnapshotMeta, SnapshotFile) {
-    let mut state = ControlState::new();
-    let founding = Entry {
+fn founding(cluster_id: ClusterId) -> Entry {
+    Entry {
         proposed_at: UnixMillis(1),
         request_id: RequestId::from_u128(0x0000_0000_0001_7000_8000_0000_0000_0001),
         actor: "spiffe://regent.local/region/r1/coordinator/c1".parse().unwrap(),
@@ -209,12 +209,22 @@ fn snapshot_of(cluster_id: ClusterId, store: &Store) -> (SnapshotMeta, SnapshotF
             generation: 1,
             timing: TimingPolicy::fast(),
         },
-    };
-    state.apply(Revision(1), &founding).outcome.unwrap();
+    }
+}
+
+/// A state that a cluster's first entry began.
+fn founded(cluster_id: ClusterId) -> ControlState {
+    let mut state = ControlState::new();
+    state.apply(Revision(1), &founding(cluster_id)).outcome.unwrap();
+    state
+}
+
+/// A state's snapshot, as it comes from a leader.
+fn snapshot_of(state: &ControlState, store: &Store) -> (SnapshotMeta, SnapshotFile) {
     let elsewhere = TempDir::new().unwrap();
     let written = SnapshotDir::open(elsewhere.path()).unwrap();
     let meta = meta(7);
-    let written = written.write(&meta, &codec::encode_snapshot(&state)).unwrap();
+    let written = written.write(&meta, &codec::encode_snapshot(state)).unwrap();
     let mut incoming = store.snapshots().receive().unwrap();
     incoming.write(&fs::read(written.path()).unwrap()).unwrap();
     (meta, incoming.finish().unwrap())
@@ -227,7 +237,7 @@ async fn the_lines_of_the_door_are_durable_before_a_leaders_snapshot_is_taken_ov
     let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
     identity.learn_cluster(ClusterId::from_u128(5)).unwrap();
     let mut machine = StateMachine(Store::open(identity).unwrap());
-    let (meta, snapshot) = snapshot_of(ClusterId::from_u128(5), &machine.0);
+    let (meta, snapshot) = snapshot_of(&founded(ClusterId::from_u128(5)), &machine.0);
     journal::take();
     machine.install_snapshot(&meta, snapshot).await.unwrap();
     assert_eq!(
@@ -247,7 +257,7 @@ async fn a_snapshot_of_another_cluster_is_refused() {
     let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
     identity.learn_cluster(ClusterId::from_u128(5)).unwrap();
     let mut machine = StateMachine(Store::open(identity.clone()).unwrap());
-    let (meta, snapshot) = snapshot_of(ClusterId::from_u128(6), &machine.0);
+    let (meta, snapshot) = snapshot_of(&founded(ClusterId::from_u128(6)), &machine.0);
     let refused = machine.install_snapshot(&meta, snapshot).await.unwrap_err();
     assert!(refused.to_string().contains("belongs to cluster"), "{refused}");
     assert_eq!(machine.0.applied().last, None);
@@ -357,6 +367,70 @@ async fn an_entry_that_cannot_be_decoded_stops_the_replica_and_says_why() {
     let error = machine.apply(entries).await.unwrap_err().to_string();
     assert!(error.contains("entry r1 cannot be decoded"), "{error}");
     assert_eq!(machine.0.applied().last, Some(log_id(1, 0)));
+}
+
+fn raise(level: u32) -> Entry {
+    Entry {
+        proposed_at: UnixMillis(2),
+        request_id: RequestId::from_u128(0x0000_0000_0002_7000_8000_0000_0000_0001),
+        actor: "spiffe://regent.local/region/r1/coordinator/c1".parse().unwrap(),
+        command: Command::SetFeatureLevel { level },
+    }
+}
+
+/// Both levels, and the remedy.
+fn says_upgrade(text: &str) {
+    let words = format!(
+        "feature level {}, and this build knows levels up to {SUPPORTED}: upgrade this coordinator",
+        SUPPORTED + 1
+    );
+    assert!(text.contains(&words), "{text}");
+}
+
+#[tokio::test]
+async fn a_level_above_the_builds_own_stops_the_replica_before_it_is_applied() {
+    let dir = TempDir::new().unwrap();
+    let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+    let mut machine = StateMachine(Store::open(identity).unwrap());
+    let entry = |index, entry: &Entry| LogEntry {
+        payload: EntryPayload::Normal(EntryBytes(codec::encode_entry(entry).into())),
+        ..blank(1, index)
+    };
+    let entries = [
+        entry(1, &founding(ClusterId::from_u128(5))),
+        entry(2, &raise(SUPPORTED + 1)),
+        blank(1, 3),
+    ];
+    let entries = futures::stream::iter(entries.map(|e| Ok((e, None))));
+    says_upgrade(&machine.apply(entries).await.unwrap_err().to_string());
+    let applied = machine.0.applied();
+    assert_eq!(
+        (applied.last, applied.state.features().level()),
+        (Some(log_id(1, 1)), 0)
+    );
+}
+
+/// Nor does it start on one that it took while it was of another build.
+#[tokio::test]
+async fn a_snapshot_above_the_builds_level_is_neither_taken_over_nor_started_from() {
+    let dir = TempDir::new().unwrap();
+    let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+    identity.learn_cluster(ClusterId::from_u128(5)).unwrap();
+    let mut machine = StateMachine(Store::open(identity.clone()).unwrap());
+    let mut state = ControlState::new();
+    let entries = [founding(ClusterId::from_u128(5)), raise(SUPPORTED + 1)];
+    for (at, entry) in (1..).zip(&entries) {
+        state.apply(Revision(at), entry).outcome.unwrap();
+    }
+    let (meta, snapshot) = snapshot_of(&state, &machine.0);
+    let refused = machine.install_snapshot(&meta, snapshot).await;
+    says_upgrade(&refused.unwrap_err().to_string());
+    assert_eq!(machine.0.applied().last, None);
+    let written = SnapshotDir::open(&dir.path().join("snapshots")).unwrap();
+    written.write(&meta, &codec::encode_snapshot(&state)).unwrap();
+    let refused = Store::open(identity).unwrap_err();
+    assert!(matches!(refused, StartError::TooOld { .. }), "{refused:?}");
+    says_upgrade(&refused.to_string());
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod agent;
 mod authority;
 mod config;
 mod failover;
+mod features;
 mod fitness;
 mod harness;
 mod lost_disk;

@@ -219,6 +219,16 @@ pub struct ReadIndexResponse {
     #[prost(uint64, tag = "1")]
     pub index: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FeaturesRequest {
+    #[prost(message, optional, tag = "1")]
+    pub route: ::core::option::Option<Route>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FeaturesResponse {
+    #[prost(uint32, tag = "1")]
+    pub supported_level: u32,
+}
 /// Generated client implementations.
 #[cfg(feature = "client")]
 pub mod raft_service_client {
@@ -415,6 +425,21 @@ pub mod raft_service_client {
                 .insert(GrpcMethod::new("regent.raft.v1.RaftService", "ReadIndex"));
             self.inner.unary(req, path, codec).await
         }
+        /// Up to which feature level this node's build knows the rules. A build that does not know the question knows level 0.
+        pub async fn features(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FeaturesRequest>,
+        ) -> std::result::Result<tonic::Response<super::FeaturesResponse>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/regent.raft.v1.RaftService/Features");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.raft.v1.RaftService", "Features"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -468,6 +493,11 @@ pub mod raft_service_server {
             &self,
             request: tonic::Request<super::ReadIndexRequest>,
         ) -> std::result::Result<tonic::Response<super::ReadIndexResponse>, tonic::Status>;
+        /// Up to which feature level this node's build knows the rules. A build that does not know the question knows level 0.
+        async fn features(
+            &self,
+            request: tonic::Request<super::FeaturesRequest>,
+        ) -> std::result::Result<tonic::Response<super::FeaturesResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct RaftServiceServer<T> {
@@ -803,6 +833,44 @@ pub mod raft_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadIndexSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.raft.v1.RaftService/Features" => {
+                    #[allow(non_camel_case_types)]
+                    struct FeaturesSvc<T: RaftService>(pub Arc<T>);
+                    impl<T: RaftService> tonic::server::UnaryService<super::FeaturesRequest> for FeaturesSvc<T> {
+                        type Response = super::FeaturesResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FeaturesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut =
+                                async move { <T as RaftService>::features(&inner, request).await };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FeaturesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

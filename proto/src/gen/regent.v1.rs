@@ -727,6 +727,11 @@ pub struct GetStatusResponse {
     /// that does not vote, and while no leader has spoken.
     #[prost(uint64, optional, tag = "17")]
     pub election_due_millis: ::core::option::Option<u64>,
+    /// Up to which feature level the rules are on, as far as this coordinator has applied, and up to which its build knows them.
+    #[prost(uint32, tag = "18")]
+    pub feature_level: u32,
+    #[prost(uint32, tag = "19")]
+    pub supported_level: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRequest {
@@ -749,6 +754,9 @@ pub struct JoinRequest {
     /// one name is one disk.
     #[prost(string, tag = "7")]
     pub disk_id: ::prost::alloc::string::String,
+    /// Up to which feature level its build knows the rules; below the cluster's level it is refused.
+    #[prost(uint32, tag = "8")]
+    pub supported_level: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JoinResponse {

@@ -16,6 +16,7 @@ use types::{
 use crate::{
     command::Entry,
     event::Event,
+    features::Features,
     rejection::Rejection,
     reply::Reply,
     state::{ClusterRecord, ControlState, RoleState},
@@ -47,6 +48,10 @@ impl<'a> Change<'a> {
     /// State time.
     pub(crate) fn now(&self) -> UnixMillis {
         self.state.time
+    }
+    /// The rules that are on at this entry.
+    pub(crate) fn features(&self) -> Features {
+        self.state.features()
     }
     pub(crate) fn actor(&self) -> &'a Principal {
         &self.entry.actor

@@ -7,7 +7,7 @@ use types::{
 };
 
 use super::{Outcome, change::Change, text::note, versions};
-use crate::{command::ReplicaReport, rejection::Rejection, reply::Reply};
+use crate::{command::ReplicaReport, features::Feature, rejection::Rejection, reply::Reply};
 
 /// A copy that is wanted, and that nobody works on yet.
 pub(super) fn pending(change: &Change<'_>, version: &VersionKey, region: &RegionId) -> ReplicaRecord {
@@ -85,9 +85,9 @@ fn started(
     })
 }
 
-/// The bytes come from a region whose copy is verified; where the upload was, or a copy was verified once, they may be in the
-/// store or on an agent's disk already. Anything else would be copied in vain, or from somebody who never had the right
-/// bytes.
+/// The bytes come from a region whose copy is verified; where the upload was, or, from level 1 on, a copy was verified once,
+/// they may be in the store or on an agent's disk already. Anything else would be copied in vain, or from somebody who never
+/// had the right bytes.
 fn check_source(
     change: &Change<'_>,
     record: &ReplicaRecord,
@@ -95,7 +95,8 @@ fn check_source(
     source: Option<&RegionId>,
 ) -> Result<(), Rejection> {
     let Some(source) = source else {
-        if record.key.region == version.source_region || record.completed_at.is_some() {
+        let mends = record.completed_at.is_some() && change.features().has(Feature::MendWithoutSource);
+        if record.key.region == version.source_region || mends {
             return Ok(());
         }
         let problem = format!(

@@ -3,6 +3,7 @@
 mod bytes;
 mod damage;
 mod epochs;
+mod features;
 mod fitness;
 mod language;
 mod properties;

@@ -247,7 +247,8 @@ fn a_copy_that_was_verified_once_can_be_mended_without_a_source() {
         let mut world = World::standing();
         let report = format!("ReportReplica version=fraud.scorer@1 region={region} report=");
         world.lines(&format!(
-            "actor {agent}
+            "SetFeatureLevel level=1
+            actor {agent}
             {report}failed attempt=1 error=damaged
             {report}started
             {report}failed attempt=2 error=crash

@@ -61,6 +61,8 @@ pub(super) fn document(asked: &Asked, members: &[Member]) -> Value {
             "snapshot_index": status.snapshot_index,
             "has_quorum": status.has_quorum,
             "version": status.version,
+            "feature_level": status.feature_level,
+            "supported_level": status.supported_level,
             "sessions": status.sessions,
             "resident_bytes": status.resident_bytes,
         }),

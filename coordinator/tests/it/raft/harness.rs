@@ -14,7 +14,7 @@ use coordinator::raft::{
     RaftTiming, StartError, Subscription, raft_id,
 };
 use proto::raft_v1::{self as pb, raft_service_client::RaftServiceClient};
-use state::Command;
+use state::{Command, features::SUPPORTED};
 use tempfile::TempDir;
 use tokio::{
     net::TcpListener,
@@ -263,6 +263,7 @@ impl Cluster {
         let request = JoinRequest {
             peer: self.sites[i].peer(),
             cluster_id: self.sites[i].node().cluster_id().unwrap(),
+            supported_level: SUPPORTED,
         };
         let joined = self.leader().await.add_member(request, deadline()).await;
         joined.map(drop)

@@ -2,6 +2,7 @@
 
 use coordinator::raft::{JoinError, JoinRequest, Peer, RaftLimits, raft_id};
 use proto::raft_v1::{self as pb, raft_service_client::RaftServiceClient};
+use state::features::SUPPORTED;
 use tonic::{Code, transport::Endpoint};
 use types::ClusterId;
 
@@ -38,6 +39,7 @@ async fn strangers_are_not_taken_in() {
     let request = JoinRequest {
         peer: peer.clone(),
         cluster_id: ClusterId::from_u128(7),
+        supported_level: SUPPORTED,
     };
     let refused = leader.add_member(request, deadline()).await;
     assert!(

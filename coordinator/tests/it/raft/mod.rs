@@ -3,6 +3,7 @@
 mod disk;
 mod distance;
 mod elections;
+mod features;
 mod handover;
 mod harness;
 mod lost_disk;

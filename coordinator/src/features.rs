@@ -1,0 +1,83 @@
+//! The leader's loop over the feature level: asks the voters what their builds know, asks [`policy::features`], proposes.
+//!
+//! Absent on purpose: decisions, and what the levels switch on (`state::features`).
+//! Invariant: the level that is proposed was named by every voter that there is when it is proposed.
+
+use std::{sync::Arc, time::Duration};
+
+use policy::features::{NextLevel, next_level};
+use state::{Command, features::SUPPORTED};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use types::NodeId;
+
+use crate::{
+    api::Api,
+    lead::{PROPOSAL, Term},
+};
+
+/// How long after one look that left something to wait for comes the next.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How long a voter has for its answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Raises the level as far as all voters know it, until `shutdown`.
+pub(crate) async fn run(api: Arc<Api>, shutdown: CancellationToken) {
+    while let Some(mut term) = Term::begin(&api, &shutdown).await {
+        let mut behind = Vec::new();
+        let looks = async { while look(&mut term, &mut behind).await {} };
+        if shutdown.run_until_cancelled(looks).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// One look, and the wait for the next. False once this leadership is over.
+async fn look(term: &mut Term, behind: &mut Vec<NodeId>) -> bool {
+    let wake = Instant::now() + AGAIN;
+    let known = |state: &state::ControlState| state.cluster().map(|cluster| cluster.feature_level);
+    match term.api.raft.read(known) {
+        Some(level) if level < SUPPORTED => {
+            raise(term, level, behind).await;
+            term.rest(wake).await
+        }
+        // Nobody is asked; a cluster that has no name yet has one at the next entry.
+        Some(_) | None => term.next(wake).await,
+    }
+}
+
+async fn raise(term: &Term, current: u32, behind: &mut Vec<NodeId>) {
+    let raft = &term.api.raft;
+    let asked = raft.supported_by_voters(ANSWER).await;
+    match next_level(current, SUPPORTED, &asked) {
+        NextLevel::Stay => {}
+        NextLevel::Wait(voters) => tell(current, voters, behind),
+        NextLevel::Raise(level) => {
+            // Nobody becomes a voter from here on until the level is applied, so nobody who was not asked.
+            let Ok(_unchanged) = timeout(PROPOSAL, raft.membership_changes().lock()).await else {
+                return;
+            };
+            if raft.voters().keys().eq(asked.keys())
+                && term.propose(Command::SetFeatureLevel { level }).await.is_some()
+            {
+                info!(level, "feature level raised");
+            }
+        }
+    }
+}
+
+/// Says who holds the level, once for each answer.
+fn tell(level: u32, voters: Vec<NodeId>, behind: &mut Vec<NodeId>) {
+    if voters == *behind {
+        return;
+    }
+    let names: Vec<_> = voters.iter().map(NodeId::as_str).collect();
+    info!(
+        level,
+        supported = SUPPORTED,
+        waits_for = names.join(", "),
+        "feature level stays"
+    );
+    *behind = voters;
+}

@@ -1,0 +1,83 @@
+//! One node whose port nobody serves: what it does of itself.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use openraft::async_runtime::WatchReceiver as _;
+use state::features::SUPPORTED;
+use tonic::transport::Endpoint;
+
+use super::*;
+use crate::raft::{RaftConfig, RaftLimits, RaftNode, RaftTiming};
+
+/// A node that knows of no cluster. It founds none unasked.
+pub(crate) async fn alone(dir: &Path) -> RaftNode {
+    let config = RaftConfig {
+        node: node("c0"),
+        region: "r0".parse().unwrap(),
+        data_dir: dir.to_owned(),
+        api_endpoint: "http://127.0.0.1:1".to_owned(),
+        raft_endpoint: "http://127.0.0.1:1".to_owned(),
+        bootstrap: None,
+        timing: RaftTiming::default(),
+        limits: RaftLimits::default(),
+    };
+    let dial = |_: &Peer, endpoint: Endpoint| Ok(endpoint.connect_lazy());
+    RaftNode::start(config, Arc::new(dial)).await.unwrap()
+}
+
+/// The same, leading a cluster of its own.
+pub(crate) async fn leading(dir: &Path) -> RaftNode {
+    let node = alone(dir).await;
+    node.found(TimingPolicy::fast()).await.unwrap();
+    let founded = tokio::time::Instant::now() + Duration::from_secs(40);
+    node.founded(founded).await.unwrap();
+    node
+}
+
+/// Also the one that does not answer, so that the level waits for it.
+#[tokio::test]
+async fn every_voter_is_asked_what_its_build_knows() {
+    let dir = TempDir::new().unwrap();
+    let node = alone(dir.path()).await;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let away = peer("c1", closed.local_addr().unwrap().port());
+    drop(closed);
+    let voters = BTreeMap::from([
+        (node.own_id(), node.own_peer().clone()),
+        (raft_id(&away.node), away),
+    ]);
+    node.raft().initialize(voters).await.unwrap();
+    let mut metrics = node.raft().metrics();
+    while node.voters().len() < 2 {
+        metrics.changed().await.unwrap();
+    }
+    let said = node.supported_by_voters(Duration::from_secs(1)).await;
+    let expected = [("c0", Some(SUPPORTED)), ("c1", None)].map(|(name, said)| (super::node(name), said));
+    assert_eq!(said, BTreeMap::from(expected));
+    node.shutdown().await;
+}
+
+/// Until its first entry is applied a founder is the member of a cluster that has no name: asked to be taken in, it would be
+/// told that it lost its disk, and end. And it founds one cluster, however often it is asked to before that.
+#[tokio::test]
+async fn a_founder_is_known_as_one_at_once_and_founds_once() {
+    let dir = TempDir::new().unwrap();
+    let node = alone(dir.path()).await;
+    assert!(!node.founds());
+    node.found(TimingPolicy::fast()).await.unwrap();
+    // What it has begun had no turn yet.
+    assert!(node.founds());
+    node.found(TimingPolicy::fast()).await.unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(40);
+    node.founded(deadline).await.unwrap();
+    assert!(!node.founds());
+    let region = Command::RegisterRegion {
+        region: "r0".parse().unwrap(),
+    };
+    let actor = "spiffe://regent.local/user/admin".parse().unwrap();
+    let id = RequestId::from_u128(uuid::Uuid::now_v7().as_u128());
+    let third = node.propose(actor, id, region, deadline).await.unwrap();
+    // After the blank entry of its leadership and the one that names the cluster.
+    assert_eq!(third.revision, Revision(3));
+    node.shutdown().await;
+}

@@ -1,0 +1,63 @@
+//! What a build knows of the rules: who is told, and who is not taken in for it.
+
+use coordinator::raft::{JoinError, JoinRequest, RaftLimits};
+use proto::raft_v1 as pb;
+use state::{Command, features::SUPPORTED};
+use tonic::Code;
+use types::reason::Reason;
+
+use super::harness::{Cluster, deadline, request_id, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_says_what_its_build_knows_to_members_of_its_cluster() {
+    let mut cluster = Cluster::of(2, RaftLimits::default()).await;
+    let mut service = cluster.calls(1, 0);
+    let mut ask = async |route| {
+        let request = pb::FeaturesRequest { route: Some(route) };
+        let answer = within("an answer", service.features(request)).await;
+        answer.map(|a| a.into_inner().supported_level)
+    };
+    let right = cluster.route(1, 0);
+    assert_eq!(ask(right.clone()).await.unwrap(), SUPPORTED);
+    let other_disk = pb::Route {
+        to_disk: vec![7; 16],
+        ..right
+    };
+    assert_eq!(
+        ask(other_disk).await.unwrap_err().code(),
+        Code::FailedPrecondition
+    );
+    cluster.stop_all().await;
+}
+
+/// It would stop at the log, and count as a voter that is down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_below_the_clusters_level_is_not_taken_in() {
+    let mut cluster = Cluster::of(1, RaftLimits::default()).await;
+    let level = cluster.leader().await.read(|state| state.features().level());
+    assert_eq!(level, 0, "nobody raises it here");
+    let raise = Command::SetFeatureLevel { level: SUPPORTED };
+    let raised = cluster.propose_as(request_id(), raise).await;
+    raised.outcome.unwrap();
+    let newcomer = cluster.add_site(RaftLimits::default()).await;
+    cluster.welcome(newcomer).await.unwrap();
+    let request = |supported_level| JoinRequest {
+        peer: cluster.sites[newcomer].peer(),
+        cluster_id: cluster.node(0).cluster_id().unwrap(),
+        supported_level,
+    };
+    let leader = cluster.leader().await;
+    let refused = leader
+        .add_member(request(SUPPORTED - 1), deadline())
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, JoinError::TooOld { .. }), "{refused:?}");
+    assert_eq!(refused.to_refusal().reason, Reason::FeatureLevel);
+    assert!(
+        refused.to_string().ends_with("upgrade this coordinator"),
+        "{refused}"
+    );
+    assert_eq!(leader.members().len(), 1);
+    leader.add_member(request(SUPPORTED), deadline()).await.unwrap();
+    cluster.stop_all().await;
+}

@@ -1,0 +1,87 @@
+//! Which rules are switched on: one number in the state, raised by `SetFeatureLevel` alone, never by a build's version.
+//!
+//! Whoever changes what `apply` does to an entry adds a [`Feature`], asks for it in `apply`, and raises [`SUPPORTED`]: two
+//! builds of one cluster then compute the same state from the same entry. The leader raises the level once all voters have
+//! said that their builds know it.
+//! Absent on purpose: the way down. A rule that was on has shaped the state.
+//! Invariant: a build applies nothing above the level that it knows; it stops ([`TooNew`]).
+
+use crate::{
+    command::{Command, Entry},
+    state::ControlState,
+};
+
+/// The highest level that this build knows.
+pub const SUPPORTED: u32 = 1;
+
+/// A rule that a level switched on. Level 0 is what the log began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// Level 1: a copy that was verified once may be begun without a source, from the disks of its region's agents.
+    MendWithoutSource,
+}
+
+impl Feature {
+    /// The level from which on it counts.
+    pub const fn level(self) -> u32 {
+        match self {
+            Self::MendWithoutSource => 1,
+        }
+    }
+}
+
+/// The rules that are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features(u32);
+
+impl Features {
+    /// Whether a rule is on.
+    pub const fn has(self, feature: Feature) -> bool {
+        feature.level() <= self.0
+    }
+
+    /// The level: every feature up to it is on.
+    pub const fn level(self) -> u32 {
+        self.0
+    }
+}
+
+/// The cluster is ahead of this build, which would apply its entries wrongly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the cluster is at feature level {level}, and this build knows levels up to {SUPPORTED}: upgrade this coordinator"
+)]
+pub struct TooNew {
+    /// The cluster's level.
+    pub level: u32,
+}
+
+impl ControlState {
+    /// The rules that are on; those of level 0 before the first entry.
+    pub fn features(&self) -> Features {
+        Features(self.cluster.as_ref().map_or(0, |cluster| cluster.feature_level))
+    }
+
+    /// Whether this build may go on from this state.
+    pub fn check_features(&self) -> Result<(), TooNew> {
+        check(self.features().level())
+    }
+}
+
+impl Entry {
+    /// Whether this build may apply this entry.
+    pub fn check_features(&self) -> Result<(), TooNew> {
+        let Command::SetFeatureLevel { level } = self.command else {
+            return Ok(());
+        };
+        check(level)
+    }
+}
+
+fn check(level: u32) -> Result<(), TooNew> {
+    if level <= SUPPORTED {
+        Ok(())
+    } else {
+        Err(TooNew { level })
+    }
+}
