@@ -1,5 +1,7 @@
 //! The lease table by tables and by random interleavings.
 
+mod terms;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::{prelude::*, strategy::ValueTree as _};
