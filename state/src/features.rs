@@ -2,7 +2,7 @@
 //!
 //! Whoever changes what `apply` does to an entry adds a [`Feature`], asks for it in `apply`, and raises [`SUPPORTED`]: two
 //! builds of one cluster then compute the same state from the same entry. The leader raises the level once all voters have
-//! said that their builds know it.
+//! said that their builds know it. What `apply` asks of crate `policy` is part of what it does.
 //! Absent on purpose: the way down. A rule that was on has shaped the state.
 //! Invariant: a build applies nothing above the level that it knows; it stops ([`TooNew`]).
 

@@ -6,6 +6,7 @@
 pub mod cluster;
 mod copies;
 mod list;
+mod pause;
 pub mod primaries;
 pub mod regions;
 pub mod registry;

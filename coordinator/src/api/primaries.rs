@@ -20,7 +20,7 @@ use types::{
     time::{Clock as _, SystemClock},
 };
 
-use super::{Api, caller, list, not_found, require_agent, status};
+use super::{Api, caller, list, not_found, pause, require_agent, status};
 use crate::{authz::Caller, failover::driver::view_now};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -220,9 +220,11 @@ impl PrimaryService for Primaries {
         let caller = caller(&request)?;
         let r = request.into_inner();
         let role: RoleName = text("role", &r.role).map_err(status)?;
+        let mode = conv::mode(r.mode, r.paused_until_millis);
+        let mode = mode.and_then(|mode| pause::check(mode, SystemClock.now()));
         let command = Command::SetRoleMode {
             role: role.clone(),
-            mode: conv::mode(r.mode, r.paused_until_millis).map_err(status)?,
+            mode: mode.map_err(status)?,
         };
         self.change_role(&caller, &r.request_id, &role, command).await
     }

@@ -329,6 +329,8 @@ async fn a_pause_that_is_over_is_told_as_automatic() {
     let long = paused(CALM).await.unwrap().mode;
     assert!(matches!(long, FailoverMode::Paused { .. }), "{long}");
     assert_eq!(admin.get_role(&role).await.unwrap().0.mode, long);
+    let endless = paused(FailoverMode::PAUSE_MAX * 2).await.unwrap_err();
+    assert_eq!(endless.reason, Reason::InvalidArgument, "{endless}");
     paused(Duration::from_secs(1)).await.unwrap();
     within("the end of the pause", async {
         while admin.get_role(&role).await.unwrap().0.mode != FailoverMode::Automatic {}
