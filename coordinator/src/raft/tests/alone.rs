@@ -18,7 +18,11 @@ pub(crate) async fn alone(dir: &Path) -> RaftNode {
         api_endpoint: "http://127.0.0.1:1".to_owned(),
         raft_endpoint: "http://127.0.0.1:1".to_owned(),
         bootstrap: None,
-        timing: RaftTiming::default(),
+        // Nobody campaigns against it, and on a busy disk the first entry has its time.
+        timing: RaftTiming {
+            election_max: Duration::from_secs(4),
+            ..RaftTiming::default()
+        },
         limits: RaftLimits::default(),
     };
     let dial = |_: &Peer, endpoint: Endpoint| Ok(endpoint.connect_lazy());
