@@ -59,7 +59,7 @@ impl Store {
 
     fn commit_locked(&self, attempt: &Attempt, change: Change) -> S3Result<()> {
         self.log.check_usable()?;
-        let current = attempt.bucket.get(&attempt.key).map_err(disk)?;
+        let current = attempt.bucket.get(&attempt.key)?;
         let outcome = attempt.apply(current.as_deref(), change);
         if outcome
             .as_ref()

@@ -1,13 +1,21 @@
 //! Buckets and their objects, as this process knows them. The directory is locked, so memory and disk agree, but for files that
-//! somebody deletes by hand: those are looked for before each use, and lists show them until then.
+//! somebody deletes or puts there by hand: each is looked for before its use, and lists show what was there until then.
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use rustix::{
+    fs::{AtFlags, statat},
+    io::Errno,
+};
 use s3s::{S3Error, S3Result, s3_error};
 
 use crate::{
@@ -37,6 +45,8 @@ pub(crate) struct Bucket {
     pub(crate) name: String,
     pub(crate) created_micros: u64,
     path: PathBuf,
+    /// By a request: its directory is gone for good.
+    removed: AtomicBool,
     objects: Mutex<BTreeMap<String, Arc<ObjectMeta>>>,
 }
 
@@ -86,6 +96,7 @@ impl Store {
             name: name.to_owned(),
             created_micros: now_micros(),
             path,
+            removed: AtomicBool::new(false),
             objects: Mutex::default(),
         };
         buckets.insert(name.to_owned(), Arc::new(bucket));
@@ -96,9 +107,14 @@ impl Store {
     pub(crate) fn delete_bucket(&self, name: &str) -> S3Result<()> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = buckets.get(name).ok_or_else(|| s3_error!(NoSuchBucket))?;
-        match fs::remove_dir(&bucket.path) {
-            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => return Err(s3_error!(BucketNotEmpty)),
-            other => other.map_err(disk)?,
+        // Before it is: who finds no directory must not take it for one that is away.
+        bucket.removed.store(true, Ordering::SeqCst);
+        if let Err(error) = fs::remove_dir(&bucket.path) {
+            bucket.removed.store(false, Ordering::SeqCst);
+            return Err(match error.kind() {
+                io::ErrorKind::DirectoryNotEmpty => s3_error!(BucketNotEmpty),
+                _ => disk(error),
+            });
         }
         buckets.remove(name);
         sync_dir(&self.directory.buckets()).map_err(disk)
@@ -106,24 +122,62 @@ impl Store {
 }
 
 impl Bucket {
-    /// What stands at a key. An object whose file somebody took away under this process is none, and is forgotten: its
-    /// readers hear that it is gone, and its writers put it there anew.
-    pub(crate) fn get(&self, key: &str) -> io::Result<Option<Arc<ObjectMeta>>> {
-        let Some(meta) = self.indexed(key) else {
-            return Ok(None);
-        };
-        if self.path_of(key).try_exists()? {
-            return Ok(Some(meta));
+    /// What stands at a key, as the disk says by now. An object whose file somebody took away under this process is none,
+    /// and is forgotten: its readers hear that it is gone, and its writers put it there anew. A file that somebody put there
+    /// is taken in: no writer may take its key for free. While the bucket's own directory is away nothing is known.
+    pub(crate) fn get(&self, key: &str) -> S3Result<Option<Arc<ObjectMeta>>> {
+        let indexed = self.indexed(key);
+        match (self.has_file(key)?, indexed) {
+            (true, Some(meta)) => Ok(Some(meta)),
+            (true, None) => self.take_in(key).map(Some).map_err(disk),
+            (false, Some(gone)) => {
+                self.forget(&gone);
+                Ok(None)
+            }
+            (false, None) => Ok(None),
         }
-        self.forget(&meta);
-        Ok(None)
+    }
+
+    /// Looked up in the directory as it was opened: one that goes away or comes back meanwhile hides no file.
+    fn has_file(&self, key: &str) -> S3Result<bool> {
+        let directory = File::open(&self.path).map_err(|error| self.is_away(&error))?;
+        match statat(&directory, object_file_name(key), AtFlags::empty()) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(disk(error.into())),
+        }
+    }
+
+    fn is_away(&self, error: &io::Error) -> S3Error {
+        if self.removed.load(Ordering::SeqCst) {
+            return s3_error!(NoSuchBucket, "the bucket {} was removed", self.name);
+        }
+        let text = format!(
+            "the directory {} of bucket {} cannot be opened: {error}; put it back",
+            self.path.display(),
+            self.name
+        );
+        tracing::warn!("{text}");
+        disk(io::Error::new(error.kind(), text))
+    }
+
+    /// Indexes a file that nothing is known of, unless somebody else did meanwhile.
+    fn take_in(&self, key: &str) -> io::Result<Arc<ObjectMeta>> {
+        let path = self.path_of(key);
+        let meta = read_object(&path).map_err(|error| {
+            let text = format!("{} cannot be read: {error}; move it away", path.display());
+            io::Error::new(error.kind(), text)
+        })?;
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = objects.entry(key.to_owned()).or_insert_with(|| Arc::new(meta));
+        Ok(Arc::clone(standing))
     }
 
     /// The object, or S3's word for a missing one. Off the async threads.
     pub(crate) async fn find(self: &Arc<Self>, key: &str) -> S3Result<Arc<ObjectMeta>> {
         let (bucket, sought) = (Arc::clone(self), key.to_owned());
         let found = tokio::task::spawn_blocking(move || bucket.get(&sought)).await;
-        let found = found.map_err(S3Error::internal_error)?.map_err(disk)?;
+        let found = found.map_err(S3Error::internal_error)??;
         found.ok_or_else(|| s3_error!(NoSuchKey, "there is no object {key}"))
     }
 
@@ -133,7 +187,7 @@ impl Bucket {
     }
 
     /// Only if nobody put another one there meanwhile: that one's file came first.
-    fn forget(&self, gone: &Arc<ObjectMeta>) {
+    pub(crate) fn forget(&self, gone: &Arc<ObjectMeta>) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         if objects.get(&gone.key).is_some_and(|meta| Arc::ptr_eq(meta, gone)) {
             objects.remove(&gone.key);
@@ -207,6 +261,14 @@ fn read_buckets(root: &Path) -> Result<Buckets, Error> {
     Ok(buckets)
 }
 
+fn read_object(file: &Path) -> io::Result<ObjectMeta> {
+    let meta: ObjectMeta = read_meta(file)?;
+    if meta.version != META_VERSION {
+        return Err(io::Error::other(format!("metadata version {}", meta.version)));
+    }
+    Ok(meta)
+}
+
 fn read_bucket(name: String, path: PathBuf) -> Result<Bucket, Error> {
     let created = fs::metadata(&path).and_then(|m| m.created().or_else(|_| m.modified()));
     let created = created
@@ -216,13 +278,7 @@ fn read_bucket(name: String, path: PathBuf) -> Result<Bucket, Error> {
     let mut objects = BTreeMap::new();
     for entry in fs::read_dir(&path).map_err(Error::directory(&path))? {
         let file = entry.map_err(Error::directory(&path))?.path();
-        let meta: ObjectMeta = read_meta(&file).map_err(Error::damaged(&file))?;
-        if meta.version != META_VERSION {
-            return Err(Error::damaged(&file)(io::Error::other(format!(
-                "metadata version {}",
-                meta.version
-            ))));
-        }
+        let meta = read_object(&file).map_err(Error::damaged(&file))?;
         objects.insert(meta.key.clone(), Arc::new(meta));
     }
     let created_micros = u64::try_from(created.as_micros()).unwrap_or(u64::MAX);
@@ -230,6 +286,7 @@ fn read_bucket(name: String, path: PathBuf) -> Result<Bucket, Error> {
         name,
         created_micros,
         path,
+        removed: AtomicBool::new(false),
         objects: Mutex::new(objects),
     })
 }
