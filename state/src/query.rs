@@ -98,7 +98,17 @@ impl ControlState {
     }
     /// Models by name, after one of them.
     pub fn models(&self, start: Option<ModelName>, limit: usize) -> Page<'_, ModelName, ModelRecord> {
-        page(after(&self.models, start), limit)
+        self.models_where(start, limit, |_| true)
+    }
+    /// As [`Self::models`], of those alone that `is_wanted` takes.
+    pub fn models_where(
+        &self,
+        start: Option<ModelName>,
+        limit: usize,
+        is_wanted: impl Fn(&ModelRecord) -> bool,
+    ) -> Page<'_, ModelName, ModelRecord> {
+        let wanted = after(&self.models, start).filter(|(_, model)| is_wanted(model));
+        page(wanted, limit)
     }
     /// One version.
     pub fn version(&self, version: &VersionKey) -> Option<&VersionRecord> {
@@ -111,6 +121,16 @@ impl ControlState {
         start: Option<ModelVersion>,
         limit: usize,
     ) -> Page<'_, VersionKey, VersionRecord> {
+        self.versions_where(model, start, limit, |_| true)
+    }
+    /// As [`Self::versions`], of those alone that `is_wanted` takes.
+    pub fn versions_where(
+        &self,
+        model: &ModelName,
+        start: Option<ModelVersion>,
+        limit: usize,
+        is_wanted: impl Fn(&VersionRecord) -> bool,
+    ) -> Page<'_, VersionKey, VersionRecord> {
         let key = |version| VersionKey {
             model: model.clone(),
             version,
@@ -119,7 +139,7 @@ impl ControlState {
         let all = self
             .versions
             .range((first, Included(key(ModelVersion(u64::MAX)))));
-        page(all, limit)
+        page(all.filter(|(_, version)| is_wanted(version)), limit)
     }
     /// Every version of every model.
     pub fn all_versions(&self) -> impl Iterator<Item = &VersionRecord> {

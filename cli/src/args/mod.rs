@@ -12,7 +12,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{ModelName, RegionId, RequestId, RoleName, role::FailoverMode};
 
-pub(crate) use model::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, PushArgs, UnaliasArgs, WaitCopies};
+pub(crate) use model::{
+    AbortArgs, AliasArgs, ModelArgs, ModelCommand, ModelListArgs, PushArgs, UnaliasArgs, VersionsArgs,
+    WaitCopies,
+};
 
 #[cfg(feature = "server")]
 pub(crate) use demo::{DemoArgs, ZombieWriterArgs};

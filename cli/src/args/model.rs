@@ -12,11 +12,11 @@ pub(crate) enum ModelCommand {
     /// Uploads a directory as a new version, and waits until it is verified.
     Push(PushArgs),
     /// Lists the models.
-    List(ReadArgs),
+    List(ModelListArgs),
     /// Shows one model with its aliases.
     Get(ModelArgs),
     /// Lists the versions of a model.
-    Versions(ModelArgs),
+    Versions(VersionsArgs),
     /// Points an alias at a version, by compare-and-set.
     Alias(AliasArgs),
     /// Removes an alias, by compare-and-set. Agents load the versions that aliases point at, and `champion` answers requests
@@ -79,6 +79,30 @@ impl std::str::FromStr for WaitCopies {
 pub(crate) struct ModelArgs {
     /// The model.
     pub(crate) model: ModelName,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelListArgs {
+    /// Only models that meet this condition, as in 'name=fraud.*' or 'created_at>=2026-11-21'; may be given several times.
+    /// Fields: name, description, tags.KEY, region (of the placement), created_at, created_by; with =, !=, <, <=, > or >=. A
+    /// star stands for any part of a text.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) filter: Vec<String>,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionsArgs {
+    /// The model.
+    pub(crate) model: ModelName,
+    /// Only versions that meet this condition, as in 'state=READY' or 'size<=64MiB'; may be given several times. Fields:
+    /// version, state, framework, size, digest (of a file), source_region, region (with a verified copy), metadata.KEY,
+    /// created_at, created_by; with =, !=, <, <=, > or >=. A star stands for any part of a text.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) filter: Vec<String>,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
 }

@@ -10,7 +10,7 @@ use types::{
 
 use super::{changed, changer, reader, tell};
 use crate::{
-    args::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, ReadArgs, Shared, UnaliasArgs},
+    args::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, ModelListArgs, Shared, UnaliasArgs, VersionsArgs},
     error::Failure,
     output::{ago, answer, or_dash, table},
     push,
@@ -24,7 +24,7 @@ const CALLS: usize = 8;
 pub(crate) async fn run(command: ModelCommand, shared: Shared) -> Result<(), Failure> {
     match command {
         ModelCommand::Push(args) => push::run(args, shared).await,
-        ModelCommand::List(read) => list(&read, &shared).await,
+        ModelCommand::List(args) => list(&args, &shared).await,
         ModelCommand::Get(args) => get(&args, &shared).await,
         ModelCommand::Versions(args) => versions(&args, &shared).await,
         ModelCommand::Alias(args) => alias(&args, &shared).await,
@@ -33,9 +33,9 @@ pub(crate) async fn run(command: ModelCommand, shared: Shared) -> Result<(), Fai
     }
 }
 
-async fn list(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
-    let client = reader(shared, read)?;
-    let models = client.list_models().await?;
+async fn list(args: &ModelListArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = reader(shared, &args.read)?;
+    let models = client.list_models_where(&args.filter).await?;
     let of_each = stream::iter(models).map(|model| async {
         let aliases = client.list_aliases(&model.name).await?;
         Listed::read(&client, model, aliases).await
@@ -62,9 +62,9 @@ async fn get(args: &ModelArgs, shared: &Shared) -> Result<(), Failure> {
     })
 }
 
-async fn versions(args: &ModelArgs, shared: &Shared) -> Result<(), Failure> {
+async fn versions(args: &VersionsArgs, shared: &Shared) -> Result<(), Failure> {
     let client = reader(shared, &args.read)?;
-    let versions = client.list_versions(&args.model).await?;
+    let versions = client.list_versions_where(&args.model, &args.filter).await?;
     if versions.is_empty() {
         // A model without versions is an empty table; a name that nobody has is an error.
         client.get_model(&args.model).await?;

@@ -17,6 +17,7 @@ mod demo;
 mod demo_model;
 mod dev;
 mod embedded;
+mod filters;
 mod harness;
 mod orphans;
 mod out_of_reach;

@@ -25,6 +25,7 @@ fn verbs_answer_with_documents_and_codes() {
     status(&dev);
     order(&dev);
     push_twice(&dev);
+    crate::filters::check(&dev);
     freshness(&dev);
     aliases(&dev);
     infer(&dev);

@@ -55,6 +55,11 @@ impl Client {
 
     /// All models, page by page.
     pub async fn list_models(&self) -> Result<Vec<ModelRecord>, Refusal> {
+        self.list_models_where(&[]).await
+    }
+
+    /// All models that meet these conditions, as in `name=fraud.*`; `registry.proto` names the fields.
+    pub async fn list_models_where(&self, filter: &[String]) -> Result<Vec<ModelRecord>, Refusal> {
         let mut models = Vec::new();
         let mut page_token = String::new();
         loop {
@@ -62,6 +67,7 @@ impl Client {
                 read: self.read_options(),
                 page_size: 1000,
                 page_token,
+                filter: filter.to_vec(),
             };
             let answer = send!(self, Anyone, RegistryServiceClient::list_models, message)?;
             for model in answer.models {

@@ -116,6 +116,15 @@ impl Client {
 
     /// All versions of a model.
     pub async fn list_versions(&self, model: &ModelName) -> Result<Vec<VersionRecord>, Refusal> {
+        self.list_versions_where(model, &[]).await
+    }
+
+    /// All versions of a model that meet these conditions, as in `state=READY`; `registry.proto` names the fields.
+    pub async fn list_versions_where(
+        &self,
+        model: &ModelName,
+        filter: &[String],
+    ) -> Result<Vec<VersionRecord>, Refusal> {
         let mut versions = Vec::new();
         let mut page_token = String::new();
         loop {
@@ -124,6 +133,7 @@ impl Client {
                 model: model.to_string(),
                 page_size: 1000,
                 page_token,
+                filter: filter.to_vec(),
             };
             let answer = send!(self, Anyone, RegistryServiceClient::list_versions, message)?;
             for version in answer.versions {

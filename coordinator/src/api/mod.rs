@@ -5,6 +5,7 @@
 
 pub mod cluster;
 mod copies;
+mod filter;
 mod list;
 mod pause;
 pub mod primaries;

@@ -9,10 +9,12 @@ use proto::{
 use state::{Command, ControlState, ReplicaReport, Reply};
 use tonic::{Request, Response, Status};
 use types::{
-    AliasName, ByteCount, ModelName, ModelVersion, Reason, RegionId, VersionKey, replica::ReplicaKey,
+    AliasName, ByteCount, ModelName, ModelVersion, Reason, RegionId, VersionKey,
+    model::{ModelRecord, VersionRecord},
+    replica::ReplicaKey,
 };
 
-use super::{Api, caller, list, not_found, require_agent, status};
+use super::{Api, caller, filter::Conditions, list, not_found, require_agent, status};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -97,10 +99,12 @@ impl RegistryService for Registry {
         let caller = caller(&request)?;
         let r = request.into_inner();
         let start = list::position::<ModelName>(&r.page_token)?;
+        let filter = Conditions::of::<ModelRecord>(&r.filter)?;
         let (header, (models, next)) = self
             .0
             .read(&caller, r.read, |s| {
-                let page = s.models(start, list::page_size(r.page_size));
+                let size = list::page_size(r.page_size);
+                let page = s.models_where(start, size, |model| filter.takes(s, model));
                 list::cut(page, |m| m.name.clone())
             })
             .await?;
@@ -244,11 +248,13 @@ impl RegistryService for Registry {
         let r = request.into_inner();
         let model: ModelName = text("model", &r.model).map_err(status)?;
         let start = list::position::<ModelVersion>(&r.page_token)?;
+        let filter = Conditions::of::<VersionRecord>(&r.filter)?;
         let (header, found) = self
             .0
             .read(&caller, r.read, |s| {
                 model_of(s, &model)?;
-                let page = s.versions(&model, start, list::page_size(r.page_size));
+                let size = list::page_size(r.page_size);
+                let page = s.versions_where(&model, start, size, |version| filter.takes(s, version));
                 let (versions, next) = list::cut(page, |v| v.key.clone());
                 Ok::<_, Status>((versions, next.map(|key| key.version)))
             })

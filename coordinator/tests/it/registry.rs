@@ -153,6 +153,32 @@ async fn lists_come_in_pages_and_a_foreign_token_is_refused() {
         }
     }
     assert_eq!(seen, (0..7).map(|i| format!("m{i}")).collect::<Vec<_>>());
+    // Pages count what meets the conditions: none comes half empty, and none of it is lost between two.
+    let (mut seen, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = pb::ListModelsRequest {
+            page_size: 2,
+            page_token,
+            filter: vec!["name!=m2".to_owned(), "name!=*4".to_owned()],
+            ..Default::default()
+        };
+        let page = registry.list_models(request).await.unwrap().into_inner();
+        seen.push(page.models.into_iter().map(|m| m.name).collect::<Vec<_>>());
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, [vec!["m0", "m1"], vec!["m3", "m5"], vec!["m6"]]);
+    let request = pb::ListModelsRequest {
+        filter: vec!["colour=red".to_owned()],
+        ..Default::default()
+    };
+    let refused = from_status(&registry.list_models(request).await.unwrap_err());
+    assert_eq!(
+        (refused.reason, refused.operand("field")),
+        (Reason::InvalidArgument, Some("filter"))
+    );
     let request = pb::ListModelsRequest {
         page_token: "made up".to_owned(),
         ..Default::default()

@@ -1357,6 +1357,11 @@ pub struct ListModelsRequest {
     pub page_size: u32,
     #[prost(string, tag = "3")]
     pub page_token: ::prost::alloc::string::String,
+    /// Conditions, all of which a model of the list meets: FIELD=VALUE, or one of != < <= > >= in place of =. Fields: name,
+    /// description, tags.KEY, region (of its placement), created_at, created_by. `*` in a text stands for any part of one.
+    /// Pages count what meets them. The same ones go with each page.
+    #[prost(string, repeated, tag = "4")]
+    pub filter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListModelsResponse {
@@ -1461,6 +1466,10 @@ pub struct ListVersionsRequest {
     pub page_size: u32,
     #[prost(string, tag = "4")]
     pub page_token: ::prost::alloc::string::String,
+    /// As in ListModelsRequest. Fields: version, state, framework, size (of all files), digest (of any file), source_region,
+    /// region (with a verified copy), metadata.KEY, created_at, created_by.
+    #[prost(string, repeated, tag = "5")]
+    pub filter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListVersionsResponse {

@@ -1,0 +1,128 @@
+//! The fields of models and versions that lists can be asked by, and what they hold.
+
+use std::borrow::Cow;
+
+use state::ControlState;
+use types::{
+    RegionId, VersionKey,
+    model::{ModelRecord, Placement, VersionRecord},
+    replica::{ReplicaKey, ReplicaState},
+};
+
+/// What kind of value a field has, and so what it may be compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::api) enum Kind {
+    /// Any text; `*` stands for any part of one.
+    Text,
+    /// As text, under a key: `metadata.owner`.
+    Map,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    Number,
+    /// Bytes, as in `64MiB`.
+    Size,
+    /// RFC 3339, or a day alone.
+    Time,
+}
+
+/// What a field of one record holds.
+pub(in crate::api) enum Found<'a> {
+    /// All texts of it: none, one, or several.
+    Texts(Vec<Cow<'a, str>>),
+    Number(u64),
+}
+
+pub(super) fn one<'a>(text: impl Into<Cow<'a, str>>) -> Found<'a> {
+    Found::Texts(vec![text.into()])
+}
+
+fn maybe(text: Option<&String>) -> Found<'_> {
+    Found::Texts(text.map(|text| text.as_str().into()).into_iter().collect())
+}
+
+/// A record whose fields can be asked for.
+pub(in crate::api) trait Fields {
+    /// All of them, as people name them.
+    const FIELDS: &'static [(&'static str, Kind)];
+    /// What one of [`Self::FIELDS`] holds; `key` is that of a map.
+    fn find<'a>(&'a self, state: &'a ControlState, field: &str, key: &str) -> Found<'a>;
+}
+
+impl Fields for ModelRecord {
+    const FIELDS: &'static [(&'static str, Kind)] = &[
+        ("name", Kind::Text),
+        ("description", Kind::Text),
+        ("tags", Kind::Map),
+        ("region", Kind::Text),
+        ("created_at", Kind::Time),
+        ("created_by", Kind::Text),
+    ];
+
+    fn find<'a>(&'a self, state: &'a ControlState, field: &str, key: &str) -> Found<'a> {
+        match field {
+            "name" => one(self.name.as_str()),
+            "description" => one(self.description.as_str()),
+            "tags" => maybe(self.tags.get(key)),
+            "region" => Found::Texts(match &self.placement {
+                Placement::Everywhere => state.regions().map(|r| r.region.as_str().into()).collect(),
+                Placement::Regions(regions) => regions.iter().map(|r| r.as_str().into()).collect(),
+            }),
+            "created_at" => Found::Number(self.created_at.0),
+            _ => one(self.created_by.to_string()),
+        }
+    }
+}
+
+pub(super) const STATES: &[&str] = &["PENDING_UPLOAD", "VERIFYING", "READY", "DEPRECATED", "DELETED"];
+
+impl Fields for VersionRecord {
+    const FIELDS: &'static [(&'static str, Kind)] = &[
+        ("version", Kind::Number),
+        ("state", Kind::Word(STATES)),
+        ("framework", Kind::Text),
+        ("size", Kind::Size),
+        ("digest", Kind::Text),
+        ("source_region", Kind::Text),
+        ("region", Kind::Text),
+        ("metadata", Kind::Map),
+        ("created_at", Kind::Time),
+        ("created_by", Kind::Text),
+    ];
+
+    fn find<'a>(&'a self, state: &'a ControlState, field: &str, key: &str) -> Found<'a> {
+        match field {
+            "version" => Found::Number(self.key.version.0),
+            "state" => one(self.state.to_string()),
+            "framework" => one(self.framework.as_str()),
+            "size" => Found::Number(self.total_size().0),
+            "digest" => Found::Texts(
+                self.artifacts
+                    .iter()
+                    .map(|a| a.digest.to_string().into())
+                    .collect(),
+            ),
+            "source_region" => one(self.source_region.as_str()),
+            // By key: a walk through all records for each version would hold everybody up.
+            "region" => Found::Texts(
+                state
+                    .regions()
+                    .filter(|r| is_verified(state, &self.key, &r.region))
+                    .map(|r| r.region.as_str().into())
+                    .collect(),
+            ),
+            "metadata" => maybe(self.metadata.get(key)),
+            "created_at" => Found::Number(self.created_at.0),
+            _ => one(self.created_by.to_string()),
+        }
+    }
+}
+
+fn is_verified(state: &ControlState, version: &VersionKey, region: &RegionId) -> bool {
+    let key = ReplicaKey {
+        version: version.clone(),
+        region: region.clone(),
+    };
+    state
+        .replica(&key)
+        .is_some_and(|r| r.state == ReplicaState::Verified)
+}

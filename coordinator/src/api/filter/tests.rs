@@ -1,0 +1,91 @@
+//! What a condition means, and what is none.
+
+use types::model::VersionRecord;
+
+use super::{fields::one, *};
+
+#[test]
+fn a_star_stands_for_any_part() {
+    let check = |pattern: &str, text: &str, expected: bool| {
+        assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+    };
+    check("a", "a", true);
+    check("a", "ab", false);
+    check("", "", true);
+    check("", "a", false);
+    check("*", "", true);
+    check("**", "a", true);
+    check("fraud.*", "fraud.scorer", true);
+    check("fraud.*", "fraud", false);
+    check("*.scorer", "fraud.scorer", true);
+    check("a*a", "a", false);
+    check("a*a", "aa", true);
+    check("*b*b", "abab", true);
+    check("*ab*c*", "xabyyc", true);
+    check("*ab*c*", "xacbyy", false);
+    check("é*", "éa", true);
+}
+
+fn refused(text: &str) -> String {
+    Condition::of(VersionRecord::FIELDS, text).unwrap_err()
+}
+
+#[test]
+fn what_cannot_be_understood_is_refused_with_what_can() {
+    for text in ["", "state", "state~READY", "!", "!READY"] {
+        assert!(refused(text).contains("write FIELD=VALUE"), "{text}");
+    }
+    for text in ["colour=red", "=1", "metadata=me", "state.x=READY", "metadata.=me"] {
+        let why = refused(text);
+        assert!(
+            why.contains("version, state, ") && why.contains("metadata.KEY"),
+            "{why}"
+        );
+    }
+    assert!(refused("state=ready").contains("PENDING_UPLOAD, VERIFYING, READY"));
+    assert!(refused("framework>bert").contains("= or !="));
+    assert!(refused("version=one").contains("a whole number"));
+    assert!(refused("size>=many").contains("64MiB"));
+    assert!(refused("created_at<yesterday").contains("2026-11-21T07:28:34Z"));
+    let long = format!("framework={}", "x".repeat(LENGTH_MAX));
+    assert!(refused(&long).contains("512 bytes"));
+    let many = vec!["version=1".to_owned(); CONDITIONS_MAX + 1];
+    assert!(Conditions::of::<VersionRecord>(&many).is_err());
+}
+
+#[test]
+fn conditions_compare_by_the_kind_of_the_field() {
+    let check = |text: &str, found: &Found<'_>, expected: bool| {
+        let condition = Condition::of(VersionRecord::FIELDS, text).unwrap();
+        assert_eq!(condition.takes(found), expected, "{text}");
+    };
+    let number = Found::Number;
+    check("version>=2", &number(2), true);
+    check("version>2", &number(2), false);
+    check("version<10", &number(9), true);
+    check("version!=2", &number(2), false);
+    check("size<=1KiB", &number(1024), true);
+    check("size<1KiB", &number(1024), false);
+    check("created_at>1970-01-01T00:00:01Z", &number(1001), true);
+    check("created_at<=1970-01-01T00:00:01.001Z", &number(1001), true);
+    check("created_at>=1970-01-02", &number(86_400_000), true);
+    check("created_at>=1970-01-02", &number(86_399_999), false);
+    let none = || Found::Texts(Vec::new());
+    let two = || Found::Texts(vec!["eu".into(), "us".into()]);
+    check("region=us", &two(), true);
+    check("region!=us", &two(), false);
+    check("region=ap", &two(), false);
+    check("region!=ap", &two(), true);
+    check("metadata.owner=me", &none(), false);
+    check("metadata.owner!=me", &none(), true);
+    check("metadata.owner=*", &none(), false);
+    // A key and a value may hold what looks like more of the condition.
+    check("metadata.a.b=c=d", &one("c=d"), true);
+}
+
+#[test]
+fn every_state_can_be_asked_for() {
+    use types::model::VersionState::{Deleted, Deprecated, PendingUpload, Ready, Verifying};
+    let states = [PendingUpload, Verifying, Ready, Deprecated, Deleted].map(|s| s.to_string());
+    assert_eq!(fields::STATES, states);
+}
