@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use client::{Client, Context};
+use client::{Client, Context, TlsFiles};
+use types::{Reason, reason::Refusal};
 
-use crate::{args::Shared, error::Failure};
+use crate::{args::Shared, error::Failure, output::note};
 
 /// The context of `regent dev` in the current directory.
 const DEV_CONTEXT: &str = ".regent-dev/context.toml";
@@ -35,7 +36,26 @@ pub(crate) fn connect(context: &Context, shared: &Shared) -> Result<Client, Fail
     let mut config = context.client_config();
     config.deadline = shared.timeout;
     config.attempt_timeout = config.attempt_timeout.min(shared.timeout);
+    check_trust(&context.tls)?;
     Ok(Client::new(config)?)
+}
+
+/// That servers are likely to accept the own certificate: they refuse it in the middle of the connection, and after all of the time
+/// that would read as silence. One that is over is refused here; of one whose CA is another, servers may know more.
+fn check_trust(tls: &TlsFiles) -> Result<(), Failure> {
+    let credentials = tls.load()?;
+    let Some(distrust) = credentials.distrust() else {
+        return Ok(());
+    };
+    let text = distrust.explain(&tls.cert_file);
+    if distrust.is_of_time {
+        let file = tls.cert_file.display();
+        return Err(Refusal::new(Reason::InvalidArgument, text)
+            .with("file", file)
+            .into());
+    }
+    note(&format!("warning: {text}"));
+    Ok(())
 }
 
 fn find(shared: &Shared) -> Result<PathBuf, Failure> {

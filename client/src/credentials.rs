@@ -103,6 +103,29 @@ impl BadCredentials {
 pub struct Credentials {
     own: Identity,
     chain: Arc<WebPkiServerVerifier>,
+    distrust: Option<Distrust>,
+}
+
+/// Why whoever trusts the own CA file alone would not accept the own certificate now. They refuse it in the middle of the
+/// connection, which reads as silence. Others may trust more than that, and clocks differ: it ends nothing by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distrust {
+    /// What is wrong with it.
+    pub why: String,
+    /// It is over, or has not begun, by the clock of this machine.
+    pub is_of_time: bool,
+}
+
+impl Distrust {
+    /// In the words of a config's `[tls]` table: the setting, its file, what is wrong, and the remedy.
+    pub fn explain(&self, cert_file: &Path) -> String {
+        format!(
+            "tls.cert_file is {}, which nobody who trusts tls.ca_file alone would accept now: {}; name a certificate of the \
+             cluster's CA that is valid by this machine's clock",
+            cert_file.display(),
+            self.why
+        )
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -118,12 +141,18 @@ impl Credentials {
         let roots = Arc::new(roots(ca).map_err(BadCredentials::Ca)?);
         let own = own_chain(cert).map_err(BadCredentials::Certificate)?;
         check_pair(own.clone(), key)?;
-        check_trust(&roots, &own)?;
+        let distrust = check_trust(&roots, &own).err();
         let chain = servers_of(roots).map_err(BadCredentials::Ca)?;
         Ok(Self {
             own: Identity::from_pem(cert, key),
             chain,
+            distrust,
         })
+    }
+
+    /// Why others would not accept the own certificate, as far as it can be told from here.
+    pub const fn distrust(&self) -> Option<&Distrust> {
+        self.distrust.as_ref()
     }
 
     /// Reads the three files; the error names the one that cannot be read or used.
@@ -207,22 +236,28 @@ fn check_pair(chain: Vec<CertificateDer<'static>>, key: &[u8]) -> Result<(), Bad
     }
 }
 
-/// One of another CA, or of another time, is refused by whoever is called in the middle of the connection, which reads as
-/// silence.
-fn check_trust(roots: &Arc<RootCertStore>, chain: &[CertificateDer<'static>]) -> Result<(), BadCredentials> {
-    let refused = |e: &dyn fmt::Display| {
-        let text = format!("nobody who trusts tls.ca_file alone would accept now: {e}");
-        BadCredentials::Certificate(text)
-    };
+fn check_trust(roots: &Arc<RootCertStore>, chain: &[CertificateDer<'static>]) -> Result<(), Distrust> {
+    let refused = |why: String, is_of_time| Distrust { why, is_of_time };
     let Some((own, intermediates)) = chain.split_first() else {
         return Ok(());
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let callers = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider).build();
-    let verified = callers
-        .map_err(|e| refused(&e))?
-        .verify_client_cert(own, intermediates, UnixTime::now());
-    verified.map(drop).map_err(|e| refused(&e))
+    let callers = callers.map_err(|e| refused(e.to_string(), false))?;
+    let verified = callers.verify_client_cert(own, intermediates, UnixTime::now());
+    verified
+        .map(drop)
+        .map_err(|e| refused(e.to_string(), is_of_time(&e)))
+}
+
+const fn is_of_time(error: &rustls::Error) -> bool {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+        )
+    )
 }
 
 /// Trusts a certificate of the cluster's CA, for the host that was called, in the name of who was called.

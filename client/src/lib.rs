@@ -32,7 +32,7 @@ pub use calls::Client;
 pub use channel::{ClientConfig, TlsFiles};
 pub use complaint::Complaint;
 pub use context::Context;
-pub use credentials::{BadCredentials, Callee, Credentials};
+pub use credentials::{BadCredentials, Callee, Credentials, Distrust};
 pub use outcome::Outcome;
 
 #[cfg(test)]

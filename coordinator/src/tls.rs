@@ -63,6 +63,13 @@ impl Tls {
                 BadCredentials::PAIR_THEM.to_owned(),
             ),
         })?;
+        if let Some(distrust) = calls.distrust() {
+            // A clock may be wrong for a while, and others may trust more than this file.
+            tracing::error!(
+                "{}; until then no other process talks to this one",
+                distrust.explain(&files.cert_file)
+            );
+        }
         Ok(Self {
             identity: Identity::from_pem(&cert, &key),
             calls,

@@ -39,6 +39,10 @@ pub struct Board {
     pub moved: BTreeMap<ModelName, Revision>,
     /// Why versions did not come into memory the last time.
     pub load_errors: BTreeMap<VersionKey, String>,
+    /// Why files of versions that should be in memory are not on this node's disk, or not as they were, since their last load.
+    pub fetch_errors: BTreeMap<VersionKey, String>,
+    /// What the last try said of versions whose copies in this region are FAILED.
+    pub copy_errors: BTreeMap<VersionKey, String>,
     /// Those that did not for a defect of their own.
     pub defective: BTreeSet<VersionKey>,
     /// Agents of other regions: region and inference endpoint.
@@ -75,9 +79,20 @@ impl Board {
             champions: BTreeMap::new(),
             moved: BTreeMap::new(),
             load_errors: BTreeMap::new(),
+            fetch_errors: BTreeMap::new(),
+            copy_errors: BTreeMap::new(),
             defective: BTreeSet::new(),
             peers: BTreeMap::new(),
             probes: BTreeMap::new(),
         }
+    }
+
+    /// Why a version is not in memory; none while it is on its way, as far as this node knows.
+    pub fn why_unloaded(&self, key: &VersionKey) -> Option<&str> {
+        let errors = [&self.load_errors, &self.fetch_errors, &self.copy_errors];
+        errors
+            .iter()
+            .find_map(|errors| errors.get(key))
+            .map(String::as_str)
     }
 }

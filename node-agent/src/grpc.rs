@@ -2,6 +2,7 @@
 //! door (L13).
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -256,25 +257,25 @@ impl Parts {
     }
 
     fn served(&self, board: &Board) -> Vec<pb::ServedVersion> {
-        let loaded = self
+        let loaded: BTreeSet<_> = self
             .serving
             .describe()
             .into_iter()
-            .map(|(key, _, _)| pb::ServedVersion {
-                model: key.model.to_string(),
-                version: key.version.0,
-                loaded: true,
-                error: String::new(),
-                defective: false,
-            });
-        let unloaded = board.unloaded.iter().map(|key| pb::ServedVersion {
+            .map(|(key, _, _)| key)
+            .collect();
+        // The board may not know yet of what has just been loaded.
+        let unloaded = (board.unloaded.iter().chain(&board.missing)).filter(|key| !loaded.contains(key));
+        let version = |key: &VersionKey, loaded: bool| pb::ServedVersion {
             model: key.model.to_string(),
             version: key.version.0,
-            loaded: false,
-            error: board.load_errors.get(key).cloned().unwrap_or_default(),
-            defective: board.defective.contains(key),
-        });
-        loaded.chain(unloaded).collect()
+            loaded,
+            error: (board.why_unloaded(key).filter(|_| !loaded))
+                .unwrap_or_default()
+                .to_owned(),
+            defective: !loaded && board.defective.contains(key),
+        };
+        let answers = loaded.iter().map(|key| version(key, true));
+        answers.chain(unloaded.map(|key| version(key, false))).collect()
     }
 }
 

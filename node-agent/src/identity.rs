@@ -52,9 +52,18 @@ pub(crate) fn check(config: &AgentConfig) -> Result<(), String> {
     let der =
         CertificateDer::from_pem_slice(&cert).map_err(|e| format!("{at}, which is no certificate: {e}"))?;
     match client::identity::of_certificate(&der) {
-        Ok(named) if named == own => Credentials::from_pem(&ca, &cert, &key)
-            .map(drop)
-            .map_err(|bad| bad.explain(&config.tls)),
+        Ok(named) if named == own => {
+            let found = Credentials::from_pem(&ca, &cert, &key);
+            let found = found.map_err(|bad| bad.explain(&config.tls))?;
+            if let Some(distrust) = found.distrust() {
+                // What it has goes on being served (I10): a certificate that ran out is no outage of inference.
+                tracing::error!(
+                    "{}; until then no coordinator talks to this agent",
+                    distrust.explain(&config.tls.cert_file)
+                );
+            }
+            Ok(())
+        }
         Ok(named) => Err(format!(
             "{at}, which names {named}, and this config needs {own}; set node and region to what the certificate names, or \
              name the certificate of this agent"

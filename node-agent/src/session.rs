@@ -17,6 +17,9 @@ use crate::{agent::AgentError, board::Board, observed::Memory, serving::Serving}
 const WAIT_MIN: Duration = Duration::from_millis(50);
 /// Longest wait between two tries to open a session.
 const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Most versions that a heartbeat names of each kind: a coordinator refuses more. Who has more, or fails at more, is known for
+/// these.
+const VERSIONS_MAX: usize = 10_000;
 /// Time for one coordinator to welcome this node.
 const WELCOME_LIMIT: Duration = Duration::from_secs(2);
 
@@ -166,5 +169,5 @@ fn versions<'k>(keys: impl IntoIterator<Item = &'k VersionKey>) -> Vec<pb::Loade
         model: key.model.to_string(),
         version: key.version.0,
     };
-    keys.into_iter().map(told).collect()
+    keys.into_iter().take(VERSIONS_MAX).map(told).collect()
 }

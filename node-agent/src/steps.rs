@@ -206,7 +206,7 @@ fn verified(count: usize, board: &Board) -> String {
     if board.unloaded.is_empty() {
         return text;
     }
-    let why = |key: &VersionKey| match board.load_errors.get(key) {
+    let why = |key: &VersionKey| match board.why_unloaded(key) {
         Some(error) => format!("{key} ({})", error.chars().take(WHY_MAX).collect::<String>()),
         None => format!("{key} (on its way)"),
     };

@@ -258,14 +258,17 @@ impl Worker {
                 error
             }
         };
-        // Damage on this node's disk is mended by fetching anew, and says nothing of the version.
-        if let Job::Load(key) = &job
-            && !is_damage
-        {
-            let told = (key.clone(), error.clone());
-            self.parts
-                .board
-                .send_modify(|board| drop(board.load_errors.insert(told.0, told.1)));
+        if let Job::Load(key) | Job::Fetch(key) = &job {
+            self.parts.board.send_modify(|board| {
+                // Damage on this node's disk is mended by fetching anew, and says nothing of the version.
+                let is_of_the_load = matches!(job, Job::Load(_)) && !is_damage;
+                let errors = if is_of_the_load {
+                    &mut board.load_errors
+                } else {
+                    &mut board.fetch_errors
+                };
+                errors.insert(key.clone(), error.clone());
+            });
         }
         let (count, wait) = self.failures.failed(job.clone(), Instant::now(), longest);
         tracing::warn!(?job, count, ?wait, "job failed: {error}");
@@ -286,9 +289,10 @@ impl Worker {
             Job::Load(key) => {
                 tracing::info!(%key, "version loaded");
                 self.unservable.remove(key);
-                self.parts
-                    .board
-                    .send_modify(|board| drop(board.load_errors.remove(key)));
+                self.parts.board.send_modify(|board| {
+                    board.load_errors.remove(key);
+                    board.fetch_errors.remove(key);
+                });
             }
             Job::Evict(key) => {
                 tracing::info!(%key, "deleted version removed from this node's disk");
@@ -331,6 +335,8 @@ impl Worker {
             board.moved.clone_from(&desired.moved);
             board.peers.clone_from(&desired.peers);
             board.load_errors.retain(|key, _| desired.load.contains(key));
+            board.fetch_errors.retain(|key, _| desired.load.contains(key));
+            board.copy_errors.clone_from(&desired.troubled);
             board.defective.clone_from(&self.unservable);
             if board.timing.is_none() {
                 board.timing.clone_from(&view.timing);

@@ -30,7 +30,7 @@ pub struct Loads {
 }
 
 impl Loads {
-    /// Of the served versions those that did not load here, though somebody has them in memory.
+    /// Of the served versions those that did not load here, though these others have them in memory.
     pub fn cannot_serve(
         &self,
         served: &BTreeSet<VersionKey>,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use policy::{
-    failover::{AgentView, FailoverView, NodeStanding, TargetView, is_silent, target_failed},
+    failover::{AgentView, FailoverView, NodeStanding, TargetView, is_silent, qualified, target_failed},
     placement,
     readiness::{Coverage, Loads, ServedVersion},
 };
@@ -303,24 +303,32 @@ impl ControlState {
         let heard: Vec<_> = agents.iter().map(|(_, seen)| seen).filter(is_heard).collect();
         let loaded = heard.iter().flat_map(|seen| &seen.loads.loaded);
         let loaded: BTreeSet<_> = loaded.cloned().collect();
-        let contested = heard.iter().map(|seen| seen.loads.cannot_serve(&served, &loaded));
+        let held = agents
+            .iter()
+            .find(|(n, _)| role.holder.as_ref() == Some(&holder_of(n)));
+        let held = held
+            .map(|(_, seen)| seen.loads.loaded.clone())
+            .unwrap_or_default();
+        let agents: Vec<_> = agents
+            .iter()
+            .map(|(n, seen)| (n, seen, self.target_view(role, &holder_of(n))))
+            .collect();
+        // What nobody fails at who could be chosen moves nobody.
+        let could_be = agents
+            .iter()
+            .filter(|(_, seen, as_target)| is_heard(seen) && qualified(as_target).is_ok());
+        let contested = could_be.map(|(_, seen, _)| seen.loads.cannot_serve(&served, &loaded));
         let contested: BTreeSet<_> = contested.flatten().collect();
-        let agents = agents.iter().map(|(n, seen)| {
-            let target = Holder {
-                region: n.region.clone(),
-                node: n.node.clone(),
-                incarnation: n.incarnation,
-            };
-            AgentView {
-                node: n.node.clone(),
-                as_target: self.target_view(role, &target),
-                silent_for: seen.silent_for,
-                heard: seen.heard,
-                cannot_serve: seen.loads.cannot_serve(&served, &loaded),
-                lacks: seen
-                    .loads
-                    .lacking(&contested, |key| self.is_placed(key, &n.region)),
-            }
+        let agents = agents.into_iter().map(|(n, seen, as_target)| AgentView {
+            node: n.node.clone(),
+            as_target,
+            silent_for: seen.silent_for,
+            heard: seen.heard,
+            ready: seen.ready,
+            cannot_serve: seen.loads.cannot_serve(&served, &held),
+            lacks: seen
+                .loads
+                .lacking(&contested, |key| self.is_placed(key, &n.region)),
         });
         let plan = self.running_plan(&role.role);
         let failed = self.unsettled_plans(&role.role).filter(|p| target_failed(p));
@@ -338,6 +346,15 @@ impl ControlState {
     }
 }
 
+/// The current run of a node, as it would hold a role.
+fn holder_of(node: &NodeRecord) -> Holder {
+    Holder {
+        region: node.region.clone(),
+        node: node.node.clone(),
+        incarnation: node.incarnation,
+    }
+}
+
 /// What the leader saw of an agent's current run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -345,6 +362,8 @@ pub struct Seen {
     pub silent_for: Duration,
     /// It was heard since the election.
     pub heard: bool,
+    /// It said with its last heartbeat that it is fit to serve.
+    pub ready: bool,
     /// How its loads came out, as it said with its last heartbeat.
     pub loads: Loads,
 }

@@ -286,8 +286,7 @@ impl PrimaryService for Primaries {
             0 => view.role.epoch,
             shown => types::Epoch::from_u64(shown),
         };
-        let holder_lives = view.role.holder.is_some() && gone.is_none();
-        let target = switchover_target(&view, &region, holder_lives).map_err(status)?;
+        let target = switchover_target(&view, &region, gone.is_none()).map_err(status)?;
         let command = Command::StartPlan {
             role,
             kind,

@@ -102,12 +102,14 @@ fn view(api: &Api, since: Instant, memory: &mut Memory, role: &RoleName) -> Opti
         let silence = heard
             .as_ref()
             .map(|s| now.saturating_duration_since(s.last_heard));
+        let silent_for = silence.unwrap_or(since_election).min(since_election);
+        let is_heard = heard.is_some();
+        let report = heard.and_then(|s| s.report).unwrap_or_default();
         Seen {
-            silent_for: silence.unwrap_or(since_election).min(since_election),
-            heard: heard.is_some(),
-            loads: (heard.and_then(|s| s.report))
-                .map(|report| report.loads)
-                .unwrap_or_default(),
+            silent_for,
+            heard: is_heard,
+            ready: report.ready,
+            loads: report.loads,
         }
     };
     api.raft.read(|s| {

@@ -123,6 +123,7 @@ impl Sim {
             Seen {
                 silent_for: if is_mute { now - elected } else { Duration::ZERO },
                 heard: !is_mute,
+                ready: true,
                 loads: Loads::default(),
             }
         };

@@ -38,12 +38,13 @@ async fn a_holder_hands_over_to_nobody_who_cannot_serve_what_others_serve() {
     assert!(
         refused
             .message
-            .contains("it cannot load demo.canary@1, which others serve"),
+            .contains("it cannot load demo.canary@1, which the holder serves"),
         "{refused}"
     );
 
-    // By now nobody serves it: that r2 does not either makes nothing worse.
+    // By now the holder does not serve it: that r2 does not either makes nothing worse.
     story.agents[0].tells(loads(&[], &[&canary])).await;
+    story.agents[2].tells(loads(&[&canary], &[])).await;
     let asked = admin.switchover(&role, &region("r2"), Some(first.epoch)).await;
     let started = asked.unwrap();
     assert_eq!(

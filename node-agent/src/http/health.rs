@@ -43,7 +43,7 @@ pub(super) async fn health(State(state): State<HttpState>) -> (StatusCode, Json<
 }
 
 fn loaded(board: &Board, count: usize) -> String {
-    let rest = board.unloaded.iter().map(|key| match board.load_errors.get(key) {
+    let rest = board.unloaded.iter().map(|key| match board.why_unloaded(key) {
         Some(error) => format!("; {key} does not load: {error}"),
         None => format!("; {key} is on its way"),
     });

@@ -1,6 +1,6 @@
 //! From an upload to an answer, over restarts and without coordinators.
 
-use artifact_store::{keys, pointer};
+use artifact_store::{Fault, Operation, keys, pointer};
 use node_agent::serving::ServeError;
 use proto::convert::watch::Resource;
 use types::{Digest, Reason, model::VersionState};
@@ -213,6 +213,45 @@ async fn a_version_that_this_node_fails_to_load_again_and_again_is_no_longer_on_
     let counted = r#"regent_models_unloaded{why="failed"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
     assert_eq!(predict(&agent).await.1["model_id"], "digits@1");
+    agent.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_version_whose_files_cannot_be_fetched_is_named_with_why_wherever_one_looks() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    world.put_champion("digits@1", BYTES).await;
+    ready(&agent).await;
+    agent.shutdown().await.unwrap();
+    for part in ["cache", "models"] {
+        std::fs::remove_dir_all(world.config.data_dir.join(part)).unwrap();
+    }
+    world
+        .stores
+        .east_up
+        .store(false, std::sync::atomic::Ordering::SeqCst);
+    let west = world.stores.seen_from_afar("west");
+    for _ in 0..1_000 {
+        west.plan(Operation::Get, Fault::Fail);
+        west.plan(Operation::GetRange, Fault::Fail);
+    }
+    let agent = world.agent().await;
+    let told = |s: &crate::coordinator::State| {
+        let first = |h: &proto::v1::Heartbeat| h.failed.iter().map(|v| v.version).eq([1]);
+        s.heartbeat.as_ref().is_some_and(first)
+    };
+    world
+        .coordinator
+        .until("a heartbeat says that digits@1 did not load", told)
+        .await;
+    let why = agent
+        .board()
+        .borrow()
+        .why_unloaded(&key("digits@1"))
+        .map(str::to_owned);
+    assert_eq!(why.as_deref(), Some("the store of east does not answer"));
+    // Whoever asks for it is not told that the model is at fault.
+    assert!(agent.board().borrow().load_errors.is_empty());
     agent.shutdown().await.unwrap();
 }
 

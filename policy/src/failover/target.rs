@@ -31,7 +31,7 @@ pub enum Unmet {
     NodeDown,
     /// Served versions are not verified in the region.
     CopiesMissing(Coverage),
-    /// Served versions did not load in it, and others serve them.
+    /// Served versions did not load in it, and the holder serves them.
     CannotServe(BTreeSet<VersionKey>),
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Unmet {
             }
             Self::CannotServe(versions) => {
                 let names: Vec<_> = versions.iter().map(ToString::to_string).collect();
-                write!(f, "it cannot load {}, which others serve", names.join(", "))
+                write!(f, "it cannot load {}, which the holder serves", names.join(", "))
             }
         }
     }
@@ -94,8 +94,8 @@ fn node_unmet(target: &Holder, node: &NodeStanding) -> Option<Unmet> {
     }
 }
 
-/// The agent that may take the role now and lacks the fewest versions that did not load somewhere; of equals the first by
-/// candidate order, then node name. Never one that just failed, and never the present holder, unless it released its lease and can only
+/// The agent that may take the role now, is fit to serve, and lacks the fewest versions that did not load somewhere; of equals
+/// the first by candidate order, then node name. One that is not fit yet is better than nobody. Never one that just failed, and never the present holder, unless it released its lease and can only
 /// go on under a new epoch. The error says for each agent of a candidate region why it is not.
 pub fn choose_target(view: &FailoverView) -> Result<Holder, String> {
     let (mut fit, mut reasons) = (Vec::new(), Vec::new());
@@ -116,8 +116,8 @@ pub fn choose_target(view: &FailoverView) -> Result<Holder, String> {
             }
         }
     }
-    // The first of those that lack the fewest.
-    if let Some(best) = fit.into_iter().min_by_key(|agent| agent.lacks) {
+    // The first of the best: none of them would keep its plan waiting, then fail it, while another could serve.
+    if let Some(best) = fit.into_iter().min_by_key(|agent| (!agent.ready, agent.lacks)) {
         return Ok(best.as_target.target.clone());
     }
     if reasons.is_empty() {
@@ -126,9 +126,9 @@ pub fn choose_target(view: &FailoverView) -> Result<Holder, String> {
     Err(reasons.join("; "))
 }
 
-/// Whom a person's wish to have the role in `region` means: of its agents that qualify the one that lacks the fewest versions, by
-/// name. From a holder that lives the role goes to nobody who cannot serve what others serve: nothing forces the move. The
-/// error says what each agent of the region lacks; it is empty if there is none.
+/// Whom a person's wish to have the role in `region` means: the best of its agents that qualify, as for [`choose_target`]; one
+/// that is silent last. From a holder that lives the role goes to nobody who is known not to load what it serves: nothing
+/// forces the move. The error says what each agent of the region lacks; it is empty if there is none.
 pub fn choose_in_region(
     view: &FailoverView,
     region: &RegionId,
@@ -139,7 +139,8 @@ pub fn choose_in_region(
         .iter()
         .filter(|a| &a.as_target.target.region == region);
     let mut agents: Vec<_> = agents.collect();
-    agents.sort_by(|a, b| (a.lacks, &a.node).cmp(&(b.lacks, &b.node)));
+    let is_mute = |a: &AgentView| !a.heard || is_silent(&view.role, a.silent_for);
+    agents.sort_by_key(|a| (is_mute(a), !a.ready, a.lacks, a.node.clone()));
     let mut refused = Vec::new();
     for agent in agents {
         let mut unmet = qualified(&agent.as_target).err().unwrap_or_default();

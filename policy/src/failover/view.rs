@@ -50,10 +50,13 @@ pub struct AgentView {
     pub silent_for: Duration,
     /// It was heard by this leader, since its election.
     pub heard: bool,
-    /// Served versions that did not load in it, and another agent that is heard has loaded
+    /// It said with its last heartbeat that it is fit to serve; false before the first.
+    pub ready: bool,
+    /// Served versions that did not load in it, and that the role's holder has loaded
     /// ([`crate::readiness::Loads::cannot_serve`]).
     pub cannot_serve: BTreeSet<VersionKey>,
-    /// How many of those that any agent cannot serve are not served here either ([`crate::readiness::Loads::lacking`]).
+    /// How many of the versions that some agent which may take the role cannot serve, and another serves, are not served
+    /// here either ([`crate::readiness::Loads::lacking`]).
     pub lacks: usize,
 }
 

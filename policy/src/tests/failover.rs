@@ -49,6 +49,7 @@ fn agent(text: &str, silent_ms: u64) -> AgentView {
         as_target,
         silent_for: Duration::from_millis(silent_ms),
         heard: true,
+        ready: true,
         cannot_serve: BTreeSet::new(),
         lacks: 0,
     }
@@ -441,6 +442,22 @@ fn who_lacks_less_of_what_others_serve_comes_first_and_then_the_order() {
 }
 
 #[test]
+fn who_is_not_fit_yet_comes_after_who_is_and_before_nobody() {
+    let chosen = |ready: [bool; 3], lacks: [usize; 3]| {
+        let mut view = view();
+        view.role.holder = None;
+        for ((agent, ready), lacks) in view.agents.iter_mut().zip(ready).zip(lacks) {
+            (agent.ready, agent.lacks) = (ready, lacks);
+        }
+        choose_target(&view).unwrap().region.to_string()
+    };
+    // One that has just restarted would hold its plan up until it has loaded.
+    assert_eq!(chosen([false, true, true], [0, 0, 0]), "us");
+    assert_eq!(chosen([false, true, true], [0, 2, 1]), "ap");
+    assert_eq!(chosen([false, false, false], [0, 0, 0]), "eu");
+}
+
+#[test]
 fn a_person_gets_the_fittest_of_a_region_and_no_hand_over_to_who_cannot_serve() {
     let mut view = view();
     view.agents.push(agent("us/b2#1", 100));
@@ -459,9 +476,20 @@ fn a_person_gets_the_fittest_of_a_region_and_no_hand_over_to_who_cannot_serve() 
     view.agents[1].lacks = 1;
     view.agents[1].cannot_serve = ["m@2".parse().unwrap()].into();
     assert_eq!(choose(&view, true), Ok("us/b2#00000001".to_owned()));
+    // Who is not heard any more, or not fit yet, comes last.
+    (view.agents[1].heard, view.agents[3].ready) = (false, false);
+    view.agents[1].cannot_serve.clear();
+    assert_eq!(choose(&view, true), Ok("us/b2#00000001".to_owned()));
+    (view.agents[1].heard, view.agents[1].lacks) = (true, 9);
+    assert_eq!(choose(&view, true), Ok("us/b1#00000001".to_owned()));
+    view.agents[1].silent_for = seconds(600);
+    assert_eq!(choose(&view, true), Ok("us/b2#00000001".to_owned()));
+
+    view.agents[1] = agent("us/b1#1", 100);
+    view.agents[1].cannot_serve = ["m@2".parse().unwrap()].into();
     view.agents[3].as_target.node = None;
-    let cannot = "us/b1#00000001: it cannot load m@2, which others serve";
-    let refused = format!("us/b2#00000001: it is not registered; {cannot}");
+    let cannot = "us/b1#00000001: it cannot load m@2, which the holder serves";
+    let refused = format!("{cannot}; us/b2#00000001: it is not registered");
     assert_eq!(choose(&view, true), Err(refused));
     // With nobody to hand over, who can serve the rest is better than nobody.
     assert_eq!(choose(&view, false), Ok("us/b1#00000001".to_owned()));

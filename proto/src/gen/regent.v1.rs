@@ -5279,7 +5279,7 @@ pub struct ServedVersion {
     pub version: u64,
     #[prost(bool, tag = "3")]
     pub loaded: bool,
-    /// Why it did not load; empty while it is on its way.
+    /// Why it did not load, or did not come here; empty while it is on its way.
     #[prost(string, tag = "4")]
     pub error: ::prost::alloc::string::String,
     /// The version itself is at fault, and not this node: trying again changes nothing.
