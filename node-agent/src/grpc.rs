@@ -13,10 +13,7 @@ use proto::{
     convert::{self, regions, registry, status::to_status},
     v1::{self as pb, agent_service_server::AgentService},
 };
-use tokio::{
-    sync::{Semaphore, SemaphorePermit, watch},
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 use tonic::{Request, Response, Status};
 use types::{Principal, Reason, Revision, VersionKey, reason::Refusal};
 
@@ -26,6 +23,7 @@ use crate::{
     door::Door,
     identity,
     pins::Pins,
+    pointer_room::PointerRoom,
     pointers::Pointers,
     privileged::{Called, activate},
     roles::Roles,
@@ -34,17 +32,6 @@ use crate::{
 
 /// How long a privileged call waits for a version to be loaded.
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
-
-/// How many pointers are read for others at once. Each read holds a call of this region's or another's store.
-pub const POINTER_READS_MAX: usize = 64;
-
-/// When who found no room should ask again: a store that answers does so within this.
-const READ_AGAIN: Duration = Duration::from_millis(100);
-
-/// Room for that many.
-pub(crate) fn pointer_reads() -> Semaphore {
-    Semaphore::new(POINTER_READS_MAX)
-}
 
 /// What the service answers from; clones share it.
 #[derive(Clone)]
@@ -67,7 +54,7 @@ pub struct Parts {
     /// Versions pinned by privileged calls.
     pub pins: Arc<Mutex<Pins>>,
     /// Room for reads of pointers.
-    pub pointer_reads: Semaphore,
+    pub pointer_room: PointerRoom,
 }
 
 impl AgentApi {
@@ -145,19 +132,10 @@ impl Parts {
         request: &pb::ReadPointerRequest,
     ) -> Result<Option<PointerBody>, Refusal> {
         may_read_pointers(caller)?;
-        let _room = self.room_for_a_read()?;
         let role = convert::text("role", &request.role)?;
         let region = convert::text("region", &request.region)?;
+        let _place = self.pointer_room.enter(&region)?;
         self.pointers.read(&role, &region).await
-    }
-
-    fn room_for_a_read(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        self.pointer_reads.try_acquire().map_err(|_| {
-            let text = format!("{POINTER_READS_MAX} pointers are being read here; try again in a moment");
-            Refusal::new(Reason::Overloaded, text)
-                .with("limit", POINTER_READS_MAX)
-                .with("retry_after_ms", READ_AGAIN.as_millis())
-        })
     }
 
     async fn serve_version(

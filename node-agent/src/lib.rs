@@ -34,6 +34,7 @@ pub mod listen;
 pub mod metrics;
 pub mod observed;
 pub mod pins;
+pub mod pointer_room;
 pub mod pointers;
 mod privileged;
 pub mod probes;

@@ -25,6 +25,7 @@ use crate::{
     identity,
     listen::{Addresses, Listeners},
     metrics::Metrics,
+    pointer_room::PointerRoom,
     pointers::Pointers,
     probes,
     raise::Raiser,
@@ -117,7 +118,7 @@ impl Agent {
             serving: serving.clone(),
             wishes: wishes.clone(),
             pins: Arc::clone(&pins),
-            pointer_reads: grpc::pointer_reads(),
+            pointer_room: PointerRoom::new(me.region.clone()),
         });
         let tls = identity::server_tls(&config.tls).map_err(AgentError::Identity)?;
         let http_client = probes::client().map_err(AgentError::Probes)?;

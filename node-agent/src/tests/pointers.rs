@@ -49,18 +49,23 @@ impl World {
             store: Arc::new(MemStore::new("west")),
         };
         world.bench.learn(told, holder.clone()).await;
+        world.tell(told, holder);
+        write_pointer(world.store.as_ref(), &token(5, writer), &PointerChange::Keep)
+            .await
+            .unwrap();
+        world
+    }
+
+    /// The view says this of the role from now on.
+    fn tell(&self, counter: u32, holder: Option<Holder>) {
         let mut view = View {
             cluster_id: Some(CLUSTER),
             ..View::default()
         };
         view.regions.insert(region("west"), region_record("west"));
         view.roles
-            .insert(RoleName::global(), Arc::new(role(told, holder, None)));
-        world.view.send_replace(Arc::new(view));
-        write_pointer(world.store.as_ref(), &token(5, writer), &PointerChange::Keep)
-            .await
-            .unwrap();
-        world
+            .insert(RoleName::global(), Arc::new(role(counter, holder, None)));
+        self.view.send_replace(Arc::new(view));
     }
 
     fn pointers(&self, gate: Option<Arc<Gate>>) -> Pointers {
@@ -133,4 +138,26 @@ async fn a_pointer_of_the_committed_epoch_is_its_holders() {
     check((4, None), (4, None), east(), Ok(())).await;
     // Over is over, whoever wrote it.
     check((6, ea()), (6, ea()), west(), Err(Reason::StaleEpoch)).await;
+}
+
+/// The coordinator that answers may have read before the role moved; the watch was faster.
+#[tokio::test]
+async fn what_this_node_is_told_while_it_asks_counts() {
+    let world = World::new(5, Some(west()), &west()).await;
+    world.bench.coordinators.commit(5, Some(west()));
+    let gate = Gate::new();
+    *world.bench.coordinators.gate.lock().unwrap() = Some(Arc::clone(&gate));
+    let pointers = world.pointers(None);
+    let told = async {
+        gate.arrived().await;
+        world.tell(6, Some(east()));
+        gate.release();
+    };
+    let (read, ()) = tokio::join!(world.read(&pointers), told);
+    let refusal = read.unwrap_err();
+    assert_eq!(refusal.reason, Reason::StaleEpoch, "{refusal}");
+    assert_eq!(
+        (refusal.operand("shown"), refusal.operand("current")),
+        (Some("g1.e5"), Some("g1.e6"))
+    );
 }

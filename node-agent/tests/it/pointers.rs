@@ -6,7 +6,7 @@ use artifact_store::{
     Fault, Gate, Operation,
     pointer::{PointerChange, write_pointer},
 };
-use node_agent::{Agent, grpc::POINTER_READS_MAX};
+use node_agent::{Agent, pointer_room::POINTER_READS_PER_REGION};
 use types::{Digest, Reason, RegionId};
 
 use crate::{
@@ -178,8 +178,9 @@ async fn pointers_are_read_for_agents_and_users() {
     agent.shutdown().await.unwrap();
 }
 
+/// A store that hangs takes no room from the others.
 #[tokio::test]
-async fn more_reads_than_there_is_room_for_are_refused_at_once() {
+async fn more_reads_than_a_region_has_room_for_are_refused_at_once() {
     let world = World::new().await;
     let store = world.stores.seen_from_afar("east");
     let agent = world.agent().await;
@@ -187,26 +188,29 @@ async fn more_reads_than_there_is_room_for_are_refused_at_once() {
     committed(&world, &agent, 2).await;
     write(&world, 2, b"x").await;
     let calls = calls(&world, &agent, "user/admin");
-    let region: RegionId = "east".parse().unwrap();
-    let read = || {
-        let (calls, region) = (calls.clone(), region.clone());
+    let read = |region: &str| {
+        let (calls, region): (_, RegionId) = (calls.clone(), region.parse().unwrap());
         tokio::spawn(async move { calls.read_pointer(&global(), &region).await })
     };
-    let gates: Vec<_> = (0..POINTER_READS_MAX).map(|_| Gate::new()).collect();
+    let gates: Vec<_> = (0..POINTER_READS_PER_REGION).map(|_| Gate::new()).collect();
     for gate in &gates {
         store.plan(Operation::Get, Fault::Wait(Arc::clone(gate)));
     }
-    let reading: Vec<_> = gates.iter().map(|_| read()).collect();
+    let reading: Vec<_> = gates.iter().map(|_| read("east")).collect();
     for gate in &gates {
         gate.arrived().await;
     }
-    let refusal = read().await.unwrap().unwrap_err();
+    let refusal = read("east").await.unwrap().unwrap_err();
     assert_eq!(refusal.reason, Reason::Overloaded, "{refusal}");
     assert_eq!(refusal.operand("retry_after_ms"), Some("100"));
+    assert_eq!(refusal.operand("region"), Some("east"));
+    assert!(refusal.message.contains("the store of east"), "{refusal}");
+    // Whether the agent has raised its own one for the epoch by now is its own affair.
+    read("west").await.unwrap().unwrap();
     gates.iter().for_each(|gate| gate.release());
     for reading in reading {
         assert!(reading.await.unwrap().unwrap().is_some());
     }
-    assert!(read().await.unwrap().unwrap().is_some());
+    assert!(read("east").await.unwrap().unwrap().is_some());
     agent.shutdown().await.unwrap();
 }
