@@ -54,7 +54,7 @@ impl Session {
                 Ok(Err(refusal)) => refusal,
                 Err(_) => Refusal::new(Reason::Unreachable, "did not welcome this node in time"),
             };
-            heard.insert(endpoint.clone(), refusal.message.clone());
+            heard.insert(endpoint.clone(), refusal.clone());
             match retry::next(0, hints, &refusal) {
                 Next::AskLeader(leader) => {
                     client.channels().set_leader(&leader);
@@ -64,7 +64,7 @@ impl Session {
                     client.channels().forget_leader(&endpoint);
                     (turn, hints) = (turn + 1, 0);
                 }
-                Next::Stop => return Err(refusal),
+                Next::Stop => return Err(with_said(refusal, &heard)),
             }
             let tried_all = turn > client.channels().count();
             last = refusal;
@@ -72,10 +72,11 @@ impl Session {
                 break;
             }
         }
-        Err(Refusal {
+        let refusal = Refusal {
             message: each(&heard).unwrap_or(last.message),
             ..last
-        })
+        };
+        Err(with_said(refusal, &heard))
     }
 
     async fn open_at(
@@ -159,8 +160,23 @@ impl Session {
     }
 }
 
+/// Begins the names of the operands that hold what one endpoint said.
+const SAID: &str = "said by ";
+
+/// What each endpoint said that did not open a session; none where none was asked.
+pub fn said(refusal: &Refusal) -> impl Iterator<Item = (&str, &str)> {
+    let operands = refusal.operands.iter();
+    operands.filter_map(|(name, what)| Some((name.strip_prefix(SAID)?, what.as_str())))
+}
+
+fn with_said(refusal: Refusal, heard: &BTreeMap<String, Refusal>) -> Refusal {
+    heard.iter().fold(refusal, |refusal, (who, what)| {
+        refusal.with(&format!("{SAID}{who}"), format!("{what} ({})", what.reason))
+    })
+}
+
 /// What each coordinator said; none where none was asked.
-fn each(heard: &BTreeMap<String, String>) -> Option<String> {
+fn each(heard: &BTreeMap<String, Refusal>) -> Option<String> {
     let each: Vec<String> = heard.iter().map(|(who, what)| format!("{who}: {what}")).collect();
     (!each.is_empty()).then(|| each.join("; "))
 }

@@ -274,12 +274,12 @@ impl Complaints {
         if !followed && refusal.operand("leader_api").is_some() {
             return;
         }
-        match refusal.operand(ASKED) {
-            Some(endpoint) if self.asked.is_news(endpoint, &why) => {
+        if let Some(endpoint) = refusal.operand(ASKED) {
+            if let Some(why) = self.asked.news(endpoint, &why) {
                 warn!(endpoint, "not known to the cluster yet: {why}");
             }
-            None if self.own.is_news("", &why) => warn!("not known to the cluster yet: {why}"),
-            Some(_) | None => {}
+        } else if let Some(why) = self.own.news("", &why) {
+            warn!("not known to the cluster yet: {why}");
         }
     }
 }

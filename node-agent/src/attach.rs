@@ -70,7 +70,7 @@ impl Attach {
                 attempt = self.once() => attempt,
             };
             let Err(why) = attempt else { return };
-            if complaint.is_news("", &why) {
+            if let Some(why) = complaint.news("", &why) {
                 tracing::warn!(region = %self.region, "own store not attached yet: {why}");
             }
             failures += 1;

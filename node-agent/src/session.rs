@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use client::{Client, Complaint, retry, session::Session};
+use client::{
+    Client, Complaint, retry,
+    session::{Session, said},
+};
 use proto::v1 as pb;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -64,10 +67,7 @@ impl SessionKeeper {
                     return Err(self.superseded(&refusal));
                 }
                 Err(refusal) => {
-                    let why = format!("{refusal} ({})", refusal.reason);
-                    if complaint.is_news("", &why) {
-                        tracing::warn!("no session: {why}");
-                    }
+                    complain(&mut complaint, &refusal);
                     (failures + 1).min(6)
                 }
             };
@@ -133,6 +133,21 @@ impl SessionKeeper {
             node: board.me.node.to_string(),
             incarnation: board.me.incarnation.to_string(),
             endpoints: Some((&self.endpoints).into()),
+        }
+    }
+}
+
+/// Of each endpoint what it said, so that none takes the lines of another.
+fn complain(complaint: &mut Complaint, refusal: &Refusal) {
+    let mut asked = said(refusal).peekable();
+    if asked.peek().is_none()
+        && let Some(why) = complaint.news("", &format!("{refusal} ({})", refusal.reason))
+    {
+        tracing::warn!("no session: {why}");
+    }
+    for (endpoint, why) in asked {
+        if let Some(why) = complaint.news(endpoint, why) {
+            tracing::warn!(endpoint, "no session: {why}");
         }
     }
 }

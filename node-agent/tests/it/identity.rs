@@ -168,13 +168,23 @@ async fn an_agent_with_the_key_of_another_certificate_does_not_start() {
 async fn an_agent_that_reaches_no_coordinator_says_whom_it_asked_and_why() {
     let mut warnings = Warnings::listen();
     let mut world = World::new().await;
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let dead = format!("https://{}", closed.local_addr().unwrap());
-    drop(closed);
-    world.config.coordinators = vec![dead.clone()];
+    let mut closed = Vec::new();
+    for _ in 0..2 {
+        closed.push(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap());
+    }
+    let address = |listener: tokio::net::TcpListener| format!("https://{}", listener.local_addr().unwrap());
+    let mut dead: Vec<String> = closed.into_iter().map(address).collect();
+    dead.sort();
+    world.config.coordinators.clone_from(&dead);
     let agent = world.agent().await;
-    let words = ["no session", &dead, "onnection refused"];
-    let said = warnings.next_with(&words);
-    tokio::time::timeout(Duration::from_secs(20), said).await.unwrap();
+    for endpoint in dead {
+        let words = [
+            "no session",
+            &format!("endpoint=\"{endpoint}\""),
+            "onnection refused",
+        ];
+        let said = warnings.next_with(&words);
+        tokio::time::timeout(Duration::from_secs(20), said).await.unwrap();
+    }
     agent.shutdown().await.unwrap();
 }
