@@ -77,3 +77,46 @@ fn find(shared: &Shared) -> Result<PathBuf, Failure> {
         .remedy(NAME_ONE)
     })
 }
+
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+
+    /// A certificate that vouches for itself, with its key; over since that year.
+    fn pair(dir: &std::path::Path, name: &str, until: i32) -> (PathBuf, PathBuf) {
+        let names = ["localhost".to_owned()];
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert = params.self_signed(&key).unwrap();
+        let (cert_file, key_file) = (
+            dir.join(format!("{name}.pem")),
+            dir.join(format!("{name}.key.pem")),
+        );
+        std::fs::write(&cert_file, cert.pem()).unwrap();
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        (cert_file, key_file)
+    }
+
+    #[test]
+    fn a_certificate_that_is_over_ends_a_command_and_one_of_another_ca_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |until, ca: Option<&PathBuf>| {
+            let (cert_file, key_file) = pair(dir.path(), "own", until);
+            let ca_file = ca.unwrap_or(&cert_file).clone();
+            check_trust(&TlsFiles {
+                ca_file,
+                cert_file,
+                key_file,
+            })
+        };
+        check(2100, None).unwrap();
+        let over = check(2020, None).unwrap_err();
+        assert_eq!(over.exit, Exit::Usage, "{over}");
+        assert!(over.message.contains("expired"), "{over}");
+        let (other, _) = pair(dir.path(), "other", 2100);
+        check(2100, Some(&other)).unwrap();
+    }
+}

@@ -8,9 +8,6 @@ use types::reason::{Reason, Refusal};
 
 use crate::{args::InferArgs, error::Failure, exit::Exit};
 
-/// A region that answers is reached in a fraction of this; one whose packets are dropped must leave time for the next.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
-
 /// Why a question brought no answer.
 #[derive(Debug)]
 pub(super) enum Asked {
@@ -38,14 +35,14 @@ impl From<reqwest::Error> for Asked {
     }
 }
 
-/// Asks; `limit` holds for all that it takes.
+/// Asks; `limit` holds for all that it takes, `connect_limit` until the connection stands.
 pub(super) async fn ask(
     args: &InferArgs,
     input: Option<&Value>,
     base: &str,
     limit: Duration,
+    connect_limit: Duration,
 ) -> Result<Value, Asked> {
-    let connect_limit = CONNECT_MAX.min(limit / 2);
     let http = reqwest::Client::builder()
         .timeout(limit)
         .connect_timeout(connect_limit)

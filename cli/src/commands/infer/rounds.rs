@@ -17,6 +17,14 @@ const WAIT: Duration = Duration::from_secs(1);
 /// The shortest one, whatever it says.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 
+/// A region that answers is reached in a fraction of this; one whose packets are dropped must leave time for the next.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// How long a connection may take: all of the time that is left where nobody else could be asked with it.
+pub(super) fn connect_limit(left: Duration, is_last: bool) -> Duration {
+    if is_last { left } else { CONNECT_MAX.min(left / 2) }
+}
+
 /// The first one that answers decides. While one says that it takes a moment, all are asked again; all share one deadline.
 pub(super) async fn first_answer(
     args: &InferArgs,
@@ -57,7 +65,7 @@ async fn round<'a>(
     deadline: Instant,
     heard: &mut Heard<'a>,
 ) -> Result<Option<Value>, Failure> {
-    for place in places {
+    for (at, place) in places.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
@@ -66,7 +74,8 @@ async fn round<'a>(
         if !heard.refusals.is_empty() && place.status != NodeStatus::Up {
             continue;
         }
-        match Box::pin(ask(args, input, &place.base, left)).await {
+        let connect_limit = connect_limit(left, at + 1 == places.len());
+        match Box::pin(ask(args, input, &place.base, left, connect_limit)).await {
             Ok(mut document) => {
                 // Something else than an agent may listen there, and answer with anything.
                 if let Some(fields) = document.as_object_mut() {

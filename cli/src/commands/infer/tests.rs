@@ -10,7 +10,7 @@ use clap::Parser as _;
 use serde_json::json;
 use types::{Reason, region::NodeStatus};
 
-use super::{places::Place, *};
+use super::{places::Place, rounds::connect_limit, *};
 use crate::args::{Cli, Command};
 
 /// Marks a refusal that will last for an hour.
@@ -150,6 +150,19 @@ async fn a_region_whose_packets_are_dropped_leaves_time_for_the_next() {
     let limit = Duration::from_secs(15);
     let answer = ask_within(limit, &[deaf, well]).await.unwrap();
     assert_eq!(answer["region"], "eu-west-1");
+}
+
+#[test]
+fn only_where_another_region_follows_a_connection_has_less_than_all_of_the_time() {
+    for (left, is_last, expected) in [
+        (60, false, 2_000),
+        (3, false, 1_500),
+        (60, true, 60_000),
+        (3, true, 3_000),
+    ] {
+        let found = connect_limit(Duration::from_secs(left), is_last);
+        assert_eq!(found, Duration::from_millis(expected), "{left} {is_last}");
+    }
 }
 
 /// Its second answer would be one; but the next region is asked before it is asked again.
