@@ -29,8 +29,9 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often an attempt may fail before it is said: both ends may be starting.
 const STARTING: u32 = 3;
 
-/// How old an upload is that nobody goes on with: none of one object takes so long, nor are clocks so far apart.
-const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
+/// How old an upload is that nobody goes on with. The slowest that its parts' time limits allow takes less than two days, and
+/// the rest is for clocks: its age is by the store's clock against this node's.
+const LEFT_BEHIND: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often such uploads are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(24 * 3600);
 

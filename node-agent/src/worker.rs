@@ -84,8 +84,10 @@ pub struct Worker {
     cached: BTreeMap<VersionKey, Copied>,
     running: Running,
     failures: Failures,
-    /// Versions that did not load for a defect of their own.
+    /// Versions that did not load for a defect of their own, or whose engine panicked.
     unservable: BTreeSet<VersionKey>,
+    /// Those of them whose last load said so: trying again changes nothing.
+    defective: BTreeSet<VersionKey>,
     readiness: Readiness,
     /// What answered for each model last, also in the run before.
     answered: BTreeMap<ModelName, ModelVersion>,
@@ -109,6 +111,7 @@ impl Worker {
             running: Running::default(),
             failures: Failures::default(),
             unservable: BTreeSet::new(),
+            defective: BTreeSet::new(),
             readiness: Readiness::default(),
             answered: (rows.iter().filter(|row| row.active))
                 .map(|row| (row.record.key.model.clone(), row.record.key.version))
@@ -248,6 +251,7 @@ impl Worker {
             Err(JobError::Unservable(error)) => {
                 if let Job::Load(key) = &job {
                     self.unservable.insert(key.clone());
+                    self.defective.insert(key.clone());
                 }
                 error
             }
@@ -289,6 +293,7 @@ impl Worker {
             Job::Load(key) => {
                 tracing::info!(%key, "version loaded");
                 self.unservable.remove(key);
+                self.defective.remove(key);
                 self.parts.board.send_modify(|board| {
                     board.load_errors.remove(key);
                     board.fetch_errors.remove(key);
@@ -337,12 +342,13 @@ impl Worker {
             board.load_errors.retain(|key, _| desired.load.contains(key));
             board.fetch_errors.retain(|key, _| desired.load.contains(key));
             board.copy_errors.clone_from(&desired.troubled);
-            board.defective.clone_from(&self.unservable);
+            board.defective.clone_from(&self.defective);
             if board.timing.is_none() {
                 board.timing.clone_from(&view.timing);
             }
         });
         self.unservable.retain(|key| desired.load.contains(key));
+        self.defective.retain(|key| desired.load.contains(key));
         self.answered.extend(observed.active.clone());
         self.answered
             .retain(|model, _| desired.active.contains_key(model));

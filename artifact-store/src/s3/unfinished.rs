@@ -12,21 +12,25 @@ use crate::StoreError;
 type Markers = (Option<String>, Option<String>);
 
 impl S3Store {
-    /// Aborts those under `prefix` that were begun before `before`; how many.
+    /// Aborts those under `prefix` that were begun before `before`; how many. One that cannot be aborted keeps none of the others;
+    /// the error is the first one's.
     pub(super) async fn abort_begun_before(
         &self,
         prefix: &str,
         before: UnixMillis,
     ) -> Result<usize, StoreError> {
-        let (mut aborted, mut from) = (0, Markers::default());
+        let (mut aborted, mut from, mut failed) = (0, Markers::default(), None);
         loop {
             let (uploads, next) = self.uploads_from(prefix, from).await?;
             for upload in uploads.iter().filter(|upload| is_older(upload, before)) {
-                aborted += usize::from(self.abort_listed(upload).await?);
+                match self.abort_listed(upload).await {
+                    Ok(was_there) => aborted += usize::from(was_there),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
             }
             match next {
                 Some(next) => from = next,
-                None => return Ok(aborted),
+                None => return failed.map_or(Ok(aborted), Err),
             }
         }
     }

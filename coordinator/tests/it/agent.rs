@@ -29,6 +29,7 @@ pub(crate) struct World {
     dead: Arc<Mutex<BTreeSet<RegionId>>>,
     regions: Arc<Mutex<BTreeSet<RegionId>>>,
     loads: Arc<Mutex<BTreeMap<RegionId, Loads>>>,
+    unfit: Arc<Mutex<BTreeSet<RegionId>>>,
 }
 
 impl World {
@@ -105,10 +106,21 @@ impl TestAgent {
     pub(crate) async fn tells(&mut self, loads: Loads) {
         let region = self.holder.region.clone();
         self.world.loads.lock().unwrap().insert(region, loads);
+        self.is_heard().await;
+    }
+
+    /// Says from now on that it is not fit to serve; waits until the leader has heard it.
+    pub(crate) async fn is_unfit(&mut self) {
+        let region = self.holder.region.clone();
+        self.world.unfit.lock().unwrap().insert(region);
+        self.is_heard().await;
+    }
+
+    async fn is_heard(&mut self) {
         // The one that is under way may have been made before.
         let heard = *self.beats.borrow_and_update() + 2;
         let told = self.beats.wait_for(|beats| *beats >= heard);
-        crate::harness::within("the leader hears of the loads", told)
+        crate::harness::within("the leader hears of it", told)
             .await
             .unwrap();
     }
@@ -201,7 +213,7 @@ fn heartbeat(own: &Holder, world: &World) -> pb::Heartbeat {
         sequence: 0,
         loaded: versions(&loads.loaded),
         failed: versions(&loads.failed),
-        ready: true,
+        ready: !world.unfit.lock().unwrap().contains(&own.region),
         not_ready_reason: String::new(),
         probes: regions.iter().filter(|r| *r != &own.region).map(probe).collect(),
     }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Waits until some resource of the state is as `f` says, from the state as it is now on.
-async fn until<T>(client: &Client, what: &str, f: impl Fn(&Resource) -> Option<T>) -> T {
+pub(crate) async fn until<T>(client: &Client, what: &str, f: impl Fn(&Resource) -> Option<T>) -> T {
     let mut watch = StateWatch::new(client.clone(), PATIENCE);
     within(what, async {
         loop {

@@ -1,13 +1,21 @@
 //! What agents say of their loads decides whom a switchover may name.
 
+use std::time::Duration;
+
 use policy::readiness::Loads;
+use proto::convert::watch::Resource;
 use types::{
     Reason, RoleName, VersionKey,
     model::{ModelRecord, Placement},
     plan::PlanKind,
+    role::{FailoverMode, TimingPolicy},
 };
 
-use crate::{failover::Story, harness::region, registry::publish};
+use crate::{
+    failover::{Story, until},
+    harness::region,
+    registry::publish,
+};
 
 fn loads(loaded: &[&VersionKey], failed: &[&VersionKey]) -> Loads {
     let set = |keys: &[&VersionKey]| keys.iter().copied().cloned().collect();
@@ -52,5 +60,34 @@ async fn a_holder_hands_over_to_nobody_who_cannot_serve_what_others_serve() {
         (PlanKind::Switchover, story.agents[1].holder.clone())
     );
     assert!(story.agents[1].holds().await.epoch > first.epoch);
+    story.end().await;
+}
+
+/// It would keep its plan waiting until it has loaded what the other has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_said_that_it_is_not_fit_is_chosen_after_who_is() {
+    let mut story = Story::begin().await;
+    story.agents[1].is_unfit().await;
+    // Nobody is silent for as long.
+    let timing = TimingPolicy {
+        heartbeat_interval: Duration::from_secs(60),
+        promotion_absence: Duration::from_secs(600),
+        ..TimingPolicy::fast()
+    };
+    let role: RoleName = "primaries/other".parse().unwrap();
+    let candidates = ["r2", "r3"].map(region);
+    let made = story
+        .admin
+        .create_role(&role, &candidates, FailoverMode::Automatic, &timing);
+    made.await.unwrap();
+    let target = until(
+        &story.admin,
+        "somebody is to hold it",
+        |resource| match resource {
+            Resource::Plan(plan) if plan.role == role => Some(plan.target.clone()),
+            _ => None,
+        },
+    );
+    assert_eq!(target.await, story.agents[2].holder);
     story.end().await;
 }

@@ -112,12 +112,12 @@ async fn a_handle_whose_credentials_were_denied_is_opened_anew() {
 
 /// A key that may read and write need not be one that may list uploads.
 #[tokio::test]
-async fn uploads_of_artifacts_are_left_behind_after_a_day_and_who_may_not_abort_them_keeps_the_handle() {
+async fn uploads_of_artifacts_are_left_behind_after_a_week_and_who_may_not_abort_them_keeps_the_handle() {
     let dir = tempfile::tempdir().unwrap();
     let opener = counting(dir.path());
     let stores = Stores::new(Arc::clone(&opener) as _);
     let store = stores.get(&region("west"), &binding("west")).await.unwrap();
-    abort_left_behind(&region("west"), store.as_ref(), UnixMillis(86_400_005)).await;
+    abort_left_behind(&region("west"), store.as_ref(), UnixMillis(7 * 86_400_000 + 5)).await;
     let asked = opener.2.lock().unwrap().clone();
     assert_eq!(asked, [("regent/artifacts/".to_owned(), UnixMillis(5))]);
     stores.get(&region("west"), &binding("west")).await.unwrap();

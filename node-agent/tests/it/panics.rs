@@ -11,7 +11,7 @@ use inference::{
 use node_agent::{Agent, board::Board, serving::LoadModel};
 use serde_json::json;
 
-use crate::world::{BYTES, World, ready};
+use crate::world::{BYTES, World, key, ready};
 
 /// Panics at an image that begins with this.
 const DEADLY: f32 = 13.0;
@@ -88,7 +88,12 @@ async fn a_version_whose_engine_panics_is_loaded_again_and_the_node_stays_fit_fo
     // Nobody loads it before it is allowed to, so this is no glance at a moment.
     let mut board = agent.board();
     let lost = |board: &Board| !board.unloaded.is_empty() && !board.load_errors.is_empty();
-    assert_eq!(board.wait_for(lost).await.unwrap().ready, Ok(()));
+    {
+        let board = board.wait_for(lost).await.unwrap();
+        assert_eq!(board.ready, Ok(()));
+        // It is loaded again: nobody is told that this is in vain.
+        assert!(board.defective.is_empty() && board.failed.contains(&key("digits@1")));
+    }
     let (status, error) = ask(&agent, 1.0).await;
     assert_eq!(status, 500, "{error}");
     assert!(error.contains("its engine panicked"), "{error}");
