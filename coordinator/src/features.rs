@@ -3,7 +3,7 @@
 //! Absent on purpose: decisions, and what the levels switch on (`state::features`).
 //! Invariant: the level that is proposed was named by every voter that there is when it is proposed.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use policy::features::{NextLevel, next_level};
 use state::{Command, features::SUPPORTED};
@@ -58,13 +58,24 @@ async fn raise(term: &Term, current: u32, behind: &mut Vec<NodeId>) {
             let Ok(_unchanged) = timeout(PROPOSAL, raft.membership_changes().lock()).await else {
                 return;
             };
-            if raft.voters().keys().eq(asked.keys())
-                && term.propose(Command::SetFeatureLevel { level }).await.is_some()
-            {
+            let Some(command) = entry(level, &raft.voters(), &asked) else {
+                return;
+            };
+            if term.propose(command).await.is_some() {
                 info!(level, "feature level raised");
             }
         }
     }
+}
+
+/// The entry that raises the level; none unless those who vote now are those who were asked.
+fn entry(
+    level: u32,
+    voters: &BTreeMap<NodeId, u64>,
+    asked: &BTreeMap<NodeId, Option<u32>>,
+) -> Option<Command> {
+    let same = voters.keys().eq(asked.keys());
+    same.then_some(Command::SetFeatureLevel { level })
 }
 
 /// Says who holds the level, once for each answer.
@@ -80,4 +91,30 @@ fn tell(level: u32, voters: Vec<NodeId>, behind: &mut Vec<NodeId>) {
         "feature level stays"
     );
     *behind = voters;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_votes_now_was_asked() {
+        let voters = |names: &str| {
+            let names = names.split_whitespace().zip(1..);
+            names.map(|(name, id)| (name.parse().unwrap(), id)).collect()
+        };
+        for (now, asked, is_proposed) in [
+            ("a b c", "a b c", true),
+            ("a", "a", true),
+            ("a b c d", "a b c", false),
+            ("a b", "a b c", false),
+            ("a b d", "a b c", false),
+            ("a", "", false),
+        ] {
+            let said: BTreeMap<NodeId, u64> = voters(asked);
+            let said = said.into_keys().map(|name| (name, Some(1))).collect();
+            let command = entry(1, &voters(now), &said);
+            assert_eq!(command.is_some(), is_proposed, "{now} of {asked}");
+        }
+    }
 }

@@ -135,3 +135,32 @@ fn describe(command: &Command) -> String {
     let text = format!("{command:?}");
     text.chars().take(160).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use state::features::SUPPORTED;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{leases::Leases, raft::tests::alone::leading, sessions::Sessions, watch_hub::WatchHub};
+
+    /// What a loop decided by what its term knew.
+    #[tokio::test]
+    async fn what_an_earlier_leadership_proposes_is_no_entry_of_a_later_one() {
+        let dir = TempDir::new().unwrap();
+        let node = leading(dir.path()).await;
+        let (leases, _renewals) = Leases::new(node.clone());
+        let shutdown = CancellationToken::new();
+        let hub = WatchHub::new(Revision(0));
+        let api = Api::new(node.clone(), hub, Sessions::default(), leases, shutdown.clone());
+        let now = Term::begin(&api, &shutdown).await.unwrap();
+        let command = || Command::SetFeatureLevel { level: SUPPORTED };
+        let earlier = Term {
+            number: now.number - 1,
+            ..Term::begin(&api, &shutdown).await.unwrap()
+        };
+        assert_eq!(earlier.propose(command()).await, None);
+        assert!(now.propose(command()).await.is_some());
+        node.shutdown().await;
+    }
+}

@@ -86,7 +86,7 @@ impl RaftNode {
         let _changing = changing
             .await
             .map_err(|_| out_of_time("another change of membership"))?;
-        // Whoever raises the level holds the same lock, and asks the voters again that it finds then.
+        // One that is too old now need not be added first; `promote` has the last word.
         self.check_features(&request)?;
         loop {
             let step = next_step(&self.membership(), &request.peer)?;
@@ -94,7 +94,7 @@ impl RaftNode {
                 return Ok(self.members());
             }
             info!(node = %request.peer.node, ?step, "taking a coordinator in");
-            let done = timeout_at(deadline, self.take_step(step, &request.peer));
+            let done = timeout_at(deadline, self.take_step(step, &request));
             done.await.map_err(|_| out_of_time("a change of membership"))??;
         }
     }
@@ -139,21 +139,42 @@ impl RaftNode {
         })
     }
 
-    async fn take_step(&self, step: JoinStep, peer: &Peer) -> Result<(), JoinError> {
+    async fn take_step(&self, step: JoinStep, request: &JoinRequest) -> Result<(), JoinError> {
+        match step {
+            JoinStep::AddLearner => {
+                let one = self.entry_of(&request.peer);
+                self.change(ChangeMembers::AddNodes(one)).await.map(drop)
+            }
+            JoinStep::UpdateEndpoints => self.update_endpoints(&request.peer).await.map(drop),
+            JoinStep::Promote => self.promote(request).await,
+            JoinStep::Done => Ok(()),
+        }
+    }
+
+    fn entry_of(&self, peer: &Peer) -> BTreeMap<u64, Peer> {
         let id = raft_id(&peer.node);
         let membership = self.membership();
         let known = membership.get_node(&id).unwrap_or(peer);
-        let one = || BTreeMap::from([(id, peer.after(known))]);
-        match step {
-            JoinStep::AddLearner => self.change(ChangeMembers::AddNodes(one())).await,
-            JoinStep::UpdateEndpoints => self.change(ChangeMembers::SetNodes(one())).await,
-            JoinStep::Promote => {
-                self.caught_up(id).await?;
-                self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id])))
-                    .await
-            }
-            JoinStep::Done => Ok(()),
+        BTreeMap::from([(id, peer.after(known))])
+    }
+
+    /// False where another change was under way, and this one was not made.
+    async fn update_endpoints(&self, peer: &Peer) -> Result<bool, JoinError> {
+        self.change(ChangeMembers::SetNodes(self.entry_of(peer))).await
+    }
+
+    /// A raise of the level may have been in the log, unapplied, when the request was looked at, and its proposer may have
+    /// given up waiting. Whoever raises next holds the lock on changes, so once an entry of ours is applied behind that one
+    /// the level stays until the newcomer votes, and is among those who are asked.
+    async fn promote(&self, request: &JoinRequest) -> Result<(), JoinError> {
+        let id = raft_id(&request.peer.node);
+        self.caught_up(id).await?;
+        if self.update_endpoints(&request.peer).await? {
+            self.check_features(request)?;
+            let voter = BTreeSet::from([id]);
+            self.change(ChangeMembers::AddVoterIds(voter)).await?;
         }
+        Ok(())
     }
 
     /// Waits until the learner stores nearly all that the leader does.
@@ -185,15 +206,17 @@ impl RaftNode {
         }
     }
 
-    /// One change through the log; a change that is still under way is waited for and then `next_step` decides anew.
-    async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<(), JoinError> {
+    /// One change through the log: true once it is applied. A change that is still under way is waited for: false, and
+    /// `next_step` decides anew.
+    async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<bool, JoinError> {
         match self.raft().change_membership(change, true).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
                 ChangeMembershipError::InProgress(_),
             ))) => {
                 let mut metrics = self.raft().metrics();
-                Ok(metrics.changed().await.map_err(|_| stopped())?)
+                metrics.changed().await.map_err(|_| stopped())?;
+                Ok(false)
             }
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
                 Err(self.forwarded(&forward).into())
@@ -211,7 +234,7 @@ impl RaftNode {
             return;
         }
         let _changing = self.membership_changes().lock().await;
-        if let Err(error) = self.take_step(JoinStep::UpdateEndpoints, own).await {
+        if let Err(error) = self.update_endpoints(own).await {
             warn!(%error, "own endpoints are not announced yet");
         }
     }

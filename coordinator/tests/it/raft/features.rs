@@ -61,3 +61,38 @@ async fn a_build_below_the_clusters_level_is_not_taken_in() {
     leader.add_member(request(SUPPORTED), deadline()).await.unwrap();
     cluster.stop_all().await;
 }
+
+/// The level may be raised between the look at who asks and its vote: the raise was under way, or it takes a while to catch up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_that_is_too_old_by_the_time_it_would_vote_stays_a_learner() {
+    let mut cluster = Cluster::of(1, RaftLimits::default()).await;
+    let newcomer = cluster.add_site(RaftLimits::default()).await;
+    cluster.welcome(newcomer).await.unwrap();
+    let request = JoinRequest {
+        peer: cluster.sites[newcomer].peer(),
+        cluster_id: cluster.node(0).cluster_id().unwrap(),
+        supported_level: 0,
+    };
+    // It cannot catch up before it is back.
+    cluster.sites[newcomer].stop().await;
+    let leader = cluster.node(0).clone();
+    let joining = {
+        let leader = leader.clone();
+        tokio::spawn(async move { leader.add_member(request, deadline()).await })
+    };
+    let learner = async {
+        while leader.members().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("a learner", learner).await;
+    let raise = Command::SetFeatureLevel { level: SUPPORTED };
+    let raised = cluster.propose_as(request_id(), raise).await;
+    raised.outcome.unwrap();
+    cluster.sites[newcomer].start().await.unwrap();
+    let refused = within("an answer", joining).await.unwrap().unwrap_err();
+    assert!(matches!(refused, JoinError::TooOld { .. }), "{refused:?}");
+    let voters = leader.members().into_iter().filter(|m| m.voter);
+    assert_eq!(voters.count(), 1);
+    cluster.stop_all().await;
+}
