@@ -136,9 +136,16 @@ fn loaded(served: &[ServedVersion]) -> String {
 /// Why it is not ready, and each version that it has not.
 fn why(status: &GetAgentStatusResponse) -> String {
     let missing = status.served.iter().filter(|version| !version.loaded);
-    let missing = missing.map(|v| match v.error.as_str() {
-        "" => format!("{}@{} is on its way", v.model, v.version),
-        error => format!("{}@{} does not load: {error}", v.model, v.version),
+    let missing = missing.map(|v| {
+        let is_other = |other: &&ServedVersion| other.loaded && other.model == v.model;
+        let others = match status.served.iter().find(is_other) {
+            Some(other) => format!("{}@{} is loaded", other.model, other.version),
+            None => format!("no version of {} is loaded here", v.model),
+        };
+        match v.error.as_str() {
+            "" => format!("{}@{} is on its way, and {others}", v.model, v.version),
+            error => format!("{}@{} does not load, and {others}: {error}", v.model, v.version),
+        }
     });
     let unready = Some(status.not_ready_reason.clone()).filter(|why| !why.is_empty());
     unready.into_iter().chain(missing).collect::<Vec<_>>().join("; ")
@@ -175,13 +182,19 @@ mod tests {
         check(
             "",
             &mixed,
-            ("1 of 3", "m@2 does not load: no such kind; m@3 is on its way"),
+            (
+                "1 of 3",
+                "m@2 does not load, and m@1 is loaded: no such kind; m@3 is on its way, and m@1 is loaded",
+            ),
         );
         let absent = [version(1, false, "")];
         check(
             "m@1 is not loaded yet",
             &absent,
-            ("0 of 1", "m@1 is not loaded yet; m@1 is on its way"),
+            (
+                "0 of 1",
+                "m@1 is not loaded yet; m@1 is on its way, and no version of m is loaded here",
+            ),
         );
     }
 }

@@ -53,7 +53,7 @@ async fn get(args: &RoleGetArgs, shared: &Shared) -> Result<(), Failure> {
     tell(&client, shared.output, document, || {
         let mut text = role_table(std::slice::from_ref(&role));
         if !plans.is_empty() {
-            text = format!("{text}\n\n{}", plan_table(&plans));
+            text = format!("{text}\n\n{}{}", plan_table(&plans), remarks(&plans));
         }
         text
     })
@@ -93,7 +93,8 @@ pub(crate) async fn switchover(args: SwitchoverArgs, shared: Shared) -> Result<(
     });
     let document = changed(&client, json!({ "plan": plan }));
     conclude(shared.output, document, failure, || {
-        plan_table(std::slice::from_ref(&plan))
+        let shown = std::slice::from_ref(&plan);
+        format!("{}{}", plan_table(shown), remarks(shown))
     })
 }
 
@@ -171,6 +172,31 @@ fn role_table(roles: &[RoleRecord]) -> String {
     )
 }
 
+/// What the newest of these plans left open: doors that it did not claim, and what its target does not serve. A line each.
+fn remarks(plans: &[PlanRecord]) -> String {
+    let Some(plan) = plans.iter().max_by_key(|plan| plan.plan) else {
+        return String::new();
+    };
+    let open = plan.doors.iter().filter(|door| !door.claimed);
+    let doors = open.map(|door| {
+        format!(
+            "\n{}: {} was no fenced door when the plan claimed it: {}; the region's agents claim it once it answers",
+            plan.plan, door.door, door.error
+        )
+    });
+    let steps = plan
+        .steps
+        .iter()
+        .filter(|step| step.detail.contains("not loaded"));
+    let steps = steps.map(|step| format!("\n{}: {} {}: {}", plan.plan, step.kind, step.state, step.detail));
+    let lines: String = doors.chain(steps).collect();
+    if lines.is_empty() {
+        lines
+    } else {
+        format!("\n{lines}")
+    }
+}
+
 fn plan_table(plans: &[PlanRecord]) -> String {
     let headings = ["PLAN", "KIND", "STATE", "FROM", "TARGET", "EPOCH", "STEP", "WHY"];
     table(
@@ -196,4 +222,75 @@ fn plan_table(plans: &[PlanRecord]) -> String {
             ]
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{
+        Epoch, Holder, Revision,
+        plan::{DoorClaim, PlanKind, StepKind, StepRecord, StepState},
+    };
+
+    use super::*;
+
+    fn plan(number: u64, doors: Vec<DoorClaim>, detail: &str) -> PlanRecord {
+        let holder = Holder {
+            region: "eu".parse().unwrap(),
+            node: "a1".parse().unwrap(),
+            incarnation: types::NodeIncarnation::from_u128(1),
+        };
+        PlanRecord {
+            plan: PlanId(number),
+            role: RoleName::global(),
+            kind: PlanKind::Switchover,
+            trigger: String::new(),
+            from: None,
+            from_epoch: Epoch::ZERO,
+            target: holder,
+            target_epoch: None,
+            steps: vec![StepRecord {
+                kind: StepKind::VerifyTarget,
+                state: StepState::Done,
+                attempt: 1,
+                detail: detail.to_owned(),
+                started_at: None,
+                finished_at: None,
+            }],
+            state: PlanState::Succeeded,
+            reason: String::new(),
+            doors,
+            created_at: UnixMillis(0),
+            created_by: "spiffe://regent.local/user/admin".parse().unwrap(),
+            finished_at: None,
+            modified: Revision::default(),
+        }
+    }
+
+    #[test]
+    fn what_the_newest_plan_left_open_is_said_below_the_table() {
+        let door = |region: &str, error: &str| DoorClaim {
+            door: format!("pointer/{region}"),
+            claimed: error.is_empty(),
+            error: error.to_owned(),
+        };
+        let open = plan(
+            7,
+            vec![door("eu", ""), door("us", "it said nothing")],
+            "m@2: not loaded here",
+        );
+        let settled = plan(8, vec![door("eu", "")], "2 versions loaded");
+        let text = remarks(std::slice::from_ref(&open));
+        assert!(
+            text.starts_with("\n\np7: pointer/us was no fenced door when"),
+            "{text}"
+        );
+        assert!(text.contains(": it said nothing; "), "{text}");
+        assert!(
+            text.ends_with("\np7: VERIFY_TARGET DONE: m@2: not loaded here"),
+            "{text}"
+        );
+        assert!(!text.contains("pointer/eu"), "{text}");
+        assert_eq!(remarks(&[open, settled]), "");
+        assert_eq!(remarks(&[]), "");
+    }
 }

@@ -68,22 +68,48 @@ pub(crate) fn agent_node(region: &RegionId) -> Result<NodeId, Failure> {
 /// Makes what is missing: the CA, the admin's certificate, two per region. What is there stays.
 pub(crate) fn issue(layout: &Layout, regions: &[RegionId]) -> Result<Certs, Failure> {
     let certs = Certs::of(layout);
-    let ca = ca(&certs)?;
     let admin = Principal::User {
         name: NodeId::new("admin")?,
     };
-    issue_one(&ca, &certs.admin(), &admin)?;
+    let mut wanted = vec![(certs.admin(), admin)];
     for region in regions {
         let coordinator = Principal::Coordinator {
             region: region.clone(),
             node: coordinator_node(region)?,
         };
-        issue_one(&ca, &certs.coordinator(region), &coordinator)?;
+        wanted.push((certs.coordinator(region), coordinator));
         let agent = Principal::Agent {
             region: region.clone(),
             node: agent_node(region)?,
         };
-        issue_one(&ca, &certs.agent(region), &agent)?;
+        wanted.push((certs.agent(region), agent));
+    }
+    let is_there = |files: &TlsFiles| files.cert_file.exists() && files.key_file.exists();
+    wanted.retain(|(files, _)| !is_there(files));
+    let ca_file = certs.admin().ca_file;
+    // Without its key the CA can sign nothing more, and nothing more is needed. Another CA in its place would be trusted by nobody.
+    if wanted.is_empty() && ca_file.exists() {
+        return Ok(certs);
+    }
+    if ca_file.exists() && !certs.ca_key().exists() {
+        let missing: Vec<_> = wanted
+            .iter()
+            .map(|(files, _)| files.cert_file.display().to_string())
+            .collect();
+        let message = format!(
+            "{} is gone, and without it no certificate can be made for {}",
+            certs.ca_key().display(),
+            missing.join(", ")
+        );
+        let remedy = format!(
+            "put the CA's key back, or remove {} for a cluster with a new CA: its data goes with it",
+            layout.root().display()
+        );
+        return Err(Failure::other(message).remedy(remedy));
+    }
+    let ca = ca(&certs)?;
+    for (files, principal) in &wanted {
+        issue_one(&ca, files, principal)?;
     }
     Ok(certs)
 }
@@ -117,9 +143,6 @@ fn ca_params() -> CertificateParams {
 }
 
 fn issue_one(ca: &Issuer<'_, KeyPair>, files: &TlsFiles, principal: &Principal) -> Result<(), Failure> {
-    if files.cert_file.exists() && files.key_file.exists() {
-        return Ok(());
-    }
     let key = KeyPair::generate().map_err(crypto)?;
     let cert = leaf_params(principal)?.signed_by(&key, ca).map_err(crypto)?;
     write_pair(files, &cert.pem(), &key.serialize_pem())

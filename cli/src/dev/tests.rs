@@ -400,3 +400,29 @@ fn the_tour_of_the_readme_is_that_of_the_banner() {
     assert_eq!(typed, banner::tour(&spec.regions));
     assert!(readme.contains(&banner::curl("http://127.0.0.1:PORT")));
 }
+
+#[test]
+fn a_lost_key_of_the_ca_makes_no_other_ca() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path()).unwrap();
+    let regions = ["eu".parse::<RegionId>().unwrap(), "us".parse().unwrap()];
+    let certs = certs::issue(&layout, &regions).unwrap();
+    let ca_file = certs.admin().ca_file;
+    let before = std::fs::read(&ca_file).unwrap();
+    std::fs::remove_file(layout.certs().join("ca.key")).unwrap();
+    // What is there needs none.
+    certs::issue(&layout, &regions).unwrap();
+    std::fs::remove_file(certs.agent(&regions[1]).cert_file).unwrap();
+    let refused = certs::issue(&layout, &regions).unwrap_err();
+    let said = format!("{refused}");
+    assert!(
+        said.contains("ca.key is gone") && said.contains("us-agent.pem"),
+        "{said}"
+    );
+    assert!(
+        refused.remedy.contains("put the CA's key back"),
+        "{}",
+        refused.remedy
+    );
+    assert_eq!(std::fs::read(&ca_file).unwrap(), before);
+}
