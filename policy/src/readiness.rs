@@ -30,15 +30,20 @@ pub struct Loads {
 }
 
 impl Loads {
-    /// Of the served versions those that did not load here, though these others have them in memory.
+    /// Of the served versions those that did not load here, though these others have them in memory, or another version of
+    /// their model where nothing of it is loaded here.
     pub fn cannot_serve(
         &self,
         served: &BTreeSet<VersionKey>,
         by_others: &BTreeSet<VersionKey>,
     ) -> BTreeSet<VersionKey> {
         let failed = self.failed.difference(&self.loaded);
-        let is_served = |key: &&VersionKey| served.contains(*key) && by_others.contains(*key);
-        failed.filter(is_served).cloned().collect()
+        let has =
+            |loaded: &BTreeSet<VersionKey>, key: &VersionKey| loaded.iter().any(|l| l.model == key.model);
+        let answered = |key: &VersionKey| has(by_others, key) && !has(&self.loaded, key);
+        let is_missed =
+            |key: &&VersionKey| served.contains(*key) && (by_others.contains(*key) || answered(key));
+        failed.filter(is_missed).cloned().collect()
     }
 
     /// How many of the versions that did not load somewhere ([`Self::cannot_serve`]) this agent does not serve either:

@@ -221,7 +221,7 @@ pub(crate) struct PauseArgs {
     /// The role.
     #[arg(default_value = "primaries/global")]
     pub(crate) role: RoleName,
-    /// How long, 7 days at most; it ends by itself.
+    /// How long, 168h (7 days) at most; it ends by itself.
     #[arg(long = "for", value_name = "DURATION", value_parser = pause, default_value = "30m")]
     pub(crate) duration: Duration,
 }

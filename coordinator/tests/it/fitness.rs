@@ -46,7 +46,7 @@ async fn a_holder_hands_over_to_nobody_who_cannot_serve_what_others_serve() {
     assert!(
         refused
             .message
-            .contains("it cannot load demo.canary@1, which the holder serves"),
+            .contains("it cannot load demo.canary@1, and the holder answers for what it cannot"),
         "{refused}"
     );
 

@@ -31,7 +31,7 @@ pub enum Unmet {
     NodeDown,
     /// Served versions are not verified in the region.
     CopiesMissing(Coverage),
-    /// Served versions did not load in it, and the holder serves them.
+    /// Served versions did not load in it, and the holder answers for them, or for their models ([`crate::readiness`]).
     CannotServe(BTreeSet<VersionKey>),
 }
 
@@ -54,7 +54,11 @@ impl fmt::Display for Unmet {
             }
             Self::CannotServe(versions) => {
                 let names: Vec<_> = versions.iter().map(ToString::to_string).collect();
-                write!(f, "it cannot load {}, which the holder serves", names.join(", "))
+                write!(
+                    f,
+                    "it cannot load {}, and the holder answers for what it cannot",
+                    names.join(", ")
+                )
             }
         }
     }

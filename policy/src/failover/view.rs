@@ -52,7 +52,7 @@ pub struct AgentView {
     pub heard: bool,
     /// It said with its last heartbeat that it is fit to serve; false before the first.
     pub ready: bool,
-    /// Served versions that did not load in it, and that the role's holder has loaded
+    /// Served versions that did not load in it, and that the role's holder answers for
     /// ([`crate::readiness::Loads::cannot_serve`]).
     pub cannot_serve: BTreeSet<VersionKey>,
     /// How many of the versions that some agent which may take the role cannot serve, and another serves, are not served

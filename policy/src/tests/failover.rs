@@ -488,7 +488,7 @@ fn a_person_gets_the_fittest_of_a_region_and_no_hand_over_to_who_cannot_serve() 
     view.agents[1] = agent("us/b1#1", 100);
     view.agents[1].cannot_serve = ["m@2".parse().unwrap()].into();
     view.agents[3].as_target.node = None;
-    let cannot = "us/b1#00000001: it cannot load m@2, which the holder serves";
+    let cannot = "us/b1#00000001: it cannot load m@2, and the holder answers for what it cannot";
     let refused = format!("{cannot}; us/b2#00000001: it is not registered");
     assert_eq!(choose(&view, true), Err(refused));
     // With nobody to hand over, who can serve the rest is better than nobody.

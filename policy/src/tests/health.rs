@@ -198,6 +198,10 @@ fn nobody_is_less_fit_for_what_nobody_serves() {
         ("a@1 b@1", "c@1 d@1", "a@1 b@1 d@1", ""),
         // It is tried again, and what it had answers.
         ("a@1", "a@1", "a@1", ""),
+        // Nobody can load a@1, and elsewhere another of its versions answers: here nothing of the model does, or that one too.
+        ("", "a@1", "a@7", "a@1"),
+        ("a@7", "a@1", "a@7", ""),
+        ("", "a@1", "b@7", ""),
     ] {
         let found = loads(loaded, failed).cannot_serve(&served, &set(by_others));
         assert_eq!(found, set(cannot), "{loaded} / {failed} / {by_others}");
