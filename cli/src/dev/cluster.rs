@@ -66,7 +66,8 @@ struct Inner {
     store: StoreCredentials,
     options: Options,
     running: Mutex<BTreeMap<ProcessName, Running>>,
-    starting: tokio::sync::Mutex<()>,
+    /// The turn to start a process, and to write the files of the whole cluster.
+    writing: tokio::sync::Mutex<()>,
     // Fields drop in order: the processes end before the lock is given back.
     spawner: Spawner,
     _lock: DirLock,
@@ -116,7 +117,7 @@ impl DevCluster {
             store,
             options,
             running: Mutex::default(),
-            starting: tokio::sync::Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
             spawner: Spawner::new()?,
             _lock: lock,
         };
@@ -170,20 +171,21 @@ impl DevCluster {
         }
         let running = self.spawn(name).await?;
         self.wait_listening(name, &running).await?;
+        let _turn = self.inner.writing.lock().await;
         self.write_context()?;
         Ok(running.process)
     }
 
     /// One start at a time, so that two callers never make two runs of one process.
     async fn spawn(&self, name: &ProcessName) -> Result<Running, Failure> {
-        let _turn = self.inner.starting.lock().await;
+        let _turn = self.inner.writing.lock().await;
         if let Some(running) = self.running().get(name).filter(|r| r.exit_status().is_none()) {
             return Ok(running.clone());
         }
         self.write_config(name)?;
         let running = self.inner.spawner.start(name, self.launch(name)).await?;
         self.running().insert(name.clone(), running.clone());
-        self.write_roster()?;
+        self.replace_roster()?;
         Ok(running)
     }
 
@@ -218,7 +220,7 @@ impl DevCluster {
         for part in [Part::Agent, Part::Coordinator, Part::Store] {
             drain::stop(&self.running_of(part), began).await;
         }
-        self.write_roster()
+        self.write_roster().await
     }
 
     fn running_of(&self, part: Part) -> Vec<(ProcessName, Running)> {
@@ -258,7 +260,13 @@ impl DevCluster {
     }
 
     /// Whoever hurts processes by this file must not meet strangers: what has ended is not in it.
-    pub(super) fn write_roster(&self) -> Result<(), Failure> {
+    pub(super) async fn write_roster(&self) -> Result<(), Failure> {
+        let _turn = self.inner.writing.lock().await;
+        self.replace_roster()
+    }
+
+    /// For whoever has the turn: an older roster never comes after a newer one.
+    fn replace_roster(&self) -> Result<(), Failure> {
         let running = self.running();
         let entry = |(name, running): (&ProcessName, &Running)| Entry {
             name: name.clone(),

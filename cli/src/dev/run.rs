@@ -52,8 +52,7 @@ async fn start_and_wait(
         started = Box::pin(start(cluster, format)) => started?,
         () = stop.cancelled() => return Ok(()),
     }
-    supervise(cluster, stop).await;
-    Ok(())
+    supervise(cluster, stop).await
 }
 
 async fn start(cluster: &DevCluster, format: OutputFormat) -> Result<(), Failure> {

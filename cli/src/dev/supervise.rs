@@ -10,15 +10,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{dev::cluster::DevCluster, exit::Exit, output::note, serve::LOST_DISK};
+use crate::{dev::cluster::DevCluster, error::Failure, exit::Exit, output::note, serve::LOST_DISK};
 
 /// First wait before a restart; doubles.
 const BACK_OFF_MIN: Duration = Duration::from_millis(500);
-/// Longest wait.
+/// Longest wait, and that of what keeps ending in the same way.
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// A run of this length was a good one: the next wait is short again.
 const STEADY: Duration = Duration::from_secs(60);
-/// Ends in a row, all alike, after which another start is taken to end in the same way.
+/// Ends in a row, all alike, after which somebody is told to mend what it names. It is tried further, seldom and in silence: the
+/// trouble may pass, as a full disk or a port in use does.
 const HOPELESS: u32 = 4;
 /// Only a run that ends so soon counts among them.
 const SOON: Duration = Duration::from_secs(10);
@@ -44,6 +45,11 @@ impl Ends {
         self.code = code;
         self.count >= HOPELESS
     }
+
+    /// Whether the last one was the first that was enough: it is told once.
+    fn are_just_enough(&self) -> bool {
+        self.count == HOPELESS
+    }
 }
 
 /// The wait before the restart after a run of this length, when the last wait was `previous`.
@@ -55,48 +61,66 @@ pub(crate) fn back_off(previous: Duration, ran: Duration) -> Duration {
     }
 }
 
-/// Watches every process of the cluster until `stop`.
-pub(crate) async fn supervise(cluster: &DevCluster, stop: &CancellationToken) {
+/// Watches every process of the cluster until `stop`. That none is left to watch before that is a failure.
+pub(crate) async fn supervise(cluster: &DevCluster, stop: &CancellationToken) -> Result<(), Failure> {
     let mut watchers = JoinSet::new();
     for name in cluster.names() {
         watchers.spawn(watch(cluster.clone(), name, stop.clone()));
     }
     while watchers.join_next().await.is_some() {}
+    if stop.is_cancelled() {
+        return Ok(());
+    }
+    Err(
+        Failure::other("no process of the cluster is started again: there is nothing left to run")
+            .remedy("what each of them met is said above, and in the logs below regions/"),
+    )
 }
 
 async fn watch(cluster: DevCluster, name: ProcessName, stop: CancellationToken) {
     let mut wait = Duration::ZERO;
     let mut ends = Ends::default();
+    let mut began = Instant::now();
+    let mut runs = true;
     loop {
-        let began = Instant::now();
+        let hopeless;
         tokio::select! {
             () = stop.cancelled() => return,
             status = cluster.ended(&name) => {
-                if let Err(failure) = cluster.write_roster() {
+                let ran = began.elapsed();
+                if let Err(failure) = cluster.write_roster().await {
                     note(&format!("error: {failure}"));
                 }
                 if status.is_some_and(is_for_good) {
                     report_lost(&cluster, &name);
                     return;
                 }
-                if ends.are_enough(status.and_then(|s| s.code()), began.elapsed()) {
+                hopeless = ends.are_enough(status.and_then(|s| s.code()), ran);
+                wait = if hopeless { BACK_OFF_MAX } else { back_off(wait, ran) };
+                if ends.are_just_enough() {
                     report_hopeless(&cluster, &name, &ends);
-                    return;
+                } else if runs || !hopeless {
+                    let how = status.map_or_else(|| "ended".to_owned(), |s| format!("ended with {s}"));
+                    report(&cluster, &name, &how, wait);
                 }
-                wait = back_off(wait, began.elapsed());
-                let how = status.map_or_else(|| "ended".to_owned(), |s| format!("ended with {s}"));
-                report(&cluster, &name, &how, wait);
             }
         }
         tokio::select! {
             () = stop.cancelled() => return,
             () = sleep(wait) => {}
         }
+        // Before the start, which waits until it listens: a run that ends in that time was as long as it was.
+        began = Instant::now();
         tokio::select! {
             () = stop.cancelled() => return,
-            started = cluster.start(&name) => match started {
-                Ok(run) => note(&format!("{name} runs again as {run}")),
-                Err(failure) => note(&format!("error: {failure}")),
+            started = cluster.start(&name) => {
+                runs = cluster.run_of(&name).is_some();
+                match started {
+                    Ok(run) => note(&format!("{name} runs again as {run}")),
+                    Err(failure) if runs || !hopeless => note(&format!("error: {failure}")),
+                    // It is told already.
+                    Err(_) => {}
+                }
             },
         }
     }
@@ -122,8 +146,8 @@ fn report_lost(cluster: &DevCluster, name: &ProcessName) {
 fn report_hopeless(cluster: &DevCluster, name: &ProcessName, ends: &Ends) {
     let (config, data) = (cluster.layout().config(name), cluster.layout().data(name));
     note(&format!(
-        "{name} ended {} times in a row with exit code {}; it is not started again, and the others go on; the end of its log:\n    \
-         {}\n  mend what it names (its config is {}, its data {}), then stop `dev` and start it again",
+        "{name} ended {} times in a row with exit code {}; the others go on, and it is tried again every {BACK_OFF_MAX:?}, which is not \
+         reported any more until it runs; the end of its log:\n    {}\n  mend what it names (its config is {}, its data {})",
         ends.count,
         ends.code.unwrap_or_default(),
         tail(cluster, name),

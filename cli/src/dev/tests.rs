@@ -13,6 +13,7 @@ use types::RegionId;
 use crate::{
     dev::{
         banner, certs,
+        cluster::{DevCluster, Options},
         files::{self, Access},
         layout::Layout,
         listen::Listen,
@@ -425,4 +426,23 @@ fn a_lost_key_of_the_ca_makes_no_other_ca() {
         refused.remedy
     );
     assert_eq!(std::fs::read(&ca_file).unwrap(), before);
+}
+
+/// Each through the same temporary file, if not one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn watchers_write_the_roster_one_after_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = ClusterSpec::new(1, "fast").unwrap();
+    let cluster = DevCluster::create(dir.path(), spec, Options::current().unwrap());
+    let cluster = cluster.await.unwrap();
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let cluster = cluster.clone();
+        writers.spawn(async move {
+            for _ in 0..50 {
+                cluster.write_roster().await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
 }

@@ -164,20 +164,22 @@ fn a_founder_whose_disk_was_lost_is_told_so_and_founds_no_second_cluster() {
     assert_eq!(id(&dev), before);
 }
 
-/// The agent's files are damaged while it runs: no start of it comes to anything.
+/// The agent's files are damaged while it runs: no start of it comes to anything until they are mended.
 #[test]
-fn what_ends_in_the_same_way_again_and_again_is_not_started_any_more() {
+fn what_ends_in_the_same_way_again_and_again_is_told_once_and_tried_further() {
     let _turn = turn();
     let mut dev = Dev::start(1);
     let asleep = Asleep::of(&dev, "us-west-2", "agent");
     let data = dev.path().join("regions/us-west-2/agent/data");
-    std::fs::write(data.join("floors.json"), "no floors").unwrap();
+    let floors = data.join("floors.json");
+    let whole = std::fs::read(&floors).unwrap();
+    std::fs::write(&floors, "no floors").unwrap();
     dev.signal(dev.pid_of("us-west-2", "agent"), rustix::process::Signal::KILL);
     drop(asleep);
     dev.wait_for("us-west-2/agent ended with signal: 9");
     let told = dev.wait_for("us-west-2/agent ended 4 times in a row with exit code 1");
     assert!(
-        told.contains("it is not started again, and the others go on"),
+        told.contains("the others go on, and it is tried again every 30s"),
         "{told}"
     );
     dev.wait_for("restore the file, or upgrade this process");
@@ -185,6 +187,9 @@ fn what_ends_in_the_same_way_again_and_again_is_not_started_any_more() {
     assert!(helps.contains("regions/us-west-2/agent/data"), "{helps}");
     assert_eq!(dev.pids().len(), 2);
     assert_eq!(dev.json(&["cluster", "status"])["has_quorum"], true);
+    std::fs::write(&floors, whole).unwrap();
+    dev.wait_for("us-west-2/agent runs again as");
+    assert_eq!(dev.pids().len(), 3);
     assert_eq!(dev.stop(), Some(0));
 }
 
