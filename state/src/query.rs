@@ -34,21 +34,31 @@ use crate::{
 pub struct Page<'a, K, R> {
     /// The records, in key order.
     pub items: Vec<&'a R>,
-    /// The key to go on after; none at the end.
+    /// The key to go on after; none at the end. A page may be short, or empty, and have one.
     pub next: Option<K>,
 }
 
-fn page<'a, K: Ord + Clone + 'a, R: 'a>(
+/// A list looks at this many records for one page: whoever reads holds up whoever applies.
+pub(crate) const LOOKED_AT_MAX: usize = 10_000;
+
+/// The first `limit` records that are wanted, of the first [`LOOKED_AT_MAX`], or `limit` where that is more.
+pub(crate) fn page<'a, K: Ord + Clone + 'a, R: 'a>(
     records: impl Iterator<Item = (&'a K, &'a R)>,
     limit: usize,
+    is_wanted: impl Fn(&R) -> bool,
 ) -> Page<'a, K, R> {
     let mut records = records.peekable();
     let (mut items, mut last) = (Vec::new(), None);
+    let mut left = limit.max(LOOKED_AT_MAX);
     while items.len() < limit
+        && left > 0
         && let Some((key, record)) = records.next()
     {
-        items.push(record);
+        if is_wanted(record) {
+            items.push(record);
+        }
         last = Some(key);
+        left -= 1;
     }
     let next = records.peek().and(last).cloned();
     Page { items, next }
@@ -107,8 +117,7 @@ impl ControlState {
         limit: usize,
         is_wanted: impl Fn(&ModelRecord) -> bool,
     ) -> Page<'_, ModelName, ModelRecord> {
-        let wanted = after(&self.models, start).filter(|(_, model)| is_wanted(model));
-        page(wanted, limit)
+        page(after(&self.models, start), limit, is_wanted)
     }
     /// One version.
     pub fn version(&self, version: &VersionKey) -> Option<&VersionRecord> {
@@ -139,7 +148,7 @@ impl ControlState {
         let all = self
             .versions
             .range((first, Included(key(ModelVersion(u64::MAX)))));
-        page(all.filter(|(_, version)| is_wanted(version)), limit)
+        page(all, limit, is_wanted)
     }
     /// Every version of every model.
     pub fn all_versions(&self) -> impl Iterator<Item = &VersionRecord> {
@@ -164,7 +173,7 @@ impl ControlState {
     }
     /// All replication records, by version, then region, after one of them.
     pub fn replicas(&self, start: Option<ReplicaKey>, limit: usize) -> Page<'_, ReplicaKey, ReplicaRecord> {
-        page(after(&self.replicas, start), limit)
+        page(after(&self.replicas, start), limit, |_| true)
     }
     /// The replication records of a version.
     pub fn replicas_of<'a>(&'a self, version: &'a VersionKey) -> impl Iterator<Item = &'a ReplicaRecord> {
@@ -206,7 +215,7 @@ impl ControlState {
     }
     /// All plans that are remembered, oldest first, after one of them.
     pub fn plans(&self, start: Option<PlanId>, limit: usize) -> Page<'_, PlanId, PlanRecord> {
-        page(after(&self.plans, start), limit)
+        page(after(&self.plans, start), limit, |_| true)
     }
     /// What a request was answered first, if it is remembered. Says nothing of who asked.
     pub fn first_answer(&self, request: RequestId) -> Option<&Result<Reply, Rejection>> {

@@ -87,7 +87,8 @@ pub(crate) struct ModelArgs {
 pub(crate) struct ModelListArgs {
     /// Only models that meet this condition, as in 'name=fraud.*' or 'created_at>=2026-11-21'; may be given several times.
     /// Fields: name, description, tags.KEY, region (of the placement), created_at, created_by; with =, !=, <, <=, > or >=. A
-    /// star stands for any part of a text.
+    /// star stands for any part of a text. A day means its first moment in UTC: all of it is 'created_at>=2026-11-21' with
+    /// 'created_at<2026-11-22'.
     #[arg(long = "where", value_name = "CONDITION")]
     pub(crate) filter: Vec<String>,
     #[command(flatten)]
@@ -100,7 +101,8 @@ pub(crate) struct VersionsArgs {
     pub(crate) model: ModelName,
     /// Only versions that meet this condition, as in 'state=READY' or 'size<=64MiB'; may be given several times. Fields:
     /// version, state, framework, size, digest (of a file), source_region, region (with a verified copy), metadata.KEY,
-    /// created_at, created_by; with =, !=, <, <=, > or >=. A star stands for any part of a text.
+    /// created_at, created_by; with =, !=, <, <=, > or >=. A star stands for any part of a text. A day means its first moment
+    /// in UTC: all of it is 'created_at>=2026-11-21' with 'created_at<2026-11-22'.
     #[arg(long = "where", value_name = "CONDITION")]
     pub(crate) filter: Vec<String>,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use proto::{
 use types::{
     FencingToken, ModelName, RequestId, Revision,
     model::{AliasRecord, ModelRecord, Placement},
-    reason::Refusal,
+    reason::{Reason, Refusal},
 };
 
 use super::{Client, Header};
@@ -69,14 +69,13 @@ impl Client {
                 page_token,
                 filter: filter.to_vec(),
             };
-            let answer = send!(self, Anyone, RegistryServiceClient::list_models, message)?;
-            for model in answer.models {
-                models.push(registry::model(model)?);
-            }
-            if answer.next_page_token.is_empty() {
+            let mut answer = send!(self, Anyone, RegistryServiceClient::list_models, message)?;
+            page_token = std::mem::take(&mut answer.next_page_token);
+            models.extend(models_of(answer, filter)?);
+            // Also a page without any may have a next one.
+            if page_token.is_empty() {
                 return Ok(models);
             }
-            page_token = answer.next_page_token;
         }
     }
 
@@ -116,5 +115,46 @@ impl Client {
         let answer = send!(self, Change, RegistryServiceClient::set_model_tags, message)?;
         let model = registry::model(proto::convert::required("model", answer.model)?)?;
         Ok((model, Header::read(answer.header)?))
+    }
+}
+
+fn models_of(answer: pb::ListModelsResponse, filter: &[String]) -> Result<Vec<ModelRecord>, Refusal> {
+    check_filtered(filter, answer.filtered)?;
+    answer.models.into_iter().map(registry::model).collect()
+}
+
+/// A coordinator that does not know filters sends everything.
+pub(super) fn check_filtered(filter: &[String], filtered: bool) -> Result<(), Refusal> {
+    if filtered || filter.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Reason::FeatureLevel,
+        "the coordinator that answered is too old for conditions, and listed everything: upgrade the coordinators, or leave \
+         the conditions out",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_was_not_filtered_is_none_of_what_was_asked_for() {
+        let wanted = ["name=a".to_owned()];
+        let cases: [(&[String], bool, bool); 3] =
+            [(&[], false, true), (&wanted, true, true), (&wanted, false, false)];
+        for (filter, filtered, is_taken) in cases {
+            let answer = pb::ListModelsResponse {
+                filtered,
+                ..Default::default()
+            };
+            let taken = models_of(answer, filter);
+            assert_eq!(taken.is_ok(), is_taken, "{filter:?} {filtered}");
+            if let Err(refusal) = taken {
+                assert_eq!(refusal.reason, Reason::FeatureLevel);
+                assert!(refusal.message.contains("upgrade the coordinators"), "{refusal}");
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ use types::{
     reason::Refusal,
 };
 
-use super::Client;
+use super::{Client, models::check_filtered};
 
 impl Client {
     /// Announces a version, and the model if it is new.
@@ -135,14 +135,13 @@ impl Client {
                 page_token,
                 filter: filter.to_vec(),
             };
-            let answer = send!(self, Anyone, RegistryServiceClient::list_versions, message)?;
-            for version in answer.versions {
-                versions.push(registry::version(version)?);
-            }
-            if answer.next_page_token.is_empty() {
+            let mut answer = send!(self, Anyone, RegistryServiceClient::list_versions, message)?;
+            page_token = std::mem::take(&mut answer.next_page_token);
+            versions.extend(versions_of(answer, filter)?);
+            // Also a page without any may have a next one.
+            if page_token.is_empty() {
                 return Ok(versions);
             }
-            page_token = answer.next_page_token;
         }
     }
 }
@@ -158,4 +157,29 @@ fn change(request_id: String, key: &VersionKey, reason: &str) -> pb::ChangeVersi
 
 fn version_of(answer: pb::VersionResponse) -> Result<VersionRecord, Refusal> {
     registry::version(proto::convert::required("version", answer.version)?)
+}
+
+fn versions_of(answer: pb::ListVersionsResponse, filter: &[String]) -> Result<Vec<VersionRecord>, Refusal> {
+    check_filtered(filter, answer.filtered)?;
+    answer.versions.into_iter().map(registry::version).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use types::reason::Reason;
+
+    use super::*;
+
+    #[test]
+    fn versions_that_were_not_filtered_are_none_of_what_was_asked_for() {
+        let wanted = ["state=READY".to_owned()];
+        let answer = |filtered| pb::ListVersionsResponse {
+            filtered,
+            ..Default::default()
+        };
+        assert_eq!(versions_of(answer(true), &wanted).unwrap(), []);
+        assert_eq!(versions_of(answer(false), &[]).unwrap(), []);
+        let refused = versions_of(answer(false), &wanted).unwrap_err();
+        assert_eq!(refused.reason, Reason::FeatureLevel);
+    }
 }

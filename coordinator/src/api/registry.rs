@@ -112,6 +112,7 @@ impl RegistryService for Registry {
             header: Some(header),
             models,
             next_page_token: list::token(next),
+            filtered: !r.filter.is_empty(),
         }))
     }
 
@@ -264,6 +265,7 @@ impl RegistryService for Registry {
             header: Some(header),
             versions,
             next_page_token: list::token(next),
+            filtered: !r.filter.is_empty(),
         }))
     }
 

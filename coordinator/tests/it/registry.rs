@@ -163,6 +163,7 @@ async fn lists_come_in_pages_and_a_foreign_token_is_refused() {
             ..Default::default()
         };
         let page = registry.list_models(request).await.unwrap().into_inner();
+        assert!(page.filtered);
         seen.push(page.models.into_iter().map(|m| m.name).collect::<Vec<_>>());
         page_token = page.next_page_token;
         if page_token.is_empty() {

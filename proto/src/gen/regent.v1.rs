@@ -1358,8 +1358,10 @@ pub struct ListModelsRequest {
     #[prost(string, tag = "3")]
     pub page_token: ::prost::alloc::string::String,
     /// Conditions, all of which a model of the list meets: FIELD=VALUE, or one of != < <= > >= in place of =. Fields: name,
-    /// description, tags.KEY, region (of its placement), created_at, created_by. `*` in a text stands for any part of one.
-    /// Pages count what meets them. The same ones go with each page.
+    /// description, tags.KEY, region (of its placement), created_at, created_by. `*` in a text stands for any part of one. A time
+    /// is one millisecond, and a day its first one in UTC: the whole of a day is two conditions, `>=` it and `<` the next.
+    /// Pages count what meets them, and may have fewer, or none, with more to come: only an empty next_page_token is the end.
+    /// The same ones go with each page.
     #[prost(string, repeated, tag = "4")]
     pub filter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -1371,6 +1373,9 @@ pub struct ListModelsResponse {
     pub models: ::prost::alloc::vec::Vec<Model>,
     #[prost(string, tag = "3")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// The request's filter was applied. A coordinator that does not know filters sends every record, and not this.
+    #[prost(bool, tag = "4")]
+    pub filtered: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetModelTagsRequest {
@@ -1479,6 +1484,9 @@ pub struct ListVersionsResponse {
     pub versions: ::prost::alloc::vec::Vec<ModelVersion>,
     #[prost(string, tag = "3")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// The request's filter was applied. A coordinator that does not know filters sends every record, and not this.
+    #[prost(bool, tag = "4")]
+    pub filtered: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetAliasRequest {
