@@ -33,16 +33,21 @@ pub(crate) fn client(shared: &Shared) -> Result<Client, Failure> {
 
 /// A client for this context, with the time limit of the flags.
 pub(crate) fn connect(context: &Context, shared: &Shared) -> Result<Client, Failure> {
+    check_trust(&context.tls)?;
+    connect_checked(context, shared)
+}
+
+/// As [`connect`], for whoever connects several times and has looked at the own certificate once.
+pub(crate) fn connect_checked(context: &Context, shared: &Shared) -> Result<Client, Failure> {
     let mut config = context.client_config();
     config.deadline = shared.timeout;
     config.attempt_timeout = config.attempt_timeout.min(shared.timeout);
-    check_trust(&context.tls)?;
     Ok(Client::new(config)?)
 }
 
 /// That servers are likely to accept the own certificate: they refuse it in the middle of the connection, and after all of the time
 /// that would read as silence. One that is over is refused here; of one whose CA is another, servers may know more.
-fn check_trust(tls: &TlsFiles) -> Result<(), Failure> {
+pub(crate) fn check_trust(tls: &TlsFiles) -> Result<(), Failure> {
     let credentials = tls.load()?;
     let Some(distrust) = credentials.distrust() else {
         return Ok(());
@@ -80,12 +85,12 @@ fn find(shared: &Shared) -> Result<PathBuf, Failure> {
 
 #[cfg(test)]
 #[cfg(feature = "server")]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::exit::Exit;
 
     /// A certificate that vouches for itself, with its key; over since that year.
-    fn pair(dir: &std::path::Path, name: &str, until: i32) -> (PathBuf, PathBuf) {
+    pub(crate) fn pair(dir: &std::path::Path, name: &str, until: i32) -> (PathBuf, PathBuf) {
         let names = ["localhost".to_owned()];
         let mut params = rcgen::CertificateParams::new(names).unwrap();
         params.not_after = rcgen::date_time_ymd(until, 1, 1);

@@ -41,8 +41,8 @@ pub(crate) async fn run(command: ClusterCommand, shared: Shared) -> Result<(), F
 
 async fn status(shared: &Shared) -> Result<(), Failure> {
     let context = context::load(shared)?;
-    // Files of the own identity that cannot be used are nobody's silence.
-    context.tls.load()?;
+    // Files of the own identity that cannot be used are nobody's silence; nor is a certificate that is over.
+    context::check_trust(&context.tls)?;
     let (round, paused) = tokio::join!(settled(&context, shared), paused_roles(&context, shared));
     let failure = round.failure();
     let members = round.members();
@@ -65,7 +65,7 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
 
 /// The roles whose failovers somebody holds, as any coordinator knows them; none where nobody answers.
 async fn paused_roles(context: &Context, shared: &Shared) -> Option<Vec<RoleRecord>> {
-    let client = context::connect(context, shared).ok()?.with_stale_reads();
+    let client = context::connect_checked(context, shared).ok()?.with_stale_reads();
     let roles = client.with_deadline(shared.timeout.min(ROUND)).list_roles().await;
     let mut roles = roles.ok()?;
     roles.retain(|role| matches!(role.mode, FailoverMode::Paused { .. }));
@@ -102,7 +102,7 @@ async fn ask(endpoint: &str, context: &Context, shared: &Shared) -> Asked {
         endpoints: vec![endpoint.to_owned()],
         ..context.clone()
     };
-    let answer = match context::connect(&alone, shared) {
+    let answer = match context::connect_checked(&alone, shared) {
         Ok(client) => own_status(&client, shared).await,
         Err(failure) => Err(Refusal::new(types::Reason::Unreachable, failure.message)),
     };

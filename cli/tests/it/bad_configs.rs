@@ -117,6 +117,7 @@ fn configs_that_cannot_be() {
     bad_timing(&configs);
     no_certificate(&configs);
     context_with_the_key_of_another(&configs);
+    context_with_the_ca_of_another(&configs);
 }
 
 fn no_file(part: &str) {
@@ -177,6 +178,17 @@ fn context_with_the_key_of_another(configs: &Configs) {
     let ran = run(&["cluster", "status", "--context", file.to_str().unwrap()]);
     ran.failed_with(2, &said.each_ref().map(String::as_str));
     assert!(!ran.stderr.contains("endpoint"), "{ran:?}");
+}
+
+/// The warning stands once, however many coordinators are asked.
+fn context_with_the_ca_of_another(configs: &Configs) {
+    let good = fs::read_to_string(configs.dev.context_file()).unwrap();
+    let other = configs.dev.path().join("certs/us-west-2-agent.pem");
+    let text = set(&good, "ca_file", &other.display().to_string());
+    let file = configs.dir.path().join("context.toml");
+    fs::write(&file, text).unwrap();
+    let ran = run(&["cluster", "status", "--context", file.to_str().unwrap()]);
+    assert_eq!(ran.stderr.matches("warning: ").count(), 1, "{ran:?}");
 }
 
 fn unknown_keys(configs: &Configs, part: &str) {

@@ -236,3 +236,23 @@ fn one_that_does_not_answer_keeps_its_name_and_nothing_is_made_up() {
     );
     assert_eq!(show::document(&round.asked[2], &members)["leader_silent"], "10ms");
 }
+
+/// Which would read as a lost quorum, if it were found once for each coordinator.
+#[cfg(feature = "server")]
+#[tokio::test]
+async fn a_certificate_that_is_over_is_nobodys_silence() {
+    use clap::Parser as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = crate::context::tests::pair(dir.path(), "own", 2020);
+    let [cert, key] = [&cert, &key].map(|path| path.display());
+    let file = dir.path().join("context.toml");
+    let text = format!(
+        "endpoints = [\"https://127.0.0.1:1\"]\n[tls]\nca_file = \"{cert}\"\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let line = ["regent", "cluster", "status", "--context", file.to_str().unwrap()];
+    let cli = crate::args::Cli::try_parse_from(line).unwrap();
+    let failure = super::status(&cli.shared).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage, "{failure}");
+    assert!(failure.message.contains("expired"), "{failure}");
+}
