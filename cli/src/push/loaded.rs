@@ -2,7 +2,7 @@
 //!
 //! A copy whose agent cannot be asked says nothing either way: it is *unknown*, and neither ends the wait nor fails the push.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use client::{Client, TlsFiles};
 use futures::{StreamExt as _, stream};
@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use types::{
     NodeId, Reason, RegionId, VersionKey,
+    model::Placement,
     reason::Refusal,
     region::{NodeKind, NodeRecord, NodeStatus},
     replica::ReplicaState,
@@ -50,16 +51,21 @@ pub(super) struct Agent {
 
 /// What the agents said last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Agents(Vec<Agent>);
+pub(super) struct Agents {
+    /// Those beside a copy.
+    asked: Vec<Agent>,
+    /// Regions that are to have a copy and have none yet, though an agent waits there to load it.
+    without_copy: Vec<RegionId>,
+}
 
 /// What they come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// At least one serves it.
     Served,
-    /// At least one may soon.
+    /// At least one may yet.
     Wait,
-    /// Every one that tried failed, for a defect of the version.
+    /// It is known that nobody can load it: in every region where one may, one tried and failed for a defect of the version.
     Defective,
     /// None could be asked.
     Unheard,
@@ -67,29 +73,39 @@ enum Verdict {
 
 impl Agents {
     fn verdict(&self) -> Verdict {
-        let any = |is: fn(&Stand) -> bool| self.0.iter().any(|agent| is(&agent.stand));
+        let any = |is: fn(&Stand) -> bool| self.asked.iter().any(|agent| is(&agent.stand));
         if any(|stand| *stand == Stand::Loaded) {
             Verdict::Served
         } else if any(|stand| matches!(stand, Stand::Loading(_))) {
             Verdict::Wait
-        } else if any(|stand| matches!(stand, Stand::Defective(_))) {
+        } else if !any(is_defective) {
+            Verdict::Unheard
+        } else if self.without_copy.is_empty() && self.asked.iter().all(|agent| self.is_judged(&agent.region))
+        {
             Verdict::Defective
         } else {
-            Verdict::Unheard
+            Verdict::Wait
         }
+    }
+
+    /// Whether an agent of the region found the version at fault.
+    fn is_judged(&self, region: &RegionId) -> bool {
+        let mut own = self.asked.iter().filter(|agent| &agent.region == region);
+        own.any(|agent| is_defective(&agent.stand))
     }
 
     /// The regions that have it in memory.
     pub(super) fn loaded_in(&self) -> Vec<&RegionId> {
-        let loaded = self.0.iter().filter(|agent| agent.stand == Stand::Loaded);
+        let loaded = self.asked.iter().filter(|agent| agent.stand == Stand::Loaded);
         let mut regions: Vec<_> = loaded.map(|agent| &agent.region).collect();
+        regions.sort_unstable();
         regions.dedup();
         regions
     }
 
     /// One for each.
     pub(super) fn documents(&self) -> &[Agent] {
-        &self.0
+        &self.asked
     }
 
     /// No agent can load it: the push is done, and serves nobody.
@@ -105,16 +121,21 @@ impl Agents {
     }
 }
 
-/// As in `loaded in us-west-2, us-east-1; loading in eu-west-1; unknown in ap-southeast-1: …`.
+fn is_defective(stand: &Stand) -> bool {
+    matches!(stand, Stand::Defective(_))
+}
+
+/// As in `loaded in us-east-1, us-west-2; loading in eu-west-1; unknown in ap-southeast-1: …`.
 impl fmt::Display for Agents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("no agent is beside a copy");
-        }
+        let none = self
+            .asked
+            .is_empty()
+            .then(|| "no agent is beside a copy".to_owned());
         let loaded: Vec<&str> = self.loaded_in().into_iter().map(RegionId::as_str).collect();
         let loaded = (!loaded.is_empty()).then(|| format!("loaded in {}", loaded.join(", ")));
         let others = self
-            .0
+            .asked
             .iter()
             .filter_map(|Agent { region, stand, .. }| match stand {
                 Stand::Loaded => None,
@@ -123,7 +144,16 @@ impl fmt::Display for Agents {
                 Stand::Defective(why) => Some(format!("does not load in {region}: {why}")),
                 Stand::Unknown(why) => Some(format!("unknown in {region}: {why}")),
             });
-        let parts: Vec<String> = loaded.into_iter().chain(others).collect();
+        let without = self
+            .without_copy
+            .iter()
+            .map(|region| format!("no copy yet in {region}"));
+        let parts: Vec<String> = none
+            .into_iter()
+            .chain(loaded)
+            .chain(others)
+            .chain(without)
+            .collect();
         f.write_str(&parts.join("; "))
     }
 }
@@ -139,9 +169,12 @@ pub(super) async fn until_loaded(
 ) -> Result<(), Failure> {
     let mut unheard_since = None;
     loop {
-        let nodes = limit.insist(async || beside_copies(client, key).await).await?;
+        let (nodes, without_copy) = limit.insist(async || beside_copies(client, key).await).await?;
         let asked = stream::iter(nodes).map(|node| ask(node, key, tls, patience));
-        *agents = Agents(asked.buffered(CALLS).collect().await);
+        *agents = Agents {
+            asked: asked.buffered(CALLS).collect().await,
+            without_copy,
+        };
         let verdict = agents.verdict();
         if verdict != Verdict::Unheard {
             unheard_since = None;
@@ -162,8 +195,16 @@ pub(super) async fn until_loaded(
     }
 }
 
-/// The agents of the regions whose stores hold a verified copy.
-async fn beside_copies(client: &Client, key: &VersionKey) -> Result<Vec<NodeRecord>, Refusal> {
+/// The agents of the regions whose stores hold a verified copy; and the other regions of the model's that have an agent.
+async fn beside_copies(
+    client: &Client,
+    key: &VersionKey,
+) -> Result<(Vec<NodeRecord>, Vec<RegionId>), Refusal> {
+    let (model, _) = client.get_model(&key.model).await?;
+    let is_placed = |region: &RegionId| match &model.placement {
+        Placement::Everywhere => true,
+        Placement::Regions(regions) => regions.contains(region),
+    };
     let replicas = client.list_replicas(Some(&key.model), None).await?;
     let is_verified = |region: &RegionId| {
         let mut own = replicas
@@ -172,8 +213,11 @@ async fn beside_copies(client: &Client, key: &VersionKey) -> Result<Vec<NodeReco
         own.any(|r| r.state == ReplicaState::Verified)
     };
     let mut nodes = client.list_nodes(None).await?;
-    nodes.retain(|node| node.kind == NodeKind::Agent && is_verified(&node.region));
-    Ok(nodes)
+    nodes.retain(|node| node.kind == NodeKind::Agent);
+    let (beside, others): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|node| is_verified(&node.region));
+    let others = others.into_iter().map(|node| node.region);
+    let without_copy: BTreeSet<_> = others.filter(is_placed).collect();
+    Ok((beside, without_copy.into_iter().collect()))
 }
 
 async fn ask(node: NodeRecord, key: &VersionKey, tls: &TlsFiles, patience: Duration) -> Agent {
@@ -217,7 +261,10 @@ mod tests {
             node: format!("a{n}").parse().unwrap(),
             stand: stand.clone(),
         };
-        Agents(stands.iter().enumerate().map(agent).collect())
+        Agents {
+            asked: stands.iter().enumerate().map(agent).collect(),
+            without_copy: Vec::new(),
+        }
     }
 
     #[test]
@@ -233,7 +280,22 @@ mod tests {
         check(&[unknown(), loading()], Verdict::Wait);
         check(&[Stand::Loading("no memory".to_owned())], Verdict::Wait);
         check(&[bad(), bad()], Verdict::Defective);
-        check(&[bad(), unknown()], Verdict::Defective);
+        check(&[bad(), unknown()], Verdict::Wait);
+        // Another agent of the region said it.
+        let mut all = agents(&[bad(), unknown()]);
+        all.asked[1].region = all.asked[0].region.clone();
+        assert_eq!(all.verdict(), Verdict::Defective);
+        all.without_copy.push("r9".parse().unwrap());
+        assert_eq!(all.verdict(), Verdict::Wait, "somebody has not tried yet");
+        assert!(all.to_string().ends_with("; no copy yet in r9"), "{all}");
+    }
+
+    #[test]
+    fn a_region_that_has_it_is_named_once() {
+        let mut all = agents(&[Stand::Loaded, Stand::Loaded, Stand::Loaded]);
+        all.asked.swap(0, 1);
+        all.asked[2].region = all.asked[0].region.clone();
+        assert_eq!(json!(all.loaded_in()), json!(["r0", "r1"]));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use serde_json::json;
 use types::{
     AliasName, RegionId, RoleName, VersionKey,
     model::{AliasRecord, Artifact, VersionRecord, VersionState},
+    reason::Refusal,
 };
 
 use self::{fate::Fate, loaded::Agents, progress::Bar, scan::Scanned, wait::Limit};
@@ -163,7 +164,7 @@ impl Push<'_> {
         let (client, limit) = (self.client, self.limit);
         if version.state == VersionState::PendingUpload {
             let region = &version.source_region;
-            let target = store::open(client, self.context, region, self.shared.timeout).await?;
+            let target = store::open(client, self.context, region, self.shared.timeout, limit).await?;
             let bar = Bar::bytes(scanned.total());
             let upload = store::upload(target.as_ref(), &scanned.files, &bar);
             clock
@@ -182,17 +183,24 @@ impl Push<'_> {
     async fn finish(&self, version: VersionRecord, created: bool, clock: &Phases) -> Result<(), Failure> {
         let (client, limit, key) = (self.client, self.limit, &version.key);
         if let Some(alias) = &self.args.alias {
-            client.set_alias(key, alias, "set by model push", None).await?;
+            let set = or_stopped(key, version.state, self.set_alias(key, alias)).await;
+            set.map_err(|failure| {
+                let how = format!(
+                    "the push is done, and its alias may not be set: `regent model alias {key} {alias}` sets it"
+                );
+                failure.remedy(how)
+            })?;
         }
         let model = &key.model;
-        let aliases = limit.insist(async || client.list_aliases(model).await).await?;
+        let aliases = limit.insist(async || client.list_aliases(model).await);
+        let aliases = or_stopped(key, version.state, aliases).await?;
         let (alias, aliases) = own_aliases(key, aliases, self.args.alias.as_ref());
         let (agents, failure) = match aliases.is_empty() {
             true => (Agents::default(), None),
             false => Box::pin(clock.phase("loaded", async { Ok(self.loaded(&version).await) })).await?,
         };
         let replicas = limit.insist(async || client.list_replicas(Some(model), None).await);
-        let mut replicas = replicas.await?;
+        let mut replicas = or_stopped(key, version.state, replicas).await?;
         replicas.retain(|r| &r.key.version == key);
         let document = json!({
             "version": version, "created": created, "replicas": replicas, "alias": alias, "aliases": aliases,
@@ -205,6 +213,13 @@ impl Push<'_> {
             }
             format!("{versions}\n\n{}\n\n{agents}", alias_table(&aliases))
         })
+    }
+
+    /// However often it is asked: it is set once.
+    async fn set_alias(&self, key: &VersionKey, alias: &AliasName) -> Result<AliasRecord, Refusal> {
+        let client = self.client.with_request_id(mint_request_id());
+        let set = async || client.set_alias(key, alias, "set by model push", None).await;
+        self.limit.insist(set).await
     }
 
     /// Waits until an agent that has a copy has it in memory too. The push is done, whatever comes of this.
@@ -223,6 +238,19 @@ impl Push<'_> {
         });
         (agents, failure)
     }
+}
+
+/// Work after a version is whole, which stays so whatever comes of it: ctrl-c ends the work alone.
+async fn or_stopped<T>(
+    key: &VersionKey,
+    state: VersionState,
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Failure> {
+    let done = tokio::select! {
+        done = Box::pin(work) => done.map_err(Failure::from),
+        _ = tokio::signal::ctrl_c() => Err(Failure::other(STOPPED)),
+    };
+    done.map_err(|failure| Fate::Whole(state).explain(key, failure))
 }
 
 /// The alias that the push gave to its version, the one that was asked for or else `champion`; and all that it has.

@@ -10,7 +10,7 @@ use client::{Client, Context};
 use futures::{StreamExt as _, TryStreamExt as _};
 use types::{Reason, RegionId};
 
-use super::{progress::Bar, scan::LocalFile};
+use super::{progress::Bar, scan::LocalFile, wait::Limit};
 use crate::{error::Failure, exit::Exit};
 
 /// Opens the store of a region.
@@ -19,9 +19,10 @@ pub(super) async fn open(
     context: &Context,
     region: &RegionId,
     timeout: Duration,
+    limit: Limit,
 ) -> Result<Box<dyn ArtifactStore>, Failure> {
     let deadlines = deadlines(timeout);
-    let record = client.get_region(region).await?;
+    let record = limit.insist(async || client.get_region(region).await).await?;
     let binding = record.store.ok_or_else(|| {
         Failure::new(Exit::Unavailable, format!("{region} has no object store yet"))
             .because(Reason::NotServing)

@@ -6,10 +6,10 @@ use std::{
 };
 
 use tempfile::TempDir;
-use types::Digest;
+use types::{Digest, Reason, model::VersionState, reason::Refusal};
 
 use super::scan::{Scanned, scan};
-use crate::error::Failure;
+use crate::{error::Failure, exit::Exit};
 
 /// A copy of a sample model that a test may damage.
 fn digits() -> TempDir {
@@ -142,4 +142,15 @@ async fn a_line_that_is_no_sum_is_named_with_its_number() {
     let dir = digits();
     fs::write(dir.path().join("SHA256SUMS"), "\nnonsense\n").unwrap();
     check_refused(dir.path(), &["line 2", "nonsense"]).await;
+}
+
+/// "Nothing changed", as a lost quorum reads elsewhere, would be no answer.
+#[tokio::test]
+async fn what_fails_once_a_version_is_whole_says_that_it_is() {
+    let key = "m@1".parse().unwrap();
+    let unheard = async { Err::<(), _>(Refusal::new(Reason::NoQuorum, "no leader has a quorum")) };
+    let failed = super::or_stopped(&key, VersionState::Ready, unheard).await;
+    let failed = failed.unwrap_err();
+    assert_eq!(failed.exit, Exit::Unknown, "{failed}");
+    assert!(failed.message.starts_with("m@1 is READY; "), "{failed}");
 }
