@@ -122,6 +122,11 @@ fn all_hang(dev: &Dev) {
         &["cluster", "status", "--timeout", "1s"],
         &["no coordinator answers", "is silent"],
     );
+    failed(
+        dev,
+        &["infer", "demo.tinylm", "--prompt", "a", "--timeout", "1s"],
+        &["no final answer within 1s", "agents are", "over HTTP"],
+    );
     drop(asleep);
     until("the cluster answers again", || {
         dev.run(&["region", "list"]).code == Some(0)

@@ -1,20 +1,24 @@
 //! One question to one agent, and what its answer means.
 
-use std::time::Duration;
+use std::{error::Error, io, time::Duration};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::{Value, json};
-use types::reason::{Reason, Refusal};
+use tokio::time::timeout;
+use types::{
+    reason::{Reason, Refusal},
+    units::format_age,
+};
 
 use crate::{args::InferArgs, error::Failure, exit::Exit};
 
-/// Why a question brought no answer.
+/// Why a question brought no answer. Whoever asks gets to read the texts.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// Nobody listens there: somebody else may be asked.
+    /// The question did not arrive, and why.
     NoConnection(String),
-    /// The question may have arrived; no answer did.
-    Silence(Failure),
+    /// It may have arrived; no answer did, and how that was.
+    Silence(String),
     /// It is known what is wrong, and after how long that may be over, where the agent says so.
     Refused(Failure, Option<Duration>),
 }
@@ -27,11 +31,19 @@ impl From<Failure> for Asked {
 
 impl From<reqwest::Error> for Asked {
     fn from(error: reqwest::Error) -> Self {
-        if error.is_connect() {
-            Self::NoConnection(chain(&error))
-        } else {
-            Self::Silence(Failure::new(Exit::Unavailable, chain(&error)))
+        // Whoever asked knows the region, and not the path of the question.
+        let error = error.without_url();
+        if !error.is_connect() {
+            return Self::Silence(format!("cut off: {}", cause(&error)));
         }
+        let why = if error.is_timeout() {
+            "it takes no connection".to_owned()
+        } else if is_refused(&error) {
+            "nobody listens there".to_owned()
+        } else {
+            cause(&error).to_string()
+        };
+        Self::NoConnection(format!("not reached: {why}"))
     }
 }
 
@@ -43,8 +55,18 @@ pub(super) async fn ask(
     limit: Duration,
     connect_limit: Duration,
 ) -> Result<Value, Asked> {
+    let asked = timeout(limit, answer(args, input, base, connect_limit));
+    let silent = |_| Err(Asked::Silence(format!("silent for {}", format_age(limit))));
+    asked.await.unwrap_or_else(silent)
+}
+
+async fn answer(
+    args: &InferArgs,
+    input: Option<&Value>,
+    base: &str,
+    connect_limit: Duration,
+) -> Result<Value, Asked> {
     let http = reqwest::Client::builder()
-        .timeout(limit)
         .connect_timeout(connect_limit)
         .build()?;
     let (path, body) = match input {
@@ -166,14 +188,14 @@ fn refused(status: reqwest::StatusCode, document: &Value) -> Failure {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+/// What is at the bottom of it: what lies above names the layers of the program.
+fn cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    error.source().map_or(error, cause)
+}
+
+fn is_refused(error: &reqwest::Error) -> bool {
+    let io = cause(error).downcast_ref::<io::Error>();
+    io.is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 #[cfg(test)]

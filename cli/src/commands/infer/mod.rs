@@ -26,7 +26,7 @@ pub(crate) async fn run(args: InferArgs, shared: Shared) -> Result<(), Failure> 
     // Where to ask is a hint, and inference goes on without a quorum: so must the way to it (I10).
     let client = context::client(&shared)?.with_stale_reads();
     let wanted = args.region.as_ref();
-    let places = places::places(&client, wanted).await?;
+    let places = places::places(&client, wanted).await.map_err(or_over_http)?;
     let input = args.what.input.as_deref().map(read_json).transpose()?;
     let document = Box::pin(rounds::first_answer(
         &args,
@@ -36,6 +36,20 @@ pub(crate) async fn run(args: InferArgs, shared: Shared) -> Result<(), Failure> 
     ))
     .await?;
     answer(shared.output, &document, || human(&args, &document))
+}
+
+/// Where no coordinator says where the agents are: that they answer all the same.
+fn or_over_http(failure: Failure) -> Failure {
+    let heard = failure.operands.get("heard").map(String::as_str);
+    if heard.is_none_or(|heard| heard == "distrust") {
+        return failure;
+    }
+    let remedy = format!(
+        "{}. `infer` asks coordinators only where the agents are; those answer over HTTP all the same: `regent dev` prints their \
+         endpoints, as does `regent node list --stale --output json` while a coordinator answers (endpoints.inference)",
+        failure.remedy
+    );
+    failure.remedy(remedy)
 }
 
 fn read_json(file: &Path) -> Result<Value, Failure> {

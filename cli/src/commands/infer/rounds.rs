@@ -25,7 +25,14 @@ pub(super) fn connect_limit(left: Duration, is_last: bool) -> Duration {
     if is_last { left } else { CONNECT_MAX.min(left / 2) }
 }
 
-/// The first one that answers decides. While one says that it takes a moment, all are asked again; all share one deadline.
+/// How long a region may take to answer. One that is frozen takes connections and never answers: it must leave time for the
+/// next. Inference changes nothing, so a question that two agents work on does no harm.
+pub(super) fn share(left: Duration, is_last: bool) -> Duration {
+    if is_last { left } else { left / 2 }
+}
+
+/// The first one that answers decides. While one says that it takes a moment, all are asked again but those that were
+/// silent; all share one deadline.
 pub(super) async fn first_answer(
     args: &InferArgs,
     input: Option<&Value>,
@@ -33,15 +40,18 @@ pub(super) async fn first_answer(
     limit: Duration,
 ) -> Result<Value, Failure> {
     let deadline = Instant::now() + limit;
-    let mut is_told = false;
+    let mut places: Vec<&Place> = places.iter().collect();
+    let mut before: Option<Failure> = None;
     loop {
         let mut heard = Heard::default();
-        if let Some(document) = Box::pin(round(args, input, places, deadline, &mut heard)).await? {
+        if let Some(document) = Box::pin(round(args, input, &places, deadline, &mut heard)).await? {
             return Ok(document);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let wait = heard.wait().filter(|wait| *wait < left);
-        let failure = heard.explain(args);
+        places.retain(|place| !heard.silent.iter().any(|s| s.place.base == place.base));
+        let is_told = before.is_some();
+        let failure = heard.explain(args, before);
         let Some(wait) = wait else {
             return Err(failure);
         };
@@ -51,8 +61,8 @@ pub(super) async fn first_answer(
                 "{}; asked again, for {limit} in all (--timeout)",
                 failure.message
             ));
-            is_told = true;
         }
+        before = Some(failure);
         sleep(wait).await;
     }
 }
@@ -61,21 +71,21 @@ pub(super) async fn first_answer(
 async fn round<'a>(
     args: &InferArgs,
     input: Option<&Value>,
-    places: &'a [Place],
+    places: &[&'a Place],
     deadline: Instant,
     heard: &mut Heard<'a>,
 ) -> Result<Option<Value>, Failure> {
-    for (at, place) in places.iter().enumerate() {
+    for (at, place) in places.iter().copied().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
         }
-        // Who went away may hang: one who said no is worth more than waiting for that.
-        if !heard.refusals.is_empty() && place.status != NodeStatus::Up {
+        if !heard.leads_to(place) {
             continue;
         }
-        let connect_limit = connect_limit(left, at + 1 == places.len());
-        match Box::pin(ask(args, input, &place.base, left, connect_limit)).await {
+        let is_last = !places.iter().skip(at + 1).any(|next| heard.leads_to(next));
+        let (limit, connect_limit) = (share(left, is_last), connect_limit(left, is_last));
+        match Box::pin(ask(args, input, &place.base, limit, connect_limit)).await {
             Ok(mut document) => {
                 // Something else than an agent may listen there, and answer with anything.
                 if let Some(fields) = document.as_object_mut() {
@@ -83,9 +93,8 @@ async fn round<'a>(
                 }
                 return Ok(Some(document));
             }
-            Err(Asked::NoConnection(why)) => heard.unreachable = Some((place, why)),
-            Err(Asked::Silence(_)) if !heard.refusals.is_empty() => {}
-            Err(Asked::Silence(failure)) => return Err(named(args, place, failure)),
+            Err(Asked::NoConnection(how)) => heard.unreached.push(Unanswered { place, how }),
+            Err(Asked::Silence(how)) => heard.silent.push(Unanswered { place, how }),
             Err(Asked::Refused(failure, wait)) if is_of_the_region(failure.reason) => {
                 heard.refusals.push(Refused { place, failure, wait });
             }
@@ -114,7 +123,15 @@ fn is_of_the_region(reason: Option<Reason>) -> bool {
 #[derive(Debug, Default)]
 struct Heard<'a> {
     refusals: Vec<Refused<'a>>,
-    unreachable: Option<(&'a Place, String)>,
+    silent: Vec<Unanswered<'a>>,
+    unreached: Vec<Unanswered<'a>>,
+}
+
+/// A region without an answer, and how that was.
+#[derive(Debug)]
+struct Unanswered<'a> {
+    place: &'a Place,
+    how: String,
 }
 
 #[derive(Debug)]
@@ -131,34 +148,56 @@ impl Refused<'_> {
 }
 
 impl Heard<'_> {
+    /// Who went away may hang: one who said no is worth more than waiting for that.
+    fn leads_to(&self, place: &Place) -> bool {
+        self.refusals.is_empty() || place.status == NodeStatus::Up
+    }
+
     /// After how long another round may bring more; none where it would bring the same.
     fn wait(&self) -> Option<Duration> {
         let moments = self.refusals.iter().filter(|r| r.is_a_moment());
         moments.map(|r| r.wait.unwrap_or(WAIT).max(WAIT_MIN)).min()
     }
 
-    /// The refusal that leaves most hope, and who else refused.
-    fn explain(mut self, args: &InferArgs) -> Failure {
-        let hopeful = self.refusals.iter().position(Refused::is_a_moment).unwrap_or(0);
+    /// The refusal that leaves most hope, be it of an earlier round, and how everybody else was.
+    fn explain(mut self, args: &InferArgs, before: Option<Failure>) -> Failure {
         if self.refusals.is_empty() {
-            return no_connection(args, self.unreachable);
+            let each = self.each();
+            return before.map_or_else(|| no_answer(args, &each), |refusal| since(refusal, &each));
         }
+        let hopeful = self.refusals.iter().position(Refused::is_a_moment).unwrap_or(0);
         let Refused { place, failure, .. } = self.refusals.remove(hopeful);
         let remedy = match failure.remedy.as_str() {
             "" => remedy(failure.reason, &args.model),
             known => known.to_owned(),
         };
-        let others = self.refusals.iter().map(|r| {
-            let reason = r.failure.reason.map(|reason| format!(" ({reason})"));
-            format!("{}{}", r.place.region, reason.unwrap_or_default())
-        });
-        let others = others.collect::<Vec<_>>().join(", ");
+        let others = self.each().join(", ");
         let mut failure = named(args, place, failure).remedy(remedy);
         if !others.is_empty() {
             failure.message = format!("{}; asked too: {others}", failure.message);
             failure = failure.with("asked_too", others);
         }
         failure
+    }
+
+    /// Every region that was asked, and how it was.
+    fn each(&self) -> Vec<String> {
+        let refused = self.refusals.iter().map(|r| {
+            let reason = r.failure.reason.map(|reason| format!(" ({reason})"));
+            format!("{}{}", r.place.region, reason.unwrap_or_default())
+        });
+        let unanswered = self.silent.iter().chain(&self.unreached);
+        refused.chain(unanswered.map(Unanswered::tell)).collect()
+    }
+}
+
+impl Unanswered<'_> {
+    fn tell(&self) -> String {
+        let Place { region, status, .. } = self.place;
+        match status {
+            NodeStatus::Up => format!("{region} ({})", self.how),
+            NodeStatus::Down => format!("{region} ({status} to the registry, {})", self.how),
+        }
     }
 }
 
@@ -183,15 +222,22 @@ fn named(args: &InferArgs, place: &Place, failure: Failure) -> Failure {
     failure.with("model", &args.model).with("region", &place.region)
 }
 
-fn no_connection(args: &InferArgs, last: Option<(&Place, String)>) -> Failure {
-    let message = last.map_or_else(
-        || format!("{}: no time was left to ask", args.model),
-        |(place, why)| {
-            let (model, region, status) = (&args.model, &place.region, place.status);
-            format!("{model} in {region}: its agent, {status} to the registry, cannot be reached: {why}")
-        },
-    );
+/// A refusal, where what was asked after it brought no answer at all.
+fn since(mut refusal: Failure, each: &[String]) -> Failure {
+    if !each.is_empty() {
+        refusal.message = format!("{}; asked again: {}", refusal.message, each.join(", "));
+    }
+    refusal
+}
+
+fn no_answer(args: &InferArgs, each: &[String]) -> Failure {
+    let asked = each.join(", ");
+    let message = match each {
+        [] => format!("{}: no time was left to ask", args.model),
+        _ => format!("{}: no answer from {asked}", args.model),
+    };
     Failure::new(Exit::Unavailable, message)
         .with("model", &args.model)
-        .remedy("`regent region list` says which regions are healthy")
+        .with("asked", asked)
+        .remedy("`regent region list` says which regions are healthy: --region asks one of them, with all of the time; --timeout gives more")
 }

@@ -1,5 +1,7 @@
 //! What people see, and who is asked next or again.
 
+mod silent;
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -10,8 +12,15 @@ use clap::Parser as _;
 use serde_json::json;
 use types::{Reason, region::NodeStatus};
 
-use super::{places::Place, rounds::connect_limit, *};
-use crate::args::{Cli, Command};
+use super::{
+    places::Place,
+    rounds::{connect_limit, share},
+    *,
+};
+use crate::{
+    args::{Cli, Command},
+    exit::Exit,
+};
 
 /// Marks a refusal that will last for an hour.
 const LATER_MARK: &str = " for an hour";
@@ -153,16 +162,41 @@ async fn a_region_whose_packets_are_dropped_leaves_time_for_the_next() {
 }
 
 #[test]
-fn only_where_another_region_follows_a_connection_has_less_than_all_of_the_time() {
-    for (left, is_last, expected) in [
-        (60, false, 2_000),
-        (3, false, 1_500),
-        (60, true, 60_000),
-        (3, true, 3_000),
+fn only_where_another_region_follows_one_has_less_than_all_of_the_time() {
+    for (left, is_last, to_connect, to_answer) in [
+        (60, false, 2_000, 30_000),
+        (3, false, 1_500, 1_500),
+        (60, true, 60_000, 60_000),
+        (3, true, 3_000, 3_000),
     ] {
-        let found = connect_limit(Duration::from_secs(left), is_last);
-        assert_eq!(found, Duration::from_millis(expected), "{left} {is_last}");
+        let left = Duration::from_secs(left);
+        let found = (connect_limit(left, is_last), share(left, is_last));
+        let expected = (
+            Duration::from_millis(to_connect),
+            Duration::from_millis(to_answer),
+        );
+        assert_eq!(found, expected, "{left:?} {is_last}");
     }
+}
+
+#[test]
+fn only_where_no_coordinator_answers_the_agents_http_is_pointed_at() {
+    let helps = |heard: Option<&str>| {
+        let mut failure = Failure::new(Exit::Unavailable, "nobody").remedy("what helps");
+        if let Some(heard) = heard {
+            failure = failure.with("heard", heard);
+        }
+        let remedy = or_over_http(failure).remedy;
+        assert!(remedy.starts_with("what helps"), "{remedy}");
+        remedy.contains("HTTP") && remedy.contains("`regent dev`") && remedy.contains("node list")
+    };
+    let heard = [
+        Some("silence"),
+        Some("refused connections"),
+        Some("distrust"),
+        None,
+    ];
+    assert_eq!(heard.map(helps), [true, true, false, false]);
 }
 
 /// Its second answer would be one; but the next region is asked before it is asked again.
