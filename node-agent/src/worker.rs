@@ -247,7 +247,12 @@ impl Worker {
                 self.told.extend(committed.map(|revision| (job, revision)));
                 return;
             }
-            Err(JobError::Failed(error)) => error,
+            Err(JobError::Failed(error)) => {
+                if let Job::Load(key) = &job {
+                    self.defective.remove(key);
+                }
+                error
+            }
             Err(JobError::Unservable(error)) => {
                 if let Job::Load(key) = &job {
                     self.unservable.insert(key.clone());

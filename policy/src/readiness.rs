@@ -38,25 +38,35 @@ impl Loads {
         by_others: &BTreeSet<VersionKey>,
     ) -> BTreeSet<VersionKey> {
         let failed = self.failed.difference(&self.loaded);
-        let has =
-            |loaded: &BTreeSet<VersionKey>, key: &VersionKey| loaded.iter().any(|l| l.model == key.model);
-        let answered = |key: &VersionKey| has(by_others, key) && !has(&self.loaded, key);
+        let answered = |key: &VersionKey| has_any(by_others, key) && !has_any(&self.loaded, key);
         let is_missed =
             |key: &&VersionKey| served.contains(*key) && (by_others.contains(*key) || answered(key));
         failed.filter(is_missed).cloned().collect()
     }
 
     /// How many of the versions that did not load somewhere ([`Self::cannot_serve`]) this agent does not serve either:
-    /// they did not load here, or do not belong here. One that is on its way here counts as served.
+    /// they did not load here, or do not belong here. One that others have loaded counts as served while it is on its way
+    /// here; of one that nobody has loaded another version of its model stands in, and none is on its way.
     pub fn lacking(
         &self,
         contested: &BTreeSet<VersionKey>,
+        by_others: &BTreeSet<VersionKey>,
         is_placed: impl Fn(&VersionKey) -> bool,
     ) -> usize {
         let is_coming = |key: &VersionKey| is_placed(key) && !self.failed.contains(key);
-        let lacks = |key: &&VersionKey| !self.loaded.contains(*key) && !is_coming(key);
+        let lacks = |key: &&VersionKey| {
+            if by_others.contains(*key) {
+                !self.loaded.contains(*key) && !is_coming(key)
+            } else {
+                !has_any(&self.loaded, key)
+            }
+        };
         contested.iter().filter(lacks).count()
     }
+}
+
+fn has_any(loaded: &BTreeSet<VersionKey>, key: &VersionKey) -> bool {
+    loaded.iter().any(|other| other.model == key.model)
 }
 
 /// How many copies a region must have, and has.

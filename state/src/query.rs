@@ -337,7 +337,7 @@ impl ControlState {
             cannot_serve: seen.loads.cannot_serve(&served, &held),
             lacks: seen
                 .loads
-                .lacking(&contested, |key| self.is_placed(key, &n.region)),
+                .lacking(&contested, &loaded, |key| self.is_placed(key, &n.region)),
         });
         let plan = self.running_plan(&role.role);
         let failed = self.unsettled_plans(&role.role).filter(|p| target_failed(p));

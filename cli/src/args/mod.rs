@@ -283,7 +283,7 @@ pub(crate) struct InferArgs {
     #[command(flatten)]
     pub(crate) what: InferInput,
     /// Ask this region's agent [default: each in turn, the healthy regions first, until one has the model]. One that is about to
-    /// have it is asked again until --timeout is over; one that is silent has half of the time that is left where another follows.
+    /// have it is asked again until --timeout is over; one that does not show within 2s that it lives is passed over for the next.
     #[arg(long, value_name = "REGION")]
     pub(crate) region: Option<RegionId>,
     /// A version instead of the one that serves.

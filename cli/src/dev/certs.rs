@@ -85,17 +85,17 @@ pub(crate) fn issue(layout: &Layout, regions: &[RegionId]) -> Result<Certs, Fail
         wanted.push((certs.agent(region), agent));
     }
     let is_there = |files: &TlsFiles| files.cert_file.exists() && files.key_file.exists();
+    let signed_before = wanted.iter().any(|(files, _)| is_there(files));
     wanted.retain(|(files, _)| !is_there(files));
     let ca_file = certs.admin().ca_file;
     // Without its key the CA can sign nothing more, and nothing more is needed. Another CA in its place would be trusted by nobody.
     if wanted.is_empty() && ca_file.exists() {
         return Ok(certs);
     }
-    if ca_file.exists() && !certs.ca_key().exists() {
-        let missing: Vec<_> = wanted
-            .iter()
-            .map(|(files, _)| files.cert_file.display().to_string())
-            .collect();
+    if (ca_file.exists() || signed_before) && !certs.ca_key().exists() {
+        let missing = wanted.iter().map(|(files, _)| &files.cert_file);
+        let missing = missing.chain((!ca_file.exists()).then_some(&ca_file));
+        let missing: Vec<_> = missing.map(|file| file.display().to_string()).collect();
         let message = format!(
             "{} is gone, and without it no certificate can be made for {}",
             certs.ca_key().display(),
@@ -119,15 +119,20 @@ pub(crate) fn issue(layout: &Layout, regions: &[RegionId]) -> Result<Certs, Fail
 fn ca(certs: &Certs) -> Result<Issuer<'static, KeyPair>, Failure> {
     let params = ca_params();
     let key_file = certs.ca_key();
-    if key_file.exists() && certs.admin().ca_file.exists() {
-        let key = KeyPair::from_pem(&files::read(&key_file)?)
-            .map_err(|e| Failure::file("use the CA key", &key_file, e))?;
-        return Ok(Issuer::new(params, key));
+    let key = if key_file.exists() {
+        KeyPair::from_pem(&files::read(&key_file)?)
+            .map_err(|e| Failure::file("use the CA key", &key_file, e))?
+    } else {
+        let key = KeyPair::generate().map_err(crypto)?;
+        files::write(&key_file, key.serialize_pem().as_bytes(), Access::Secret)?;
+        key
+    };
+    let ca_file = certs.admin().ca_file;
+    if !ca_file.exists() {
+        // Of the same key and name: what it signed before counts under this one, too.
+        let cert = params.self_signed(&key).map_err(crypto)?;
+        files::write(&ca_file, cert.pem().as_bytes(), Access::Public)?;
     }
-    let key = KeyPair::generate().map_err(crypto)?;
-    let cert = params.self_signed(&key).map_err(crypto)?;
-    files::write(&key_file, key.serialize_pem().as_bytes(), Access::Secret)?;
-    files::write(&certs.admin().ca_file, cert.pem().as_bytes(), Access::Public)?;
     Ok(Issuer::new(params, key))
 }
 

@@ -426,6 +426,24 @@ fn a_lost_key_of_the_ca_makes_no_other_ca() {
         refused.remedy
     );
     assert_eq!(std::fs::read(&ca_file).unwrap(), before);
+    // Nor does it where the certificate is gone too.
+    std::fs::remove_file(&ca_file).unwrap();
+    certs::issue(&layout, &regions).unwrap_err();
+    assert!(!ca_file.exists() && !layout.certs().join("ca.key").exists());
+}
+
+#[test]
+fn a_lost_certificate_of_the_ca_is_made_again_from_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path()).unwrap();
+    let regions = ["eu".parse::<RegionId>().unwrap()];
+    let certs = certs::issue(&layout, &regions).unwrap();
+    let key = std::fs::read(layout.certs().join("ca.key")).unwrap();
+    std::fs::remove_file(certs.admin().ca_file).unwrap();
+    certs::issue(&layout, &regions).unwrap();
+    assert_eq!(std::fs::read(layout.certs().join("ca.key")).unwrap(), key);
+    let own = certs.agent(&regions[0]).load().unwrap();
+    assert_eq!(own.distrust(), None, "what it signed before is trusted");
 }
 
 /// Each through the same temporary file, if not one after the other.

@@ -39,6 +39,8 @@ pub(super) enum Stand {
     Defective(String),
     /// The agent cannot be asked.
     Unknown(String),
+    /// The registry counts the agent as gone: nobody waits for it.
+    Down,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -80,7 +82,8 @@ impl Agents {
             Verdict::Wait
         } else if !any(is_defective) {
             Verdict::Unheard
-        } else if self.without_copy.is_empty() && self.asked.iter().all(|agent| self.is_judged(&agent.region))
+        } else if self.without_copy.is_empty()
+            && self.asked.iter().all(|agent| self.is_settled(&agent.region))
         {
             Verdict::Defective
         } else {
@@ -88,10 +91,10 @@ impl Agents {
         }
     }
 
-    /// Whether an agent of the region found the version at fault.
-    fn is_judged(&self, region: &RegionId) -> bool {
-        let mut own = self.asked.iter().filter(|agent| &agent.region == region);
-        own.any(|agent| is_defective(&agent.stand))
+    /// Whether an agent of the region found the version at fault, or none is left there that could say otherwise.
+    fn is_settled(&self, region: &RegionId) -> bool {
+        let own = || self.asked.iter().filter(|agent| &agent.region == region);
+        own().any(|agent| is_defective(&agent.stand)) || own().all(|agent| agent.stand == Stand::Down)
     }
 
     /// The regions that have it in memory.
@@ -143,6 +146,7 @@ impl fmt::Display for Agents {
                 Stand::Loading(why) => Some(format!("loading in {region}, again: {why}")),
                 Stand::Defective(why) => Some(format!("does not load in {region}: {why}")),
                 Stand::Unknown(why) => Some(format!("unknown in {region}: {why}")),
+                Stand::Down => Some(format!("nobody is asked in {region}: its agent is DOWN")),
             });
         let without = self
             .without_copy
@@ -215,7 +219,8 @@ async fn beside_copies(
     let mut nodes = client.list_nodes(None).await?;
     nodes.retain(|node| node.kind == NodeKind::Agent);
     let (beside, others): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|node| is_verified(&node.region));
-    let others = others.into_iter().map(|node| node.region);
+    let others = others.into_iter().filter(|node| node.status == NodeStatus::Up);
+    let others = others.map(|node| node.region);
     let without_copy: BTreeSet<_> = others.filter(is_placed).collect();
     Ok((beside, without_copy.into_iter().collect()))
 }
@@ -226,8 +231,7 @@ async fn ask(node: NodeRecord, key: &VersionKey, tls: &TlsFiles, patience: Durat
             Ok(status) => stand(&status.served, key),
             Err(refusal) => Stand::Unknown(refusal.message),
         },
-        // It would be waited for in vain.
-        NodeStatus::Down => Stand::Unknown(format!("{} is DOWN", node.node)),
+        NodeStatus::Down => Stand::Down,
     };
     Agent {
         region: node.region,
@@ -281,6 +285,9 @@ mod tests {
         check(&[Stand::Loading("no memory".to_owned())], Verdict::Wait);
         check(&[bad(), bad()], Verdict::Defective);
         check(&[bad(), unknown()], Verdict::Wait);
+        check(&[bad(), Stand::Down], Verdict::Defective);
+        check(&[Stand::Down, Stand::Down], Verdict::Unheard);
+        check(&[bad(), Stand::Down, unknown()], Verdict::Wait);
         // Another agent of the region said it.
         let mut all = agents(&[bad(), unknown()]);
         all.asked[1].region = all.asked[0].region.clone();

@@ -213,7 +213,7 @@ fn who_fails_to_load_and_who_is_not_meant_to_lack_the_same() {
     let contested = set("a@1 b@1");
     let lacking = |loaded, failed, placed: &str| {
         let placed = set(placed);
-        loads(loaded, failed).lacking(&contested, |key| placed.contains(key))
+        loads(loaded, failed).lacking(&contested, &contested, |key| placed.contains(key))
     };
     assert_eq!(lacking("a@1 b@1", "", "a@1 b@1"), 0);
     assert_eq!(lacking("a@1", "b@1", "a@1 b@1"), 1);
@@ -223,6 +223,18 @@ fn who_fails_to_load_and_who_is_not_meant_to_lack_the_same() {
     // Placed elsewhere, and loaded all the same.
     assert_eq!(lacking("a@1 b@1", "", ""), 0);
     assert_eq!(lacking("", "", ""), 2);
+}
+
+#[test]
+fn of_what_nobody_could_load_another_version_stands_in() {
+    let (contested, loaded) = (set("a@2"), set("a@1 b@1"));
+    let lacking = |own, failed| loads(own, failed).lacking(&contested, &loaded, |_| true);
+    assert_eq!(lacking("a@1", "a@2"), 0);
+    assert_eq!(lacking("a@1", ""), 0);
+    assert_eq!(lacking("", "a@2"), 1);
+    // Not tried yet, and nobody could.
+    assert_eq!(lacking("", ""), 1);
+    assert_eq!(lacking("b@1", "a@2"), 1);
 }
 
 #[test]

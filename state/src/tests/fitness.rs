@@ -154,3 +154,13 @@ fn a_hand_over_is_compared_with_the_holder() {
     assert_eq!(us_cannot(&["eu", failed, &format!("ap {ALL}")]), "");
     assert_eq!(us_cannot(&["eu loaded=gone@1", "us failed=gone@1", "ap"]), "");
 }
+
+/// The newest version loads nowhere, and the one before it answers where it was loaded before.
+#[test]
+fn who_has_nothing_of_a_model_comes_after_who_answers_with_another_version() {
+    let bad = "failed=fraud.scorer@1";
+    let (eu, us) = (format!("eu {bad}"), format!("us loaded=fraud.scorer@7 {bad}"));
+    check(&[&eu, &us, &format!("ap {bad}")], "us");
+    check(&[&eu, &us, "ap"], "us");
+    check(&[&eu, &format!("us {bad}"), "ap"], "eu");
+}

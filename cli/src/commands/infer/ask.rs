@@ -1,6 +1,10 @@
 //! One question to one agent, and what its answer means.
 
-use std::{error::Error, io, time::Duration};
+use std::{
+    error::Error,
+    io,
+    time::{Duration, Instant},
+};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::{Value, json};
@@ -47,28 +51,35 @@ impl From<reqwest::Error> for Asked {
     }
 }
 
-/// Asks; `limit` holds for all that it takes, `connect_limit` until the connection stands.
+/// Asks; `limit` holds for all that it takes, `life` for a sign that somebody answers there at all.
 pub(super) async fn ask(
     args: &InferArgs,
     input: Option<&Value>,
     base: &str,
     limit: Duration,
-    connect_limit: Duration,
+    life: Option<Duration>,
 ) -> Result<Value, Asked> {
-    let asked = timeout(limit, answer(args, input, base, connect_limit));
-    let silent = |_| Err(Asked::Silence(format!("silent for {}", format_age(limit))));
-    asked.await.unwrap_or_else(silent)
+    let started = Instant::now();
+    let silent = |limit| move |_| Asked::Silence(format!("silent for {}", format_age(limit)));
+    let http = reqwest::Client::builder()
+        .connect_timeout(life.unwrap_or(limit))
+        .build()?;
+    if let Some(life) = life {
+        // Whatever it says: that it says anything is what counts.
+        let alive = http.get(format!("{base}/v2/health/live")).send();
+        timeout(life, alive).await.map_err(silent(life))??;
+    }
+    let left = limit.saturating_sub(started.elapsed());
+    let asked = timeout(left, answer(&http, args, input, base));
+    asked.await.map_err(silent(limit))?
 }
 
 async fn answer(
+    http: &reqwest::Client,
     args: &InferArgs,
     input: Option<&Value>,
     base: &str,
-    connect_limit: Duration,
 ) -> Result<Value, Asked> {
-    let http = reqwest::Client::builder()
-        .connect_timeout(connect_limit)
-        .build()?;
     let (path, body) = match input {
         Some(Value::Array(data)) => {
             let path = model_path(args);

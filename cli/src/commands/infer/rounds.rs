@@ -17,18 +17,14 @@ const WAIT: Duration = Duration::from_secs(1);
 /// The shortest one, whatever it says.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 
-/// A region that answers is reached in a fraction of this; one whose packets are dropped must leave time for the next.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// A region that is well takes a connection and shows that it lives in a fraction of this. One that is frozen, or whose packets
+/// are dropped, must leave time for the next.
+const LIFE_MAX: Duration = Duration::from_secs(2);
 
-/// How long a connection may take: all of the time that is left where nobody else could be asked with it.
-pub(super) fn connect_limit(left: Duration, is_last: bool) -> Duration {
-    if is_last { left } else { CONNECT_MAX.min(left / 2) }
-}
-
-/// How long a region may take to answer. One that is frozen takes connections and never answers: it must leave time for the
-/// next. Inference changes nothing, so a question that two agents work on does no harm.
-pub(super) fn share(left: Duration, is_last: bool) -> Duration {
-    if is_last { left } else { left / 2 }
+/// How long a region may take to show that it lives, where another could be asked in its place. Its answer may take all of the
+/// time that is left: a long one is no silence.
+pub(super) fn life_limit(left: Duration, is_last: bool) -> Option<Duration> {
+    (!is_last).then(|| LIFE_MAX.min(left / 2))
 }
 
 /// The first one that answers decides. While one says that it takes a moment, all are asked again but those that were
@@ -84,8 +80,7 @@ async fn round<'a>(
             continue;
         }
         let is_last = !places.iter().skip(at + 1).any(|next| heard.leads_to(next));
-        let (limit, connect_limit) = (share(left, is_last), connect_limit(left, is_last));
-        match Box::pin(ask(args, input, &place.base, limit, connect_limit)).await {
+        match Box::pin(ask(args, input, &place.base, left, life_limit(left, is_last))).await {
             Ok(mut document) => {
                 // Something else than an agent may listen there, and answer with anything.
                 if let Some(fields) = document.as_object_mut() {
