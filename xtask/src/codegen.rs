@@ -26,18 +26,24 @@ const WIRE: &[&str] = &[
 /// Entries and snapshots; their code goes to `state`.
 const LOG: &[&str] = &["log.proto"];
 
+/// The peer's calls that the benchmark makes; their code goes to `bench`.
+const PEER: &[&str] = &["etcd.proto"];
+
 /// Writes the generated code, or with `check` says whether the committed code is what would be written.
 pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
     let protos = root.join("proto");
     let mut files = BTreeMap::new();
-    for (path, text) in generate(&protos, WIRE, true)? {
+    for (path, text) in generate(&protos, WIRE, Services::BothHalves)? {
         files.insert(root.join("proto/src/gen").join(path), text);
     }
     files.insert(root.join("proto/src/gen/descriptor.bin"), descriptor(&protos)?);
     if LOG.iter().all(|f| protos.join(f).exists()) {
-        for (path, text) in generate(&protos, LOG, false)? {
+        for (path, text) in generate(&protos, LOG, Services::None)? {
             files.insert(root.join("state/src/gen").join(path), text);
         }
+    }
+    for (path, text) in generate(&root.join("bench"), PEER, Services::Clients)? {
+        files.insert(root.join("bench/src/gen").join(path), text);
     }
     if check { compare(&files) } else { write(&files) }
 }
@@ -61,20 +67,27 @@ fn descriptor(protos: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(compile(protos, &public)?.encode_to_vec())
 }
 
-fn generate(protos: &Path, files: &[&str], services: bool) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+/// What is made of the services in a file.
+enum Services {
+    None,
+    /// Behind the features `client` and `server`.
+    BothHalves,
+    Clients,
+}
+
+fn generate(protos: &Path, files: &[&str], services: Services) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let set = compile(protos, files)?;
     let out = tempfile::tempdir()?;
     let mut config = prost_build::Config::new();
     config.btree_map(["."]).out_dir(out.path());
-    if services {
-        tonic_prost_build::configure()
-            .btree_map(".")
-            .out_dir(out.path())
+    let grpc = tonic_prost_build::configure().btree_map(".").out_dir(out.path());
+    match services {
+        Services::None => config.compile_fds(set)?,
+        Services::Clients => grpc.build_server(false).compile_fds(set)?,
+        Services::BothHalves => grpc
             .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
             .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
-            .compile_fds(set)?;
-    } else {
-        config.compile_fds(set)?;
+            .compile_fds(set)?,
     }
     let mut written = Vec::new();
     for entry in fs::read_dir(out.path())? {

@@ -1,12 +1,16 @@
-//! Chores of the workspace: `codegen` and `tidy`.
+//! Chores of the workspace: `codegen`, `tidy` and `bench`.
 //!
 //! Absent on purpose: anything that ships. Nothing here is a dependency of the product.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod codegen;
 mod tidy;
 
@@ -27,14 +31,27 @@ enum Command {
     },
     /// Checks the house rules: dependency edges, banned crates, module docs, metric names.
     Tidy,
+    /// Measures Regent beside a peer: `bench consensus [--output json]`. Builds with the profile that packages have.
+    Bench {
+        /// Which benchmark, and its options.
+        #[arg(
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "NAME"
+        )]
+        args: Vec<String>,
+    },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let root = workspace_root()?;
     match Args::parse().command {
-        Command::Codegen { check } => codegen::run(&root, check),
-        Command::Tidy => tidy::run(&root),
+        Command::Codegen { check } => codegen::run(&root, check)?,
+        Command::Tidy => tidy::run(&root)?,
+        Command::Bench { args } => return bench::run(&root, &args),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The workspace that this program was built from.

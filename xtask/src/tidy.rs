@@ -51,6 +51,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
             "dev-s3",
         ],
     ),
+    ("bench", &["types", "proto", "client", "coordinator"]),
     ("xtask", &[]),
 ];
 
@@ -101,6 +102,11 @@ const NEVER: &[(&str, &[&str], &str)] = &[
         "jepsen",
         &["openraft", "aws-sdk-s3", "candle-core"],
         "it starts regent as processes and links no server",
+    ),
+    (
+        "bench",
+        &["aws-sdk-s3", "candle-core"],
+        "what is measured here is the coordinator; the rest need not be built for it",
     ),
 ];
 

@@ -1,0 +1,24 @@
+//! Benchmarks: Regent beside a peer, in one run, in turns, with the same clients. `cargo xtask bench NAME` runs them.
+//!
+//! Reading order: [`consensus`] (what is measured), [`system`] (what is needed of a system), [`regent`], [`etcd`],
+//! [`load`] with [`keys`] and `pacer` (who asks, and whether the answers are right), [`stats`] and [`rows`] (what the figures
+//! mean; pure), [`machine`], [`report`].
+//! Absent on purpose: installing anything, and any figure from another run: ratios hold inside one run.
+//! Invariant: a wrong or missing answer fails the run; it is never left out of a figure.
+
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod certs;
+pub mod consensus;
+pub mod etcd;
+pub mod keys;
+pub mod load;
+pub mod machine;
+mod pacer;
+pub mod process;
+pub mod regent;
+pub mod report;
+pub mod rows;
+pub mod stats;
+pub mod system;

@@ -1,0 +1,153 @@
+//! `bench`: runs a benchmark and says what it found; also a coordinator by itself, so that nothing else need be built.
+//!
+//! Invariant: stdout holds the document and nothing else.
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use bench::{
+    consensus::{self, Options},
+    etcd,
+    report::Report,
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// It ran to its end, and a row is short of its goal (conventions of exit codes).
+const FINDINGS: u8 = 8;
+/// What it needs is not there, and nothing was measured.
+const UNAVAILABLE: u8 = 6;
+
+#[derive(Debug, Parser)]
+#[command(name = "bench", about = "Measures Regent beside a peer, in one run")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Writes and linearizable reads, beside etcd.
+    Consensus(ConsensusArgs),
+    /// One coordinator, as `regent coordinator` runs it.
+    #[command(hide = true)]
+    Coordinator {
+        /// Its config.
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ConsensusArgs {
+    /// The executable of Regent that is measured [default: the coordinator of this build].
+    #[arg(long, value_name = "PATH")]
+    regent: Option<PathBuf>,
+    /// Where the data goes: on a disk, and removed afterwards.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    dir: PathBuf,
+    /// Rounds, each with clusters of its own.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
+    rounds: u8,
+    /// Seconds of each cell.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=60))]
+    seconds: u8,
+    /// Keys, each of 256 bytes.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(256..=1_000_000))]
+    keys: u32,
+    /// What stands on stdout.
+    #[arg(long, short = 'o', value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+fn main() -> ExitCode {
+    // As the servers of `regent` do it, so that what logging costs is in the figures.
+    let filter =
+        std::env::var("REGENT_LOG").unwrap_or_else(|_| "info,openraft=error,chunked_wal=warn".to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
+    match with_runtime(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn with_runtime(command: Command) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match command {
+        Command::Consensus(args) => runtime.block_on(Box::pin(measure(args))),
+        Command::Coordinator { config } => runtime.block_on(Box::pin(coordinate(config))),
+    }
+}
+
+async fn measure(args: ConsensusArgs) -> anyhow::Result<ExitCode> {
+    let Some(etcd) = etcd::find() else {
+        eprintln!("error: {}", etcd::INSTALL);
+        return Ok(ExitCode::from(UNAVAILABLE));
+    };
+    let (regent, regent_name) = match args.regent {
+        Some(path) => {
+            let name = format!("regent at {}", path.display());
+            (path, name)
+        }
+        None => (
+            std::env::current_exe().context("which program this is")?,
+            format!("regent {}", env!("CARGO_PKG_VERSION")),
+        ),
+    };
+    let options = Options {
+        regent,
+        regent_name,
+        etcd,
+        dir: args.dir,
+        rounds: args.rounds.into(),
+        cell: Duration::from_secs(args.seconds.into()),
+        keys: usize::try_from(args.keys)?,
+    };
+    let report = Box::pin(consensus::run(&options)).await?;
+    show(&report, args.output)?;
+    Ok(match report.is_reached() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(FINDINGS),
+    })
+}
+
+fn show(report: &Report, output: Output) -> anyhow::Result<()> {
+    let text = match output {
+        Output::Table => report.table(),
+        Output::Json => format!("{}\n", serde_json::to_string_pretty(report)?),
+    };
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to stdout")
+}
+
+async fn coordinate(file: PathBuf) -> anyhow::Result<ExitCode> {
+    let config = coordinator::Config::load(&file)?;
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let run = Box::pin(coordinator::run(config, stop.clone()));
+    let on_signal = async {
+        terminate.recv().await;
+        stop.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = run => ended?,
+        () = on_signal => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,298 @@
+//! Regent: three coordinators with the defaults, and a client that does what crate `client` does for a change and a read.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use client::{Callee, ClientConfig, Credentials, TlsFiles, retry::mint_request_id};
+use coordinator::listen::ListenFile;
+use proto::{
+    convert::status::from_status,
+    v1::{
+        self as pb, cluster_service_client::ClusterServiceClient,
+        registry_service_client::RegistryServiceClient,
+    },
+};
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+use types::Reason;
+
+use crate::{
+    certs::{Ca, Pair},
+    process::Server,
+    system::{CLIENTS_PER_PROCESS, Failed, Session, System},
+};
+
+/// A cluster must be whole within this time of its start.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+/// One call.
+const CALL: Duration = Duration::from_secs(10);
+/// Leaders that a change is sent on to before it is given up.
+const HINTS_MAX: usize = 20;
+/// The tag whose value is the measured one.
+const TAG: &str = "value";
+
+/// Three coordinators.
+pub struct Regent {
+    servers: Vec<Server>,
+    endpoints: Vec<String>,
+    credentials: Credentials,
+}
+
+impl Regent {
+    /// Starts them with data in `dir`: the first one founds the cluster, the others join it. `program` runs one with
+    /// `coordinator --config FILE`.
+    pub async fn start(program: &Path, dir: &Path, ca: &Ca, client: &Pair) -> anyhow::Result<Self> {
+        let files = TlsFiles {
+            ca_file: ca.file(),
+            cert_file: client.cert.clone(),
+            key_file: client.key.clone(),
+        };
+        let credentials = files.load().map_err(|e| anyhow::anyhow!("{e}"))?;
+        let mut cluster = Self {
+            servers: Vec::new(),
+            endpoints: Vec::new(),
+            credentials,
+        };
+        for member in 0..3 {
+            cluster.start_one(program, dir, member, ca).await?;
+        }
+        cluster.is_whole().await?;
+        Ok(cluster)
+    }
+
+    async fn start_one(&mut self, program: &Path, dir: &Path, member: usize, ca: &Ca) -> anyhow::Result<()> {
+        let uri = format!("spiffe://regent.local/region/r{member}/coordinator/c{member}");
+        let pair = ca.issue(&format!("c{member}"), &uri)?;
+        let data = dir.join(format!("c{member}"));
+        let way_in = match self.endpoints.first() {
+            None => "bootstrap = true".to_owned(),
+            Some(founder) => format!("join = [{founder:?}]"),
+        };
+        let config = format!(
+            "node = \"c{member}\"\nregion = \"r{member}\"\ndata_dir = {data:?}\nlisten_api = \"127.0.0.1:0\"\n\
+             listen_raft = \"127.0.0.1:0\"\n{way_in}\n[tls]\nca_file = {:?}\ncert_file = {:?}\nkey_file = {:?}\n",
+            ca.file(),
+            pair.cert,
+            pair.key,
+        );
+        let file = dir.join(format!("c{member}.toml"));
+        std::fs::write(&file, config)?;
+        let mut command = Command::new(program);
+        command.arg("coordinator").arg("--config").arg(&file);
+        let mut server = Server::start(command, &dir.join(format!("c{member}.log")))?;
+        let port = listens(&mut server, &data.join("listen.json")).await?;
+        self.servers.push(server);
+        self.endpoints.push(format!("https://127.0.0.1:{port}"));
+        Ok(())
+    }
+
+    /// Waits until all three vote and one leads.
+    async fn is_whole(&mut self) -> anyhow::Result<()> {
+        let until = Instant::now() + STARTS_WITHIN;
+        loop {
+            let seen = self.status(0).await;
+            if seen.as_ref().is_ok_and(whole) {
+                return Ok(());
+            }
+            self.servers.iter_mut().try_for_each(Server::check)?;
+            anyhow::ensure!(Instant::now() < until, "the cluster is not whole: {seen:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn status(&self, member: usize) -> anyhow::Result<pb::GetStatusResponse> {
+        let mut client = ClusterServiceClient::new(self.connect(member).await?);
+        Ok(client.get_status(pb::GetStatusRequest {}).await?.into_inner())
+    }
+
+    async fn connect(&self, member: usize) -> anyhow::Result<Channel> {
+        let endpoint = Endpoint::from_shared(self.endpoints[member].clone())?;
+        let endpoint = endpoint.tcp_nodelay(true).timeout(CALL);
+        let endpoint = self.credentials.secure(endpoint, Callee::AnyCoordinator)?;
+        Ok(endpoint.connect().await?)
+    }
+
+    /// Ends all members.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        for server in self.servers {
+            server.stop().await?;
+        }
+        Ok(())
+    }
+
+    /// How programs reach it that are given a config.
+    pub fn client_config(&self, tls: TlsFiles) -> ClientConfig {
+        ClientConfig::new(self.endpoints.clone(), tls)
+    }
+}
+
+fn whole(status: &pb::GetStatusResponse) -> bool {
+    status.members.iter().filter(|m| m.voter).count() == 3 && !status.leader_api_endpoint.is_empty()
+}
+
+async fn listens(server: &mut Server, file: &PathBuf) -> anyhow::Result<u16> {
+    let until = Instant::now() + STARTS_WITHIN;
+    loop {
+        server.check()?;
+        if let Ok(text) = std::fs::read(file) {
+            let listens: ListenFile = serde_json::from_slice(&text)?;
+            return Ok(listens.api.context("no API port")?.port());
+        }
+        anyhow::ensure!(Instant::now() < until, "{} does not appear", file.display());
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+type Registry = RegistryServiceClient<Channel>;
+
+/// One client. Changes go to the leader, as far as it is known; reads to each member in turn.
+pub struct RegentSession {
+    /// In the order of `endpoints`.
+    members: Vec<Registry>,
+    endpoints: Vec<String>,
+    leader: usize,
+    turn: usize,
+}
+
+impl RegentSession {
+    /// Sends a change under its request id until somebody takes it: whoever does not lead says who does.
+    async fn change<T, F>(&mut self, send: impl Fn(Registry) -> F) -> Result<T, Failed>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        for _ in 0..HINTS_MAX {
+            match send(self.members[self.leader].clone()).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => self.follow(&status).await?,
+            }
+        }
+        Err(Failed("nobody leads".to_owned()))
+    }
+
+    async fn follow(&mut self, status: &Status) -> Result<(), Failed> {
+        let refusal = from_status(status);
+        if refusal.reason != Reason::NotLeader {
+            return Err(Failed(format!("regent: {refusal}")));
+        }
+        let hint = refusal.operand("leader_api").unwrap_or_default();
+        match self.endpoints.iter().position(|e| e == hint) {
+            Some(leader) => self.leader = leader,
+            // An election is under way.
+            None => sleep(Duration::from_millis(50)).await,
+        }
+        Ok(())
+    }
+}
+
+fn name_of(key: usize) -> String {
+    format!("bench.m{key:06}")
+}
+
+fn tags(value: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(TAG.to_owned(), value.to_owned())])
+}
+
+fn value_in(model: Option<pb::Model>) -> Result<String, Failed> {
+    let value = model.and_then(|mut m| m.tags.remove(TAG));
+    value.ok_or_else(|| Failed("regent sent a model without its tag".to_owned()))
+}
+
+impl Session for RegentSession {
+    async fn create(&mut self, key: usize, value: &str) -> Result<(), Failed> {
+        let request = pb::CreateModelRequest {
+            request_id: mint_request_id().to_string(),
+            name: name_of(key),
+            tags: tags(value),
+            ..pb::CreateModelRequest::default()
+        };
+        self.change(|mut leader| {
+            let request = request.clone();
+            async move { leader.create_model(request).await }
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn put(&mut self, key: usize, value: &str) -> Result<(), Failed> {
+        let request = pb::SetModelTagsRequest {
+            request_id: mint_request_id().to_string(),
+            model: name_of(key),
+            set: tags(value),
+            ..pb::SetModelTagsRequest::default()
+        };
+        let answer = self
+            .change(|mut leader| {
+                let request = request.clone();
+                async move { leader.set_model_tags(request).await }
+            })
+            .await?;
+        if value_in(answer.model)? != value {
+            return Err(Failed(format!(
+                "regent acknowledged another value of {}",
+                name_of(key)
+            )));
+        }
+        Ok(())
+    }
+
+    async fn get(&mut self, key: usize) -> Result<String, Failed> {
+        self.turn += 1;
+        let member = self.turn % self.members.len();
+        let request = pb::GetModelRequest {
+            read: None,
+            name: name_of(key),
+        };
+        let answer = self.members[member].get_model(request).await;
+        let answer = answer.map_err(|status| Failed(format!("regent: {}", from_status(&status))))?;
+        value_in(answer.into_inner().model)
+    }
+}
+
+impl System for Regent {
+    type Session = RegentSession;
+
+    fn name(&self) -> &str {
+        "regent"
+    }
+
+    fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    async fn sessions(&self, clients: usize) -> anyhow::Result<Vec<RegentSession>> {
+        let status = self.status(0).await?;
+        let leads = |e: &String| *e == status.leader_api_endpoint;
+        let leader = self.endpoints.iter().position(leads).unwrap_or(0);
+        let mut sessions = Vec::new();
+        while sessions.len() < clients {
+            let mut members = Vec::new();
+            for member in 0..3 {
+                members.push(Registry::new(self.connect(member).await?));
+            }
+            let own = (clients - sessions.len()).min(CLIENTS_PER_PROCESS);
+            let first = sessions.len();
+            sessions.extend((first..first + own).map(|turn| RegentSession {
+                members: members.clone(),
+                endpoints: self.endpoints.clone(),
+                leader,
+                turn,
+            }));
+        }
+        Ok(sessions)
+    }
+
+    /// Nothing: what Regent keeps, it bounds by itself.
+    async fn tidy_up(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
