@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use types::Revision;
 
 use crate::{
-    api::{Api, fresh_request_id},
+    api::Api,
     raft::{Leadership, ProposeError, Proposed},
 };
 
@@ -97,10 +97,10 @@ impl Term {
         let what = describe(&command);
         let actor = self.api.own_principal();
         let deadline = Instant::now() + PROPOSAL;
-        let result = self
-            .api
-            .raft
-            .propose_in(Some(self.number), actor, fresh_request_id(), command, deadline)
+        let raft = &self.api.raft;
+        let request_id = raft.own_request_id(deadline).await;
+        let result = raft
+            .propose_in(Some(self.number), actor, request_id, command, deadline)
             .await;
         settle(&what, result)
     }

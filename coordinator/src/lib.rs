@@ -49,7 +49,7 @@ use crate::{
     leases::{Leases, Renewals},
     listen::{ListenFile, Sockets},
     loops::Loops,
-    raft::{RaftConfig, RaftNode},
+    raft::{RaftConfig, RaftNode, WallClock},
     sessions::Sessions,
     tls::Tls,
     watch_hub::WatchHub,
@@ -275,5 +275,6 @@ fn raft_config(config: &Config, bound: &ListenFile) -> Result<RaftConfig, RunErr
         bootstrap: config.founds_unasked().then_some(timing),
         timing: config.raft_timing()?,
         limits: config.raft_limits(),
+        clock: WallClock::system(),
     })
 }

@@ -10,10 +10,7 @@ use openraft::{
 };
 use state::{Command, Entry, codec};
 use tokio::time::{Instant, timeout_at};
-use types::{
-    Principal, RequestId,
-    time::{Clock as _, SystemClock},
-};
+use types::{Principal, RequestId};
 
 use crate::raft::{
     LeaderHint, ProposeError, RaftNode,
@@ -59,12 +56,22 @@ impl RaftNode {
         let overloaded = |_| ProposeError::Overloaded { in_flight: bound };
         let _permit = self.in_flight().try_acquire().map_err(overloaded)?;
         let entry = Entry {
-            proposed_at: SystemClock.now(),
+            proposed_at: self.stamp(deadline).await?,
             request_id,
             actor,
             command,
         };
-        let bytes = encode(&entry)?;
+        self.put(&entry, term, deadline).await
+    }
+
+    /// Puts an entry that is stamped into the log.
+    pub(crate) async fn put(
+        &self,
+        entry: &Entry,
+        term: Option<u64>,
+        deadline: Instant,
+    ) -> Result<Proposed, ProposeError> {
+        let bytes = encode(entry)?;
         match timeout_at(deadline, self.write(bytes, term)).await {
             Ok(Ok(answer)) => answered(answer),
             Ok(Err(error)) => Err(self.classify_write(error)),

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`fence`] (who may write), [`readiness`] (who can serve), [`placement`] (where copies belong),
 //! [`health`] (which regions are well), [`failover`] (what to do about it), [`features`] (which rules
-//! a whole cluster knows).
+//! a whole cluster knows), [`clock`] (what time it is).
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@
     clippy::match_wildcard_for_single_variants
 )]
 
+pub mod clock;
 pub mod failover;
 pub mod features;
 pub mod fence;

@@ -1,5 +1,6 @@
 //! Tables and properties of the decisions, and the things that they share.
 
+mod clock;
 mod failover;
 mod features;
 mod fence;

@@ -16,12 +16,13 @@ use types::{
     region::{Endpoints, Health, NodeKind, NodeStatus, StoreBinding},
     replica::ReplicaKey,
     role::{FailoverMode, TimingPolicy},
+    time::ClockReading,
 };
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The leader's wall clock when it proposed; state time follows it and never goes back.
+    /// The leader's reckoning of the time when it proposed; state time follows it and never goes back (L10).
     pub proposed_at: UnixMillis,
     /// The caller's name for this request (I9).
     pub request_id: RequestId,
@@ -47,6 +48,11 @@ pub enum Command {
     SetTiming {
         /// The new timings.
         timing: TimingPolicy,
+    },
+    /// What the voters' wall clocks said: state time moves to their median, however far ahead that is (L10). Level 2.
+    MarkTime {
+        /// At least one, of a majority of the voters.
+        readings: Vec<ClockReading>,
     },
     /// Switches on rules that all binaries of the cluster know; only up.
     SetFeatureLevel {

@@ -12,13 +12,15 @@ use crate::{
 };
 
 /// The highest level that this build knows.
-pub const SUPPORTED: u32 = 1;
+pub const SUPPORTED: u32 = 2;
 
 /// A rule that a level switched on. Level 0 is what the log began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
     /// Level 1: a copy that was verified once may be begun without a source, from the disks of its region's agents.
     MendWithoutSource,
+    /// Level 2: an entry that is far ahead of state time is refused, unless a time mark was applied (L10).
+    TimeMarks,
 }
 
 impl Feature {
@@ -26,6 +28,7 @@ impl Feature {
     pub const fn level(self) -> u32 {
         match self {
             Self::MendWithoutSource => 1,
+            Self::TimeMarks => 2,
         }
     }
 }

@@ -70,6 +70,13 @@ pub enum Rejection {
         state_time: UnixMillis,
     },
     #[error(
+        "the entry was stamped {stamped}, more than 10 s ahead of state time {state_time}, and no time mark came before it"
+    )]
+    TimeAhead {
+        stamped: UnixMillis,
+        state_time: UnixMillis,
+    },
+    #[error(
         "{limit} requests are remembered for {} each, and no more fit; the oldest may go in {}",
         format_duration(*.kept_for), format_duration(*.retry_after)
     )]
@@ -174,6 +181,7 @@ impl Rejection {
             Self::RequestReused { .. } => Reason::RequestReused,
             Self::RequestTooOld { .. } => Reason::RequestTooOld,
             Self::RequestFromFuture { .. } => Reason::RequestFromFuture,
+            Self::TimeAhead { .. } => Reason::TimeAhead,
             Self::RequestsExhausted { .. } => Reason::Overloaded,
             Self::VersionState { .. } | Self::VersionInUse { .. } => Reason::VersionState,
             Self::IllegalTransition { .. } => Reason::IllegalTransition,
@@ -227,6 +235,9 @@ impl Rejection {
                 state_time,
             } => refusal
                 .with("request_time_ms", request_id.unix_millis())
+                .with("state_time_ms", state_time.0),
+            Self::TimeAhead { stamped, state_time } => refusal
+                .with("stamped_ms", stamped.0)
                 .with("state_time_ms", state_time.0),
             Self::RequestsExhausted {
                 limit, retry_after, ..

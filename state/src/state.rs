@@ -134,7 +134,10 @@ impl ControlState {
             return refused(Rejection::invalid("revision", problem));
         }
         self.revision = revision;
-        self.time = self.time.max(entry.proposed_at);
+        match apply::time::at_entry(self, entry) {
+            Ok(time) => self.time = time,
+            Err(rejection) => return refused(rejection),
+        }
         match self.requests.look_up(entry, self.time) {
             Err(rejection) => refused(rejection),
             Ok(Seen::Before(outcome)) => Applied {

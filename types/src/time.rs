@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 
-use crate::ids::InvalidId;
+use crate::ids::{InvalidId, NodeId};
 
 /// Milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -38,6 +38,15 @@ impl UnixMillis {
         let (second, rest) = (millis / 1000 % 60, millis % 1000);
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{rest:03}Z")
     }
+}
+
+/// What the wall clock of one coordinator said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// Whose clock.
+    pub node: NodeId,
+    /// Its time, as of when the readings were put together.
+    pub time: UnixMillis,
 }
 
 const DAY_MILLIS: u64 = 86_400_000;

@@ -15,7 +15,7 @@ use types::{
     region::{Endpoints, NodeKind},
 };
 
-use super::{Api, caller, fresh_request_id, status};
+use super::{Api, caller, status};
 use crate::{
     authz::Caller,
     raft::{JoinRequest, Member, Peer},
@@ -134,9 +134,10 @@ impl Api {
     /// Proposes for a caller what follows from the call itself. Somebody else's equal success is one too.
     async fn propose_own(&self, caller: &Caller, command: Command) -> Result<(), Status> {
         let actor = caller.principal.clone();
+        let request_id = self.raft.own_request_id(caller.deadline).await;
         let proposed = self
             .raft
-            .propose(actor, fresh_request_id(), command, caller.deadline)
+            .propose(actor, request_id, command, caller.deadline)
             .await;
         match proposed.map_err(|e| self.refuse(&e))?.outcome {
             Ok(_) | Err(Rejection::AlreadyExists { .. }) => Ok(()),

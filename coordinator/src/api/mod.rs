@@ -24,7 +24,7 @@ use state::{Command, ControlState, Reply};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
-use types::{Principal, Reason, RequestId, Revision, reason::Refusal};
+use types::{Principal, Reason, Revision, reason::Refusal};
 
 use crate::{
     authz::Caller,
@@ -195,11 +195,6 @@ fn outcome(result: &Result<Proposed, ProposeError>) -> &'static str {
         },
         Err(error) => error.to_refusal().reason.as_str(),
     }
-}
-
-/// A request id for what a coordinator proposes by itself.
-pub(crate) fn fresh_request_id() -> RequestId {
-    RequestId::from_u128(uuid::Uuid::now_v7().as_u128())
 }
 
 /// Who calls; the layer in front of every service has put it there.

@@ -24,7 +24,7 @@ use types::{
 
 use super::memory::Memory;
 use crate::{
-    api::{Api, fresh_request_id},
+    api::Api,
     lead::{PROPOSAL, Term, settle},
     leases::RoleChange,
 };
@@ -197,11 +197,8 @@ async fn change(term: &Term, view: &FailoverView, needs_free: bool, command: Com
         command,
     };
     let (actor, deadline) = (term.api.own_principal(), Instant::now() + PROPOSAL);
-    let changed = term
-        .api
-        .leases
-        .change(change, actor, fresh_request_id(), deadline)
-        .await;
+    let request_id = term.api.raft.own_request_id(deadline).await;
+    let changed = term.api.leases.change(change, actor, request_id, deadline).await;
     if let Some(result) = changed {
         settle(&what, result);
     }

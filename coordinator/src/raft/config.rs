@@ -1,8 +1,12 @@
 //! What one Raft node needs to know before it starts.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use types::{NodeId, RegionId, role::TimingPolicy};
+use types::{
+    NodeId, RegionId, UnixMillis,
+    role::TimingPolicy,
+    time::{Clock, SystemClock},
+};
 
 /// Who this node is, where its disk is, and how fast Raft beats.
 #[derive(Clone, Debug)]
@@ -24,6 +28,30 @@ pub struct RaftConfig {
     pub timing: RaftTiming,
     /// Bounds on log, snapshots and queues.
     pub limits: RaftLimits,
+    /// What this node says the time is, where it is asked: one voice of the voters' (L10).
+    pub clock: WallClock,
+}
+
+/// A wall clock that is handed in.
+#[derive(Clone)]
+pub struct WallClock(pub Arc<dyn Clock>);
+
+impl WallClock {
+    /// The machine's.
+    pub fn system() -> Self {
+        Self(Arc::new(SystemClock))
+    }
+
+    /// Its time.
+    pub fn now(&self) -> UnixMillis {
+        self.0.now()
+    }
+}
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WallClock").field(&self.now()).finish()
+    }
 }
 
 /// Heartbeats and elections. Across a WAN: heartbeat at least twice the worst round trip between voters.

@@ -25,6 +25,7 @@ mod snapshot;
 mod state_machine;
 #[cfg(test)]
 pub(crate) mod tests;
+mod time;
 pub mod types;
 pub mod view;
 
@@ -51,7 +52,7 @@ use tracing::{error, info};
 
 pub(crate) use self::identity::may_be_a_members;
 pub use self::{
-    config::{RaftConfig, RaftLimits, RaftTiming},
+    config::{RaftConfig, RaftLimits, RaftTiming, WallClock},
     error::{JoinError, LeaderHint, ProposeError, StartError},
     publish::{Published, Subscription},
     service::RaftRpc,
@@ -64,6 +65,7 @@ use self::{
     log_store::LogStore,
     network::{Connections, Factory, MESSAGE_BYTES_MAX},
     state_machine::{StateMachine, Store},
+    time::Reckoning,
     types::{Membership, TypeConfig},
 };
 
@@ -118,6 +120,7 @@ struct Inner {
     connections: Arc<Connections>,
     leadership: watch::Sender<Leadership>,
     hearing: Hearing,
+    reckoning: Reckoning,
     /// Why Raft stopped, once it did.
     stopped: watch::Sender<Option<String>>,
     in_flight: Semaphore,
@@ -166,6 +169,7 @@ impl RaftNode {
                 connections,
                 leadership: watch::Sender::default(),
                 hearing: Hearing::default(),
+                reckoning: Reckoning::default(),
                 stopped: watch::Sender::default(),
                 membership_changes: AsyncMutex::default(),
                 stopping: CancellationToken::new(),
@@ -348,6 +352,9 @@ impl RaftNode {
     }
     pub(crate) fn hearing(&self) -> &Hearing {
         &self.inner.hearing
+    }
+    pub(crate) fn reckoning(&self) -> &Reckoning {
+        &self.inner.reckoning
     }
     pub(crate) fn stopped_sender(&self) -> &watch::Sender<Option<String>> {
         &self.inner.stopped

@@ -323,6 +323,15 @@ impl RaftService for RaftRpc {
         Ok(Response::new(pb::ReadIndexResponse { index }))
     }
 
+    async fn read_clock(
+        &self,
+        request: Request<pb::ReadClockRequest>,
+    ) -> Result<Response<pb::ReadClockResponse>, Status> {
+        self.admit(request, |m| m.route.as_ref())?;
+        let time = self.node.config().clock.now().0;
+        Ok(Response::new(pb::ReadClockResponse { time }))
+    }
+
     async fn features(
         &self,
         request: Request<pb::FeaturesRequest>,

@@ -229,6 +229,17 @@ pub struct FeaturesResponse {
     #[prost(uint32, tag = "1")]
     pub supported_level: u32,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadClockRequest {
+    #[prost(message, optional, tag = "1")]
+    pub route: ::core::option::Option<Route>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadClockResponse {
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(uint64, tag = "1")]
+    pub time: u64,
+}
 /// Generated client implementations.
 #[cfg(feature = "client")]
 pub mod raft_service_client {
@@ -440,6 +451,22 @@ pub mod raft_service_client {
                 .insert(GrpcMethod::new("regent.raft.v1.RaftService", "Features"));
             self.inner.unary(req, path, codec).await
         }
+        /// What this node's wall clock says.
+        pub async fn read_clock(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadClockRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReadClockResponse>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.raft.v1.RaftService/ReadClock");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.raft.v1.RaftService", "ReadClock"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -498,6 +525,11 @@ pub mod raft_service_server {
             &self,
             request: tonic::Request<super::FeaturesRequest>,
         ) -> std::result::Result<tonic::Response<super::FeaturesResponse>, tonic::Status>;
+        /// What this node's wall clock says.
+        async fn read_clock(
+            &self,
+            request: tonic::Request<super::ReadClockRequest>,
+        ) -> std::result::Result<tonic::Response<super::ReadClockResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct RaftServiceServer<T> {
@@ -871,6 +903,45 @@ pub mod raft_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FeaturesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.raft.v1.RaftService/ReadClock" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadClockSvc<T: RaftService>(pub Arc<T>);
+                    impl<T: RaftService> tonic::server::UnaryService<super::ReadClockRequest> for ReadClockSvc<T> {
+                        type Response = super::ReadClockResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadClockRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RaftService>::read_clock(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadClockSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

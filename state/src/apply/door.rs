@@ -17,6 +17,7 @@ fn token(command: &Command) -> Option<&FencingToken> {
         Command::SetModelTags { token, .. } => token.as_ref(),
         Command::InitCluster { .. }
         | Command::SetTiming { .. }
+        | Command::MarkTime { .. }
         | Command::SetFeatureLevel { .. }
         | Command::RegisterRegion { .. }
         | Command::AttachStore { .. }

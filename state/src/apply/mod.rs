@@ -14,6 +14,7 @@ mod primary;
 mod regions;
 mod replicas;
 mod text;
+pub(crate) mod time;
 mod versions;
 
 use crate::{
@@ -52,6 +53,8 @@ fn handle(change: &mut Change<'_>, command: &Command) -> Outcome {
             timing,
         } => cluster::init(change, *cluster_id, *generation, timing),
         Command::SetTiming { timing } => cluster::set_timing(change, timing),
+        // State time has moved already, as it does at every entry; there is nothing else to it.
+        Command::MarkTime { .. } => Ok(change.done()),
         Command::SetFeatureLevel { level } => cluster::set_feature_level(change, *level),
         Command::RegisterRegion { region } => regions::register(change, region),
         Command::AttachStore { region, store } => regions::attach_store(change, region, store),

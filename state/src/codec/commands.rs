@@ -9,6 +9,7 @@ use crate::{
 wire_oneof!(Command => pb::entry::Command {
     InitCluster => pb::InitCluster { cluster_id, generation, timing },
     SetTiming => pb::SetTiming { timing },
+    MarkTime => pb::MarkTime { readings },
     SetFeatureLevel => pb::SetFeatureLevel { level },
     RegisterRegion => pb::RegisterRegion { region },
     AttachStore => pb::AttachStore { region, store },

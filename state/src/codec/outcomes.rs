@@ -34,6 +34,7 @@ wire_oneof!(Rejection => pb::rejection::Kind {
     RequestReused => pb::RequestReused { request_id },
     RequestTooOld => pb::RequestTooOld { request_id, floor, state_time },
     RequestFromFuture => pb::RequestFromFuture { request_id, state_time },
+    TimeAhead => pb::TimeAhead { stamped, state_time },
     RequestsExhausted => pb::RequestsExhausted { limit, kept_for, retry_after },
     VersionState => pb::VersionStateRefused { version, state, needs },
     VersionInUse => pb::VersionInUse { version, alias },

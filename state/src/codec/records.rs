@@ -7,6 +7,7 @@ use types::{
     region::{Endpoints, FencingDoor, Health, NodeKind, NodeRecord, NodeStatus, RegionRecord, StoreBinding},
     replica::{ReplicaKey, ReplicaRecord, ReplicaState},
     role::{FailoverMode, Reservation, RoleRecord, TimingPolicy},
+    time::ClockReading,
 };
 
 use super::wire::{Malformed, Wire, field, required, wire_enum, wire_kind, wire_oneof, wire_struct};
@@ -29,6 +30,7 @@ wire_enum! {
 
 wire_struct! {
     Holder => pb::Holder { region, node, incarnation }
+    ClockReading => pb::ClockReading { node, time }
     FencingToken => pb::FencingToken { cluster_id, role, epoch, holder }
     TimingPolicy => pb::TimingPolicy {
         name, heartbeat_interval, probe_interval, probe_failures, promotion_absence, lease_ttl, renew_interval,

@@ -13,7 +13,7 @@ pub struct Entry {
     /// Last, so that a cut entry is seen as one: the command is required.
     #[prost(
         oneof = "entry::Command",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90"
     )]
     pub command: ::core::option::Option<entry::Command>,
 }
@@ -80,6 +80,8 @@ pub mod entry {
         FailPlan(super::FailPlan),
         #[prost(message, tag = "44")]
         RetireTtl(super::RetireTtl),
+        #[prost(message, tag = "90")]
+        MarkTime(super::MarkTime),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -100,6 +102,18 @@ pub struct SetTiming {
 pub struct SetFeatureLevel {
     #[prost(uint32, tag = "1")]
     pub level: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MarkTime {
+    #[prost(message, repeated, tag = "1")]
+    pub readings: ::prost::alloc::vec::Vec<ClockReading>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClockReading {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub time: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterRegion {
@@ -508,7 +522,7 @@ pub struct ReplyRole {
 pub struct Rejection {
     #[prost(
         oneof = "rejection::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 90"
     )]
     pub kind: ::core::option::Option<rejection::Kind>,
 }
@@ -582,7 +596,16 @@ pub mod rejection {
         LimitExceeded(super::LimitExceeded),
         #[prost(message, tag = "33")]
         RequestsExhausted(super::RequestsExhausted),
+        #[prost(message, tag = "90")]
+        TimeAhead(super::TimeAhead),
     }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TimeAhead {
+    #[prost(uint64, tag = "1")]
+    pub stamped: u64,
+    #[prost(uint64, tag = "2")]
+    pub state_time: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NotBootstrapped {}

@@ -10,6 +10,7 @@ use types::{
     region::{Endpoints, FencingDoor, Health, NodeKind, NodeStatus, StoreBinding},
     replica::ReplicaKey,
     role::{FailoverMode, TimingPolicy},
+    time::ClockReading,
     units::parse_duration,
 };
 
@@ -98,6 +99,22 @@ impl Line {
     fn version(&self) -> VersionKey {
         self.get("version")
     }
+    /// `c0:-5s,c1:12s`: clocks, by how far they are from the start of every world.
+    fn readings(&self) -> Vec<ClockReading> {
+        let read = |one: String| {
+            let (node, away) = one.split_once(':').unwrap();
+            let start = UnixMillis(super::world::START);
+            let time = match away.strip_prefix('-') {
+                Some(behind) => UnixMillis(start.0 - u64::try_from(millis(behind).as_millis()).unwrap()),
+                None => start.plus(millis(away)),
+            };
+            ClockReading {
+                node: node.parse().unwrap(),
+                time,
+            }
+        };
+        self.list::<String>("readings").into_iter().map(read).collect()
+    }
     fn health(&self, key: &str) -> Health {
         match self.text(key).as_str() {
             "HEALTHY" => Health::Healthy,
@@ -149,6 +166,9 @@ impl Line {
             },
             "SetTiming" => Command::SetTiming {
                 timing: self.timing().unwrap(),
+            },
+            "MarkTime" => Command::MarkTime {
+                readings: self.readings(),
             },
             "SetFeatureLevel" => Command::SetFeatureLevel {
                 level: self.get("level"),

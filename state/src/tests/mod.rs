@@ -13,4 +13,5 @@ mod requests;
 mod rules;
 mod samples;
 mod scripts;
+mod time;
 mod world;

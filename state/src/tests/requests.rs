@@ -155,12 +155,12 @@ fn a_flood_is_refused_by_the_limit_and_stops_neither_agents_nor_coordinators() {
     let table = RequestTable::with_limits(2, Duration::from_secs(10)).capped(10);
     let mut world = World::with(ControlState::with_limits(table, 5));
     world.lines("InitCluster\nRegisterRegion region=eu\nwait 1s");
-    let set = |level: u32| format!("SetFeatureLevel level={level}");
-    for level in 1..=8 {
-        world.lines(&set(level));
+    let add = |n: u32| format!("RegisterRegion region=r{n}");
+    for n in 1..=8 {
+        world.lines(&add(n));
     }
     let ninth = RequestId::v7_from_parts(START + 1_000, 1 << 40);
-    let refused = request(&mut world, ninth, &set(9)).unwrap_err();
+    let refused = request(&mut world, ninth, &add(9)).unwrap_err();
     assert_eq!(refused.reason().as_str(), "OVERLOADED");
     assert!(refused.reason().retryable() && refused.reason().surely_no_effect());
     let refusal = refused.to_refusal();
@@ -170,7 +170,7 @@ fn a_flood_is_refused_by_the_limit_and_stops_neither_agents_nor_coordinators() {
     assert!(world.line("again").unwrap().outcome.is_err());
     let known = *world.state.requests.answered.last_key_value().unwrap().0;
     assert_eq!(
-        request(&mut world, known, &set(8)).map(|_| ()),
+        request(&mut world, known, &add(8)).map(|_| ()),
         Ok(()),
         "a retry needs no room"
     );
@@ -185,17 +185,13 @@ fn a_flood_is_refused_by_the_limit_and_stops_neither_agents_nor_coordinators() {
     );
     world.actor = actor("coordinator/c1");
     world.lines("RegisterNode node=c1 region=eu kind=coordinator");
-    let last = world
-        .line("SetFeatureLevel level=10")
-        .unwrap()
-        .outcome
-        .unwrap_err();
+    let last = world.line(&add(10)).unwrap().outcome.unwrap_err();
     assert_eq!(last.to_refusal().operand("limit"), Some("12"));
     // What was refused was not run, and runs under the same id once there is room.
     world.actor = actor("admin");
     world.lines("wait 11s");
-    assert_eq!(world.state.cluster().unwrap().feature_level, 8);
-    request(&mut world, ninth, &set(9)).unwrap();
+    assert!(world.state.region(&"r9".parse().unwrap()).is_none());
+    request(&mut world, ninth, &add(9)).unwrap();
     assert!(world.state.requests.answered.len() <= 10);
 }
 

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use types::{Epoch, PlanId, RoleName};
 
 use crate::{
-    api::fresh_request_id,
     leases::{Leases, RoleChange},
     raft::{Leadership, ProposeError, tests::alone::leading},
 };
@@ -37,7 +36,8 @@ async fn a_change_that_an_earlier_term_decided_is_no_entry_of_a_later_one() {
         };
         let actor = "spiffe://regent.local/region/r0/coordinator/c0".parse().unwrap();
         let deadline = Instant::now() + Duration::from_secs(40);
-        leases.change(change, actor, fresh_request_id(), deadline).await
+        let request_id = node.own_request_id(deadline).await;
+        leases.change(change, actor, request_id, deadline).await
     };
     // It has been elected again, and the news has not come through when the change is decided.
     node.leadership_sender().send_replace(earlier);

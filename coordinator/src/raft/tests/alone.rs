@@ -4,13 +4,22 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use openraft::async_runtime::WatchReceiver as _;
 use state::features::SUPPORTED;
+use tokio::time::Instant;
 use tonic::transport::Endpoint;
+use types::{
+    UnixMillis,
+    time::{Clock as _, ManualClock, SystemClock},
+};
 
 use super::*;
-use crate::raft::{RaftConfig, RaftLimits, RaftNode, RaftTiming};
+use crate::raft::{RaftConfig, RaftLimits, RaftNode, RaftTiming, WallClock};
 
 /// A node that knows of no cluster. It founds none unasked.
 pub(crate) async fn alone(dir: &Path) -> RaftNode {
+    alone_at(dir, WallClock::system()).await
+}
+
+async fn alone_at(dir: &Path, clock: WallClock) -> RaftNode {
     let config = RaftConfig {
         node: node("c0"),
         region: "r0".parse().unwrap(),
@@ -24,6 +33,7 @@ pub(crate) async fn alone(dir: &Path) -> RaftNode {
             ..RaftTiming::default()
         },
         limits: RaftLimits::default(),
+        clock,
     };
     let dial = |_: &Peer, endpoint: Endpoint| Ok(endpoint.connect_lazy());
     RaftNode::start(config, Arc::new(dial)).await.unwrap()
@@ -31,7 +41,10 @@ pub(crate) async fn alone(dir: &Path) -> RaftNode {
 
 /// The same, leading a cluster of its own.
 pub(crate) async fn leading(dir: &Path) -> RaftNode {
-    let node = alone(dir).await;
+    leads(alone(dir).await).await
+}
+
+async fn leads(node: RaftNode) -> RaftNode {
     node.found(TimingPolicy::fast()).await.unwrap();
     let founded = tokio::time::Instant::now() + Duration::from_secs(40);
     node.founded(founded).await.unwrap();
@@ -83,5 +96,27 @@ async fn a_founder_is_known_as_one_at_once_and_founds_once() {
     let third = node.propose(actor, id, region, deadline).await.unwrap();
     // After the blank entry of its leadership and the one that names the cluster.
     assert_eq!(third.revision, Revision(3));
+    node.shutdown().await;
+}
+
+/// Its own clock jumps; what it proposes by itself goes on as if nothing had been.
+#[tokio::test]
+async fn ids_of_a_leaders_own_requests_follow_its_reckoning() {
+    let dir = TempDir::new().unwrap();
+    let start = SystemClock.now();
+    let clock = Arc::new(ManualClock::new(start));
+    let node = leads(alone_at(dir.path(), WallClock(clock.clone())).await).await;
+    let deadline = || Instant::now() + Duration::from_secs(40);
+    let first = node.own_request_id(deadline()).await;
+    assert!(first.unix_millis() >= start.0, "{first}");
+    for jump in [UnixMillis(0), start.plus(Duration::from_secs(86_400))] {
+        clock.set(jump);
+        let id = node.own_request_id(deadline()).await;
+        let away = UnixMillis(id.unix_millis()).since(start);
+        assert!(
+            away < Duration::from_secs(600) && id.unix_millis() >= start.0,
+            "{id}"
+        );
+    }
     node.shutdown().await;
 }

@@ -11,7 +11,7 @@ use std::{
 use super::distance::Distance;
 use coordinator::raft::{
     Authenticate, JoinError, JoinRequest, Peer, ProposeError, Proposed, RaftConfig, RaftLimits, RaftNode,
-    RaftTiming, StartError, Subscription, raft_id,
+    RaftTiming, StartError, Subscription, WallClock, raft_id,
 };
 use proto::raft_v1::{self as pb, raft_service_client::RaftServiceClient};
 use state::{Command, features::SUPPORTED};
@@ -183,6 +183,8 @@ pub(super) struct Cluster {
     /// How far the nodes are from each other: not at all, unless a test says so.
     pub(super) distance: Distance,
     timing: RaftTiming,
+    /// The wall clocks of the first nodes; the others have the machine's.
+    clocks: Vec<WallClock>,
 }
 
 impl Cluster {
@@ -191,13 +193,24 @@ impl Cluster {
         Self::timed(n, limits, timing()).await
     }
 
-    /// `n` voters by another clock.
+    /// `n` voters with other times of elections.
     pub(super) async fn timed(n: usize, limits: RaftLimits, timing: RaftTiming) -> Self {
+        Self::clocked(n, limits, timing, Vec::new()).await
+    }
+
+    /// `n` voters, of which the first have these wall clocks.
+    pub(super) async fn clocked(
+        n: usize,
+        limits: RaftLimits,
+        timing: RaftTiming,
+        clocks: Vec<WallClock>,
+    ) -> Self {
         let mut cluster = Self {
             sites: Vec::new(),
             root: TempDir::new().unwrap(),
             distance: Distance::default(),
             timing,
+            clocks,
         };
         for _ in 0..n {
             let i = cluster.add_site(limits).await;
@@ -223,6 +236,7 @@ impl Cluster {
             bootstrap: (i == 0).then(TimingPolicy::fast),
             timing: self.timing,
             limits,
+            clock: self.clocks.get(i).cloned().unwrap_or_else(WallClock::system),
         };
         let running = Some(
             run(config.clone(), listener, self.distance.clone())

@@ -10,3 +10,4 @@ mod lost_disk;
 mod members;
 mod reads;
 mod strangers;
+mod time;

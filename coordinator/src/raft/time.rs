@@ -1,0 +1,206 @@
+//! What time the leader says it is (L10): the median of the voters' wall clocks, and from there on a monotonic clock.
+//!
+//! Absent on purpose: decisions (`policy::clock`), and leases, which no wall clock decides (L9).
+//! Invariant: what this node stamps while it leads follows a majority of the voters' clocks; its own counts as one of them.
+//! So a leader whose clock is hours off stamps what the others would.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use policy::clock::{median, needs_mark};
+use proto::raft_v1::{self as pb, raft_service_client::RaftServiceClient};
+use state::{Command, Entry, Feature};
+use tokio::{
+    sync::{Mutex as AsyncMutex, MutexGuard},
+    time::{Instant, timeout_at},
+};
+use tonic::transport::Channel;
+use tracing::warn;
+use types::{Principal, RequestId, UnixMillis, time::ClockReading};
+
+use super::{ProposeError, RaftNode, network::Lane};
+
+/// After this long the voters are asked again: clocks drift apart, also a monotonic one.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// The leader's reckoning.
+#[derive(Debug, Default)]
+pub(crate) struct Reckoning {
+    base: Mutex<Option<Base>>,
+    /// Whoever asks the voters holds it: one question serves all who wait.
+    asking: AsyncMutex<()>,
+}
+
+/// What the voters' clocks said.
+#[derive(Clone, Copy, Debug)]
+struct Base {
+    /// The leadership that asked.
+    term: u64,
+    time: UnixMillis,
+    at: Instant,
+}
+
+impl Base {
+    fn now(self) -> UnixMillis {
+        self.time.plus(self.at.elapsed())
+    }
+}
+
+impl Reckoning {
+    fn base(&self, term: u64) -> Option<Base> {
+        let base = *self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        base.filter(|base| base.term == term)
+    }
+
+    fn set(&self, base: Base) {
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(base);
+    }
+}
+
+impl RaftNode {
+    /// What an entry that is proposed now is stamped with; the time is marked first where it has to be. A node that does
+    /// not lead says its own time: Raft refuses its entry.
+    pub(crate) async fn stamp(&self, deadline: Instant) -> Result<UnixMillis, ProposeError> {
+        let (state_time, features) = self.read(|state| (state.time(), state.features()));
+        let Some(term) = self.leads().filter(|_| features.has(Feature::TimeMarks)) else {
+            return Ok(self.config().clock.now());
+        };
+        let now = self.reckon(term, deadline).await?;
+        if needs_mark(now, state_time) {
+            self.mark(term, deadline).await?;
+        }
+        Ok(now)
+    }
+
+    /// A request id for what this coordinator proposes by itself, made at the time that the others would name: one that its
+    /// own clock made might be refused as too early or too late.
+    pub(crate) async fn own_request_id(&self, deadline: Instant) -> RequestId {
+        let reckoned = match self.leads() {
+            Some(term) => self.reckon(term, deadline).await.ok(),
+            None => None,
+        };
+        request_id(reckoned.unwrap_or_else(|| self.config().clock.now()))
+    }
+
+    fn leads(&self) -> Option<u64> {
+        let leadership = self.leadership();
+        let now = leadership.borrow();
+        now.is_leader.then_some(now.term)
+    }
+
+    async fn reckon(&self, term: u64, deadline: Instant) -> Result<UnixMillis, ProposeError> {
+        let reckoning = self.reckoning();
+        let base = match reckoning.base(term) {
+            Some(base) if base.at.elapsed() < ASK_AGAIN => return Ok(base.now()),
+            other => other,
+        };
+        match (base, reckoning.asking.try_lock()) {
+            // Somebody asks already; what is known will do meanwhile.
+            (Some(base), Err(_)) => return Ok(base.now()),
+            (Some(base), Ok(_asking)) => {
+                // One that cannot ask again goes on with what it heard.
+                let _ = self.ask(term, deadline).await;
+                return Ok(reckoning.base(term).unwrap_or(base).now());
+            }
+            (None, _) => {}
+        }
+        let _asking = self.alone(deadline).await?;
+        if let Some(base) = reckoning.base(term) {
+            return Ok(base.now());
+        }
+        self.ask(term, deadline).await?;
+        let base = reckoning.base(term);
+        base.map(Base::now).ok_or_else(no_time)
+    }
+
+    async fn alone(&self, deadline: Instant) -> Result<MutexGuard<'_, ()>, ProposeError> {
+        let asking = timeout_at(deadline, self.reckoning().asking.lock());
+        asking.await.map_err(|_| no_time())
+    }
+
+    /// Commits what the voters' clocks say. Readings are of this leadership, and the entry is none of a later one.
+    async fn mark(&self, term: u64, deadline: Instant) -> Result<(), ProposeError> {
+        let _asking = self.alone(deadline).await?;
+        let now = self.reckoning().base(term).ok_or_else(no_time)?.now();
+        if !needs_mark(now, self.read(state::ControlState::time)) {
+            return Ok(());
+        }
+        let readings = self.ask(term, deadline).await?;
+        let now = self.reckoning().base(term).ok_or_else(no_time)?.now();
+        let entry = Entry {
+            proposed_at: now,
+            request_id: request_id(now),
+            actor: Principal::Coordinator {
+                region: self.own_peer().region.clone(),
+                node: self.own_peer().node.clone(),
+            },
+            command: Command::MarkTime { readings },
+        };
+        match self.put(&entry, Some(term), deadline).await?.outcome {
+            Ok(_) => Ok(()),
+            Err(rejection) => {
+                warn!(%rejection, "a time mark was refused");
+                Err(no_time())
+            }
+        }
+    }
+
+    /// Asks the voters for their time until a majority has answered, and reckons from there.
+    async fn ask(&self, term: u64, deadline: Instant) -> Result<Vec<ClockReading>, ProposeError> {
+        let voters = self.voters();
+        let majority = voters.len() / 2 + 1;
+        let questions = voters.into_iter().map(|(node, id)| async move {
+            let offset = self.offset_of(id, deadline).await?;
+            Some((node, offset))
+        });
+        let mut questions: FuturesUnordered<_> = questions.collect();
+        let mut heard = Vec::with_capacity(majority);
+        while heard.len() < majority
+            && let Some(answer) = questions.next().await
+        {
+            heard.extend(answer);
+        }
+        if heard.len() < majority {
+            return Err(no_time());
+        }
+        let at = Instant::now();
+        let reading = |(node, (time, asked)): (_, (UnixMillis, Instant))| ClockReading {
+            node,
+            time: time.plus(at.saturating_duration_since(asked)),
+        };
+        let readings: Vec<ClockReading> = heard.into_iter().map(reading).collect();
+        let time = median(&readings).ok_or_else(no_time)?;
+        self.reckoning().set(Base { term, time, at });
+        Ok(readings)
+    }
+
+    /// What a voter's clock said, and when: half-way between question and answer.
+    async fn offset_of(&self, voter: u64, deadline: Instant) -> Option<(UnixMillis, Instant)> {
+        let asked = Instant::now();
+        if voter == self.own_id() {
+            return Some((self.config().clock.now(), asked));
+        }
+        let request = pb::ReadClockRequest {
+            route: Some(self.connections().route(voter)),
+        };
+        let ttl = deadline
+            .saturating_duration_since(asked)
+            .min(self.config().timing.election_max * 3);
+        let send = async |mut client: RaftServiceClient<Channel>| client.read_clock(request).await;
+        let answer = self.connections().call(voter, Lane::Read, ttl, send).await.ok()?;
+        Some((UnixMillis(answer.time), asked + asked.elapsed() / 2))
+    }
+}
+
+fn request_id(now: UnixMillis) -> RequestId {
+    RequestId::v7_from_parts(now.0, rand::random())
+}
+
+fn no_time() -> ProposeError {
+    ProposeError::NoQuorum {
+        detail: "too few voters say what time it is".to_owned(),
+    }
+}
