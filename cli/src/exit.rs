@@ -67,6 +67,8 @@ impl Exit {
             Reason::PlanRunning
             | Reason::TargetNotQualified
             | Reason::FailoverPaused
+            | Reason::MembershipUnsafe
+            | Reason::NodeRemoved
             | Reason::StoreNotQualified => Self::Safety,
             Reason::InvalidArgument => Self::Usage,
             Reason::PermissionDenied => Self::Denied,

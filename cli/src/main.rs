@@ -6,6 +6,7 @@
 
 mod args;
 mod commands;
+mod confirm;
 mod context;
 #[cfg(feature = "server")]
 mod demo;

@@ -35,6 +35,9 @@ pub(crate) fn of(refusal: &Refusal) -> String {
             "`regent model alias` moves the alias, `regent model unalias` removes it"
         }
         Reason::VersionState => "`regent model versions NAME` shows the state of each version",
+        Reason::MembershipUnsafe => {
+            "`regent cluster members` shows who votes, who answers, and which losses the cluster survives"
+        }
         Reason::FailoverPaused => "`regent primary resume` ends the pause",
         Reason::PlanRunning => "`regent primary get` shows the plan that runs; wait for its end",
         Reason::StaleEpoch => "`regent primary get` shows the role's epoch",

@@ -345,5 +345,6 @@ mod replicas;
 mod roles;
 mod versions;
 
+pub use cluster::RemoveMember;
 pub use leases::{FenceStanding, Renewal};
 pub use replicas::ReplicaReport;

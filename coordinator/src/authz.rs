@@ -76,6 +76,7 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/regent.v1.ClusterService/GetStatus", ALL),
     ("/regent.v1.ClusterService/Join", COORDINATORS),
     ("/regent.v1.ClusterService/TransferLeadership", USERS),
+    ("/regent.v1.ClusterService/RemoveMember", USERS),
     ("/regent.v1.ClusterService/GetSettings", ALL),
     ("/regent.v1.ClusterService/SetTiming", USERS),
     ("/regent.v1.RegistryService/CreateModel", USERS),

@@ -299,6 +299,7 @@ fn is_final(refusal: &Refusal) -> bool {
             | Reason::IllegalTransition
             | Reason::StaleIncarnation
             | Reason::FeatureLevel
+            | Reason::NodeRemoved
     ) || (refusal.reason == Reason::PermissionDenied && refusal.operand("grpc_code").is_none())
         || refusal.operand(JoinError::LOST_DISK).is_some()
 }

@@ -6,7 +6,8 @@
 //!
 //! Reading order: [`fence`] (who may write), [`readiness`] (who can serve), [`placement`] (where copies belong),
 //! [`health`] (which regions are well), [`failover`] (what to do about it), [`features`] (which rules
-//! a whole cluster knows), [`clock`] (what time it is).
+//! a whole cluster knows), [`clock`] (what time it is), [`membership`] (who may leave), [`standing`] (whose disk is older than
+//! others remember).
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -21,8 +22,10 @@ pub mod failover;
 pub mod features;
 pub mod fence;
 pub mod health;
+pub mod membership;
 pub mod placement;
 pub mod readiness;
+pub mod standing;
 
 #[cfg(test)]
 mod tests;

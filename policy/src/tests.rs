@@ -5,6 +5,8 @@ mod failover;
 mod features;
 mod fence;
 mod health;
+mod membership;
+mod standing;
 
 use std::time::Duration;
 

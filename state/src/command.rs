@@ -9,7 +9,7 @@ use std::{
 };
 
 use types::{
-    AliasName, ByteCount, ClusterId, Epoch, FencingToken, Holder, ModelName, ModelVersion, NodeId,
+    AliasName, ByteCount, ClusterId, DiskId, Epoch, FencingToken, Holder, ModelName, ModelVersion, NodeId,
     NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision, RoleName, UnixMillis, VersionKey,
     model::{Artifact, Placement},
     plan::{DoorClaim, PlanKind, StepKind},
@@ -58,6 +58,13 @@ pub enum Command {
     SetFeatureLevel {
         /// The new level.
         level: u32,
+    },
+    /// Takes a coordinator out, for ever: its disk does not come back. From feature level 2 on.
+    RemoveCoordinator {
+        /// The machine; its name may join anew with another disk.
+        node: NodeId,
+        /// Its data directory; none where it has no id.
+        disk: Option<DiskId>,
     },
     /// Adds a region.
     RegisterRegion {

@@ -42,6 +42,13 @@ fn write_records(s: &ControlState, out: &mut String) -> std::fmt::Result {
             "cluster {id} generation {} level {} timing {timing} {}",
             c.generation, c.feature_level, c.modified
         )?;
+        for removed in &c.removed {
+            let disk = removed
+                .disk
+                .map_or_else(|| "none".to_owned(), |disk| disk.to_string());
+            let (node, at, by) = (&removed.node, removed.at, &removed.by);
+            writeln!(out, "removed {node} disk {disk} at {at} by {by}")?;
+        }
     }
     for region in s.regions() {
         write_region(region, out)?;

@@ -21,6 +21,8 @@ pub enum Feature {
     MendWithoutSource,
     /// Level 2: an entry that is far ahead of state time is refused, unless a time mark was applied (L10).
     TimeMarks,
+    /// Level 2: a coordinator that was taken out is remembered, and its disk barred.
+    CoordinatorsLeave,
 }
 
 impl Feature {
@@ -29,6 +31,7 @@ impl Feature {
         match self {
             Self::MendWithoutSource => 1,
             Self::TimeMarks => 2,
+            Self::CoordinatorsLeave => 2,
         }
     }
 }

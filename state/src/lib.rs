@@ -41,7 +41,7 @@ pub use event::Event;
 pub use features::{Feature, Features, TooNew};
 pub use rejection::Rejection;
 pub use reply::{Applied, DoorRecord, Reply};
-pub use state::{ClusterRecord, ControlState, FormerTtl};
+pub use state::{ClusterRecord, ControlState, FormerTtl, RemovedCoordinator};
 
 #[cfg(test)]
 mod tests;

@@ -14,8 +14,8 @@ use policy::{
     readiness::{Coverage, Loads, ServedVersion},
 };
 use types::{
-    AliasName, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, RequestId, Revision, RoleName,
-    UnixMillis, VersionKey,
+    AliasName, DiskId, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, RequestId, Revision,
+    RoleName, UnixMillis, VersionKey,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::{PlanRecord, PlanState},
     region::{Health, NodeKind, NodeRecord, NodeStatus, RegionRecord},
@@ -26,7 +26,7 @@ use types::{
 use crate::{
     rejection::Rejection,
     reply::Reply,
-    state::{ClusterRecord, ControlState, FormerTtl, RoleState},
+    state::{ClusterRecord, ControlState, FormerTtl, RemovedCoordinator, RoleState},
 };
 
 /// A part of a list.
@@ -83,6 +83,15 @@ impl ControlState {
     /// The cluster; none before the first entry.
     pub fn cluster(&self) -> Option<&ClusterRecord> {
         self.cluster.as_ref()
+    }
+    /// Coordinators that were taken out, the last one last.
+    pub fn removed_coordinators(&self) -> &[RemovedCoordinator] {
+        self.cluster.as_ref().map_or(&[], |cluster| &cluster.removed)
+    }
+    /// Whether a coordinator with this disk was taken out.
+    pub fn is_barred(&self, disk: DiskId) -> bool {
+        let mut removed = self.removed_coordinators().iter();
+        removed.any(|r| r.disk == Some(disk))
     }
 
     /// One region.

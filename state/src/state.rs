@@ -9,8 +9,8 @@ use std::{
 };
 
 use types::{
-    AliasName, ClusterId, Epoch, ModelName, NodeId, NodeIncarnation, PlanId, RegionId, Revision, RoleName,
-    UnixMillis, VersionKey,
+    AliasName, ClusterId, DiskId, Epoch, ModelName, NodeId, NodeIncarnation, PlanId, Principal, RegionId,
+    Revision, RoleName, UnixMillis, VersionKey,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
     region::{NodeRecord, RegionRecord},
@@ -41,6 +41,21 @@ pub struct ClusterRecord {
     pub created_at: UnixMillis,
     /// Revision of the last change; its etag.
     pub modified: Revision,
+    /// Coordinators that were taken out, the last one last; of more than a thousand the oldest are forgotten.
+    pub removed: Vec<RemovedCoordinator>,
+}
+
+/// A coordinator that a person took out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedCoordinator {
+    /// Its name, which may have joined anew since.
+    pub node: NodeId,
+    /// Its data directory, which does not come back; none where it had no id.
+    pub disk: Option<DiskId>,
+    /// State time.
+    pub at: UnixMillis,
+    /// Who asked for it.
+    pub by: Principal,
 }
 
 /// A role and what only the epoch rules need to know of it.

@@ -122,6 +122,10 @@ reasons! {
     FeatureLevel = "FEATURE_LEVEL", FailedPrecondition;
     /// The cluster is not bootstrapped, or is bootstrapped already.
     ClusterState = "CLUSTER_STATE", FailedPrecondition;
+    /// The change of membership would cost the majority, the last voter, or the survival of a region's loss.
+    MembershipUnsafe = "MEMBERSHIP_UNSAFE", FailedPrecondition;
+    /// The coordinator was taken out of the cluster; its disk does not come back.
+    NodeRemoved = "NODE_REMOVED", FailedPrecondition;
     /// The store failed the probe and cannot be a fencing door.
     StoreNotQualified = "STORE_NOT_QUALIFIED", FailedPrecondition;
     /// Bytes do not match their digest.

@@ -94,6 +94,8 @@ pub enum NodeStatus {
     Up,
     /// Its session was lost.
     Down,
+    /// A person took it out of the cluster; this run of it never comes back.
+    Removed,
 }
 
 impl fmt::Display for NodeStatus {
@@ -101,6 +103,7 @@ impl fmt::Display for NodeStatus {
         f.write_str(match self {
             Self::Up => "UP",
             Self::Down => "DOWN",
+            Self::Removed => "REMOVED",
         })
     }
 }

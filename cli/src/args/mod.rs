@@ -3,6 +3,7 @@
 //! Every shared flag can also come from the environment (`REGENT_…`), and what is set in neither from the context
 //! file: flag, then environment, then file.
 
+mod cluster;
 #[cfg(feature = "server")]
 mod demo;
 mod model;
@@ -12,6 +13,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{ModelName, RegionId, RequestId, RoleName, role::FailoverMode};
 
+pub(crate) use cluster::{LeaveArgs, RemoveArgs, ReplaceArgs};
 pub(crate) use model::{
     AbortArgs, AliasArgs, ModelArgs, ModelCommand, ModelListArgs, PushArgs, UnaliasArgs, VersionsArgs,
     WaitCopies,
@@ -274,6 +276,22 @@ pub(crate) enum ClusterCommand {
     /// counts the agents whose heartbeats this coordinator answers: all of them come to the leader, so the others show 0.
     /// MEMORY is what the process has resident.
     Status,
+    /// Who votes, who only listens, who was taken out, and whether the cluster survives the loss of any one region.
+    ///
+    /// SILENT is how long ago the leader last heard from a member, LOG up to where the member has stored the log, DISK the id of its
+    /// data directory.
+    Members,
+    /// Takes a coordinator out, for ever: its disk does not come back; its name may, with an empty one.
+    ///
+    /// Refused with exit code 5 where the rest would be no majority that answers and has the log, where the last voter would go, and,
+    /// without --accept-region-loss, where the cluster survives the loss of any one region now and would not any more. One that leads
+    /// hands leadership over first.
+    Remove(RemoveArgs),
+    /// Puts a coordinator in the place of one that is dead or has lost its disk, step by step.
+    ///
+    /// With --with the successor votes first, and then the other one is taken out. Without it the old disk is taken out, and the same
+    /// name joins anew: start it with an empty data directory.
+    Replace(ReplaceArgs),
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,9 @@
-//! `regent cluster status`: what each coordinator says of itself, also without a quorum.
+//! `regent cluster …`: what each coordinator says of itself, also without a quorum; who votes, and who leaves.
 //!
 //! Everything that decides is in [`verdict`], and pure; here are the calls.
 
+mod leave;
+mod members;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -36,6 +38,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn run(command: ClusterCommand, shared: Shared) -> Result<(), Failure> {
     match command {
         ClusterCommand::Status => status(&shared).await,
+        ClusterCommand::Members => members::run(&shared).await,
+        ClusterCommand::Remove(args) => leave::remove(args, &shared).await,
+        ClusterCommand::Replace(args) => leave::replace(args, &shared).await,
     }
 }
 
@@ -46,17 +51,21 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
     let (round, paused) = tokio::join!(settled(&context, shared), paused_roles(&context, shared));
     let failure = round.failure();
     let members = round.members();
-    let document = json!({
+    let mut document = json!({
         "has_quorum": failure.is_none(),
         "coordinators": round.asked.iter().map(|a| show::document(a, &members)).collect::<Vec<_>>(),
         "members": members.iter().map(show::member).collect::<Vec<_>>(),
         "paused_roles": paused.as_ref().map(|roles| roles.iter().map(show::paused).collect::<Vec<_>>()),
     });
+    if let (Some(all), Some(more)) = (document.as_object_mut(), members::document(&round).as_object()) {
+        all.extend(more.clone());
+    }
     conclude(shared.output, document, failure, || {
         let rows = round.asked.iter().map(|a| show::row(a, &members));
         let table = table(show::HEADINGS, rows);
         let lines = paused.iter().flatten().map(show::paused_line);
         std::iter::once(table)
+            .chain(members::lines(&round))
             .chain(lines)
             .collect::<Vec<_>>()
             .join("\n\n")

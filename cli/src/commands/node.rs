@@ -56,7 +56,7 @@ impl Row {
         let answer = match (node.kind, node.status) {
             (NodeKind::Agent, NodeStatus::Up) => Some(agent_status(&node, tls, patience).await),
             // Whoever is down would be waited for in vain.
-            (NodeKind::Agent, NodeStatus::Down) | (NodeKind::Coordinator, _) => None,
+            (NodeKind::Agent, NodeStatus::Down | NodeStatus::Removed) | (NodeKind::Coordinator, _) => None,
         };
         Self { node, answer }
     }

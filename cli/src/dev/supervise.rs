@@ -131,15 +131,16 @@ fn is_for_good(status: ExitStatus) -> bool {
     status.code() == Some(LOST_DISK as i32)
 }
 
-/// What helps under `dev`, where a new node name, which the log speaks of, cannot be had.
+/// What helps under `dev`, with the data directory that the log speaks of by its path.
 fn report_lost(cluster: &DevCluster, name: &ProcessName) {
-    let (root, data) = (cluster.layout().root(), cluster.layout().data(name));
+    let data = cluster.layout().data(name);
     note(&format!(
         "{name} is not started again, and the others go on; the end of its log:\n    {}\n  put {} back as it was and start \
-         `dev` again; or, if that is lost, stop `dev` and remove {}: what was registered is lost then, too",
+         `dev` again; or, if that is lost, `regent cluster replace NODE --no-wait` with the node that the log names takes it out \
+         while the others run: then stop `dev`, remove {}, and start `dev` again",
         tail(cluster, name),
         data.display(),
-        root.display()
+        data.display()
     ));
 }
 

@@ -231,7 +231,7 @@ async fn ask(node: NodeRecord, key: &VersionKey, tls: &TlsFiles, patience: Durat
             Ok(status) => stand(&status.served, key),
             Err(refusal) => Stand::Unknown(refusal.message),
         },
-        NodeStatus::Down => Stand::Down,
+        NodeStatus::Down | NodeStatus::Removed => Stand::Down,
     };
     Agent {
         region: node.region,

@@ -4,9 +4,22 @@ use proto::{
     convert::primaries,
     v1::{self as pb, cluster_service_client::ClusterServiceClient},
 };
-use types::{reason::Refusal, role::TimingPolicy};
+use types::{NodeId, reason::Refusal, role::TimingPolicy};
 
 use super::{Client, Header};
+
+/// Which coordinator is to leave, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoveMember {
+    /// Its name.
+    pub node: NodeId,
+    /// Only this disk of that name, as the members name it; empty: whichever it is.
+    pub disk_id: String,
+    /// Only say what would be done.
+    pub validate_only: bool,
+    /// Also where region survival is lost by it.
+    pub accept_region_loss: bool,
+}
 
 impl Client {
     /// The own view of whichever coordinator answers first; works without a quorum.
@@ -30,6 +43,18 @@ impl Client {
             to_node: to_node.to_owned(),
         };
         Ok(send!(self, Leader, ClusterServiceClient::transfer_leadership, message)?.leader_node)
+    }
+
+    /// Takes a coordinator out of the cluster, or says what that would be.
+    pub async fn remove_member(&self, request: &RemoveMember) -> Result<pb::RemoveMemberResponse, Refusal> {
+        let message = pb::RemoveMemberRequest {
+            request_id: self.change_id(),
+            node: request.node.to_string(),
+            validate_only: request.validate_only,
+            accept_region_loss: request.accept_region_loss,
+            disk_id: request.disk_id.clone(),
+        };
+        send!(self, Change, ClusterServiceClient::remove_member, message)
     }
 
     /// The cluster's timing policy, and where it was read.

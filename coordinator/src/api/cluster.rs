@@ -2,15 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use policy::membership::Survival;
 use proto::{
     convert::{primaries as conv, text},
     v1::{self as pb, cluster_service_server::ClusterService},
 };
-use state::{Command, ControlState, Rejection, features::SUPPORTED};
+use state::{Command, ControlState, Rejection, RemovedCoordinator, features::SUPPORTED};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use types::{
-    ClusterId, NodeId, NodeIncarnation, Principal, Reason, RegionId,
+    ClusterId, DiskId, NodeId, NodeIncarnation, Principal, Reason, RegionId,
     reason::Refusal,
     region::{Endpoints, NodeKind},
 };
@@ -18,7 +19,7 @@ use types::{
 use super::{Api, caller, status};
 use crate::{
     authz::Caller,
-    raft::{JoinRequest, Member, Peer},
+    raft::{JoinRequest, Member, Peer, RemoveRequest},
 };
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -38,6 +39,37 @@ fn member(m: &Member) -> pb::Member {
         leader: m.leader,
         matched_index: m.matched.map(|revision| revision.0),
         silent_millis: m.silent_millis,
+        disk_id: disk(m.peer.disk),
+    }
+}
+
+/// Empty where there is none.
+fn disk(disk: Option<DiskId>) -> String {
+    disk.map(|disk| disk.to_string()).unwrap_or_default()
+}
+
+fn removed(r: &RemovedCoordinator) -> pb::RemovedMember {
+    pb::RemovedMember {
+        node: r.node.to_string(),
+        disk_id: disk(r.disk),
+        removed_at_millis: r.at.0,
+        removed_by: r.by.to_string(),
+    }
+}
+
+fn survival(survival: &Survival) -> pb::RegionSurvival {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    match survival {
+        Survival::AnyRegion => pb::RegionSurvival {
+            survives: true,
+            ..pb::RegionSurvival::default()
+        },
+        Survival::DiesWith { region, left, needed } => pb::RegionSurvival {
+            survives: false,
+            region: region.to_string(),
+            left: count(*left),
+            needed: count(*needed),
+        },
     }
 }
 
@@ -199,6 +231,21 @@ fn join_request(principal: &Principal, r: &pb::JoinRequest) -> Result<(Peer, Opt
     Ok((peer, cluster_id))
 }
 
+fn remove_request(caller: &Caller, r: &pb::RemoveMemberRequest) -> Result<RemoveRequest, Status> {
+    let disk = match r.disk_id.as_str() {
+        "" => None,
+        id => Some(text("disk_id", id).map_err(status)?),
+    };
+    Ok(RemoveRequest {
+        node: text("node", &r.node).map_err(status)?,
+        disk,
+        accept_region_loss: r.accept_region_loss,
+        validate_only: r.validate_only,
+        actor: caller.principal.clone(),
+        request_id: proto::convert::request_id(&r.request_id).map_err(status)?,
+    })
+}
+
 #[tonic::async_trait]
 impl ClusterService for Cluster {
     async fn get_status(&self, _request: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {
@@ -224,6 +271,12 @@ impl ClusterService for Cluster {
             election_due_millis: status.election_due.map(millis),
             feature_level: self.0.raft.read(|s| s.features().level()),
             supported_level: SUPPORTED,
+            removed: self
+                .0
+                .raft
+                .read(|s| s.removed_coordinators().iter().map(removed).collect()),
+            region_survival: self.0.raft.region_survival().as_ref().map(survival),
+            changing_membership: self.0.raft.is_changing_membership(),
         }))
     }
 
@@ -265,6 +318,23 @@ impl ClusterService for Cluster {
         let leader = transferred.map_err(|e| self.0.refuse(&e))?;
         Ok(Response::new(pb::TransferLeadershipResponse {
             leader_node: leader.node.to_string(),
+        }))
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<pb::RemoveMemberRequest>,
+    ) -> Answer<pb::RemoveMemberResponse> {
+        let caller = caller(&request)?;
+        let request = remove_request(&caller, &request.into_inner())?;
+        self.0.require_leader()?;
+        let removed = self.0.raft.remove_member(request, caller.deadline).await;
+        let removal = removed.map_err(|e| status(e.to_refusal()))?;
+        Ok(Response::new(pb::RemoveMemberResponse {
+            header: Some(self.0.header(self.0.raft.applied())),
+            members: removal.members.iter().map(member).collect(),
+            warnings: removal.warnings,
+            steps: removal.steps.iter().map(ToString::to_string).collect(),
         }))
     }
 

@@ -136,7 +136,7 @@ impl Look {
                 NodeStatus::Down if silence < session_window(&self.timing) && self.was_heard(node) => {
                     NodeStatus::Up
                 }
-                NodeStatus::Up | NodeStatus::Down => return None,
+                NodeStatus::Up | NodeStatus::Down | NodeStatus::Removed => return None,
             };
             info!(node = %node.node, %status, ?silence, "node standing");
             Some(Command::SetNodeStatus {

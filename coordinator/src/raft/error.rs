@@ -94,9 +94,8 @@ impl ProposeError {
 }
 
 /// The way back of a coordinator that must not go on, and what it costs.
-const NEW_NODE: &str = "start a coordinator with a new node name, its certificate and an empty data_dir. The old name stays a \
-                        voter that is down, because members cannot be removed yet: where three lost one, it takes three of \
-                        the four for a majority from then on";
+const NEW_NODE: &str = "`regent cluster replace NODE`, with its name, takes the old disk out of the cluster; then start it with an \
+                        empty data_dir, and it joins anew under the same name";
 
 /// Why a node does not start. Nothing was changed on disk that a repaired start would trip over.
 #[derive(Debug, thiserror::Error)]
@@ -205,6 +204,15 @@ pub enum JoinError {
         /// Who asked.
         node: NodeId,
     },
+    /// A person took it out.
+    #[error(
+        "node {node} was taken out of this cluster, and its disk does not come back; to join anew under this name, start it with an \
+         empty data_dir"
+    )]
+    Removed {
+        /// Who asked.
+        node: NodeId,
+    },
     /// Its build would stop at the cluster's log, and a voter that stopped would count against the majority.
     #[error(
         "the cluster is at feature level {level}, and the build of node {node} knows levels up to {supported}: upgrade this \
@@ -241,6 +249,9 @@ impl JoinError {
             }
             Self::LostDisk { node } | Self::OtherDisk { node } => {
                 Refusal::new(Reason::ClusterState, self.to_string()).with(Self::LOST_DISK, node)
+            }
+            Self::Removed { node } => {
+                Refusal::new(Reason::NodeRemoved, self.to_string()).with(Self::LOST_DISK, node)
             }
             Self::TooOld { supported, level, .. } => Refusal::new(Reason::FeatureLevel, self.to_string())
                 .with("shown", supported)

@@ -27,7 +27,7 @@ use super::{
 };
 
 /// A learner this close behind the leader becomes a voter.
-const CAUGHT_UP_WITHIN: u64 = 64;
+pub(super) const CAUGHT_UP_WITHIN: u64 = 64;
 
 /// What a coordinator that joins needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,7 @@ impl RaftNode {
         // One that is too old now need not be added first; `promote` has the last word.
         self.check_features(&request)?;
         loop {
+            self.check_not_removed(&request.peer)?;
             let step = next_step(&self.membership(), &request.peer)?;
             if step == JoinStep::Done {
                 return Ok(self.members());
@@ -112,6 +113,16 @@ impl RaftNode {
                 node: peer.node.clone(),
             }),
             Err(other) => Err(other),
+        }
+    }
+
+    /// The certificate of one that was taken out is good for another disk only.
+    fn check_not_removed(&self, peer: &Peer) -> Result<(), JoinError> {
+        match self.is_removed(&peer.node, peer.disk) {
+            true => Err(JoinError::Removed {
+                node: peer.node.clone(),
+            }),
+            false => Ok(()),
         }
     }
 
@@ -143,7 +154,7 @@ impl RaftNode {
         match step {
             JoinStep::AddLearner => {
                 let one = self.entry_of(&request.peer);
-                self.change(ChangeMembers::AddNodes(one)).await.map(drop)
+                Ok(self.change(ChangeMembers::AddNodes(one), true).await.map(drop)?)
             }
             JoinStep::UpdateEndpoints => self.update_endpoints(&request.peer).await.map(drop),
             JoinStep::Promote => self.promote(request).await,
@@ -160,7 +171,9 @@ impl RaftNode {
 
     /// False where another change was under way, and this one was not made.
     async fn update_endpoints(&self, peer: &Peer) -> Result<bool, JoinError> {
-        self.change(ChangeMembers::SetNodes(self.entry_of(peer))).await
+        Ok(self
+            .change(ChangeMembers::SetNodes(self.entry_of(peer)), true)
+            .await?)
     }
 
     /// A raise of the level may have been in the log, unapplied, when the request was looked at, and its proposer may have
@@ -172,7 +185,7 @@ impl RaftNode {
         if self.update_endpoints(&request.peer).await? {
             self.check_features(request)?;
             let voter = BTreeSet::from([id]);
-            self.change(ChangeMembers::AddVoterIds(voter)).await?;
+            self.change(ChangeMembers::AddVoterIds(voter), true).await?;
         }
         Ok(())
     }
@@ -207,9 +220,13 @@ impl RaftNode {
     }
 
     /// One change through the log: true once it is applied. A change that is still under way is waited for: false, and
-    /// `next_step` decides anew.
-    async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<bool, JoinError> {
-        match self.raft().change_membership(change, true).await {
+    /// the caller decides anew. Voters that leave go on listening where `retain` says so.
+    pub(super) async fn change(
+        &self,
+        change: ChangeMembers<u64, Peer>,
+        retain: bool,
+    ) -> Result<bool, ProposeError> {
+        match self.raft().change_membership(change, retain).await {
             Ok(_) => Ok(true),
             Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
                 ChangeMembershipError::InProgress(_),
@@ -219,11 +236,11 @@ impl RaftNode {
                 Ok(false)
             }
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
-                Err(self.forwarded(&forward).into())
+                Err(self.forwarded(&forward))
             }
-            Err(other) => Err(JoinError::Raft(ProposeError::OutcomeUnknown {
+            Err(other) => Err(ProposeError::OutcomeUnknown {
                 detail: other.to_string(),
-            })),
+            }),
         }
     }
 
@@ -326,7 +343,7 @@ fn stopped() -> ProposeError {
     }
 }
 
-fn out_of_time(what: &str) -> ProposeError {
+pub(super) fn out_of_time(what: &str) -> ProposeError {
     ProposeError::OutcomeUnknown {
         detail: format!("{what} did not end before the deadline; asking again goes on with it"),
     }

@@ -20,6 +20,7 @@ mod log_store;
 mod membership;
 pub(crate) mod network;
 pub mod publish;
+mod removal;
 mod service;
 mod snapshot;
 mod state_machine;
@@ -55,6 +56,7 @@ pub use self::{
     config::{RaftConfig, RaftLimits, RaftTiming, WallClock},
     error::{JoinError, LeaderHint, ProposeError, StartError},
     publish::{Published, Subscription},
+    removal::{Removal, RemovalStep, RemoveError, RemoveRequest},
     service::RaftRpc,
     types::{Peer, Proposed, raft_id},
     view::{Leadership, Member, RaftRole, RaftStatus},

@@ -173,6 +173,7 @@ impl RaftNode {
             let became_leader = self.note_leadership(&now);
             if became_leader {
                 self.spawn(|node| async move { node.announce_own_endpoints().await });
+                self.spawn(Self::end_changes);
             }
             if let Err(fatal) = &now.running_state {
                 return self.note_stopped(fatal.to_string());

@@ -22,7 +22,7 @@ async fn a_wiped_voter_ends_with_the_way_back() {
     let text = refusal.to_string();
     assert!(
         text.contains("c2 is a member of this cluster, but its disk has seen none")
-            && text.contains("new node name"),
+            && text.contains("`regent cluster replace NODE`"),
         "{text}"
     );
     cluster.shutdown().await;

@@ -19,10 +19,27 @@ enum_table!(node_kind_to_pb, node_kind_from_pb, "kind", NodeKind, pb::NodeKind, 
     NodeKind::Coordinator = pb::NodeKind::Coordinator,
     NodeKind::Agent = pb::NodeKind::Agent,
 });
-enum_table!(node_status_to_pb, node_status_from_pb, "status", NodeStatus, pb::NodeStatus, {
-    NodeStatus::Up = pb::NodeStatus::Up,
-    NodeStatus::Down = pb::NodeStatus::Down,
-});
+
+/// A removed node is told as one that is down, and that it was removed beside it: a reader that does not know of the latter
+/// does right by the former.
+fn node_status_to_pb(status: NodeStatus) -> (i32, bool) {
+    match status {
+        NodeStatus::Up => (pb::NodeStatus::Up as i32, false),
+        NodeStatus::Down => (pb::NodeStatus::Down as i32, false),
+        NodeStatus::Removed => (pb::NodeStatus::Down as i32, true),
+    }
+}
+
+fn node_status_from_pb(status: i32, removed: bool) -> Parsed<NodeStatus> {
+    match pb::NodeStatus::try_from(status) {
+        Ok(pb::NodeStatus::Up) => Ok(NodeStatus::Up),
+        Ok(pb::NodeStatus::Down) if removed => Ok(NodeStatus::Removed),
+        Ok(pb::NodeStatus::Down) => Ok(NodeStatus::Down),
+        Ok(pb::NodeStatus::Unspecified) | Err(_) => {
+            Err(super::invalid("status", format!("unknown value {status}")))
+        }
+    }
+}
 
 impl From<&Holder> for pb::Holder {
     fn from(holder: &Holder) -> Self {
@@ -177,13 +194,15 @@ pub fn region(r: pb::Region) -> Parsed<RegionRecord> {
 
 impl From<&NodeRecord> for pb::Node {
     fn from(n: &NodeRecord) -> Self {
+        let (status, removed) = node_status_to_pb(n.status);
         Self {
             node: n.node.to_string(),
             region: n.region.to_string(),
             kind: node_kind_to_pb(n.kind),
             incarnation: n.incarnation.to_string(),
             endpoints: Some((&n.endpoints).into()),
-            status: node_status_to_pb(n.status),
+            status,
+            removed,
             changed_at_millis: n.changed_at.0,
             modified_revision: n.modified.0,
         }
@@ -198,7 +217,7 @@ pub fn node(n: pb::Node) -> Parsed<NodeRecord> {
         kind: node_kind_from_pb(n.kind)?,
         incarnation: text("incarnation", &n.incarnation)?,
         endpoints: endpoints(n.endpoints)?,
-        status: node_status_from_pb(n.status)?,
+        status: node_status_from_pb(n.status, n.removed)?,
         changed_at: UnixMillis(n.changed_at_millis),
         modified: Revision(n.modified_revision),
     })

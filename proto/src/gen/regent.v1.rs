@@ -115,6 +115,9 @@ pub struct Node {
     pub changed_at_millis: u64,
     #[prost(uint64, tag = "8")]
     pub modified_revision: u64,
+    /// A person took it out of the cluster; its status is DOWN, for those who do not know of this.
+    #[prost(bool, tag = "9")]
+    pub removed: bool,
 }
 /// No region named: everywhere, also where regions join later.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -683,6 +686,35 @@ pub struct Member {
     /// or has not heard from that member since it does.
     #[prost(uint64, optional, tag = "9")]
     pub silent_millis: ::core::option::Option<u64>,
+    /// Its data directory's id; empty where that has none.
+    #[prost(string, tag = "55")]
+    pub disk_id: ::prost::alloc::string::String,
+}
+/// A coordinator that was taken out.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemovedMember {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// The disk that does not come back; empty where it had no id.
+    #[prost(string, tag = "2")]
+    pub disk_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub removed_at_millis: u64,
+    #[prost(string, tag = "4")]
+    pub removed_by: ::prost::alloc::string::String,
+}
+/// What becomes of the majority when one region is lost.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RegionSurvival {
+    #[prost(bool, tag = "1")]
+    pub survives: bool,
+    /// Where it does not: the first region whose loss costs the majority, and how many voters would be left of how many needed.
+    #[prost(string, tag = "2")]
+    pub region: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub left: u32,
+    #[prost(uint32, tag = "4")]
+    pub needed: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetStatusResponse {
@@ -732,6 +764,15 @@ pub struct GetStatusResponse {
     pub feature_level: u32,
     #[prost(uint32, tag = "19")]
     pub supported_level: u32,
+    /// As far as this coordinator has applied; the last removal last.
+    #[prost(message, repeated, tag = "55")]
+    pub removed: ::prost::alloc::vec::Vec<RemovedMember>,
+    /// Absent where this coordinator does not lead: only a leader knows who answers.
+    #[prost(message, optional, tag = "56")]
+    pub region_survival: ::core::option::Option<RegionSurvival>,
+    /// A change of membership is under way: two sets of voters must agree.
+    #[prost(bool, tag = "57")]
+    pub changing_membership: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRequest {
@@ -778,6 +819,36 @@ pub struct TransferLeadershipRequest {
 pub struct TransferLeadershipResponse {
     #[prost(string, tag = "1")]
     pub leader_node: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveMemberRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// Only says what would be done.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
+    /// Do it also where the cluster survives the loss of any one region now, and would not any more.
+    #[prost(bool, tag = "4")]
+    pub accept_region_loss: bool,
+    /// Only this disk of that name: a retry takes no successor out. Empty: whichever it is.
+    #[prost(string, tag = "5")]
+    pub disk_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RemoveMemberResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    /// Who is left; with `validate_only`, who is there now.
+    #[prost(message, repeated, tag = "2")]
+    pub members: ::prost::alloc::vec::Vec<Member>,
+    /// What is to be said of the cluster without it.
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What was done, or would be.
+    #[prost(string, repeated, tag = "4")]
+    pub steps: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSettingsRequest {
@@ -933,6 +1004,24 @@ pub mod cluster_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// The cluster's timing policy: heartbeats, probes, and what new roles start with.
+        /// Takes a coordinator out of the cluster, for ever: its disk does not come back; its name may, with an empty one. Refused
+        /// where the rest would be no majority, or where the survival of a region's loss would be given away unasked.
+        pub async fn remove_member(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveMemberRequest>,
+        ) -> std::result::Result<tonic::Response<super::RemoveMemberResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.ClusterService/RemoveMember");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.v1.ClusterService", "RemoveMember"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn get_settings(
             &mut self,
             request: impl tonic::IntoRequest<super::GetSettingsRequest>,
@@ -994,6 +1083,12 @@ pub mod cluster_service_server {
             request: tonic::Request<super::TransferLeadershipRequest>,
         ) -> std::result::Result<tonic::Response<super::TransferLeadershipResponse>, tonic::Status>;
         /// The cluster's timing policy: heartbeats, probes, and what new roles start with.
+        /// Takes a coordinator out of the cluster, for ever: its disk does not come back; its name may, with an empty one. Refused
+        /// where the rest would be no majority, or where the survival of a region's loss would be given away unasked.
+        async fn remove_member(
+            &self,
+            request: tonic::Request<super::RemoveMemberRequest>,
+        ) -> std::result::Result<tonic::Response<super::RemoveMemberResponse>, tonic::Status>;
         async fn get_settings(
             &self,
             request: tonic::Request<super::GetSettingsRequest>,
@@ -1180,6 +1275,47 @@ pub mod cluster_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TransferLeadershipSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.ClusterService/RemoveMember" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveMemberSvc<T: ClusterService>(pub Arc<T>);
+                    impl<T: ClusterService> tonic::server::UnaryService<super::RemoveMemberRequest>
+                        for RemoveMemberSvc<T>
+                    {
+                        type Response = super::RemoveMemberResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveMemberRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::remove_member(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveMemberSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -33,6 +33,7 @@ pub(super) fn init(
         feature_level: 0,
         created_at: change.now(),
         modified: change.revision(),
+        removed: Vec::new(),
     });
     let global = empty_role(change, RoleName::global(), generation, timing.clone());
     change.put_role(global);

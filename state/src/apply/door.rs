@@ -43,7 +43,8 @@ fn token(command: &Command) -> Option<&FencingToken> {
         | Command::FinishStep { .. }
         | Command::Fence { .. }
         | Command::Promote { .. }
-        | Command::FailPlan { .. } => None,
+        | Command::FailPlan { .. }
+        | Command::RemoveCoordinator { .. } => None,
     }
 }
 

@@ -7,6 +7,7 @@ mod aliases;
 mod change;
 mod cluster;
 mod door;
+mod members;
 mod models;
 mod nodes;
 mod plans;
@@ -56,6 +57,7 @@ fn handle(change: &mut Change<'_>, command: &Command) -> Outcome {
         // State time has moved already, as it does at every entry; there is nothing else to it.
         Command::MarkTime { .. } => Ok(change.done()),
         Command::SetFeatureLevel { level } => cluster::set_feature_level(change, *level),
+        Command::RemoveCoordinator { node, disk } => members::remove(change, node, *disk),
         Command::RegisterRegion { region } => regions::register(change, region),
         Command::AttachStore { region, store } => regions::attach_store(change, region, store),
         Command::SetRegionHealth {

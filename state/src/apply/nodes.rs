@@ -52,6 +52,7 @@ pub(super) fn register(change: &mut Change<'_>, command: &Command) -> Outcome {
         None => at_most("count of nodes", change.state.nodes.len() + 1, NODES_MAX)?,
         Some(known) => {
             check_same_node(&known, &new)?;
+            check_not_removed(&known, &new)?;
             if is_same_run(&known, &new) {
                 return Ok(Reply::Done {
                     modified: known.modified,
@@ -95,6 +96,18 @@ fn check_same_node(known: &NodeRecord, new: &NodeRecord) -> Result<(), Rejection
     })
 }
 
+/// The run that was taken out is over; another one of this name is another disk, which the leader has looked at.
+fn check_not_removed(known: &NodeRecord, new: &NodeRecord) -> Result<(), Rejection> {
+    if known.status != NodeStatus::Removed || known.incarnation != new.incarnation {
+        return Ok(());
+    }
+    Err(Rejection::IllegalTransition {
+        what: format!("node {}", known.node),
+        from: NodeStatus::Removed.to_string(),
+        to: new.status.to_string(),
+    })
+}
+
 /// Whether nothing would change.
 fn is_same_run(known: &NodeRecord, new: &NodeRecord) -> bool {
     known.incarnation == new.incarnation && known.endpoints == new.endpoints && known.status == new.status
@@ -114,6 +127,14 @@ pub(super) fn set_status(
             node,
             shown: incarnation,
             current,
+        });
+    }
+    if record.status != status && [record.status, status].contains(&NodeStatus::Removed) {
+        // That takes a `RemoveCoordinator`, and is for ever.
+        return Err(Rejection::IllegalTransition {
+            what: format!("node {node}"),
+            from: record.status.to_string(),
+            to: status.to_string(),
         });
     }
     if record.status == status {

@@ -11,6 +11,7 @@ wire_oneof!(Command => pb::entry::Command {
     SetTiming => pb::SetTiming { timing },
     MarkTime => pb::MarkTime { readings },
     SetFeatureLevel => pb::SetFeatureLevel { level },
+    RemoveCoordinator => pb::RemoveCoordinator { node, disk },
     RegisterRegion => pb::RegisterRegion { region },
     AttachStore => pb::AttachStore { region, store },
     SetRegionHealth => pb::SetRegionHealth { region, from, to, evidence },

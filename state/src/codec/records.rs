@@ -13,13 +13,13 @@ use types::{
 use super::wire::{Malformed, Wire, field, required, wire_enum, wire_kind, wire_oneof, wire_struct};
 use crate::{
     r#gen as pb,
-    state::{ClusterRecord, FormerTtl, RoleState},
+    state::{ClusterRecord, FormerTtl, RemovedCoordinator, RoleState},
 };
 
 wire_enum! {
     Health => pb::Health { Healthy, Unhealthy, Recovering }
     NodeKind => pb::NodeKind { Coordinator, Agent }
-    NodeStatus => pb::NodeStatus { Up, Down }
+    NodeStatus => pb::NodeStatus { Up, Down, Removed }
     VersionState => pb::VersionState { PendingUpload, Verifying, Ready, Deprecated, Deleted }
     ReplicaState => pb::ReplicaState { Pending, Copying, Verified, Failed }
     PlanKind => pb::PlanKind { Assign, Failover, Switchover }
@@ -63,7 +63,8 @@ wire_struct! {
         plan, role, kind, trigger, from, from_epoch, target, target_epoch, steps, state, reason, doors, created_at,
         created_by, finished_at, modified,
     }
-    ClusterRecord => pb::Cluster { cluster_id, generation, timing, feature_level, created_at, modified }
+    ClusterRecord => pb::Cluster { cluster_id, generation, timing, feature_level, created_at, modified, removed }
+    RemovedCoordinator => pb::RemovedCoordinator { node, disk, at, by }
     RoleState => pb::RoleState { record, highest_epoch, former_ttl }
     FormerTtl => pb::FormerTtl { ttl, since }
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use types::{
-    AliasName, ByteCount, ClusterId, Digest, Epoch, ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId,
-    Principal, RegionId, RequestId, Revision, RoleName, UnixMillis, model::ArtifactPath,
+    AliasName, ByteCount, ClusterId, Digest, DiskId, Epoch, ModelName, ModelVersion, NodeId, NodeIncarnation,
+    PlanId, Principal, RegionId, RequestId, Revision, RoleName, UnixMillis, model::ArtifactPath,
 };
 
 /// A value that no release ever wrote.
@@ -122,7 +122,7 @@ macro_rules! uuid {
         }
     )*};
 }
-uuid!(ClusterId, NodeIncarnation, RequestId);
+uuid!(ClusterId, DiskId, NodeIncarnation, RequestId);
 
 impl Wire<Vec<u8>> for Digest {
     fn to_pb(&self) -> Vec<u8> {

@@ -13,7 +13,7 @@ pub struct Entry {
     /// Last, so that a cut entry is seen as one: the command is required.
     #[prost(
         oneof = "entry::Command",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55"
     )]
     pub command: ::core::option::Option<entry::Command>,
 }
@@ -82,6 +82,9 @@ pub mod entry {
         RetireTtl(super::RetireTtl),
         #[prost(message, tag = "90")]
         MarkTime(super::MarkTime),
+        /// 50 to 84 are spread over families.
+        #[prost(message, tag = "55")]
+        RemoveCoordinator(super::RemoveCoordinator),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -114,6 +117,13 @@ pub struct ClockReading {
     pub node: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
     pub time: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveCoordinator {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub disk: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterRegion {
@@ -969,7 +979,7 @@ pub struct Answered {
     #[prost(message, optional, tag = "4")]
     pub outcome: ::core::option::Option<Outcome>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Cluster {
     #[prost(bytes = "vec", tag = "1")]
     pub cluster_id: ::prost::alloc::vec::Vec<u8>,
@@ -983,6 +993,21 @@ pub struct Cluster {
     pub created_at: u64,
     #[prost(uint64, tag = "6")]
     pub modified: u64,
+    /// Coordinators that were taken out, the last one last.
+    #[prost(message, repeated, tag = "55")]
+    pub removed: ::prost::alloc::vec::Vec<RemovedCoordinator>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemovedCoordinator {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Absent where its data directory had no id.
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub disk: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    #[prost(uint64, tag = "3")]
+    pub at: u64,
+    #[prost(string, tag = "4")]
+    pub by: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RoleState {
@@ -1419,6 +1444,7 @@ pub enum NodeStatus {
     Unspecified = 0,
     Up = 1,
     Down = 2,
+    Removed = 3,
 }
 impl NodeStatus {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1430,6 +1456,7 @@ impl NodeStatus {
             Self::Unspecified => "NODE_STATUS_UNSPECIFIED",
             Self::Up => "NODE_STATUS_UP",
             Self::Down => "NODE_STATUS_DOWN",
+            Self::Removed => "NODE_STATUS_REMOVED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1438,6 +1465,7 @@ impl NodeStatus {
             "NODE_STATUS_UNSPECIFIED" => Some(Self::Unspecified),
             "NODE_STATUS_UP" => Some(Self::Up),
             "NODE_STATUS_DOWN" => Some(Self::Down),
+            "NODE_STATUS_REMOVED" => Some(Self::Removed),
             _ => None,
         }
     }

@@ -29,11 +29,15 @@ fn the_same_entry_has_the_outcome_of_the_level_that_the_log_has_reached() {
 #[test]
 fn every_rule_is_known_at_the_highest_level_and_none_at_level_0() {
     let mut world = World::standing();
-    let rules = [Feature::MendWithoutSource, Feature::TimeMarks];
+    let rules = [
+        Feature::MendWithoutSource,
+        Feature::TimeMarks,
+        Feature::CoordinatorsLeave,
+    ];
     let on = |world: &World| rules.map(|rule| world.state.features().has(rule));
-    assert_eq!(on(&world), [false; 2]);
+    assert_eq!(on(&world), [false; 3]);
     world.lines(&format!("SetFeatureLevel level={SUPPORTED}"));
-    assert_eq!(on(&world), [true; 2]);
+    assert_eq!(on(&world), [true; 3]);
 }
 
 #[test]

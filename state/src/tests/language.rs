@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Debug, str::FromStr, time::Duration};
 
 use types::{
-    ByteCount, ClusterId, Digest, Epoch, FencingToken, Holder, ModelVersion, NodeIncarnation, PlanId,
+    ByteCount, ClusterId, Digest, DiskId, Epoch, FencingToken, Holder, ModelVersion, NodeIncarnation, PlanId,
     Revision, RoleName, UnixMillis, VersionKey,
     model::{Artifact, ArtifactPath, Placement},
     plan::{DoorClaim, PlanKind, StepKind},
@@ -200,13 +200,17 @@ impl Line {
                     ..Endpoints::default()
                 },
             },
+            "RemoveCoordinator" => Command::RemoveCoordinator {
+                node: self.get("node"),
+                disk: self.maybe("disk").map(DiskId::from_u128),
+            },
             "SetNodeStatus" => Command::SetNodeStatus {
                 node: self.get("node"),
                 incarnation: self.incarnation(),
-                status: if self.text("status") == "DOWN" {
-                    NodeStatus::Down
-                } else {
-                    NodeStatus::Up
+                status: match self.text("status").as_str() {
+                    "DOWN" => NodeStatus::Down,
+                    "REMOVED" => NodeStatus::Removed,
+                    _ => NodeStatus::Up,
                 },
             },
             "CreateModel" => Command::CreateModel {

@@ -6,6 +6,7 @@ mod epochs;
 mod features;
 mod fitness;
 mod language;
+mod members;
 mod pages;
 mod properties;
 mod refusals;

@@ -107,6 +107,7 @@ pub(super) fn member(member: &Member) -> Value {
         "leader": member.leader,
         "matched_index": member.matched_index,
         "silent": member.silent_millis.map(duration),
+        "disk_id": member.disk_id,
     })
 }
 

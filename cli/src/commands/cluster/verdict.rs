@@ -60,9 +60,13 @@ impl Round {
 
     /// The membership as the leader knows it, else as anybody does.
     pub(super) fn members(&self) -> Vec<Member> {
+        self.best().map(|s| s.members.clone()).unwrap_or_default()
+    }
+
+    /// The leader's answer, else anybody's.
+    pub(super) fn best(&self) -> Option<&GetStatusResponse> {
         let leader = self.answers().find(|s| s.leader_node == s.node && s.has_quorum);
-        let best = leader.or_else(|| self.answers().next());
-        best.map(|s| s.members.clone()).unwrap_or_default()
+        leader.or_else(|| self.answers().next())
     }
 
     fn answers(&self) -> impl Iterator<Item = &GetStatusResponse> {

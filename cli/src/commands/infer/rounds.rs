@@ -191,7 +191,9 @@ impl Unanswered<'_> {
         let Place { region, status, .. } = self.place;
         match status {
             NodeStatus::Up => format!("{region} ({})", self.how),
-            NodeStatus::Down => format!("{region} ({status} to the registry, {})", self.how),
+            NodeStatus::Down | NodeStatus::Removed => {
+                format!("{region} ({status} to the registry, {})", self.how)
+            }
         }
     }
 }

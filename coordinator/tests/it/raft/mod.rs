@@ -9,5 +9,6 @@ mod harness;
 mod lost_disk;
 mod members;
 mod reads;
+mod removal;
 mod strangers;
 mod time;

@@ -1,0 +1,119 @@
+//! Coordinators that leave.
+
+use types::{DiskId, NodeId, region::NodeStatus};
+
+use super::world::World;
+
+const C1: &str = "SetFeatureLevel level=2\nRegisterNode node=c1 region=eu run=8 kind=coordinator";
+const REMOVE: &str = "RemoveCoordinator node=c1 disk=9";
+
+fn world() -> World {
+    let mut world = World::standing();
+    world.lines(C1);
+    world
+}
+
+fn status(world: &World) -> NodeStatus {
+    let c1: NodeId = "c1".parse().unwrap();
+    world.state.node(&c1).unwrap().status
+}
+
+fn refused(world: &mut World, line: &str) -> String {
+    let rejection = world.line(line).unwrap().outcome.expect_err(line);
+    format!("{}: {rejection}", rejection.reason())
+}
+
+#[test]
+fn a_removed_coordinator_is_marked_and_its_disk_barred_with_who_asked() {
+    let mut world = world();
+    world.lines(&format!("actor admin\n{REMOVE}"));
+    assert_eq!(status(&world), NodeStatus::Removed);
+    let [removed] = world.state.removed_coordinators() else {
+        panic!("{:?}", world.state.removed_coordinators());
+    };
+    assert_eq!(removed.disk, Some(DiskId::from_u128(9)));
+    assert_eq!(removed.by, super::world::actor("admin"));
+    assert!(world.state.is_barred(DiskId::from_u128(9)));
+    assert!(!world.state.is_barred(DiskId::from_u128(10)));
+    // Asked again it stays one.
+    world.lines(REMOVE);
+    assert_eq!(world.state.removed_coordinators().len(), 1);
+    assert!(world.state.check_invariants().is_ok());
+}
+
+#[test]
+fn the_run_that_was_removed_never_comes_back_and_its_name_may_with_another_one() {
+    let mut world = world();
+    world.lines(REMOVE);
+    let said = refused(
+        &mut world,
+        "RegisterNode node=c1 region=eu run=8 kind=coordinator",
+    );
+    assert!(
+        said.contains("ILLEGAL_TRANSITION") && said.contains("c1 is REMOVED"),
+        "{said}"
+    );
+    for status in ["UP", "DOWN"] {
+        let said = refused(
+            &mut world,
+            &format!("SetNodeStatus node=c1 run=8 status={status}"),
+        );
+        assert!(said.contains("cannot become"), "{said}");
+    }
+    world.lines("RegisterNode node=c1 region=eu run=12 kind=coordinator");
+    assert_eq!(status(&world), NodeStatus::Up);
+    // Its first disk is still barred, and the second one can be removed, too.
+    world.lines("RemoveCoordinator node=c1 disk=10");
+    assert!(world.state.is_barred(DiskId::from_u128(9)) && world.state.is_barred(DiskId::from_u128(10)));
+    assert_eq!(status(&world), NodeStatus::Removed);
+}
+
+#[test]
+fn nobody_is_removed_by_a_status_nor_an_agent_as_a_coordinator() {
+    let mut world = world();
+    let said = refused(&mut world, "SetNodeStatus node=c1 run=8 status=REMOVED");
+    assert!(said.contains("ILLEGAL_TRANSITION"), "{said}");
+    let said = refused(&mut world, "RemoveCoordinator node=a1 disk=3");
+    assert!(said.contains("an agent"), "{said}");
+    world.lines("actor eu/a1");
+    let said = refused(&mut world, REMOVE);
+    assert!(said.contains("PERMISSION_DENIED"), "{said}");
+}
+
+/// Builds that do not know the command must never meet its effect.
+#[test]
+fn the_rule_counts_from_its_level_on() {
+    let mut world = World::standing();
+    let said = refused(&mut world, REMOVE);
+    assert!(said.contains("takes feature level 2"), "{said}");
+    assert!(world.state.removed_coordinators().is_empty());
+}
+
+/// One that never registered has a disk all the same.
+#[test]
+fn a_member_without_a_record_is_barred_too() {
+    let mut world = World::standing();
+    world.lines("SetFeatureLevel level=2\nRemoveCoordinator node=c9 disk=5\nRemoveCoordinator node=c8");
+    assert!(world.state.is_barred(DiskId::from_u128(5)));
+    assert_eq!(world.state.removed_coordinators().len(), 2);
+}
+
+#[test]
+fn the_oldest_of_a_thousand_removals_are_forgotten() {
+    let mut world = World::standing();
+    world.lines("SetFeatureLevel level=2");
+    for n in 1..=1_001 {
+        world.lines(&format!("RemoveCoordinator node=c{n} disk={n}"));
+    }
+    assert_eq!(world.state.removed_coordinators().len(), 1_000);
+    assert!(!world.state.is_barred(DiskId::from_u128(1)));
+    assert!(world.state.is_barred(DiskId::from_u128(1_001)));
+}
+
+#[test]
+fn removals_are_part_of_a_snapshot() {
+    let mut world = world();
+    world.lines(REMOVE);
+    let bytes = crate::codec::encode_snapshot(&world.state);
+    assert_eq!(crate::codec::decode_snapshot(&bytes).unwrap(), world.state);
+}
