@@ -154,6 +154,18 @@ impl cluster_service_server::ClusterService for Coordinator {
     ) -> Result<Response<pb::TransferLeadershipResponse>, Status> {
         Err(Status::unimplemented("transfer_leadership"))
     }
+    async fn set_election_timing(
+        &self,
+        _: Request<pb::SetElectionTimingRequest>,
+    ) -> Result<Response<pb::Settings>, Status> {
+        Err(Status::unimplemented("set_election_timing"))
+    }
+    async fn set_leader_preference(
+        &self,
+        _: Request<pb::SetLeaderPreferenceRequest>,
+    ) -> Result<Response<pb::Settings>, Status> {
+        Err(Status::unimplemented("set_leader_preference"))
+    }
     async fn set_timing(&self, _: Request<pb::SetTimingRequest>) -> Result<Response<pb::Settings>, Status> {
         if self.2.fetch_add(1, Ordering::SeqCst) < NOT_YET {
             let refusal = Refusal::new(Reason::RoleChanging, "not yet").with("retry_after_ms", 0);

@@ -79,6 +79,8 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/regent.v1.ClusterService/RemoveMember", USERS),
     ("/regent.v1.ClusterService/GetSettings", ALL),
     ("/regent.v1.ClusterService/SetTiming", USERS),
+    ("/regent.v1.ClusterService/SetElectionTiming", USERS),
+    ("/regent.v1.ClusterService/SetLeaderPreference", USERS),
     ("/regent.v1.RegistryService/CreateModel", USERS),
     ("/regent.v1.RegistryService/GetModel", ALL),
     ("/regent.v1.RegistryService/ListModels", ALL),

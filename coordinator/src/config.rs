@@ -69,8 +69,9 @@ pub struct TlsFiles {
     pub key_file: PathBuf,
 }
 
-/// Heartbeats and elections of Raft, in milliseconds. The defaults fit a loopback; across a WAN the heartbeat must be
-/// at least twice the worst round trip, and the election at least three heartbeats.
+/// Heartbeats and elections of Raft, in milliseconds, and bounds on the log. How fast elections are is a setting of the whole
+/// cluster, in its log (`regent cluster timing`); the keys here fix it in the config of the coordinator that founds a
+/// cluster, and are what any other goes by until the log has said something.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RaftKnobs {

@@ -86,7 +86,8 @@ impl RaftNode {
             return Ok(self.raft().client_write(bytes).await?.data);
         };
         let (responder, answer) = ProgressResponder::complete_only();
-        let write = self.raft().write(bytes).with_leader(term).responder(responder);
+        let raft = self.raft();
+        let write = raft.write(bytes).with_leader(term).responder(responder);
         write.await.map_err(RaftError::Fatal)?;
         // Nobody answers once Raft has stopped; the entry may be in the log.
         let written = answer.await.map_err(|_| RaftError::Fatal(Fatal::Stopped))?;

@@ -28,7 +28,7 @@ impl RaftNode {
     ///
     /// An election in between is waited for, no longer than three times the longest election timeout.
     pub async fn linearize(&self, deadline: Instant) -> Result<Revision, ProposeError> {
-        let patience = Instant::now() + self.config().timing.election_max * 3;
+        let patience = Instant::now() + self.timing().election_max * 3;
         loop {
             let error = match self.read_index(deadline).await {
                 Ok(index) => return self.wait_applied(Revision(index), deadline).await,
@@ -91,7 +91,8 @@ impl RaftNode {
 
     async fn own_read_index(&self, deadline: Instant) -> Result<u64, ProposeError> {
         self.check_serving()?;
-        let round = self.raft().get_read_linearizer(ReadPolicy::ReadIndex);
+        let raft = self.raft();
+        let round = raft.get_read_linearizer(ReadPolicy::ReadIndex);
         match timeout_at(deadline, round).await {
             Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
             Ok(Err(error)) => Err(self.classify_read(&error)),
@@ -109,7 +110,7 @@ impl RaftNode {
         // The leader itself waits one lease for its quorum; what takes longer is lost.
         let ttl = deadline
             .saturating_duration_since(Instant::now())
-            .min(self.config().timing.election_max * 3);
+            .min(self.timing().election_max * 3);
         let send = async |mut client: proto::raft_v1::raft_service_client::RaftServiceClient<_>| {
             client.read_index(request).await
         };

@@ -7,7 +7,7 @@
 //! Reading order: [`fence`] (who may write), [`readiness`] (who can serve), [`placement`] (where copies belong),
 //! [`health`] (which regions are well), [`failover`] (what to do about it), [`features`] (which rules
 //! a whole cluster knows), [`clock`] (what time it is), [`membership`] (who may leave), [`standing`] (whose disk is older than
-//! others remember).
+//! others remember), [`timing`] (how fast elections are), [`leader`] (which coordinator should lead).
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -22,10 +22,12 @@ pub mod failover;
 pub mod features;
 pub mod fence;
 pub mod health;
+pub mod leader;
 pub mod membership;
 pub mod placement;
 pub mod readiness;
 pub mod standing;
+pub mod timing;
 
 #[cfg(test)]
 mod tests;

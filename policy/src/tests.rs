@@ -5,8 +5,10 @@ mod failover;
 mod features;
 mod fence;
 mod health;
+mod leader;
 mod membership;
 mod standing;
+mod timing;
 
 use std::time::Duration;
 

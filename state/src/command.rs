@@ -11,6 +11,7 @@ use std::{
 use types::{
     AliasName, ByteCount, ClusterId, DiskId, Epoch, FencingToken, Holder, ModelName, ModelVersion, NodeId,
     NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision, RoleName, UnixMillis, VersionKey,
+    election::ElectionTiming,
     model::{Artifact, Placement},
     plan::{DoorClaim, PlanKind, StepKind},
     region::{Endpoints, Health, NodeKind, NodeStatus, StoreBinding},
@@ -299,6 +300,20 @@ pub enum Command {
         plan: PlanId,
         /// Why.
         reason: String,
+    },
+    /// Changes how fast the coordinators' elections are. A coordinator changes only what is derived.
+    SetElectionTiming {
+        /// The new timing; none: that of now stays, and only who decides it changes.
+        timing: Option<ElectionTiming>,
+        /// The leader goes on deriving it; otherwise it stands until a person changes it.
+        derived: bool,
+        /// What led to it, for people.
+        reason: String,
+    },
+    /// Names the regions whose coordinators should lead.
+    SetLeaderPreference {
+        /// Most wanted first; none: whoever is elected leads on.
+        regions: Vec<RegionId>,
     },
 }
 

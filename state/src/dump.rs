@@ -49,6 +49,13 @@ fn write_records(s: &ControlState, out: &mut String) -> std::fmt::Result {
             let (node, at, by) = (&removed.node, removed.at, &removed.by);
             writeln!(out, "removed {node} disk {disk} at {at} by {by}")?;
         }
+        if let Some(set) = &c.elections.timing {
+            let (timing, by) = (set.timing, if set.derived { "derived" } else { "fixed" });
+            writeln!(out, "elections {timing} {by} {:?}", set.reason)?;
+        }
+        if !c.elections.preferred.is_empty() {
+            writeln!(out, "leader preferred in {:?}", c.elections.preferred)?;
+        }
     }
     for region in s.regions() {
         write_region(region, out)?;

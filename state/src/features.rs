@@ -23,6 +23,8 @@ pub enum Feature {
     TimeMarks,
     /// Level 2: a coordinator that was taken out is remembered, and its disk barred.
     CoordinatorsLeave,
+    /// Level 2: the log says how fast elections are, and where the leader should be.
+    ElectionSettings,
 }
 
 impl Feature {
@@ -32,6 +34,7 @@ impl Feature {
             Self::MendWithoutSource => 1,
             Self::TimeMarks => 2,
             Self::CoordinatorsLeave => 2,
+            Self::ElectionSettings => 2,
         }
     }
 }

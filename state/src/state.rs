@@ -11,6 +11,7 @@ use std::{
 use types::{
     AliasName, ClusterId, DiskId, Epoch, ModelName, NodeId, NodeIncarnation, PlanId, Principal, RegionId,
     Revision, RoleName, UnixMillis, VersionKey,
+    election::ElectionSettings,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
     region::{NodeRecord, RegionRecord},
@@ -37,6 +38,8 @@ pub struct ClusterRecord {
     pub timing: TimingPolicy,
     /// Which rules are switched on.
     pub feature_level: u32,
+    /// How fast the coordinators' elections are, and who should lead.
+    pub elections: ElectionSettings,
     /// State time of the first entry.
     pub created_at: UnixMillis,
     /// Revision of the last change; its etag.

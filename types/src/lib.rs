@@ -5,12 +5,13 @@
 //! Invariant: a value that exists is valid. Text is checked once, in the constructor, and never again inside.
 //!
 //! Reading order: [`ids`], [`epoch`], [`revision`], [`digest`], [`units`], [`time`], then the records
-//! ([`region`], [`model`], [`replica`], [`role`], [`plan`]), then [`reason`], [`principal`] and [`metrics`].
+//! ([`region`], [`model`], [`replica`], [`role`], [`plan`], [`election`]), then [`reason`], [`principal`] and [`metrics`].
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
 pub mod digest;
+pub mod election;
 pub mod epoch;
 pub mod ids;
 pub mod metrics;

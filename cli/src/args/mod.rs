@@ -274,7 +274,8 @@ pub(crate) enum ClusterCommand {
     /// of the leader whether a majority confirmed it just now, and of the others whether the leader spoke to them just
     /// now. Where the leader does not answer, the others are asked again, for up to 2 s, whether they have one. SESSIONS
     /// counts the agents whose heartbeats this coordinator answers: all of them come to the leader, so the others show 0.
-    /// MEMORY is what the process has resident.
+    /// MEMORY is what the process has resident. Under the table stand the timing of elections with what led to it, and the
+    /// round trips between the coordinators, as they measure them all the time.
     Status,
     /// Who votes, who only listens, who was taken out, and whether the cluster survives the loss of any one region.
     ///
@@ -292,6 +293,52 @@ pub(crate) enum ClusterCommand {
     /// With --with the successor votes first, and then the other one is taken out. Without it the old disk is taken out, and the same
     /// name joins anew: start it with an empty data directory.
     Replace(ReplaceArgs),
+    /// How fast the coordinators' own elections are.
+    ///
+    /// By default it is derived: the coordinators measure the round trips between each other, and the leader raises heartbeat
+    /// and election timeouts at once where a round trip needs it, and lowers them once shorter ones have sufficed for a
+    /// minute. Every coordinator goes by the one setting; it is no key of a config file.
+    #[command(subcommand)]
+    Timing(TimingCommand),
+    /// Names the regions whose coordinators should lead, most wanted first; without a region, whoever is elected leads on.
+    ///
+    /// A leader elsewhere hands over once a voter of a more wanted region has answered in time and been caught up for 10 s.
+    Prefer(PreferArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TimingCommand {
+    /// Shows the timing, whether it is derived or fixed, and what led to it.
+    Get(ReadArgs),
+    /// Fixes the timing, or has it derived again.
+    Set(TimingSetArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TimingSetArgs {
+    /// Have the leader derive it from measured round trips again.
+    #[arg(long, conflicts_with_all = ["heartbeat", "election_min", "election_max"])]
+    pub(crate) derived: bool,
+    /// Interval of the leader's heartbeats, and the time that an answer has: at least twice the longest round trip.
+    #[arg(long, value_name = "DURATION", value_parser = some_time, required_unless_present = "derived")]
+    pub(crate) heartbeat: Option<Duration>,
+    /// Least silence of a leader before a campaign: at least three heartbeats.
+    #[arg(long, value_name = "DURATION", value_parser = some_time, required_unless_present = "derived")]
+    pub(crate) election_min: Option<Duration>,
+    /// Longest such silence, and how long a leader without its quorum goes on: above the least one.
+    #[arg(long, value_name = "DURATION", value_parser = some_time, required_unless_present = "derived")]
+    pub(crate) election_max: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PreferArgs {
+    /// Regions, most wanted first.
+    #[arg(value_name = "REGION")]
+    pub(crate) regions: Vec<RegionId>,
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 //!
 //! Everything that decides is in [`verdict`], and pure; here are the calls.
 
+mod elections;
 mod leave;
 mod members;
 mod show;
@@ -41,6 +42,8 @@ pub(crate) async fn run(command: ClusterCommand, shared: Shared) -> Result<(), F
         ClusterCommand::Members => members::run(&shared).await,
         ClusterCommand::Remove(args) => leave::remove(args, &shared).await,
         ClusterCommand::Replace(args) => leave::replace(args, &shared).await,
+        ClusterCommand::Timing(command) => elections::timing(command, &shared).await,
+        ClusterCommand::Prefer(args) => elections::prefer(&args, &shared).await,
     }
 }
 
@@ -55,6 +58,7 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
         "has_quorum": failure.is_none(),
         "coordinators": round.asked.iter().map(|a| show::document(a, &members)).collect::<Vec<_>>(),
         "members": members.iter().map(show::member).collect::<Vec<_>>(),
+        "elections": round.best().map(elections::document),
         "paused_roles": paused.as_ref().map(|roles| roles.iter().map(show::paused).collect::<Vec<_>>()),
     });
     if let (Some(all), Some(more)) = (document.as_object_mut(), members::document(&round).as_object()) {
@@ -66,6 +70,7 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
         let lines = paused.iter().flatten().map(show::paused_line);
         std::iter::once(table)
             .chain(members::lines(&round))
+            .chain(round.best().map(elections::text))
             .chain(lines)
             .collect::<Vec<_>>()
             .join("\n\n")

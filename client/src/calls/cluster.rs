@@ -1,10 +1,12 @@
 //! The cluster itself: its coordinators and its settings.
 
+use std::time::Duration;
+
 use proto::{
     convert::primaries,
     v1::{self as pb, cluster_service_client::ClusterServiceClient},
 };
-use types::{NodeId, reason::Refusal, role::TimingPolicy};
+use types::{NodeId, RegionId, election::ElectionTiming, reason::Refusal, role::TimingPolicy};
 
 use super::{Client, Header};
 
@@ -64,6 +66,40 @@ impl Client {
         };
         let answer = send!(self, Anyone, ClusterServiceClient::get_settings, message)?;
         Ok((primaries::timing(answer.timing)?, Header::read(answer.header)?))
+    }
+
+    /// The cluster's settings, and where they were read.
+    pub async fn settings(&self) -> Result<(pb::Settings, Header), Refusal> {
+        let message = pb::GetSettingsRequest {
+            read: self.read_options(),
+        };
+        let mut answer = send!(self, Anyone, ClusterServiceClient::get_settings, message)?;
+        let header = Header::read(answer.header.take())?;
+        Ok((answer, header))
+    }
+
+    /// Fixes how fast the coordinators' elections are, or, with `None`, has it derived from round trips again.
+    pub async fn set_election_timing(&self, fixed: Option<&ElectionTiming>) -> Result<pb::Settings, Refusal> {
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let message = pb::SetElectionTimingRequest {
+            request_id: self.change_id(),
+            timing: fixed.map(|timing| pb::ElectionTiming {
+                heartbeat_millis: millis(timing.heartbeat),
+                election_min_millis: millis(timing.election_min),
+                election_max_millis: millis(timing.election_max),
+            }),
+            derived: fixed.is_none(),
+        };
+        send!(self, Change, ClusterServiceClient::set_election_timing, message)
+    }
+
+    /// Names the regions whose coordinators should lead, most wanted first; none: whoever is elected leads on.
+    pub async fn set_leader_preference(&self, regions: &[RegionId]) -> Result<pb::Settings, Refusal> {
+        let message = pb::SetLeaderPreferenceRequest {
+            request_id: self.change_id(),
+            regions: regions.iter().map(ToString::to_string).collect(),
+        };
+        send!(self, Change, ClusterServiceClient::set_leader_preference, message)
     }
 
     /// Changes the cluster's timing policy.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use types::{
     ClusterId, DiskId, NodeId, NodeIncarnation, Principal, Reason, RegionId,
+    election::{ElectionSettings, ElectionTiming, TimingSetting},
     reason::Refusal,
     region::{Endpoints, NodeKind},
 };
@@ -85,6 +86,43 @@ pub(crate) fn resident_bytes() -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
+/// The timing of elections, as it travels.
+fn election_timing(timing: &ElectionTiming) -> pb::ElectionTiming {
+    pb::ElectionTiming {
+        heartbeat_millis: millis(timing.heartbeat),
+        election_min_millis: millis(timing.election_min),
+        election_max_millis: millis(timing.election_max),
+    }
+}
+
+fn election_timing_in(timing: pb::ElectionTiming) -> ElectionTiming {
+    ElectionTiming {
+        heartbeat: Duration::from_millis(timing.heartbeat_millis),
+        election_min: Duration::from_millis(timing.election_min_millis),
+        election_max: Duration::from_millis(timing.election_max_millis),
+    }
+}
+
+fn election_setting(setting: &TimingSetting) -> pb::ElectionSetting {
+    pb::ElectionSetting {
+        timing: Some(election_timing(&setting.timing)),
+        derived: setting.derived,
+        reason: setting.reason.clone(),
+    }
+}
+
+fn preferred(settings: &ElectionSettings) -> Vec<String> {
+    settings.preferred.iter().map(ToString::to_string).collect()
+}
+
+fn round_trip((from, to, far): &(NodeId, NodeId, Duration)) -> pb::RoundTrip {
+    pb::RoundTrip {
+        from_node: from.to_string(),
+        to_node: to.to_string(),
+        micros: u64::try_from(far.as_micros()).unwrap_or(u64::MAX),
+    }
+}
+
 fn settings(state: &ControlState, header: pb::ResponseHeader) -> Result<pb::Settings, Status> {
     let cluster = state.cluster().ok_or_else(|| {
         status(Refusal::new(
@@ -97,6 +135,8 @@ fn settings(state: &ControlState, header: pb::ResponseHeader) -> Result<pb::Sett
         timing: Some((&cluster.timing).into()),
         generation: cluster.generation,
         feature_level: cluster.feature_level,
+        election: cluster.elections.timing.as_ref().map(election_setting),
+        preferred_regions: preferred(&cluster.elections),
     })
 }
 
@@ -246,11 +286,23 @@ fn remove_request(caller: &Caller, r: &pb::RemoveMemberRequest) -> Result<Remove
     })
 }
 
+impl Cluster {
+    /// Changes a setting and answers all of them.
+    async fn set(&self, caller: &Caller, request_id: &str, command: Command) -> Answer<pb::Settings> {
+        let done = self.0.propose(caller, request_id, command).await?;
+        Ok(Response::new(self.0.raft.read(|s| settings(s, done.header))?))
+    }
+}
+
 #[tonic::async_trait]
 impl ClusterService for Cluster {
     async fn get_status(&self, _request: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {
         let status = self.0.raft.status();
         let leader = status.leader.as_ref();
+        let elections = self
+            .0
+            .raft
+            .read(|s| s.cluster().map(|c| c.elections.clone()).unwrap_or_default());
         Ok(Response::new(pb::GetStatusResponse {
             header: Some(self.0.header(status.applied)),
             node: status.node.to_string(),
@@ -277,6 +329,10 @@ impl ClusterService for Cluster {
                 .read(|s| s.removed_coordinators().iter().map(removed).collect()),
             region_survival: self.0.raft.region_survival().as_ref().map(survival),
             changing_membership: self.0.raft.is_changing_membership(),
+            election_timing: Some(election_timing(&status.timing)),
+            election_setting: elections.timing.as_ref().map(election_setting),
+            round_trips: status.round_trips.iter().map(round_trip).collect(),
+            preferred_regions: preferred(&elections),
         }))
     }
 
@@ -357,7 +413,34 @@ impl ClusterService for Cluster {
         let command = Command::SetTiming {
             timing: conv::timing(r.timing).map_err(status)?,
         };
-        let done = self.0.propose(&caller, &r.request_id, command).await?;
-        Ok(Response::new(self.0.raft.read(|s| settings(s, done.header))?))
+        self.set(&caller, &r.request_id, command).await
+    }
+
+    async fn set_election_timing(
+        &self,
+        request: Request<pb::SetElectionTimingRequest>,
+    ) -> Answer<pb::Settings> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let verb = if r.derived { "derived again" } else { "fixed" };
+        let command = Command::SetElectionTiming {
+            timing: r.timing.map(election_timing_in),
+            derived: r.derived,
+            reason: format!("{verb} by {}", caller.principal),
+        };
+        self.set(&caller, &r.request_id, command).await
+    }
+
+    async fn set_leader_preference(
+        &self,
+        request: Request<pb::SetLeaderPreferenceRequest>,
+    ) -> Answer<pb::Settings> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let regions = r.regions.iter().map(|name| text("regions", name).map_err(status));
+        let command = Command::SetLeaderPreference {
+            regions: regions.collect::<Result<_, _>>()?,
+        };
+        self.set(&caller, &r.request_id, command).await
     }
 }

@@ -1,6 +1,6 @@
 //! What one Raft node needs to know before it starts.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use types::{
     NodeId, RegionId, UnixMillis,
@@ -24,7 +24,8 @@ pub struct RaftConfig {
     /// Set on exactly one node of a new cluster: it founds the cluster, with these timings. A data directory that has
     /// seen a cluster id never bootstraps, whatever this says.
     pub bootstrap: Option<TimingPolicy>,
-    /// Heartbeats and elections.
+    /// Heartbeats and elections, until the log says how fast they are. A founder that starts with others than the defaults
+    /// fixes them for the cluster.
     pub timing: RaftTiming,
     /// Bounds on log, snapshots and queues.
     pub limits: RaftLimits,
@@ -54,26 +55,8 @@ impl fmt::Debug for WallClock {
     }
 }
 
-/// Heartbeats and elections. Across a WAN: heartbeat at least twice the worst round trip between voters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RaftTiming {
-    /// Interval of the leader's heartbeats; also the time a peer has to answer one. Default 50 ms: loopback.
-    pub heartbeat: Duration,
-    /// Least time without a leader before a campaign. Default 250 ms; at least three heartbeats.
-    pub election_min: Duration,
-    /// Longest such time, and the leader's lease. Default 400 ms: a failover takes this plus one draw.
-    pub election_max: Duration,
-}
-
-impl Default for RaftTiming {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_millis(50),
-            election_min: Duration::from_millis(250),
-            election_max: Duration::from_millis(400),
-        }
-    }
-}
+/// Heartbeats and elections.
+pub use types::election::ElectionTiming as RaftTiming;
 
 /// Bounds on log, snapshots and queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

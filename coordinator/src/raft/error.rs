@@ -226,6 +226,14 @@ pub enum JoinError {
         /// The cluster's level.
         level: u32,
     },
+    /// It listens, and does not vote yet: its distance from a voter is unknown, or the timing is still being raised for it.
+    #[error("node {node} does not vote yet: {missing}")]
+    NotYet {
+        /// Who asked.
+        node: NodeId,
+        /// What is missing; asking again goes on.
+        missing: String,
+    },
     /// The cluster's first entry is not applied yet.
     #[error("the cluster is not bootstrapped yet")]
     NotBootstrapped,
@@ -256,6 +264,7 @@ impl JoinError {
             Self::TooOld { supported, level, .. } => Refusal::new(Reason::FeatureLevel, self.to_string())
                 .with("shown", supported)
                 .with("current", level),
+            Self::NotYet { .. } => Refusal::new(Reason::NotServing, self.to_string()),
             Self::NotBootstrapped => Refusal::new(Reason::ClusterState, self.to_string()),
             Self::Raft(error) => error.to_refusal(),
         }

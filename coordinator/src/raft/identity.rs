@@ -10,6 +10,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use types::{ClusterId, DiskId, NodeId};
 use uuid::Uuid;
 
-use super::{error::StartError, files, types::raft_id};
+use super::{config::RaftTiming, error::StartError, files, types::raft_id};
 
 /// The only layout so far; a directory with another is refused.
 const FORMAT: u32 = 1;
@@ -39,6 +40,9 @@ struct NodeFile {
     disk_id: Option<DiskId>,
     /// Starts of this directory, this one included.
     boots: u64,
+    /// By which election timing it went last, in milliseconds: heartbeat, least and longest election timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timing: Option<[u64; 3]>,
 }
 
 const fn yes() -> bool {
@@ -70,6 +74,7 @@ impl Identity {
                 log_begun: false,
                 disk_id: None,
                 boots: 0,
+                timing: None,
             },
             Err(e) => return Err(data_dir(&path, "cannot read it")(e)),
         };
@@ -104,6 +109,24 @@ impl Identity {
             ))),
             _ => self.change(|file| file.cluster_id = Some(cluster_id)),
         }
+    }
+
+    /// By which election timing this node went last; `None` where it never changed, or what stands there makes no sense.
+    pub(crate) fn timing(&self) -> Option<RaftTiming> {
+        let [heartbeat, election_min, election_max] = self.file().timing?.map(Duration::from_millis);
+        let timing = RaftTiming {
+            heartbeat,
+            election_min,
+            election_max,
+        };
+        timing.validate().is_ok().then_some(timing)
+    }
+
+    /// Remembers by which one it goes from now on.
+    pub(crate) fn remember_timing(&self, timing: &RaftTiming) -> io::Result<()> {
+        let all = [timing.heartbeat, timing.election_min, timing.election_max];
+        let millis = all.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+        self.change(|file| file.timing = Some(millis))
     }
 
     /// Remembers that the log holds what this node must not forget.

@@ -29,6 +29,9 @@ use super::{
 /// A learner this close behind the leader becomes a voter.
 pub(super) const CAUGHT_UP_WITHIN: u64 = 64;
 
+/// Before the deadline of a caller who should hear what is missing.
+const TELL_WITHIN: Duration = Duration::from_millis(500);
+
 /// What a coordinator that joins needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JoinStep {
@@ -95,7 +98,7 @@ impl RaftNode {
                 return Ok(self.members());
             }
             info!(node = %request.peer.node, ?step, "taking a coordinator in");
-            let done = timeout_at(deadline, self.take_step(step, &request));
+            let done = timeout_at(deadline, self.take_step(step, &request, deadline));
             done.await.map_err(|_| out_of_time("a change of membership"))??;
         }
     }
@@ -150,14 +153,19 @@ impl RaftNode {
         })
     }
 
-    async fn take_step(&self, step: JoinStep, request: &JoinRequest) -> Result<(), JoinError> {
+    async fn take_step(
+        &self,
+        step: JoinStep,
+        request: &JoinRequest,
+        deadline: Instant,
+    ) -> Result<(), JoinError> {
         match step {
             JoinStep::AddLearner => {
                 let one = self.entry_of(&request.peer);
                 Ok(self.change(ChangeMembers::AddNodes(one), true).await.map(drop)?)
             }
             JoinStep::UpdateEndpoints => self.update_endpoints(&request.peer).await.map(drop),
-            JoinStep::Promote => self.promote(request).await,
+            JoinStep::Promote => self.promote(request, deadline).await,
             JoinStep::Done => Ok(()),
         }
     }
@@ -179,15 +187,27 @@ impl RaftNode {
     /// A raise of the level may have been in the log, unapplied, when the request was looked at, and its proposer may have
     /// given up waiting. Whoever raises next holds the lock on changes, so once an entry of ours is applied behind that one
     /// the level stays until the newcomer votes, and is among those who are asked.
-    async fn promote(&self, request: &JoinRequest) -> Result<(), JoinError> {
+    async fn promote(&self, request: &JoinRequest, deadline: Instant) -> Result<(), JoinError> {
         let id = raft_id(&request.peer.node);
         self.caught_up(id).await?;
         if self.update_endpoints(&request.peer).await? {
             self.check_features(request)?;
+            self.check_distance(&request.peer, deadline).await?;
             let voter = BTreeSet::from([id]);
             self.change(ChangeMembers::AddVoterIds(voter), true).await?;
         }
         Ok(())
+    }
+
+    /// A voter that cannot answer in time would count against the majority, and campaign. A little before the deadline this
+    /// ends with what is missing: more helpful than that time is up.
+    async fn check_distance(&self, peer: &Peer, deadline: Instant) -> Result<(), JoinError> {
+        let deadline = deadline.checked_sub(TELL_WITHIN).unwrap_or(deadline);
+        let admitted = self.admits(peer, deadline).await;
+        admitted.map_err(|missing| JoinError::NotYet {
+            node: peer.node.clone(),
+            missing,
+        })
     }
 
     /// Waits until the learner stores nearly all that the leader does.
@@ -270,7 +290,7 @@ impl RaftNode {
         }
         let mut others = self.members();
         others.retain(|m| m.raft_id != self.own_id() && to.as_ref().is_none_or(|node| *node == m.peer.node));
-        let Some(target) = successor(others, self.config().timing.election_max) else {
+        let Some(target) = successor(others, self.timing().election_max) else {
             let detail = "there is no other voter to hand over to".to_owned();
             return Err(ProposeError::NoQuorum { detail });
         };
@@ -311,7 +331,7 @@ impl RaftNode {
                 node: self.own_peer().node.clone(),
             };
             let request_id = RequestId::from_u128(Uuid::now_v7().as_u128());
-            let deadline = Instant::now() + self.config().timing.election_max * 10;
+            let deadline = Instant::now() + self.timing().election_max * 10;
             match self.propose(actor, request_id, command, deadline).await {
                 Ok(proposed) => match proposed.outcome {
                     Ok(_) => info!(revision = %proposed.revision, "cluster founded"),
@@ -322,7 +342,7 @@ impl RaftNode {
                 },
                 Err(error) => warn!(%error, "the cluster is not founded yet"),
             }
-            sleep(self.config().timing.heartbeat).await;
+            sleep(self.timing().heartbeat).await;
         }
     }
 }

@@ -6,15 +6,17 @@
 //! Invariant: what [`RaftNode::propose`] acknowledged is on the disks of a majority, each synced, and applied here.
 //!
 //! Reading order: [`config`], [`error`], [`types`], [`view`], [`publish`], then `identity`, `log_store`,
-//! `state_machine`, `network`, `service`, `membership`.
+//! `state_machine`, `network`, `engine`, `service`, `membership`, `timing`.
 
 pub mod config;
 mod convert;
 mod disk;
+mod engine;
 pub mod error;
 mod features;
 pub(crate) mod files;
 mod hearing;
+mod held;
 mod identity;
 mod log_store;
 mod membership;
@@ -27,6 +29,7 @@ mod state_machine;
 #[cfg(test)]
 pub(crate) mod tests;
 mod time;
+mod timing;
 pub mod types;
 pub mod view;
 
@@ -45,6 +48,7 @@ use proto::raft_v1::raft_service_server::RaftServiceServer;
 use state::ControlState;
 use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore, oneshot, watch},
+    task::JoinHandle,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -62,13 +66,15 @@ pub use self::{
     view::{Leadership, Member, RaftRole, RaftStatus},
 };
 use self::{
+    engine::{Engine, Raft},
     hearing::Hearing,
     identity::Identity,
     log_store::LogStore,
-    network::{Connections, Factory, MESSAGE_BYTES_MAX},
-    state_machine::{StateMachine, Store},
+    network::{Connections, MESSAGE_BYTES_MAX},
+    state_machine::Store,
     time::Reckoning,
-    types::{Membership, TypeConfig},
+    timing::{InForce, RoundTrips},
+    types::Membership,
 };
 
 /// Connects to another coordinator's Raft port; [`crate::tls::Tls`] does. `endpoint` has its address, timeouts and keep-alive set; the dialler
@@ -102,8 +108,6 @@ pub struct JoinRequest {
     pub supported_level: u32,
 }
 
-type Raft = openraft::Raft<TypeConfig, StateMachine>;
-
 /// A running Raft node. A cheap handle: clones share the node.
 #[derive(Clone)]
 pub struct RaftNode {
@@ -114,7 +118,7 @@ struct Inner {
     config: RaftConfig,
     own_id: u64,
     own_peer: Peer,
-    raft: Raft,
+    engine: Engine,
     store: Arc<Store>,
     identity: Arc<Identity>,
     /// This run is founding a cluster, or has founded it.
@@ -123,6 +127,11 @@ struct Inner {
     leadership: watch::Sender<Leadership>,
     hearing: Hearing,
     reckoning: Reckoning,
+    /// By which timing this node goes now.
+    in_force: Arc<InForce>,
+    round_trips: RoundTrips,
+    /// Held while the timing changes.
+    adopting: AsyncMutex<()>,
     /// Why Raft stopped, once it did.
     stopped: watch::Sender<Option<String>>,
     in_flight: Semaphore,
@@ -140,17 +149,19 @@ impl RaftNode {
     /// campaign or wait to be taken in. Founds the cluster where `config.bootstrap` says so and the disk has seen none;
     /// that waits for no other node. Returns before anyone leads.
     pub async fn start(config: RaftConfig, dial: Arc<dyn Dial>) -> Result<Self, StartError> {
-        let raft_config = openraft_config(&config)?;
         let identity = Arc::new(Identity::open(&config.data_dir, &config.node)?);
+        // By which it went last; the config's is where it begins.
+        let timing = identity.timing().unwrap_or(config.timing);
+        let raft_config = openraft_config(&config, &timing)?;
+        let in_force = Arc::new(InForce::new(timing));
         let store = Store::open(identity.clone())?;
         let (log, log_closed) = open_log(&identity)?;
         check_log_is_there(&identity, &log)?;
         let own_id = raft_id(&config.node);
-        let connections = Connections::new(own_id, identity.clone(), dial, config.timing);
-        let machine = StateMachine(store.clone());
-        let raft = Raft::new(own_id, raft_config, Factory(connections.clone()), log, machine)
+        let connections = Connections::new(own_id, identity.clone(), dial, in_force.clone());
+        let engine = Engine::start(own_id, raft_config, log, store.clone(), connections.clone())
             .await
-            .map_err(|e| StartError::Raft(e.to_string()))?;
+            .map_err(StartError::Raft)?;
         let own_peer = Peer {
             node: config.node.clone(),
             region: config.region.clone(),
@@ -164,7 +175,7 @@ impl RaftNode {
                 config,
                 own_id,
                 own_peer,
-                raft,
+                engine,
                 store,
                 identity,
                 founding: AtomicBool::default(),
@@ -172,6 +183,9 @@ impl RaftNode {
                 leadership: watch::Sender::default(),
                 hearing: Hearing::default(),
                 reckoning: Reckoning::default(),
+                in_force,
+                round_trips: RoundTrips::default(),
+                adopting: AsyncMutex::default(),
                 stopped: watch::Sender::default(),
                 membership_changes: AsyncMutex::default(),
                 stopping: CancellationToken::new(),
@@ -185,6 +199,8 @@ impl RaftNode {
 
     async fn begin(&self) -> Result<(), StartError> {
         self.spawn(Self::watch_raft);
+        self.spawn(Self::measure);
+        self.spawn(Self::steer_timing);
         if let Some(timing) = self.config().bootstrap.clone()
             && self.cluster_id().is_none()
         {
@@ -205,6 +221,14 @@ impl RaftNode {
             .clone()
             .run_until_cancelled_owned(task(self.clone()));
         self.inner.tasks.spawn(task);
+    }
+
+    /// A task that no stop cuts off; the node waits for it.
+    fn spawn_to_its_end<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.inner.tasks.spawn(task)
     }
 
     /// The service for the Raft port; every call is authenticated first.
@@ -300,8 +324,8 @@ impl RaftNode {
     /// directory is unlocked when it returns; other handles then read the last state and are refused the rest.
     pub async fn shutdown(self) {
         self.inner.stopping.cancel();
-        if let Err(error) = self.inner.raft.shutdown().await {
-            error!(%error, "raft did not stop cleanly");
+        if let Err(error) = self.inner.engine.close().await {
+            error!(error, "raft did not stop cleanly");
         }
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
@@ -334,8 +358,24 @@ impl RaftNode {
     pub(crate) fn own_id(&self) -> u64 {
         self.inner.own_id
     }
-    pub(crate) fn raft(&self) -> &Raft {
-        &self.inner.raft
+    /// The openraft node of now; another one follows it where the timing changes.
+    pub(crate) fn raft(&self) -> Raft {
+        self.inner.engine.raft()
+    }
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+    pub(crate) fn identity(&self) -> &Arc<Identity> {
+        &self.inner.identity
+    }
+    pub(crate) fn in_force(&self) -> &InForce {
+        &self.inner.in_force
+    }
+    pub(crate) fn round_trips(&self) -> &RoundTrips {
+        &self.inner.round_trips
+    }
+    pub(crate) fn adopting(&self) -> &AsyncMutex<()> {
+        &self.inner.adopting
     }
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.inner.store
@@ -367,7 +407,7 @@ impl RaftNode {
 
     /// The membership as Raft uses it: the newest in the log, committed or not.
     pub(crate) fn membership(&self) -> Membership {
-        let now = self.inner.raft.metrics().borrow_watched().clone();
+        let now = self.raft().metrics().borrow_watched().clone();
         now.membership_config.membership().clone()
     }
 
@@ -409,9 +449,9 @@ fn check_log_is_there(identity: &Identity, log: &LogStore) -> Result<(), StartEr
     Ok(())
 }
 
-fn openraft_config(config: &RaftConfig) -> Result<Arc<Config>, StartError> {
+fn openraft_config(config: &RaftConfig, timing: &RaftTiming) -> Result<Arc<Config>, StartError> {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    let (timing, limits) = (config.timing, config.limits);
+    let limits = config.limits;
     let config = Config {
         cluster_name: "regent".to_owned(),
         heartbeat_interval: millis(timing.heartbeat),

@@ -26,6 +26,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use self::connections::CONNECT_LEAST;
 pub(crate) use self::connections::{CallError, Connections, Lane, MESSAGE_BYTES_MAX};
 use self::streams::{Progress, Rpc, snapshot_parts, status_error};
 use super::{
@@ -115,7 +116,8 @@ impl Network {
         &self,
         requests: impl Stream<Item = pb::AppendRequest> + Send + 'static,
     ) -> Rpc<tonic::Streaming<pb::AppendResponse>> {
-        let ttl = self.connections.timing.election_max * 2;
+        let timing = self.connections.timing();
+        let ttl = CONNECT_LEAST.max(timing.election_max * 2);
         let opened = self
             .connections
             .call(self.target, self.lane, ttl, async |mut client| {
@@ -125,7 +127,7 @@ impl Network {
         match opened {
             Ok(responses) => Ok(responses),
             Err(error) => {
-                sleep(Duration::from_millis(150).min(self.connections.timing.election_min / 2)).await;
+                sleep(Duration::from_millis(150).min(timing.election_min / 2)).await;
                 let text = format!("cannot open the append stream to {}: {error:?}", self.target);
                 Err(Unreachable::from_string(text).into())
             }
@@ -175,7 +177,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
             sent.sent.fetch_add(1, Ordering::Relaxed);
             convert::append_out(&request, route.take())
         });
-        let idle = self.connections.timing.election_max * 10;
+        let idle = self.connections.timing().election_max * 10;
         Box::pin(async move {
             let responses = self.open_stream(requests).await?;
             let (connections, target, lane) = (self.connections.clone(), self.target, self.lane);

@@ -332,6 +332,14 @@ impl RaftService for RaftRpc {
         Ok(Response::new(pb::ReadClockResponse { time }))
     }
 
+    async fn ping(&self, request: Request<pb::PingRequest>) -> Result<Response<pb::PingResponse>, Status> {
+        let message = self.admit(request, |m| m.route.as_ref())?;
+        if message.adopt_revision > 0 {
+            self.node.adopt_in_turn(message.adopt_revision);
+        }
+        Ok(Response::new(self.node.pong()))
+    }
+
     async fn features(
         &self,
         request: Request<pb::FeaturesRequest>,

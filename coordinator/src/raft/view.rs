@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use openraft::{Instant as _, RaftMetrics, ServerState, async_runtime::WatchReceiver as _, error::Fatal};
+use openraft::{
+    Instant as _, RaftMetrics, ServerState, alias::WatchReceiverOf, async_runtime::WatchReceiver as _,
+    error::Fatal,
+};
 use tokio::time::Instant;
 use tracing::{error, info};
 use types::{NodeId, Revision};
 
 use super::{
     RaftNode,
+    config::RaftTiming,
     error::LeaderHint,
     types::{LogId, Peer, TypeConfig, term_of},
 };
@@ -103,6 +107,10 @@ pub struct RaftStatus {
     pub leader_silent: Option<Duration>,
     /// Until when this node campaigns at the latest, if that leader stays silent; `None` where it never would.
     pub election_due: Option<Duration>,
+    /// By which election timing this node goes.
+    pub timing: RaftTiming,
+    /// How far members are from each other, as far as it is known here: from, to, round trip.
+    pub round_trips: Vec<(NodeId, NodeId, Duration)>,
     /// Why Raft stopped, if it did.
     pub stopped: Option<String>,
 }
@@ -123,21 +131,31 @@ impl RaftNode {
         let now = metrics.borrow_watched();
         let revision = |id: &Option<LogId>| Revision(id.as_ref().map_or(0, LogId::index));
         let leader_silent = self.leader_silent(&now);
+        let members = members(&now);
         RaftStatus {
             node: self.own_peer().node.clone(),
             raft_id: self.own_id(),
             role: role(&now),
             term: now.current_term,
             leader: hint(&now),
-            members: members(&now),
             last_log: Revision(now.last_log_index.unwrap_or(0)),
             applied: revision(&now.last_applied),
             snapshot: revision(&now.snapshot),
             has_quorum: self.has_quorum(&now, leader_silent),
             leader_silent,
             election_due: leader_silent.and_then(|silent| self.election_due(&now, silent)),
+            timing: self.timing(),
+            round_trips: self.known_round_trips(&members),
             stopped: now.running_state.as_ref().err().map(ToString::to_string),
+            members,
         }
+    }
+
+    /// Of these members: whoever calls it looks at Raft's metrics, and a second look would wait for a change that waits for
+    /// the first one.
+    fn known_round_trips(&self, members: &[Member]) -> Vec<(NodeId, NodeId, Duration)> {
+        let pairs = self.pairs(members).into_iter();
+        pairs.filter_map(|p| Some((p.a, p.b, p.round_trip?))).collect()
     }
 
     fn leader_silent(&self, now: &Metrics) -> Option<Duration> {
@@ -148,11 +166,11 @@ impl RaftNode {
     /// A campaign begins one draw after the leader's lease is over; both are `election_max` at most.
     fn election_due(&self, now: &Metrics, silent: Duration) -> Option<Duration> {
         let votes = now.membership_config.voter_ids().any(|id| id == now.id);
-        votes.then(|| (self.config().timing.election_max * 2).saturating_sub(silent))
+        votes.then(|| (self.timing().election_max * 2).saturating_sub(silent))
     }
 
     fn has_quorum(&self, now: &Metrics, leader_silent: Option<Duration>) -> bool {
-        let lease = self.config().timing.election_max;
+        let lease = self.timing().election_max;
         if now.state != ServerState::Leader {
             return now.running_state.is_ok() && leader_silent.is_some_and(|silent| silent < lease);
         }
@@ -162,7 +180,19 @@ impl RaftNode {
 
     /// Follows Raft's metrics: who leads, where the members are, whether Raft still runs.
     pub(crate) async fn watch_raft(self) {
-        let mut metrics = self.raft().metrics();
+        loop {
+            let (number, raft) = self.engine().numbered();
+            let cause = self.follow(raft.metrics()).await;
+            drop(raft);
+            // One that stopped because its timing changed is followed by another.
+            if !self.engine().follows(number).await {
+                return self.note_stopped(cause);
+            }
+        }
+    }
+
+    /// Until that one stops, and why it did.
+    async fn follow(&self, mut metrics: WatchReceiverOf<TypeConfig, Metrics>) -> String {
         let mut known = None;
         loop {
             let now = metrics.borrow_watched().clone();
@@ -176,10 +206,10 @@ impl RaftNode {
                 self.spawn(Self::end_changes);
             }
             if let Err(fatal) = &now.running_state {
-                return self.note_stopped(fatal.to_string());
+                return fatal.to_string();
             }
             if metrics.changed().await.is_err() {
-                return self.note_stopped("raft ended".to_owned());
+                return "raft ended".to_owned();
             }
         }
     }

@@ -62,6 +62,8 @@ fn each_kind_of_caller_has_its_methods() {
         ("PrimaryService/RenewLease", [false, true, false]),
         ("ClusterService/Join", [false, false, true]),
         ("ClusterService/SetTiming", [true, false, false]),
+        ("ClusterService/SetElectionTiming", [true, false, false]),
+        ("ClusterService/SetLeaderPreference", [true, false, false]),
         ("SessionService/Session", [false, true, false]),
     ];
     let coordinator: Principal = "spiffe://regent.local/region/r1/coordinator/c1".parse().unwrap();

@@ -6,6 +6,7 @@
 mod agent;
 mod authority;
 mod config;
+mod elections;
 mod failover;
 mod features;
 mod fitness;

@@ -220,6 +220,40 @@ pub struct ReadIndexResponse {
     pub index: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PingRequest {
+    #[prost(message, optional, tag = "1")]
+    pub route: ::core::option::Option<Route>,
+    /// By a leader: it is the receiver's turn to go by the election timing that the log names at this revision or later. 0: it
+    /// is not.
+    #[prost(uint64, tag = "2")]
+    pub adopt_revision: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PingResponse {
+    /// By which the answering node goes.
+    #[prost(message, optional, tag = "1")]
+    pub timing: ::core::option::Option<ElectionTiming>,
+    /// How far it is from the others, as it measured lately.
+    #[prost(message, repeated, tag = "2")]
+    pub round_trips: ::prost::alloc::vec::Vec<RoundTrip>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ElectionTiming {
+    #[prost(uint64, tag = "1")]
+    pub heartbeat_millis: u64,
+    #[prost(uint64, tag = "2")]
+    pub election_min_millis: u64,
+    #[prost(uint64, tag = "3")]
+    pub election_max_millis: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RoundTrip {
+    #[prost(uint64, tag = "1")]
+    pub raft_id: u64,
+    #[prost(uint64, tag = "2")]
+    pub micros: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FeaturesRequest {
     #[prost(message, optional, tag = "1")]
     pub route: ::core::option::Option<Route>,
@@ -467,6 +501,21 @@ pub mod raft_service_client {
                 .insert(GrpcMethod::new("regent.raft.v1.RaftService", "ReadClock"));
             self.inner.unary(req, path, codec).await
         }
+        /// Answered at once: how far away a member is, and by which timing it goes.
+        pub async fn ping(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PingRequest>,
+        ) -> std::result::Result<tonic::Response<super::PingResponse>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/regent.raft.v1.RaftService/Ping");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.raft.v1.RaftService", "Ping"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -530,6 +579,11 @@ pub mod raft_service_server {
             &self,
             request: tonic::Request<super::ReadClockRequest>,
         ) -> std::result::Result<tonic::Response<super::ReadClockResponse>, tonic::Status>;
+        /// Answered at once: how far away a member is, and by which timing it goes.
+        async fn ping(
+            &self,
+            request: tonic::Request<super::PingRequest>,
+        ) -> std::result::Result<tonic::Response<super::PingResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct RaftServiceServer<T> {
@@ -942,6 +996,44 @@ pub mod raft_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadClockSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.raft.v1.RaftService/Ping" => {
+                    #[allow(non_camel_case_types)]
+                    struct PingSvc<T: RaftService>(pub Arc<T>);
+                    impl<T: RaftService> tonic::server::UnaryService<super::PingRequest> for PingSvc<T> {
+                        type Response = super::PingResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PingRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut =
+                                async move { <T as RaftService>::ping(&inner, request).await };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PingSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -773,6 +773,17 @@ pub struct GetStatusResponse {
     /// A change of membership is under way: two sets of voters must agree.
     #[prost(bool, tag = "57")]
     pub changing_membership: bool,
+    /// By which this coordinator goes; and what the log says of it, as far as this coordinator has applied, if it says anything.
+    #[prost(message, optional, tag = "65")]
+    pub election_timing: ::core::option::Option<ElectionTiming>,
+    #[prost(message, optional, tag = "66")]
+    pub election_setting: ::core::option::Option<ElectionSetting>,
+    /// Between members, as this coordinator measured or heard lately.
+    #[prost(message, repeated, tag = "67")]
+    pub round_trips: ::prost::alloc::vec::Vec<RoundTrip>,
+    /// Regions whose coordinators should lead, most wanted first.
+    #[prost(string, repeated, tag = "68")]
+    pub preferred_regions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRequest {
@@ -808,6 +819,59 @@ pub struct JoinResponse {
     pub members: ::prost::alloc::vec::Vec<Member>,
     #[prost(string, tag = "3")]
     pub cluster_id: ::prost::alloc::string::String,
+}
+/// Of the coordinators' own log; roles have a TimingPolicy.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ElectionTiming {
+    /// Interval of the leader's heartbeats, and the time that an answer to one has.
+    #[prost(uint64, tag = "1")]
+    pub heartbeat_millis: u64,
+    /// A coordinator campaigns after a silence of the leader between these two, drawn anew each time, counted from the end of
+    /// the leader's lease, which is the longer one.
+    #[prost(uint64, tag = "2")]
+    pub election_min_millis: u64,
+    #[prost(uint64, tag = "3")]
+    pub election_max_millis: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ElectionSetting {
+    #[prost(message, optional, tag = "1")]
+    pub timing: ::core::option::Option<ElectionTiming>,
+    /// The leader derives it from measured round trips and changes it with them; otherwise a person fixed it.
+    #[prost(bool, tag = "2")]
+    pub derived: bool,
+    /// What led to it, for people.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// A message and its answer between two members, the longer one where both have measured it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RoundTrip {
+    #[prost(string, tag = "1")]
+    pub from_node: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub to_node: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub micros: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetElectionTimingRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Absent: the timing of now stays.
+    #[prost(message, optional, tag = "2")]
+    pub timing: ::core::option::Option<ElectionTiming>,
+    /// The leader derives it from here on.
+    #[prost(bool, tag = "3")]
+    pub derived: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetLeaderPreferenceRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Empty: whoever is elected leads on.
+    #[prost(string, repeated, tag = "2")]
+    pub regions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferLeadershipRequest {
@@ -872,6 +936,11 @@ pub struct Settings {
     pub generation: u32,
     #[prost(uint32, tag = "4")]
     pub feature_level: u32,
+    /// Absent before the log says anything of it.
+    #[prost(message, optional, tag = "65")]
+    pub election: ::core::option::Option<ElectionSetting>,
+    #[prost(string, repeated, tag = "66")]
+    pub preferred_regions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Generated client implementations.
 #[cfg(feature = "client")]
@@ -1051,6 +1120,43 @@ pub mod cluster_service_client {
                 .insert(GrpcMethod::new("regent.v1.ClusterService", "SetTiming"));
             self.inner.unary(req, path, codec).await
         }
+        /// How fast the coordinators' own elections are: fixed by hand, or derived from measured round trips again.
+        pub async fn set_election_timing(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetElectionTimingRequest>,
+        ) -> std::result::Result<tonic::Response<super::Settings>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.ClusterService/SetElectionTiming");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.ClusterService",
+                "SetElectionTiming",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The regions whose coordinators should lead, most wanted first.
+        pub async fn set_leader_preference(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetLeaderPreferenceRequest>,
+        ) -> std::result::Result<tonic::Response<super::Settings>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/regent.v1.ClusterService/SetLeaderPreference",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.ClusterService",
+                "SetLeaderPreference",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1096,6 +1202,16 @@ pub mod cluster_service_server {
         async fn set_timing(
             &self,
             request: tonic::Request<super::SetTimingRequest>,
+        ) -> std::result::Result<tonic::Response<super::Settings>, tonic::Status>;
+        /// How fast the coordinators' own elections are: fixed by hand, or derived from measured round trips again.
+        async fn set_election_timing(
+            &self,
+            request: tonic::Request<super::SetElectionTimingRequest>,
+        ) -> std::result::Result<tonic::Response<super::Settings>, tonic::Status>;
+        /// The regions whose coordinators should lead, most wanted first.
+        async fn set_leader_preference(
+            &self,
+            request: tonic::Request<super::SetLeaderPreferenceRequest>,
         ) -> std::result::Result<tonic::Response<super::Settings>, tonic::Status>;
     }
     #[derive(Debug)]
@@ -1396,6 +1512,90 @@ pub mod cluster_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetTimingSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.ClusterService/SetElectionTiming" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetElectionTimingSvc<T: ClusterService>(pub Arc<T>);
+                    impl<T: ClusterService>
+                        tonic::server::UnaryService<super::SetElectionTimingRequest>
+                        for SetElectionTimingSvc<T>
+                    {
+                        type Response = super::Settings;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetElectionTimingRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::set_election_timing(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetElectionTimingSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.ClusterService/SetLeaderPreference" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetLeaderPreferenceSvc<T: ClusterService>(pub Arc<T>);
+                    impl<T: ClusterService>
+                        tonic::server::UnaryService<super::SetLeaderPreferenceRequest>
+                        for SetLeaderPreferenceSvc<T>
+                    {
+                        type Response = super::Settings;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetLeaderPreferenceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::set_leader_preference(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetLeaderPreferenceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -2,6 +2,7 @@
 
 use types::{
     ClusterId, Epoch, RoleName,
+    election::ElectionSettings,
     role::{FailoverMode, RoleRecord, TimingPolicy},
 };
 
@@ -31,6 +32,7 @@ pub(super) fn init(
         generation,
         timing: timing.clone(),
         feature_level: 0,
+        elections: ElectionSettings::default(),
         created_at: change.now(),
         modified: change.revision(),
         removed: Vec::new(),

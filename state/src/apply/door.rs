@@ -18,6 +18,8 @@ fn token(command: &Command) -> Option<&FencingToken> {
         Command::InitCluster { .. }
         | Command::SetTiming { .. }
         | Command::MarkTime { .. }
+        | Command::SetElectionTiming { .. }
+        | Command::SetLeaderPreference { .. }
         | Command::SetFeatureLevel { .. }
         | Command::RegisterRegion { .. }
         | Command::AttachStore { .. }

@@ -7,6 +7,7 @@ mod aliases;
 mod change;
 mod cluster;
 mod door;
+mod elections;
 mod members;
 mod models;
 mod nodes;
@@ -146,5 +147,11 @@ fn handle(change: &mut Change<'_>, command: &Command) -> Outcome {
         Command::Fence { plan, attempt } => primary::fence(change, *plan, *attempt),
         Command::Promote { plan, attempt } => primary::promote(change, *plan, *attempt),
         Command::FailPlan { plan, reason } => plans::fail(change, *plan, reason),
+        Command::SetElectionTiming {
+            timing,
+            derived,
+            reason,
+        } => elections::set_timing(change, *timing, *derived, reason),
+        Command::SetLeaderPreference { regions } => elections::set_preference(change, regions),
     }
 }

@@ -38,6 +38,8 @@ wire_oneof!(Command => pb::entry::Command {
     Fence => pb::Fence { plan, attempt },
     Promote => pb::Promote { plan, attempt },
     FailPlan => pb::FailPlan { plan, reason },
+    SetElectionTiming => pb::SetElectionTiming { timing, derived, reason },
+    SetLeaderPreference => pb::SetLeaderPreference { regions },
 });
 
 wire_oneof!(ReplicaReport => pb::replica_report::Kind {

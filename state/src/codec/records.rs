@@ -2,6 +2,7 @@
 
 use types::{
     FencingToken, Holder, VersionKey,
+    election::{ElectionSettings, ElectionTiming, TimingSetting},
     model::{AliasRecord, Artifact, ModelRecord, Placement, VersionRecord, VersionState},
     plan::{DoorClaim, PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
     region::{Endpoints, FencingDoor, Health, NodeKind, NodeRecord, NodeStatus, RegionRecord, StoreBinding},
@@ -63,7 +64,11 @@ wire_struct! {
         plan, role, kind, trigger, from, from_epoch, target, target_epoch, steps, state, reason, doors, created_at,
         created_by, finished_at, modified,
     }
-    ClusterRecord => pb::Cluster { cluster_id, generation, timing, feature_level, created_at, modified, removed }
+    ElectionTiming => pb::ElectionTiming { heartbeat, election_min, election_max }
+    TimingSetting => pb::TimingSetting { timing, derived, reason }
+    ClusterRecord => pb::Cluster {
+        cluster_id, generation, timing, feature_level, created_at, modified, removed, elections,
+    }
     RemovedCoordinator => pb::RemovedCoordinator { node, disk, at, by }
     RoleState => pb::RoleState { record, highest_epoch, former_ttl }
     FormerTtl => pb::FormerTtl { ttl, since }
@@ -79,6 +84,23 @@ wire_oneof!(FencingDoor => pb::fencing_door::Kind {
     Refused => pb::DoorUnfit { reason },
 });
 wire_kind!(FailoverMode => pb::FailoverMode, FencingDoor => pb::FencingDoor);
+
+/// Nothing is set where nothing was written: so equal states give the bytes that they gave before there were settings.
+impl Wire<Option<pb::ElectionSettings>> for ElectionSettings {
+    fn to_pb(&self) -> Option<pb::ElectionSettings> {
+        (*self != Self::default()).then(|| pb::ElectionSettings {
+            timing: self.timing.to_pb(),
+            preferred: self.preferred.to_pb(),
+        })
+    }
+    fn from_pb(pb: Option<pb::ElectionSettings>) -> Result<Self, Malformed> {
+        let pb = pb.unwrap_or_default();
+        Ok(Self {
+            timing: field("timing", pb.timing)?,
+            preferred: field("preferred", pb.preferred)?,
+        })
+    }
+}
 
 impl Wire<pb::Placement> for Placement {
     fn to_pb(&self) -> pb::Placement {

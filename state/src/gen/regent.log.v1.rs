@@ -13,7 +13,7 @@ pub struct Entry {
     /// Last, so that a cut entry is seen as one: the command is required.
     #[prost(
         oneof = "entry::Command",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55, 65, 66"
     )]
     pub command: ::core::option::Option<entry::Command>,
 }
@@ -85,6 +85,10 @@ pub mod entry {
         /// 50 to 84 are spread over families.
         #[prost(message, tag = "55")]
         RemoveCoordinator(super::RemoveCoordinator),
+        #[prost(message, tag = "65")]
+        SetElectionTiming(super::SetElectionTiming),
+        #[prost(message, tag = "66")]
+        SetLeaderPreference(super::SetLeaderPreference),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -124,6 +128,21 @@ pub struct RemoveCoordinator {
     pub node: ::prost::alloc::string::String,
     #[prost(bytes = "vec", optional, tag = "2")]
     pub disk: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+}
+/// Absent timing: the one of now stays.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetElectionTiming {
+    #[prost(message, optional, tag = "1")]
+    pub timing: ::core::option::Option<ElectionTiming>,
+    #[prost(bool, tag = "2")]
+    pub derived: bool,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetLeaderPreference {
+    #[prost(string, repeated, tag = "1")]
+    pub regions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterRegion {
@@ -996,6 +1015,9 @@ pub struct Cluster {
     /// Coordinators that were taken out, the last one last.
     #[prost(message, repeated, tag = "55")]
     pub removed: ::prost::alloc::vec::Vec<RemovedCoordinator>,
+    /// Absent, as before feature level 2: no setting.
+    #[prost(message, optional, tag = "65")]
+    pub elections: ::core::option::Option<ElectionSettings>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemovedCoordinator {
@@ -1008,6 +1030,31 @@ pub struct RemovedCoordinator {
     pub at: u64,
     #[prost(string, tag = "4")]
     pub by: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ElectionTiming {
+    #[prost(uint64, tag = "1")]
+    pub heartbeat: u64,
+    #[prost(uint64, tag = "2")]
+    pub election_min: u64,
+    #[prost(uint64, tag = "3")]
+    pub election_max: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TimingSetting {
+    #[prost(message, optional, tag = "1")]
+    pub timing: ::core::option::Option<ElectionTiming>,
+    #[prost(bool, tag = "2")]
+    pub derived: bool,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ElectionSettings {
+    #[prost(message, optional, tag = "1")]
+    pub timing: ::core::option::Option<TimingSetting>,
+    #[prost(string, repeated, tag = "2")]
+    pub preferred: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RoleState {

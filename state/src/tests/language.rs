@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Debug, str::FromStr, time::Duration};
 use types::{
     ByteCount, ClusterId, Digest, DiskId, Epoch, FencingToken, Holder, ModelVersion, NodeIncarnation, PlanId,
     Revision, RoleName, UnixMillis, VersionKey,
+    election::ElectionTiming,
     model::{Artifact, ArtifactPath, Placement},
     plan::{DoorClaim, PlanKind, StepKind},
     region::{Endpoints, FencingDoor, Health, NodeKind, NodeStatus, StoreBinding},
@@ -95,6 +96,15 @@ impl Line {
             timing.lease_ttl = parse_duration(&ttl).unwrap();
         }
         Some(timing)
+    }
+    /// `heartbeat=50ms min=250ms max=400ms`, or nothing.
+    fn elections(&self) -> Option<ElectionTiming> {
+        let of = |key: &str| parse_duration(&self.text(key)).unwrap();
+        self.args.contains_key("heartbeat").then(|| ElectionTiming {
+            heartbeat: of("heartbeat"),
+            election_min: of("min"),
+            election_max: of("max"),
+        })
     }
     fn version(&self) -> VersionKey {
         self.get("version")
@@ -323,6 +333,14 @@ impl Line {
             "FailPlan" => Command::FailPlan {
                 plan: self.plan(),
                 reason,
+            },
+            "SetElectionTiming" => Command::SetElectionTiming {
+                timing: self.elections(),
+                derived: self.args.contains_key("derived"),
+                reason,
+            },
+            "SetLeaderPreference" => Command::SetLeaderPreference {
+                regions: self.list("regions"),
             },
             other => panic!("no command {other}"),
         }

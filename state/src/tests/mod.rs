@@ -2,6 +2,7 @@
 
 mod bytes;
 mod damage;
+mod elections;
 mod epochs;
 mod features;
 mod fitness;

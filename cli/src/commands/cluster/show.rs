@@ -6,7 +6,7 @@ use proto::v1::Member;
 use serde_json::{Value, json};
 use types::{ByteCount, role::RoleRecord, units::format_duration};
 
-use super::verdict::Asked;
+use super::{elections, verdict::Asked};
 use crate::output::{or_dash, size};
 
 /// Over [`row`].
@@ -63,6 +63,7 @@ pub(super) fn document(asked: &Asked, members: &[Member]) -> Value {
             "version": status.version,
             "feature_level": status.feature_level,
             "supported_level": status.supported_level,
+            "election_timing": status.election_timing.as_ref().map(elections::timing_document),
             "sessions": status.sessions,
             "resident_bytes": status.resident_bytes,
         }),

@@ -22,6 +22,7 @@ use super::super::{
     config::RaftTiming,
     convert::disk_out,
     identity::Identity,
+    timing::InForce,
     types::{Membership, Peer},
 };
 
@@ -30,6 +31,10 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 80 << 20;
 /// Failures in a row after which the connection is made anew: it may hang in a network that has since healed.
 const FAILURES_BEFORE_REDIAL: u32 = 3;
 
+/// Time for a connection to come about, however fast elections are: before anybody knows how far away a newcomer is, three round
+/// trips to it must fit.
+pub(super) const CONNECT_LEAST: Duration = Duration::from_millis(1_500);
+
 /// Own connections, so that a snapshot or a big append starves no heartbeat and no read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
@@ -37,6 +42,8 @@ pub(crate) enum Lane {
     Heartbeat,
     Snapshot,
     Read,
+    /// Measures how far a peer is: nothing else may hold its questions up.
+    Distance,
 }
 
 /// Where the members are, and the connections to them.
@@ -44,7 +51,7 @@ pub(crate) struct Connections {
     pub(super) own_id: u64,
     identity: Arc<Identity>,
     dial: Arc<dyn Dial>,
-    pub(super) timing: RaftTiming,
+    timing: Arc<InForce>,
     peers: Mutex<BTreeMap<u64, Peer>>,
     open: Mutex<HashMap<(u64, Lane), Connection>>,
 }
@@ -60,7 +67,7 @@ impl Connections {
         own_id: u64,
         identity: Arc<Identity>,
         dial: Arc<dyn Dial>,
-        timing: RaftTiming,
+        timing: Arc<InForce>,
     ) -> Arc<Self> {
         Arc::new(Self {
             own_id,
@@ -70,6 +77,16 @@ impl Connections {
             peers: Mutex::default(),
             open: Mutex::default(),
         })
+    }
+
+    /// By which timing this node goes now.
+    pub(super) fn timing(&self) -> RaftTiming {
+        self.timing.get()
+    }
+
+    /// Every connection is made anew when it is next used.
+    pub(crate) fn redial(&self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Takes over where the members are now.
@@ -122,13 +139,14 @@ impl Connections {
     }
 
     fn connect(&self, peer: &Peer) -> Result<Channel, String> {
+        let timing = self.timing();
         let endpoint = Endpoint::from_shared(peer.raft_endpoint.clone())
             .map_err(|e| format!("raft endpoint {:?} of {}: {e}", peer.raft_endpoint, peer.node))?
-            .connect_timeout(Duration::from_secs(1).max(self.timing.election_max))
+            .connect_timeout(CONNECT_LEAST.max(timing.election_max))
             .tcp_nodelay(true)
             // A silent break is seen within two of these, before openraft gives up on the stream by itself.
-            .http2_keep_alive_interval(self.timing.election_max)
-            .keep_alive_timeout(self.timing.election_max * 2)
+            .http2_keep_alive_interval(timing.election_max)
+            .keep_alive_timeout(CONNECT_LEAST.max(timing.election_max * 2))
             .keep_alive_while_idle(true);
         self.dial
             .dial(peer, endpoint)

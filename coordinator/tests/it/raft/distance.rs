@@ -1,9 +1,11 @@
-//! Nodes that are far from each other: every byte between them takes as long as the test says.
+//! Nodes that are far from each other: every byte between them takes as long as the test says, each direction of each link
+//! by itself. A cut is a distance that nothing passes; what was on its way arrives once it is healed, as TCP has it.
 
 use std::{
+    collections::HashMap,
     io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,37 +20,34 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
+/// Longer than any test.
+const NEVER: Duration = Duration::from_secs(600);
+
 /// The one-way delay of every connection, also of those that stand already.
 #[derive(Clone, Default)]
-pub(super) struct Distance(Arc<AtomicU64>);
+pub(super) struct Distance(Arc<Distances>);
 
-impl Distance {
-    pub(super) fn set(&self, one_way: Duration) {
-        let millis = u64::try_from(one_way.as_millis()).unwrap();
-        self.0.store(millis, Ordering::SeqCst);
-    }
+#[derive(Default)]
+struct Distances {
+    /// Where nothing else is said of a link.
+    all: AtomicU64,
+    /// From a node to another, by their names.
+    links: Mutex<HashMap<(String, String), Duration>>,
+}
 
-    pub(super) fn one_way(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::SeqCst))
-    }
+/// One direction between two nodes.
+#[derive(Clone)]
+struct Way {
+    distance: Distance,
+    from: String,
+    to: String,
+}
 
-    /// Two of them.
-    pub(super) fn round_trip(&self) -> Duration {
-        self.one_way() * 2
-    }
-
-    /// A channel whose messages take the distance, there and back.
-    pub(super) fn channel(&self, endpoint: &Endpoint) -> Channel {
-        let distance = self.clone();
-        endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: http::Uri| {
-            let distance = distance.clone();
-            async move {
-                let address = uri.authority().expect("an address").as_str().to_owned();
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Ok::<_, io::Error>(TokioIo::new(distance.between(stream)))
-            }
-        }))
+impl Way {
+    fn one_way(&self) -> Duration {
+        let links = self.distance.0.links.lock().unwrap();
+        let own = links.get(&(self.from.clone(), self.to.clone())).copied();
+        own.unwrap_or_else(|| self.distance.one_way())
     }
 
     /// Until what was sent then is there. The test may bring the ends nearer meanwhile.
@@ -57,20 +56,85 @@ impl Distance {
             sleep(left.min(Duration::from_millis(50))).await;
         }
     }
+}
 
-    fn between(&self, stream: TcpStream) -> DuplexStream {
-        let (near, far) = tokio::io::duplex(1 << 16);
-        let (from_peer, to_peer) = stream.into_split();
-        let (from_here, to_here) = tokio::io::split(far);
-        carry(self.clone(), from_peer, to_here);
-        carry(self.clone(), from_here, to_peer);
-        near
+fn name(node: usize) -> String {
+    format!("c{node}")
+}
+
+impl Distance {
+    pub(super) fn set(&self, one_way: Duration) {
+        let millis = u64::try_from(one_way.as_millis()).unwrap();
+        self.0.all.store(millis, Ordering::SeqCst);
     }
+
+    pub(super) fn one_way(&self) -> Duration {
+        Duration::from_millis(self.0.all.load(Ordering::SeqCst))
+    }
+
+    /// How long a byte takes from one node to another.
+    pub(super) fn set_way(&self, from: usize, to: usize, one_way: Duration) {
+        let mut links = self.0.links.lock().unwrap();
+        links.insert((name(from), name(to)), one_way);
+    }
+
+    /// Nothing passes from one node to another.
+    pub(super) fn cut_way(&self, from: usize, to: usize) {
+        self.set_way(from, to, NEVER);
+    }
+
+    /// Nothing passes between two nodes.
+    pub(super) fn cut(&self, a: usize, b: usize) {
+        self.cut_way(a, b);
+        self.cut_way(b, a);
+    }
+
+    /// Every link is as long as [`Self::set`] says.
+    pub(super) fn heal(&self) {
+        self.0.links.lock().unwrap().clear();
+    }
+
+    /// Two of them.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.one_way() * 2
+    }
+
+    /// A channel whose messages take the distance, there and back.
+    pub(super) fn channel(&self, from: &str, to: &str, endpoint: &Endpoint) -> Channel {
+        let there = Way {
+            distance: self.clone(),
+            from: from.to_owned(),
+            to: to.to_owned(),
+        };
+        let back = Way {
+            from: there.to.clone(),
+            to: there.from.clone(),
+            ..there.clone()
+        };
+        endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: http::Uri| {
+            let (there, back) = (there.clone(), back.clone());
+            async move {
+                let address = uri.authority().expect("an address").as_str().to_owned();
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok::<_, io::Error>(TokioIo::new(between(there, back, stream)))
+            }
+        }))
+    }
+}
+
+fn between(there: Way, back: Way, stream: TcpStream) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (from_peer, to_peer) = stream.into_split();
+    let (from_here, to_here) = tokio::io::split(far);
+    carry(back, from_peer, to_here);
+    carry(there, from_here, to_peer);
+    near
 }
 
 /// Carries bytes one way until either end is closed; many may be on their way at once.
 fn carry(
-    distance: Distance,
+    way: Way,
     mut from: impl AsyncRead + Unpin + Send + 'static,
     mut to: impl AsyncWrite + Unpin + Send + 'static,
 ) {
@@ -85,7 +149,7 @@ fn carry(
     });
     tokio::spawn(async move {
         while let Some((sent, bytes)) = on_the_way.recv().await {
-            distance.passed_since(sent).await;
+            way.passed_since(sent).await;
             if to.write_all(&bytes).await.is_err() {
                 return;
             }

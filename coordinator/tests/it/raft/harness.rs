@@ -155,9 +155,10 @@ async fn run(config: RaftConfig, listener: TcpListener, distance: Distance) -> R
         region: config.region.clone(),
         node: config.node.clone(),
     };
-    let dial = move |_: &Peer, endpoint: Endpoint| {
+    let own = config.node.clone();
+    let dial = move |peer: &Peer, endpoint: Endpoint| {
         let endpoint = endpoint.user_agent(caller.to_string())?;
-        Ok(distance.channel(&endpoint))
+        Ok(distance.channel(own.as_str(), peer.node.as_str(), &endpoint))
     };
     let node = RaftNode::start(config, Arc::new(dial)).await?;
     let stop_server = CancellationToken::new();

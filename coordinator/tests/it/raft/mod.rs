@@ -12,3 +12,4 @@ mod reads;
 mod removal;
 mod strangers;
 mod time;
+mod timing;

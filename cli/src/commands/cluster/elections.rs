@@ -1,0 +1,163 @@
+//! How fast the coordinators' elections are, how far they are from each other, and which of them should lead.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use client::Client;
+use proto::v1::{ElectionSetting, ElectionTiming as WireTiming, GetStatusResponse, RoundTrip, Settings};
+use serde_json::{Value, json};
+use types::{election::ElectionTiming, units::format_duration};
+
+use super::super::{changed, changer, reader, tell};
+use crate::{
+    args::{PreferArgs, ReadArgs, Shared, TimingCommand, TimingSetArgs},
+    error::Failure,
+    exit::Exit,
+    output::{answer, or_dash, table},
+};
+
+/// `regent cluster timing …`.
+pub(super) async fn timing(command: TimingCommand, shared: &Shared) -> Result<(), Failure> {
+    match command {
+        TimingCommand::Get(read) => get(&read, shared).await,
+        TimingCommand::Set(args) => set(&args, shared).await,
+    }
+}
+
+async fn get(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = reader(shared, read)?;
+    let (settings, _) = client.settings().await?;
+    tell(&client, shared.output, settings_document(&settings), || {
+        settings_text(&settings)
+    })
+}
+
+async fn set(args: &TimingSetArgs, shared: &Shared) -> Result<(), Failure> {
+    let fixed = fixed(args)?;
+    let client = changer(shared, &args.again)?;
+    let settings = client.set_election_timing(fixed.as_ref()).await?;
+    show(&client, shared, &settings)
+}
+
+/// `regent cluster prefer`.
+pub(super) async fn prefer(args: &PreferArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = changer(shared, &args.again)?;
+    let settings = client.set_leader_preference(&args.regions).await?;
+    show(&client, shared, &settings)
+}
+
+fn show(client: &Client, shared: &Shared, settings: &Settings) -> Result<(), Failure> {
+    let document = changed(client, settings_document(settings));
+    answer(shared.output, &document, || settings_text(settings))
+}
+
+/// What is to be fixed; none: it is to be derived. What cannot be right is not asked for.
+fn fixed(args: &TimingSetArgs) -> Result<Option<ElectionTiming>, Failure> {
+    let (Some(heartbeat), Some(election_min), Some(election_max)) =
+        (args.heartbeat, args.election_min, args.election_max)
+    else {
+        return Ok(None);
+    };
+    let timing = ElectionTiming {
+        heartbeat,
+        election_min,
+        election_max,
+    };
+    timing.validate().map_err(|problem| {
+        Failure::new(Exit::Usage, problem)
+            .remedy("`regent cluster status` shows the round trips; --derived has the leader choose")
+    })?;
+    Ok(Some(timing))
+}
+
+fn settings_document(settings: &Settings) -> Value {
+    json!({
+        "election": settings.election.as_ref().map(setting_document),
+        "preferred_regions": settings.preferred_regions,
+    })
+}
+
+fn setting_document(setting: &ElectionSetting) -> Value {
+    let mut document = setting.timing.as_ref().map_or_else(|| json!({}), timing_document);
+    document["derived"] = json!(setting.derived);
+    document["reason"] = json!(setting.reason);
+    document
+}
+
+/// The values alone.
+pub(super) fn timing_document(timing: &WireTiming) -> Value {
+    json!({
+        "heartbeat": duration(timing.heartbeat_millis),
+        "election_min": duration(timing.election_min_millis),
+        "election_max": duration(timing.election_max_millis),
+    })
+}
+
+/// As one coordinator knows it, with the round trips.
+pub(super) fn document(status: &GetStatusResponse) -> Value {
+    let pair = |r: &RoundTrip| json!({ "from": r.from_node, "to": r.to_node, "round_trip_micros": r.micros });
+    json!({
+        "timing": status.election_setting.as_ref().map(setting_document),
+        "round_trips": status.round_trips.iter().map(pair).collect::<Vec<_>>(),
+        "preferred_regions": status.preferred_regions,
+    })
+}
+
+/// The same for people: the round trips node by node.
+pub(super) fn text(status: &GetStatusResponse) -> String {
+    let setting = setting_text(status.election_setting.as_ref(), &status.preferred_regions);
+    if status.round_trips.is_empty() {
+        return setting;
+    }
+    format!("{setting}\n\n{}", matrix(&status.round_trips))
+}
+
+fn settings_text(settings: &Settings) -> String {
+    setting_text(settings.election.as_ref(), &settings.preferred_regions)
+}
+
+fn setting_text(setting: Option<&ElectionSetting>, preferred: &[String]) -> String {
+    let timing = setting.and_then(|s| Some((s, s.timing.as_ref()?)));
+    let mut text = match timing {
+        Some((setting, timing)) => format!(
+            "elections: heartbeat {}, timeout {} to {}; {}: {}",
+            duration(timing.heartbeat_millis),
+            duration(timing.election_min_millis),
+            duration(timing.election_max_millis),
+            if setting.derived { "derived" } else { "fixed" },
+            setting.reason
+        ),
+        None => "elections: as each coordinator was started; the log says nothing yet".to_owned(),
+    };
+    if !preferred.is_empty() {
+        text = format!("{text}\nleader preferred in: {}", preferred.join(", "));
+    }
+    text
+}
+
+fn matrix(round_trips: &[RoundTrip]) -> String {
+    let mut rows: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    for r in round_trips {
+        for (a, b) in [(&r.from_node, &r.to_node), (&r.to_node, &r.from_node)] {
+            rows.entry(a).or_default().insert(b, r.micros);
+        }
+    }
+    let lines = rows.iter().map(|(node, others)| {
+        let others = others
+            .iter()
+            .map(|(other, micros)| format!("{other} {}", distance(*micros)));
+        [(*node).to_owned(), or_dash(others.collect::<Vec<_>>().join(", "))]
+    });
+    table(["NODE", "ROUND TRIPS"], lines)
+}
+
+/// Three digits are enough for people.
+fn distance(micros: u64) -> String {
+    if micros < 10_000 {
+        return format!("{}.{}ms", micros / 1_000, micros / 100 % 10);
+    }
+    duration(micros.div_ceil(1_000))
+}
+
+fn duration(millis: u64) -> String {
+    format_duration(Duration::from_millis(millis))
+}

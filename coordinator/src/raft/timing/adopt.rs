@@ -1,0 +1,61 @@
+//! Changes by which timing this node goes.
+//!
+//! Invariant: written to `node.json` before it counts, so that a restart goes on with it.
+
+use tracing::{error, info};
+use types::election::TimingSetting;
+
+use super::super::{RaftNode, config::RaftTiming, openraft_config};
+
+impl RaftNode {
+    /// By which timing this node goes now.
+    pub(crate) fn timing(&self) -> RaftTiming {
+        self.in_force().get()
+    }
+
+    /// What the log says of it, as far as it is applied here, and since which revision.
+    pub(crate) fn timing_setting(&self) -> Option<(TimingSetting, u64)> {
+        self.read(|state| {
+            let cluster = state.cluster()?;
+            Some((cluster.elections.timing.clone()?, cluster.modified.0))
+        })
+    }
+
+    /// The leader says that it is this node's turn. Where it leads by now, or has not applied the setting of that revision
+    /// yet, nothing happens: the leader sees that, and says it again.
+    pub(crate) fn adopt_in_turn(&self, revision: u64) {
+        let Some((setting, modified)) = self.timing_setting() else {
+            return;
+        };
+        if modified < revision || setting.timing == self.timing() || self.leadership().borrow().is_leader {
+            return;
+        }
+        let node = self.clone();
+        // Not cancelled half-way: the node would be left without a Raft that could be shut down.
+        self.spawn_to_its_end(async move {
+            if let Err(problem) = node.adopt(setting.timing).await {
+                error!(problem, "this coordinator could not change its election timing");
+            }
+        });
+    }
+
+    /// Goes on with this timing. Raft is made anew over the same log; a moment long nobody is answered.
+    pub(super) async fn adopt(&self, timing: RaftTiming) -> Result<(), String> {
+        let _one_at_a_time = self.adopting().lock().await;
+        if timing == self.timing() || self.stopping().is_cancelled() {
+            return Ok(());
+        }
+        let config = openraft_config(self.config(), &timing).map_err(|e| e.to_string())?;
+        let identity = self.identity().clone();
+        let written = tokio::task::spawn_blocking(move || identity.remember_timing(&timing)).await;
+        written
+            .map_err(|e| e.to_string())?
+            .map_err(|e| format!("node.json: {e}"))?;
+        self.engine().change(config).await?;
+        self.in_force().set(timing);
+        // Keep-alive and time-outs of a connection were set when it was made.
+        self.connections().redial();
+        info!(%timing, "election timing");
+        Ok(())
+    }
+}

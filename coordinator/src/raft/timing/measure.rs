@@ -1,0 +1,130 @@
+//! Measures how far every other member is, all the time, and answers those who measure.
+//!
+//! Invariant: at most one question to a member is on its way, and each has a deadline.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use proto::raft_v1::{self as pb, raft_service_client::RaftServiceClient};
+use tokio::time::{Instant, sleep_until};
+use tonic::transport::Channel;
+
+use super::{
+    super::{RaftNode, config::RaftTiming, network::Lane},
+    round_trips::Said,
+};
+
+/// Between two questions to a member whose distance is known.
+const EVERY: Duration = Duration::from_secs(1);
+/// Between the first ones, so that a newcomer need not wait.
+const AT_FIRST: Duration = Duration::from_millis(50);
+/// Longer than any distance that elections can span.
+const ANSWER: Duration = Duration::from_secs(3);
+
+impl RaftNode {
+    /// Asks every other member again and again, until the node stops.
+    pub(crate) async fn measure(self) {
+        let mut due: BTreeMap<u64, Instant> = BTreeMap::new();
+        let mut asking = FuturesUnordered::new();
+        let mut asked: BTreeSet<u64> = BTreeSet::new();
+        loop {
+            let others = self.other_members();
+            self.round_trips().keep(|id| others.contains(&id));
+            due.retain(|id, _| others.contains(id));
+            let now = Instant::now();
+            for id in &others {
+                if !asked.contains(id) && *due.entry(*id).or_insert(now) <= now {
+                    asked.insert(*id);
+                    let (node, id) = (&self, *id);
+                    asking.push(async move { (id, node.ping(id, 0).await) });
+                }
+            }
+            let waiting = due.iter().filter(|(id, _)| !asked.contains(id));
+            let next = waiting.map(|(_, at)| *at).min().unwrap_or(now + EVERY);
+            tokio::select! {
+                // A newcomer is noticed by then, too.
+                () = sleep_until(next.min(now + EVERY)) => {}
+                Some((id, answered)) = asking.next() => {
+                    asked.remove(&id);
+                    let now = Instant::now();
+                    let soon = answered && !self.round_trips().knows(id, now);
+                    due.insert(id, now + if soon { AT_FIRST } else { EVERY });
+                }
+            }
+        }
+    }
+
+    fn other_members(&self) -> BTreeSet<u64> {
+        if self.cluster_id().is_none() {
+            return BTreeSet::new();
+        }
+        let membership = self.membership();
+        let ids = membership.nodes().map(|(id, _)| *id);
+        ids.filter(|id| *id != self.own_id()).collect()
+    }
+
+    /// One question and its answer; whether there was one. `adopt`: the revision of the setting that it is its turn for.
+    pub(super) async fn ping(&self, member: u64, adopt: u64) -> bool {
+        let request = pb::PingRequest {
+            route: Some(self.connections().route(member)),
+            adopt_revision: adopt,
+        };
+        let began = Instant::now();
+        let send = async |mut client: RaftServiceClient<Channel>| client.ping(request).await;
+        let answer = self
+            .connections()
+            .call(member, Lane::Distance, ANSWER, send)
+            .await;
+        let said = answer.ok().and_then(|answer| said(&answer, began));
+        let Some(said) = said else {
+            self.round_trips().miss(member);
+            return false;
+        };
+        self.round_trips().note(member, began.elapsed(), said);
+        true
+    }
+
+    /// What this node answers to [`Self::ping`].
+    pub(crate) fn pong(&self) -> pb::PingResponse {
+        let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        let own = self.round_trips().own(Instant::now()).into_iter();
+        pb::PingResponse {
+            timing: Some(timing_out(&self.timing())),
+            round_trips: own
+                .map(|(raft_id, far)| pb::RoundTrip {
+                    raft_id,
+                    micros: micros(far),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn said(answer: &pb::PingResponse, began: Instant) -> Option<Said> {
+    let far = |r: &pb::RoundTrip| (r.raft_id, Duration::from_micros(r.micros));
+    Some(Said {
+        at: began,
+        timing: timing_in(answer.timing.as_ref()?),
+        round_trips: answer.round_trips.iter().map(far).collect(),
+    })
+}
+
+fn timing_out(timing: &RaftTiming) -> pb::ElectionTiming {
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    pb::ElectionTiming {
+        heartbeat_millis: millis(timing.heartbeat),
+        election_min_millis: millis(timing.election_min),
+        election_max_millis: millis(timing.election_max),
+    }
+}
+
+fn timing_in(timing: &pb::ElectionTiming) -> RaftTiming {
+    RaftTiming {
+        heartbeat: Duration::from_millis(timing.heartbeat_millis),
+        election_min: Duration::from_millis(timing.election_min_millis),
+        election_max: Duration::from_millis(timing.election_max_millis),
+    }
+}

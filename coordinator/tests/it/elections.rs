@@ -1,0 +1,67 @@
+//! The setting of elections over the API: who changes it, and what a coordinator says of it.
+
+use std::time::Duration;
+
+use types::election::ElectionTiming;
+
+use crate::harness::{Cluster, region, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_fixes_the_timing_hands_it_back_and_sees_the_distances() {
+    let cluster = Cluster::start(3).await;
+    let admin = cluster.admin();
+    let of = |wire: Option<proto::v1::ElectionTiming>| wire.map(|t| t.heartbeat_millis);
+    // The test's configs name one: it is fixed once the log can say so.
+    let first = within("the founder's timing in the log", async {
+        loop {
+            let (settings, _) = admin.settings().await.unwrap();
+            if let Some(election) = settings.election {
+                return election;
+            }
+        }
+    })
+    .await;
+    assert_eq!((of(first.timing), first.derived), (Some(60), false));
+    assert_eq!(first.reason, "from the config of c1");
+
+    let timing = ElectionTiming {
+        heartbeat: Duration::from_millis(100),
+        election_min: Duration::from_millis(500),
+        election_max: Duration::from_millis(900),
+    };
+    let fixed = admin.set_election_timing(Some(&timing)).await.unwrap();
+    let election = fixed.election.unwrap();
+    assert_eq!((of(election.timing), election.derived), (Some(100), false));
+    assert!(
+        election.reason.starts_with("fixed by spiffe://"),
+        "{}",
+        election.reason
+    );
+    within("a coordinator that goes by it and knows the distances", async {
+        loop {
+            let status = admin.status().await.unwrap();
+            if of(status.election_timing) == Some(100) && status.round_trips.len() == 3 {
+                return;
+            }
+        }
+    })
+    .await;
+    let absurd = ElectionTiming {
+        election_min: Duration::from_millis(200),
+        ..timing
+    };
+    let refused = admin.set_election_timing(Some(&absurd)).await.unwrap_err();
+    assert_eq!(refused.reason, types::Reason::InvalidArgument, "{refused:?}");
+    let back = admin.set_election_timing(None).await.unwrap();
+    assert!(back.election.is_some_and(|election| election.derived));
+
+    let wanted = [region("r2"), region("r1")];
+    let settings = admin.set_leader_preference(&wanted).await.unwrap();
+    assert_eq!(settings.preferred_regions, ["r2", "r1"]);
+    let unknown = admin
+        .set_leader_preference(&[region("nowhere")])
+        .await
+        .unwrap_err();
+    assert_eq!(unknown.reason, types::Reason::RegionNotFound);
+    cluster.shutdown().await;
+}

@@ -1,0 +1,51 @@
+//! Which coordinator should lead, where the operator prefers regions for it.
+//!
+//! Absent on purpose: elections. Whoever wins one leads; this says when it hands over to another.
+//! Invariant: no ping-pong. A leader in the most wanted region that has a fit voter keeps leading, and a newcomer must have
+//! been fit for [`STEADY`] first.
+
+use std::time::Duration;
+
+use types::{NodeId, RegionId};
+
+/// For so long a voter must have answered and been caught up before leadership moves to it.
+pub const STEADY: Duration = Duration::from_secs(10);
+
+/// A voter, as the leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voter {
+    /// Its name.
+    pub node: NodeId,
+    /// Its region.
+    pub region: RegionId,
+    /// For how long it has answered in time and been caught up without a break; `None`: it is not now.
+    pub fit_for: Option<Duration>,
+    /// It may lead for good: no witness.
+    pub may_lead: bool,
+}
+
+/// Who should lead instead of `leader`, which has led for `led_for`; `None`: it leads on.
+pub fn better(preferred: &[RegionId], leader: &Voter, others: &[Voter], led_for: Duration) -> Option<NodeId> {
+    let rank = |region: &RegionId| preferred.iter().position(|p| p == region);
+    let own = rank(&leader.region).unwrap_or(preferred.len());
+    if led_for < STEADY {
+        return None;
+    }
+    let fit = others
+        .iter()
+        .filter(|v| v.may_lead && v.fit_for.is_some_and(|fit| fit >= STEADY));
+    let wanted = fit.filter_map(|v| Some((rank(&v.region)?, v)));
+    let (_, best) = wanted
+        .filter(|(rank, _)| *rank < own)
+        .min_by_key(|(rank, v)| (*rank, v.node.clone()))?;
+    Some(best.node.clone())
+}
+
+/// Who takes over from a witness that leads: the most caught-up voter that may lead and is fit now.
+pub fn relief<'v>(others: impl IntoIterator<Item = (&'v Voter, u64)>) -> Option<NodeId> {
+    let fit = others
+        .into_iter()
+        .filter(|(v, _)| v.may_lead && v.fit_for.is_some());
+    let best = fit.max_by_key(|(_, matched)| *matched);
+    best.map(|(v, _)| v.node.clone())
+}

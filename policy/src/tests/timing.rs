@@ -1,0 +1,221 @@
+//! How fast elections may be over which distance, and who changes when.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use proptest::prelude::*;
+use types::{NodeId, election::ElectionTiming};
+
+use crate::timing::{
+    CALM, Choice, HEARTBEAT_MOST, NotYet, Pair, Standing, Turn, admits, choose, fits, for_distance, next_turn,
+};
+
+fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn node(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+/// `"a-b 80, a-c ?"`: in milliseconds.
+fn pairs(text: &str) -> Vec<Pair> {
+    let pair = |one: &str| {
+        let (names, far) = one.trim().split_once(' ').unwrap();
+        let (a, b) = names.split_once('-').unwrap();
+        Pair {
+            a: node(a),
+            b: node(b),
+            round_trip: far.parse().ok().map(millis),
+        }
+    };
+    text.split(',')
+        .filter(|one| !one.trim().is_empty())
+        .map(pair)
+        .collect()
+}
+
+fn timing(heartbeat: u64) -> ElectionTiming {
+    let base = for_distance(Duration::ZERO);
+    ElectionTiming {
+        heartbeat: millis(heartbeat),
+        election_min: (millis(heartbeat) * 3).max(base.election_min),
+        election_max: (millis(heartbeat) * 3).max(base.election_min) * 8 / 5,
+    }
+}
+
+#[test]
+fn a_loopback_has_the_defaults_and_a_wan_what_it_needs() {
+    for (worst, heartbeat, min, max) in [
+        (0, 50, 250, 400),
+        (1, 50, 250, 400),
+        (22, 50, 250, 400),
+        (25, 60, 250, 400),
+        (80, 180, 540, 864),
+        (150, 330, 990, 1_584),
+        (250, 550, 1_650, 2_640),
+        (60_000, 2_000, 6_000, 9_600),
+    ] {
+        let found = for_distance(millis(worst));
+        let expected = [heartbeat, min, max].map(millis);
+        assert_eq!(
+            [found.heartbeat, found.election_min, found.election_max],
+            expected,
+            "{worst} ms"
+        );
+    }
+    assert_eq!(for_distance(Duration::ZERO), ElectionTiming::default());
+}
+
+#[test]
+fn a_timing_follows_the_farthest_pair_and_not_its_jitter() {
+    let change = |heartbeat| Some(timing(heartbeat));
+    for (current, distances, calm_for, expected) in [
+        // Nobody to measure.
+        (50, "", CALM, None),
+        (50, "a-b 1", CALM, None),
+        // Longer at once, also while others are unknown.
+        (50, "a-b 80", Duration::ZERO, change(180)),
+        (50, "a-b 80, a-c ?, b-c ?", Duration::ZERO, change(180)),
+        (180, "a-b 80, a-c 250, b-c 200", Duration::ZERO, change(550)),
+        // Within the room that was left: nothing, a little nearer: nothing.
+        (180, "a-b 90", CALM, None),
+        (180, "a-b 60", CALM, None),
+        (180, "a-b 91", Duration::ZERO, change(200)),
+        // Much nearer: after a while, and only if all are known.
+        (550, "a-b 80", Duration::ZERO, None),
+        (550, "a-b 80", CALM, change(180)),
+        (550, "a-b 80, a-c ?, b-c 10", CALM, None),
+        // As long as it gets.
+        (2_000, "a-b 5000", CALM, None),
+    ] {
+        let found = match choose(&timing(current), &pairs(distances), calm_for) {
+            Choice::Change { timing, .. } => Some(timing),
+            Choice::Keep | Choice::Shorter => None,
+        };
+        assert_eq!(
+            found, expected,
+            "{current} ms, {distances}, calm for {calm_for:?}"
+        );
+    }
+    let Choice::Change { reason, .. } = choose(&timing(50), &pairs("a-b 80, b-c 250"), CALM) else {
+        panic!("it does not fit");
+    };
+    assert_eq!(reason, "the longest round trip is 250ms, between b and c");
+}
+
+#[test]
+fn a_newcomer_votes_once_its_distance_from_every_voter_fits() {
+    for (heartbeat, distances, expected) in [
+        (50, "a-n 10, b-n 20, a-b 500", Ok(())),
+        (50, "a-n 10, b-n ?", Err(NotYet::Unmeasured(node("b")))),
+        (50, "n-a 150", Err(NotYet::TooFar(node("a"), millis(150)))),
+        (330, "n-a 150, b-n 80", Ok(())),
+        (50, "", Ok(())),
+    ] {
+        let found = admits(&timing(heartbeat), &node("n"), &pairs(distances));
+        assert_eq!(found, expected, "{heartbeat} ms, {distances}");
+    }
+}
+
+/// `"a 50 9, b - 3, l? 50 1"`: heartbeat and last index; `-` is silent, `?` a learner, `!` a witness.
+fn members(text: &str) -> BTreeMap<NodeId, Standing> {
+    let one = |word: &str| {
+        let mut fields = word.split_whitespace();
+        let name = fields.next().unwrap();
+        let standing = Standing {
+            voter: !name.ends_with('?'),
+            may_lead: !name.ends_with('!'),
+            timing: fields.next().unwrap().parse().ok().map(timing),
+            matched: fields.next().unwrap().parse().unwrap(),
+        };
+        (node(name.trim_end_matches(['?', '!'])), standing)
+    };
+    text.split(',').map(one).collect()
+}
+
+#[test]
+fn one_changes_at_a_time_and_never_under_a_leader_that_is_too_slow_for_it() {
+    let tell = |name: &str| Turn::Tell(node(name));
+    let hand_over = |name: &str| Turn::HandOver(node(name));
+    for (target, standing, expected) in [
+        // Longer: the followers first, learners too.
+        (500, "a 50 9, b 50 9, c 50 9", tell("b")),
+        (500, "a 50 9, b 500 9, c 50 9", tell("c")),
+        (500, "a 50 9, b 500 9, c 500 9, d? 50 1", tell("d")),
+        (500, "a 50 9, b 500 8, c 500 9", hand_over("c")),
+        (500, "a 500 9, b 500 8, c 500 9", Turn::Nobody),
+        (500, "b 50 9, a 500 9, c 500 9", tell("b")),
+        // Who is silent holds nobody up.
+        (500, "a 50 9, b - 9, c 500 9", hand_over("c")),
+        (500, "a 50 9, b - 9, c - 9", Turn::Here),
+        (500, "a 50 9", Turn::Here),
+        // A learner cannot lead; a witness only where nobody else can.
+        (500, "a 50 9, b? 500 9", Turn::Here),
+        (500, "a 50 9, b! 500 9, c 500 1", hand_over("c")),
+        (500, "a 50 9, b! 500 9, c - 1", hand_over("b")),
+        // Shorter: one goes first and leads.
+        (50, "a 500 9, b 500 9, c 500 9", tell("b")),
+        (50, "a 500 9, b 50 9, c 500 9", hand_over("b")),
+        (50, "a 50 9, b 500 9, c 500 9", tell("b")),
+        (50, "a 50 9, b 50 9, c 500 9", tell("c")),
+        (50, "a 50 9, b 50 9, c 50 9", Turn::Nobody),
+    ] {
+        let found = next_turn(&timing(target), &node("a"), &members(standing));
+        assert_eq!(found, expected, "to {target} ms: {standing}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_called_for_fits_and_is_valid(worst in 0u64..900, current in 5u64..200) {
+        let current = timing(current * 10);
+        let pairs = pairs(&format!("a-b {worst}, b-c 0, a-c ?"));
+        prop_assert!(for_distance(millis(worst)).validate().is_ok());
+        prop_assert!(fits(&for_distance(millis(worst)), millis(worst)));
+        match choose(&current, &pairs, CALM) {
+            Choice::Change { timing, .. } => {
+                prop_assert!(fits(&timing, millis(worst)));
+                // A round trip is unknown.
+                prop_assert!(timing > current);
+                let again = choose(&timing, &pairs, CALM);
+                prop_assert_eq!(again, Choice::Keep);
+            }
+            Choice::Keep | Choice::Shorter => prop_assert!(fits(&current, millis(worst)) || current.heartbeat == HEARTBEAT_MOST),
+        }
+    }
+
+    /// Whoever is told next, the change ends, and each step is one member's.
+    #[test]
+    fn a_change_ends(start in 5u64..60, target in 5u64..60, voters in 1usize..6, learners in 0usize..3) {
+        let (start, target) = (timing(start * 10), timing(target * 10));
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let mut all: BTreeMap<NodeId, Standing> = (0..voters + learners).map(|i| {
+            let standing = Standing { voter: i < voters, may_lead: true, timing: Some(start), matched: 1 };
+            (node(names[i]), standing)
+        }).collect();
+        let mut leader = node("a");
+        for _ in 0..20 {
+            let who = match next_turn(&target, &leader, &all) {
+                Turn::Nobody => break,
+                Turn::Tell(who) => who,
+                Turn::HandOver(who) => {
+                    prop_assert!(all[&who].voter);
+                    leader = who;
+                    continue;
+                }
+                Turn::Here => {
+                    prop_assert!(voters == 1);
+                    leader.clone()
+                }
+            };
+            // Under a leader that is slower than it expects only one that stands alone with that.
+            let slower = |t: ElectionTiming| t.election_min < all[&leader].timing.unwrap().heartbeat * 3;
+            if who != leader && slower(target) {
+                let impatient = all.values().filter(|m| m.voter && slower(m.timing.unwrap())).count();
+                prop_assert_eq!(impatient, 0);
+            }
+            all.get_mut(&who).unwrap().timing = Some(target);
+        }
+        prop_assert!(all.values().all(|m| m.timing == Some(target)));
+    }
+}

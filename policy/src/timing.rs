@@ -1,0 +1,184 @@
+//! How fast the coordinators' elections may be, from how far the coordinators are from each other; and in which order they
+//! change to another timing.
+//!
+//! Absent on purpose: measuring, and whoever tells a coordinator to change. The argument why a change is safe stands in
+//! docs/protocol/timing.md.
+//! Invariants: a timing that does not fit the worst known round trip is never called for; none is shortened while a round
+//! trip between two members is unknown; jitter around one distance changes nothing.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use types::{NodeId, election::ElectionTiming, units::format_duration};
+
+/// No heartbeat is shorter: what a machine with other work to do can keep.
+pub const HEARTBEAT_LEAST: Duration = Duration::from_millis(50);
+/// Nor longer, however far the coordinators are from each other.
+pub const HEARTBEAT_MOST: Duration = Duration::from_secs(2);
+/// For so long a shorter timing must have been enough before it is called for.
+pub const CALM: Duration = Duration::from_secs(60);
+
+/// Two members and how long a message and its answer take between them; `None` where neither has measured it lately.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// One of them.
+    pub a: NodeId,
+    /// The other.
+    pub b: NodeId,
+    /// The round trip, as whichever end found it longer says.
+    pub round_trip: Option<Duration>,
+}
+
+/// What the leader does about the timing now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Nothing.
+    Keep,
+    /// A shorter one would do; it is called for once that has lasted for [`CALM`].
+    Shorter,
+    /// This one, for this reason.
+    Change {
+        /// The timing.
+        timing: ElectionTiming,
+        /// What led to it, with the pair.
+        reason: String,
+    },
+}
+
+/// The timing for members of which the two that are farthest apart need `worst` for a message and its answer. An answer has
+/// one heartbeat's time, so that is two round trips and a tenth; a campaign begins after three heartbeats at the earliest,
+/// and the draws lie far enough apart that one campaign mostly ends before the next begins.
+pub fn for_distance(worst: Duration) -> ElectionTiming {
+    let heartbeat = round_up(worst * 22 / 10).clamp(HEARTBEAT_LEAST, HEARTBEAT_MOST);
+    let election_min = (heartbeat * 3).max(HEARTBEAT_LEAST * 5);
+    ElectionTiming {
+        heartbeat,
+        election_min,
+        election_max: election_min * 8 / 5,
+    }
+}
+
+/// Whole hundredths of a second: nobody needs finer ones, and election timeouts stay whole milliseconds.
+fn round_up(duration: Duration) -> Duration {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2);
+    Duration::from_millis(millis.div_ceil(10) * 10)
+}
+
+/// Whether an answer over this distance comes in time, with room for one as late again.
+pub fn fits(timing: &ElectionTiming, worst: Duration) -> bool {
+    timing.heartbeat >= (worst * 2).min(HEARTBEAT_MOST)
+}
+
+/// The pair that is farthest apart, of those that are known.
+pub fn worst(pairs: &[Pair]) -> Option<(&Pair, Duration)> {
+    let known = pairs.iter().filter_map(|pair| Some((pair, pair.round_trip?)));
+    known.max_by_key(|(_, round_trip)| *round_trip)
+}
+
+/// What follows from the distances of now. `calm_for`: for how long [`Choice::Shorter`] has been the answer.
+pub fn choose(current: &ElectionTiming, pairs: &[Pair], calm_for: Duration) -> Choice {
+    let Some((pair, distance)) = worst(pairs) else {
+        return Choice::Keep;
+    };
+    let target = for_distance(distance);
+    let reason = || {
+        let (a, b) = (&pair.a, &pair.b);
+        let distance = format_duration(Duration::from_millis(whole_millis(distance)));
+        format!("the longest round trip is {distance}, between {a} and {b}")
+    };
+    if !fits(current, distance) && target.heartbeat > current.heartbeat {
+        return Choice::Change {
+            timing: target,
+            reason: reason(),
+        };
+    }
+    let known = pairs.iter().all(|pair| pair.round_trip.is_some());
+    // What is a little shorter may be longer again soon.
+    if !known || target.heartbeat * 10 > current.heartbeat * 7 {
+        return Choice::Keep;
+    }
+    if calm_for < CALM {
+        return Choice::Shorter;
+    }
+    Choice::Change {
+        timing: target,
+        reason: reason(),
+    }
+}
+
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
+}
+
+/// Why a newcomer does not vote yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotYet {
+    /// The round trip between it and this voter is unknown.
+    Unmeasured(NodeId),
+    /// It is farther from this voter than the timing allows.
+    TooFar(NodeId, Duration),
+}
+
+/// Whether a newcomer may vote under this timing, by its distance from each voter.
+pub fn admits(timing: &ElectionTiming, newcomer: &NodeId, pairs: &[Pair]) -> Result<(), NotYet> {
+    for pair in pairs {
+        let other = match (&pair.a == newcomer, &pair.b == newcomer) {
+            (true, false) => &pair.b,
+            (false, true) => &pair.a,
+            _ => continue,
+        };
+        match pair.round_trip {
+            None => return Err(NotYet::Unmeasured(other.clone())),
+            Some(far) if !fits(timing, far) => return Err(NotYet::TooFar(other.clone(), far)),
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// A member, as the leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Votes.
+    pub voter: bool,
+    /// May lead for good: no witness.
+    pub may_lead: bool,
+    /// The timing that it goes by, as it said lately; `None`: it is silent.
+    pub timing: Option<ElectionTiming>,
+    /// Its last log index that the leader knows of.
+    pub matched: u64,
+}
+
+/// Whose turn it is to change to the timing that the log names. One member at a time is away for a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nobody's: all who answer have changed.
+    Nobody,
+    /// This member's.
+    Tell(NodeId),
+    /// The leader's, and this one, which has changed, leads meanwhile.
+    HandOver(NodeId),
+    /// The leader's, and no other voter answers who could lead.
+    Here,
+}
+
+/// Whose turn it is. A leader that beats slower than its followers expect is campaigned against, so to a longer timing the
+/// followers go first; to a shorter one, one follower goes first and leads: alone it cannot win a campaign, because the
+/// others still hear their leader in the time that they give it.
+pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<NodeId, Standing>) -> Turn {
+    let others = || members.iter().filter(|(node, _)| *node != leader);
+    let behind = others().find(|(_, m)| m.timing.is_some_and(|t| t != *target));
+    let own = members.get(leader).and_then(|m| m.timing);
+    if own.is_none_or(|own| own == *target) {
+        return behind.map_or(Turn::Nobody, |(node, _)| Turn::Tell(node.clone()));
+    }
+    let longer = own.is_some_and(|own| target.heartbeat >= own.heartbeat);
+    if longer && let Some((node, _)) = behind {
+        return Turn::Tell(node.clone());
+    }
+    let changed = others().filter(|(_, m)| m.voter && m.timing == Some(*target));
+    if let Some((node, _)) = changed.max_by_key(|(_, m)| (m.may_lead, m.matched)) {
+        return Turn::HandOver(node.clone());
+    }
+    let voter = others().find(|(_, m)| m.voter && m.timing.is_some());
+    voter.map_or(Turn::Here, |(node, _)| Turn::Tell(node.clone()))
+}
