@@ -11,14 +11,16 @@ mod history;
 mod nemesis;
 mod outcome;
 mod run;
+mod trials;
 mod verdict;
 mod workload;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
-use crate::{nemesis::Nemesis, run::Plan, verdict::Verdict};
+use crate::{nemesis::Nemesis, run::Plan, trials::Trials, verdict::Verdict};
 
 /// It ran to its end and found anomalies (conventions of exit codes).
 const FINDINGS: u8 = 8;
@@ -37,6 +39,30 @@ struct Cli {
 enum Command {
     /// Every workload under every nemesis.
     Suite(SuiteArgs),
+    /// One fault again and again, and how long the next write took each time. Exit code 8 where a bound was not kept.
+    Trials(TrialsArgs),
+}
+
+#[derive(Debug, Args)]
+struct TrialsArgs {
+    /// What is done each time.
+    #[arg(value_enum)]
+    what: Trial,
+    /// How often.
+    #[arg(long, value_name = "N", default_value = "50")]
+    trials: u32,
+    /// The executable under test [default: built from this checkout].
+    #[arg(long, value_name = "PATH")]
+    regent: Option<PathBuf>,
+    /// What stands on stdout.
+    #[arg(long, short = 'o', value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Trial {
+    /// SIGKILL to the coordinator that leads: the next write within three of the longest election timeouts.
+    LeaderKill,
 }
 
 #[derive(Debug, Args)]
@@ -76,9 +102,16 @@ fn main() -> ExitCode {
         .with_env_filter(filter.unwrap_or_else(|_| "jepsen=info,chaos=info,warn".into()))
         .with_writer(std::io::stderr)
         .init();
-    let Command::Suite(args) = Cli::parse().command;
-    match with_runtime(&args) {
-        Ok(verdict) => conclude(&verdict, args.output),
+    let concluded = match Cli::parse().command {
+        Command::Suite(args) => {
+            with_runtime(suite(&args)).map(|v| conclude(&v, args.output, v.holds(), Verdict::table))
+        }
+        Command::Trials(args) => {
+            with_runtime(trials(&args)).map(|t| conclude(&t, args.output, t.holds(), Trials::table))
+        }
+    };
+    match concluded {
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("the harness failed, which says nothing about Regent: {error:#}");
             ExitCode::FAILURE
@@ -86,16 +119,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn with_runtime(args: &SuiteArgs) -> anyhow::Result<Verdict> {
+fn with_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(Box::pin(suite(args)))
+    runtime.block_on(Box::pin(work))
+}
+
+async fn trials(args: &TrialsArgs) -> anyhow::Result<Trials> {
+    let regent = executable(args.regent.as_ref()).await?;
+    match args.what {
+        Trial::LeaderKill => trials::leader_kill(regent, args.trials).await,
+    }
+}
+
+async fn executable(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    match named {
+        Some(path) => Ok(std::path::absolute(path)?),
+        None => cluster::build().await,
+    }
 }
 
 async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
-    let regent = match &args.regent {
-        Some(path) => std::path::absolute(path)?,
-        None => cluster::build().await?,
-    };
+    let regent = executable(args.regent.as_ref()).await?;
     let total = args.seconds.unwrap_or(match args.length {
         Length::Quick => 60,
         Length::Full => 900,
@@ -115,14 +159,19 @@ async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
     Ok(verdict)
 }
 
-fn conclude(verdict: &Verdict, output: Output) -> ExitCode {
+fn conclude<T: Serialize>(
+    found: &T,
+    output: Output,
+    holds: bool,
+    table: impl FnOnce(&T) -> String,
+) -> ExitCode {
     let text = match output {
-        Output::Table => verdict.table(),
-        Output::Json => serde_json::to_string_pretty(verdict).unwrap_or_default(),
+        Output::Table => table(found),
+        Output::Json => serde_json::to_string_pretty(found).unwrap_or_default(),
     };
     // A reader that went away does not change the verdict, which is the exit code.
     let _ = writeln!(std::io::stdout().lock(), "{text}");
-    if verdict.holds() {
+    if holds {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(FINDINGS)

@@ -13,3 +13,4 @@ mod removal;
 mod strangers;
 mod time;
 mod timing;
+mod topology;
