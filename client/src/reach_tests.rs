@@ -154,6 +154,12 @@ impl cluster_service_server::ClusterService for Coordinator {
     ) -> Result<Response<pb::TransferLeadershipResponse>, Status> {
         Err(Status::unimplemented("transfer_leadership"))
     }
+    async fn remove_member(
+        &self,
+        _: Request<pb::RemoveMemberRequest>,
+    ) -> Result<Response<pb::RemoveMemberResponse>, Status> {
+        Err(Status::unimplemented("remove_member"))
+    }
     async fn set_election_timing(
         &self,
         _: Request<pb::SetElectionTimingRequest>,
