@@ -6,8 +6,8 @@ use std::{
 };
 
 use types::{
-    ClusterId, Holder, ModelName, ModelVersion, NodeId, RegionId, Revision, VersionKey, model::VersionRecord,
-    role::TimingPolicy,
+    ClusterId, DatabaseName, Holder, ModelName, ModelVersion, NodeId, RegionId, Revision, VersionKey,
+    model::VersionRecord, role::TimingPolicy,
 };
 
 /// A picture of the node; `tokio::sync::watch` carries it.
@@ -49,6 +49,8 @@ pub struct Board {
     pub peers: BTreeMap<NodeId, (RegionId, String)>,
     /// What the probes of them saw.
     pub probes: BTreeMap<NodeId, Probe>,
+    /// The databases of this agent's config: fencing doors, or why not.
+    pub databases: BTreeMap<DatabaseName, Result<String, String>>,
 }
 
 /// What the probes of one agent saw.
@@ -84,6 +86,7 @@ impl Board {
             defective: BTreeSet::new(),
             peers: BTreeMap::new(),
             probes: BTreeMap::new(),
+            databases: BTreeMap::new(),
         }
     }
 

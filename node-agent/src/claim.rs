@@ -1,4 +1,4 @@
-//! One pointer, brought under an epoch over as many tries as it takes (L14, L15).
+//! One door, a pointer or a database, brought under an epoch over as many tries as it takes (L14, L15, L17).
 //!
 //! Absent on purpose: who may claim, and until when ([`crate::roles`], [`crate::raise`]).
 //! Invariant: a door that answers is never taken for one that cannot be reached. Who merely lost every race says
@@ -12,30 +12,36 @@ use artifact_store::{
     pointer::{self, PointerError},
 };
 use tokio::time::timeout;
-use types::{FencingToken, RegionId, region::StoreBinding};
+use types::{
+    DatabaseName, FencingToken, RegionId,
+    region::{FencingDoor, StoreBinding},
+};
 
-use crate::stores::Stores;
+use crate::{
+    databases::DatabaseBinding,
+    doors::{Binding, DoorKey, Reach},
+};
 
 /// One try to claim one pointer: two round trips to a living store, and again two for each write that was faster.
 pub(crate) const CLAIM_LIMIT: Duration = Duration::from_millis(2500);
 /// Wait before a store is tried again that could not be reached: one that returns is claimed well within a second.
 pub(crate) const CLAIM_RETRY: Duration = Duration::from_millis(200);
 
-/// How far the claim of one region's pointer is.
+/// How far the claim of one door is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The first try is under way.
     Pending,
-    /// The pointer stands under the epoch.
+    /// The door stands under the epoch.
     Claimed,
-    /// The store answers, and the pointer still takes older epochs: other writers were faster, so far.
+    /// The door answers, and still takes older epochs: other writers were faster so far, or their transactions are open.
     Contended(String),
     /// The last try failed; the next is soon.
     Unreachable(String),
     /// The store answers and does not let us claim: it denies these credentials or the bucket, there are no credentials for
-    /// it, or what stands at the key is no pointer. The door is unclaimed; the next try is soon.
+    /// it, or what stands at the key is no pointer; a database likewise. The door is unclaimed; the next try is soon.
     Unusable(String),
-    /// The pointer's store is no fencing door, or the door said no: a higher epoch rules.
+    /// The store or the database is no fencing door, or the door said no: a higher epoch rules.
     Refused(String),
 }
 
@@ -55,7 +61,7 @@ impl Claim {
         matches!(self, Self::Unreachable(_) | Self::Unusable(_))
     }
 
-    /// Why the pointer does not stand under the epoch; empty if it does.
+    /// Why the door does not stand under the epoch; empty if it does.
     pub fn why_not(&self) -> &str {
         match self {
             Self::Claimed => "",
@@ -65,12 +71,12 @@ impl Claim {
     }
 }
 
-/// Tries at one pointer for one token.
+/// Tries at one door for one token.
 pub(crate) struct Claimer {
-    stores: Stores,
+    reach: Reach,
     token: FencingToken,
-    region: RegionId,
-    binding: StoreBinding,
+    door: DoorKey,
+    binding: Binding,
     /// For how long the store left a call of ours unanswered, since it last told of a race.
     unanswered: Duration,
     /// How much of that makes it unreachable.
@@ -78,20 +84,76 @@ pub(crate) struct Claimer {
 }
 
 impl Claimer {
-    pub(crate) fn new(stores: Stores, token: FencingToken, region: RegionId, binding: StoreBinding) -> Self {
+    pub(crate) fn new(reach: Reach, token: FencingToken, door: DoorKey, binding: Binding) -> Self {
         Self {
-            stores,
+            reach,
             token,
-            region,
+            door,
             binding,
             unanswered: Duration::ZERO,
             patience: CLAIM_LIMIT,
         }
     }
 
+    /// What is said of a door before any try: a store that was refused as a door is not claimed (L16). A database is: raising
+    /// its epoch guards whatever part of it is guarded, though the door counts as unfenced.
+    pub(crate) fn before(binding: &Binding) -> Claim {
+        match binding {
+            Binding::Store(StoreBinding {
+                fencing_door: FencingDoor::Refused { reason },
+                ..
+            }) => Claim::Refused(format!("the store is no fencing door: {reason}")),
+            Binding::Store(_) | Binding::Database(_) => Claim::Pending,
+        }
+    }
+
     /// One try of at most `limit`; none if that was too short to say anything new of the door.
     pub(crate) async fn attempt(&mut self, limit: Duration) -> Option<Claim> {
-        let Ok(store) = timeout(limit, self.stores.get(&self.region, &self.binding)).await else {
+        match (self.door.clone(), self.binding.clone()) {
+            (DoorKey::Pointer(region), Binding::Store(binding)) => {
+                self.at_store(&region, &binding, limit).await
+            }
+            (DoorKey::Postgres(name), Binding::Database(binding)) => {
+                self.at_database(&name, &binding, limit).await
+            }
+            (door, _) => Some(Claim::Unusable(format!("{door} is bound to something else"))),
+        }
+    }
+
+    /// A database tells by itself who holds it up, and ends them. One that is silent is called unreachable as a store is: what
+    /// is left of a lease may be too short to hear anything.
+    async fn at_database(
+        &mut self,
+        name: &DatabaseName,
+        binding: &DatabaseBinding,
+        limit: Duration,
+    ) -> Option<Claim> {
+        let claim = match self.reach.databases.raise(name, &self.token, limit).await {
+            Claim::Unreachable(why) => self.silent(limit, why)?,
+            claim => {
+                self.unanswered = Duration::ZERO;
+                claim
+            }
+        };
+        let (token, door) = (&self.token, &self.door);
+        let claim = unless_unfit(claim, binding);
+        match &claim {
+            Claim::Claimed => tracing::info!(%door, %token, "database claimed"),
+            Claim::Refused(why) => tracing::warn!(%door, %token, "database not claimed: {why}"),
+            Claim::Pending | Claim::Contended(_) | Claim::Unreachable(_) | Claim::Unusable(_) => {
+                tracing::debug!(%door, %token, "database not claimed: {}", claim.why_not());
+            }
+        }
+        Some(claim)
+    }
+
+    async fn at_store(
+        &mut self,
+        region: &RegionId,
+        binding: &StoreBinding,
+        limit: Duration,
+    ) -> Option<Claim> {
+        let Ok(store) = timeout(limit, self.reach.stores.get(region, binding)).await else {
             return self.silent(limit, "it could not be opened in time".to_owned());
         };
         let store = match store {
@@ -99,7 +161,7 @@ impl Claimer {
             // A handle needs no connection: what is wrong with it is wrong here.
             Err(why) => return Some(Claim::Unusable(why)),
         };
-        let (region, token) = (&self.region, &self.token);
+        let token = &self.token;
         match pointer::claim_pointer(store.as_ref(), token, limit).await {
             Ok(claim) => {
                 tracing::info!(%region, %token, previous = ?claim.previous, "pointer claimed");
@@ -122,7 +184,7 @@ impl Claimer {
 
     /// By who failed: a store that said no is there.
     pub(crate) fn failed(&self, error: &StoreError) -> Claim {
-        tracing::debug!(region = %self.region, token = %self.token, %error, "pointer not claimed");
+        tracing::debug!(door = %self.door, token = %self.token, %error, "pointer not claimed");
         match error.kind {
             ErrorKind::Deadline { .. } | ErrorKind::Unavailable | ErrorKind::Disk => {
                 Claim::Unreachable(error.to_string())
@@ -144,5 +206,21 @@ impl Claimer {
             return Claim::Contended(error.to_string());
         }
         Claim::Unreachable(format!("reads are answered and writes are not: {error}"))
+    }
+}
+
+/// A database that was seen to be no door holds nobody up, whatever came of the raise, and is claimed by none. One that was not
+/// probed yet may be a door, and is not called claimed. What comes after the next probe is another door.
+pub(crate) fn unless_unfit(claim: Claim, binding: &DatabaseBinding) -> Claim {
+    let Some(why) = binding.why_no_door() else {
+        return claim;
+    };
+    match claim {
+        Claim::Claimed => Claim::Refused(format!("{why}; its epoch is raised all the same")),
+        Claim::Contended(said) if binding.probed.is_none() => Claim::Contended(said),
+        Claim::Contended(said) | Claim::Unreachable(said) | Claim::Unusable(said) => {
+            Claim::Unusable(format!("{why}; {said}"))
+        }
+        Claim::Refused(_) | Claim::Pending => claim,
     }
 }

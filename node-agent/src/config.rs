@@ -4,7 +4,7 @@
 //! means that every address, limit and relation between them can be used as it stands.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,7 +12,7 @@ use std::{
 
 use client::TlsFiles;
 use serde::{Deserialize, Serialize};
-use types::{ByteCount, NodeId, RegionId, units::duration_text};
+use types::{ByteCount, DatabaseName, NodeId, RegionId, RoleName, units::duration_text};
 
 /// Default port of inference HTTP.
 pub const INFERENCE_PORT: u16 = 7462;
@@ -52,9 +52,34 @@ pub struct AgentConfig {
     /// Credentials for the stores of other regions; where a region is not named, the own store's are used.
     #[serde(default)]
     pub store_credentials: BTreeMap<RegionId, Credentials>,
+    /// Databases beside this agent whose tables roles guard (L17). Every agent that may hold such a role, and every one that
+    /// lives beside the database, should name it.
+    #[serde(default)]
+    pub postgres: Vec<PostgresSection>,
     /// Bounds.
     #[serde(default)]
     pub limits: LimitsConfig,
+}
+
+/// A PostgreSQL database that is a fencing door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSection {
+    /// What its door is called, `postgres/<name>`; the same in every agent's config.
+    pub name: DatabaseName,
+    /// `postgres://host:port/database`, without user and password.
+    pub url: String,
+    /// File that holds the password of the fence's owner; none where the server asks for none.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// File with the CA of the server's certificate; needed for any but a loopback address or a socket.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// The roles that guard tables of it.
+    pub roles: BTreeSet<RoleName>,
+    /// How long open transactions may hold the raise of an epoch up before their connections are ended. Default 1 s.
+    #[serde(default = "default_patience", with = "duration_text")]
+    pub patience: Duration,
 }
 
 /// How to reach the region's own store.
@@ -137,6 +162,12 @@ impl Default for LimitsConfig {
     }
 }
 
+/// Above this a claim would end before its raise.
+const PATIENCE_MAX: Duration = Duration::from_millis(1200);
+
+fn default_patience() -> Duration {
+    Duration::from_secs(1)
+}
 fn default_agent_address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], AGENT_PORT))
 }
@@ -245,6 +276,7 @@ impl AgentConfig {
             ));
         }
         self.store.validate()?;
+        validate_databases(&self.postgres)?;
         self.limits.validate()
     }
 
@@ -256,6 +288,30 @@ impl AgentConfig {
         };
         self.advertise_host.clone().unwrap_or_else(host)
     }
+}
+
+fn validate_databases(sections: &[PostgresSection]) -> Result<(), String> {
+    let mut names = BTreeSet::new();
+    for section in sections {
+        let name = &section.name;
+        if !names.insert(name) {
+            return Err(format!(
+                "postgres {name} stands there twice; give each database a name of its own"
+            ));
+        }
+        if section.roles.is_empty() {
+            return Err(format!(
+                "postgres {name} has no roles; name those that guard its tables"
+            ));
+        }
+        if section.patience > PATIENCE_MAX {
+            return Err(format!(
+                "postgres {name} has a patience of {:?}, and a raise has to be over in time: write {PATIENCE_MAX:?} at most",
+                section.patience
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl StoreConfig {

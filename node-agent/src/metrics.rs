@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use types::{
-    Epoch, ModelName, Reason, RegionId, RoleName,
+    DatabaseName, Epoch, ModelName, Reason, RegionId, RoleName,
     metrics::{self as table, MetricDef, MetricKind},
 };
 
@@ -30,6 +30,8 @@ struct Inner {
     floor: Family<Labels, Gauge>,
     lease: Family<Labels, Gauge>,
     probes: Family<Labels, Counter>,
+    database_fit: Family<Labels, Gauge>,
+    database_ended: Family<Labels, Counter>,
 }
 
 /// Seconds; a model of the sample size answers in milliseconds, a long generation in seconds.
@@ -52,6 +54,8 @@ impl Default for Metrics {
             floor: register(&mut registry, table::AGENT_FLOOR, Family::default()),
             lease: register(&mut registry, table::LEASE_HELD, Family::default()),
             probes: register(&mut registry, table::PROBES, Family::default()),
+            database_fit: register(&mut registry, table::DATABASE_FIT, Family::default()),
+            database_ended: register(&mut registry, table::DATABASE_ENDED, Family::default()),
             registry,
         };
         Self(Arc::new(inner))
@@ -149,5 +153,16 @@ impl Metrics {
         let outcome = if ok { "ok" } else { "failed" };
         let labels = vec![("region", region.to_string()), ("outcome", outcome.to_owned())];
         self.0.probes.get_or_create(&labels).inc();
+    }
+    /// Whether a database was seen to refuse writes under epochs that are over.
+    pub fn database_fit(&self, database: &DatabaseName, fit: bool) {
+        let labels = vec![("database", database.to_string())];
+        self.0.database_fit.get_or_create(&labels).set(i64::from(fit));
+    }
+    /// So many connections were ended because they held up a raise.
+    pub fn database_ended(&self, database: &DatabaseName, ended: usize) {
+        let labels = vec![("database", database.to_string())];
+        let count = u64::try_from(ended).unwrap_or(u64::MAX);
+        self.0.database_ended.get_or_create(&labels).inc_by(count);
     }
 }

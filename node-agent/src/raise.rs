@@ -1,94 +1,100 @@
-//! The pointers of the own region's store, raised for whoever shall act under a role (L15).
+//! The doors beside this agent, the pointers of its region's store and its databases, raised for whoever shall act under a
+//! role (L15, L17).
 //!
-//! A holder far away may lose every race at a store against a writer beside it, or may not reach the store at all; the
-//! region's own agents sit beside it too. They write what the holder's own claim would write, so that it then finds its
+//! A holder far away may lose every race at a store against a writer beside it, may not reach it at all, or may not know of a
+//! database; the agents beside them do. They write what the holder's own claim would write, so that it then finds its
 //! claim made. That only ever raises an epoch, to one that the log gave out; several agents doing it do no harm.
-//! Absent on purpose: whose epoch; [`crate::desired`] says that. Invariant: one task for each (role, token, binding), and
-//! none outlives [`Raiser::shutdown`].
+//! Absent on purpose: whose epoch; [`crate::desired`] says that. Invariant: one task for each (role, door, token,
+//! binding), and none outlives [`Raiser::shutdown`].
 
 use std::collections::BTreeMap;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use types::{
-    FencingToken, RegionId, RoleName,
-    region::{FencingDoor, StoreBinding},
-};
+use types::{FencingToken, RegionId, RoleName};
 
 use crate::{
-    claim::{CLAIM_LIMIT, CLAIM_RETRY, Claimer},
-    stores::Stores,
+    claim::{CLAIM_LIMIT, CLAIM_RETRY, Claim, Claimer},
+    doors::{AllDoors, Binding, DoorKey, Reach},
 };
 
-/// The raises of the own region.
+/// The raises of what is beside this agent.
 pub struct Raiser {
     region: RegionId,
-    stores: Stores,
-    raises: BTreeMap<RoleName, Raise>,
+    reach: Reach,
+    raises: BTreeMap<(RoleName, DoorKey), Raise>,
     tasks: TaskTracker,
 }
 
 /// One raise, under way or done.
 struct Raise {
     token: FencingToken,
-    binding: StoreBinding,
+    binding: Binding,
     stop: CancellationToken,
 }
 
 impl Raiser {
     /// Raises nothing yet.
-    pub fn new(region: RegionId, stores: Stores) -> Self {
+    pub fn new(region: RegionId, reach: Reach) -> Self {
         Self {
             region,
-            stores,
+            reach,
             raises: BTreeMap::new(),
             tasks: TaskTracker::new(),
         }
     }
 
-    /// Begins what is wanted and was not begun at this store, and ends what is no longer wanted.
-    pub fn update(
-        &mut self,
-        wishes: &BTreeMap<RoleName, FencingToken>,
-        stores: &BTreeMap<RegionId, StoreBinding>,
-    ) {
-        let binding = stores
-            .get(&self.region)
-            .filter(|binding| binding.fencing_door == FencingDoor::Qualified);
-        self.raises.retain(|role, raise| {
-            let kept = wishes.get(role) == Some(&raise.token) && binding == Some(&raise.binding);
+    /// Begins what is wanted and was not begun at its door, and ends what is no longer wanted.
+    pub fn update(&mut self, wishes: &BTreeMap<RoleName, FencingToken>, doors: AllDoors<'_>) {
+        let mut wanted = BTreeMap::new();
+        for (role, token) in wishes {
+            for (door, binding) in doors.beside(&self.region, role) {
+                if Claimer::before(&binding) == Claim::Pending {
+                    wanted.insert((role.clone(), door), (token, binding));
+                }
+            }
+        }
+        self.raises.retain(|key, raise| {
+            let kept = wanted
+                .get(key)
+                .is_some_and(|(token, binding)| **token == raise.token && *binding == raise.binding);
             if !kept {
                 raise.stop.cancel();
             }
             kept
         });
-        let Some(binding) = binding else { return };
-        for (role, token) in wishes {
-            if self.raises.contains_key(role) {
-                continue;
+        for (key, (token, binding)) in wanted {
+            if !self.raises.contains_key(&key) {
+                let raise = self.begin(key.1.clone(), token.clone(), binding);
+                self.raises.insert(key, raise);
             }
-            let raise = Raise {
-                token: token.clone(),
-                binding: binding.clone(),
-                stop: CancellationToken::new(),
-            };
-            let (stores, region) = (self.stores.clone(), self.region.clone());
-            let claimer = Claimer::new(stores, token.clone(), region, binding.clone());
-            let work = until_over(claimer);
-            self.tasks
-                .spawn(raise.stop.clone().run_until_cancelled_owned(work));
-            self.raises.insert(role.clone(), raise);
         }
+    }
+
+    fn begin(&self, door: DoorKey, token: FencingToken, binding: Binding) -> Raise {
+        let raise = Raise {
+            token: token.clone(),
+            binding: binding.clone(),
+            stop: CancellationToken::new(),
+        };
+        let claimer = Claimer::new(self.reach.clone(), token, door, binding);
+        let work = until_over(claimer);
+        self.tasks
+            .spawn(raise.stop.clone().run_until_cancelled_owned(work));
+        raise
     }
 
     /// Ends all raises and waits for their tasks.
     pub async fn shutdown(&mut self) {
-        self.update(&BTreeMap::new(), &BTreeMap::new());
+        for raise in self.raises.values() {
+            raise.stop.cancel();
+        }
+        self.raises.clear();
         self.tasks.close();
         self.tasks.wait().await;
     }
 }
 
-/// At once, again at once while others are faster, and again and again while the store cannot be reached or used.
+/// At once, again at once while others are faster, and again and again while the door cannot be reached or used.
 async fn until_over(mut claimer: Claimer) {
     loop {
         match claimer.attempt(CLAIM_LIMIT).await {

@@ -26,7 +26,7 @@ use crate::{
 const READY_PART: f64 = 0.4;
 /// Time for one real inference of every model, as a part of the step's time.
 const SELF_TEST_PART: f64 = 0.4;
-/// Time for the claim of every pointer; one try has less.
+/// Time for the claim of every door; one try has less.
 const CLAIMS_LIMIT: Duration = Duration::from_secs(3);
 /// Most characters of each reason in a step's detail.
 const WHY_MAX: usize = 120;
@@ -140,7 +140,7 @@ impl Worker {
         }
     }
 
-    /// Takes every pointer that can be reached (L15). One that can be reached and still takes an older epoch ends the
+    /// Takes every door that can be reached (L15). One that can be reached and still takes an older epoch ends the
     /// attempt: nobody is promoted over it.
     async fn claim(&self, wish: &StepWish) -> Outcome {
         let failed = |why: String| Outcome {
@@ -157,11 +157,7 @@ impl Worker {
         match claims {
             Ok(doors) => {
                 let claimed = doors.iter().filter(|d| d.claimed).count();
-                let text = format!(
-                    "{claimed} of {} pointers claimed under {}",
-                    doors.len(),
-                    token.epoch
-                );
+                let text = format!("{claimed} of {} doors claimed under {}", doors.len(), token.epoch);
                 Outcome {
                     result: Ok(text),
                     doors,

@@ -21,7 +21,9 @@ use types::{
 use crate::{
     board::Board,
     catalog::{Catalog, CatalogRow},
+    databases::Bindings,
     desired::{Copy, Desired, LocalWishes},
+    doors::AllDoors,
     failures::{Failures, HOPELESS_WAIT_MAX, WAIT_MAX},
     jobs::{JobError, Success},
     library::Library,
@@ -64,9 +66,11 @@ pub struct Parts {
     pub loader: Arc<dyn LoadModel>,
     /// What the last run knew.
     pub catalog: Catalog,
+    /// What is known of the databases.
+    pub databases: watch::Receiver<Arc<Bindings>>,
     /// Roles held.
     pub roles: Roles,
-    /// The own store's pointers, raised for others.
+    /// The doors beside this agent, raised for others.
     pub raiser: Raiser,
     /// Steps of plans.
     pub steps: Steps,
@@ -157,8 +161,13 @@ impl Worker {
     /// Does what is due; false if something changed at once and the difference must be taken again.
     fn act(&mut self, desired: &Desired, now: Instant) -> bool {
         // Doors before bytes: who lost a role stops acting before anything else happens.
-        self.parts.roles.update(&desired.roles, &desired.stores);
-        self.parts.raiser.update(&desired.raises, &desired.stores);
+        let databases = Arc::clone(&self.parts.databases.borrow_and_update());
+        let doors = AllDoors {
+            stores: &desired.stores,
+            databases: &databases,
+        };
+        self.parts.roles.update(&desired.roles, doors);
+        self.parts.raiser.update(&desired.raises, doors);
         self.parts.steps.update(&desired.steps);
         repin(&self.parts.pins, &self.parts.unwish, &desired.repinned);
         let observed = self.observed(now);
@@ -196,7 +205,7 @@ impl Worker {
         }
     }
 
-    /// Until something may have changed since `then`: the view, a wish, a job, or that the time of a next try has come.
+    /// Until something may have changed since `then`: the view, a wish, a database, a job, or that the time of a next try has come.
     async fn wait(&mut self, then: Instant) {
         let next_try = self.failures.next_try(then);
         let timer = async {
@@ -209,6 +218,7 @@ impl Worker {
             () = self.stop.cancelled() => return,
             _ = self.parts.view.changed() => return,
             _ = self.parts.wishes.changed() => return,
+            _ = self.parts.databases.changed() => return,
             () = timer => return,
             key = self.parts.serving.lost() => {
                 self.lost(key);

@@ -108,6 +108,11 @@ text_id!(
     "use 1 to 63 characters of a-z, 0-9, '-' and '_', starting and ending with a letter or digit"
 );
 text_id!(
+    /// A database whose tables a role guards, as its door is called: `postgres/<name>`. One name for it in all configs.
+    DatabaseName, "database name", |t| is_label(t, b"-_."),
+    "use 1 to 63 characters of a-z, 0-9, '-', '_' and '.', starting and ending with a letter or digit"
+);
+text_id!(
     /// A primary role, always `primaries/<name>`: `primaries/global`, or one per database, bucket, model family.
     RoleName, "role name", |t| t.strip_prefix("primaries/").is_some_and(|s| is_label(s, b"-_.")),
     "use primaries/NAME, with NAME of a-z, 0-9, '-', '_' and '.', starting and ending with a letter or digit"

@@ -29,8 +29,8 @@ pub mod units;
 pub use digest::{Digest, DigestHasher};
 pub use epoch::{Epoch, FencingToken, Holder};
 pub use ids::{
-    AliasName, ClusterId, DiskId, InvalidId, ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId,
-    RegionId, RequestId, RoleName, VersionKey,
+    AliasName, ClusterId, DatabaseName, DiskId, InvalidId, ModelName, ModelVersion, NodeId, NodeIncarnation,
+    PlanId, RegionId, RequestId, RoleName, VersionKey,
 };
 pub use principal::Principal;
 pub use reason::Reason;

@@ -60,5 +60,7 @@ metrics! {
     MODELS_UNLOADED = "regent_models_unloaded" Gauge ["why"], "Model versions that should be in memory and are not: failed or waiting.";
     AGENT_FLOOR = "regent_agent_floor_epoch" Gauge ["role"], "Counter of the lowest epoch this agent's door accepts.";
     LEASE_HELD = "regent_lease_held" Gauge ["role"], "1 while this agent holds the role's lease.";
+    DATABASE_FIT = "regent_database_fit" Gauge ["database"], "1 while the database was seen to refuse writes under epochs that are over.";
+    DATABASE_ENDED = "regent_database_ended_connections_total" Counter ["database"], "Connections that were ended because they held up the raise of an epoch.";
     PROBES = "regent_probes_total" Counter ["region", "outcome"], "Shallow probes of other regions, by outcome.";
 }

@@ -151,9 +151,9 @@ impl fmt::Display for PlanState {
 /// What a claim did at one door.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoorClaim {
-    /// `pointer/<region>`.
+    /// `pointer/<region>` or `postgres/<database>`.
     pub door: String,
-    /// Whether the pointer stands under the new epoch; if not, it is an unfenced door until it is (L15).
+    /// Whether it stands under the new epoch; if not, it is an unfenced door until it is (L15).
     pub claimed: bool,
     /// Why not; empty if claimed.
     pub error: String,

@@ -23,6 +23,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("artifact-store", &["types"]),
     ("dev-s3", &["types"]),
     ("inference", &["types"]),
+    ("adapters", &["types"]),
     (
         "node-agent",
         &[
@@ -32,6 +33,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
             "client",
             "artifact-store",
             "inference",
+            "adapters",
         ],
     ),
     ("chaos", &["types", "client"]),

@@ -180,7 +180,7 @@ fn remarks(plans: &[PlanRecord]) -> String {
     let open = plan.doors.iter().filter(|door| !door.claimed);
     let doors = open.map(|door| {
         format!(
-            "\n{}: {} was no fenced door when the plan claimed it: {}; the region's agents claim it once it answers",
+            "\n{}: {} was no fenced door when the plan claimed it: {}; the agents beside it claim it once it can be had",
             plan.plan, door.door, door.error
         )
     });

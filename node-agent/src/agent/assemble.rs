@@ -12,12 +12,14 @@ use super::{Agent, AgentBuilder, AgentError};
 use crate::{
     attach::Attach,
     board::Board,
-    config::AgentConfig,
+    config::{AgentConfig, BadConfig, ConfigError},
     confirmations::Confirmations,
     control::Control,
+    databases::Databases,
     desired::LocalWishes,
     disk::Disk,
     door::Door,
+    doors::Reach,
     doubts::Doubts,
     follow,
     grpc::{self, AgentApi},
@@ -62,8 +64,13 @@ impl Agent {
         };
         let metrics = Metrics::default();
         let stores = Stores::new(opener);
+        let databases = databases(&config, &metrics)?;
+        let reach = Reach {
+            stores: stores.clone(),
+            databases: databases.clone(),
+        };
         let serving = Serving::new(config.limits.inference_queue, metrics.clone());
-        let roles = Roles::new(client.clone(), stores.clone(), metrics.clone());
+        let roles = Roles::new(client.clone(), reach.clone(), metrics.clone());
         let (board, board_seen) = watch::channel(Board::new(me.clone()));
         let (wishes, wishes_seen) = watch::channel(LocalWishes {
             pins: disk.pins.all().clone(),
@@ -134,8 +141,9 @@ impl Agent {
                 library: disk.library,
                 loader,
                 catalog: disk.catalog,
+                databases: databases.bindings(),
                 roles: roles.clone(),
-                raiser: Raiser::new(me.region.clone(), stores.clone()),
+                raiser: Raiser::new(me.region.clone(), reach),
                 steps,
                 board: board.clone(),
                 limits: Limits {
@@ -165,6 +173,7 @@ impl Agent {
         // Sessions end last of all, so that nobody takes a draining agent for a dead one.
         tasks.spawn(session.run(close.clone()));
         tasks.spawn(infallible(attach.run(stop.clone())));
+        tasks.spawn(infallible(databases.run(board.clone(), stop.clone())));
         tasks.spawn(infallible(probes::run(http_client, board, metrics, stop.clone())));
         let following = follow::run(client, door, view, stop.clone());
         tasks.spawn(async move { following.await.map_err(AgentError::Floors) });
@@ -199,6 +208,11 @@ impl Agent {
             _lock: disk.lock,
         })
     }
+}
+
+fn databases(config: &AgentConfig, metrics: &Metrics) -> Result<Databases, AgentError> {
+    Databases::new(&config.postgres, metrics.clone())
+        .map_err(|problem| ConfigError::Invalid(BadConfig { path: None, problem }).into())
 }
 
 fn endpoints(config: &AgentConfig, addresses: Addresses) -> Endpoints {

@@ -33,11 +33,17 @@ pub(super) async fn health(State(state): State<HttpState>) -> (StatusCode, Json<
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
+    let mut checks = json!({"models": models, "session": session});
+    // A database that is no door stops writers, not inference: it is said, and keeps nobody from asking here.
+    for (database, standing) in &board.databases {
+        let (Ok(detail) | Err(detail)) = standing;
+        checks[format!("postgres/{database}")] = check(standing.is_ok(), detail.clone());
+    }
     let body = json!({
         "status": if ok { "ok" } else { "unready" },
         "region": board.me.region.as_str(),
         "node": board.me.node.as_str(),
-        "checks": {"models": models, "session": session},
+        "checks": checks,
     });
     (status, Json(body))
 }

@@ -1,4 +1,4 @@
-//! Claiming every guarded pointer that can be reached under a role's epoch (L15).
+//! Claiming every guarded door that can be reached under a role's epoch (L15).
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,11 +9,11 @@ use super::{
 use crate::claim::{CLAIM_LIMIT, CLAIM_RETRY, Claim, Claimer};
 
 impl Shared {
-    /// Claims one pointer: at once, again at once while others are faster, and again and again while its store cannot be
-    /// reached or used.
+    /// Claims one door: at once, again at once while others are faster, and again and again while it cannot be reached or
+    /// used.
     pub(super) async fn claim(self: Arc<Self>, holding: Arc<Holding>, task: Task) {
-        let (region, binding) = (task.region.clone(), task.binding.clone());
-        let mut claimer = Claimer::new(self.stores.clone(), holding.token.clone(), region, binding);
+        let (door, binding) = (task.door.clone(), task.binding.clone());
+        let mut claimer = Claimer::new(self.reach.clone(), holding.token.clone(), door, binding);
         loop {
             let claim = tokio::select! {
                 () = task.stop.cancelled() => return,

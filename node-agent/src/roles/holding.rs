@@ -12,16 +12,13 @@ use std::{
 use client::guard::RoleGuard;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use types::{
-    FencingToken, RegionId,
-    plan::DoorClaim,
-    region::{FencingDoor, StoreBinding},
-};
+use types::{FencingToken, plan::DoorClaim};
 
 use super::{Held, RENEW_RETRY};
 use crate::{
-    claim::Claim,
+    claim::{Claim, Claimer},
     desired::{RolePhase, RoleWish},
+    doors::{Binding, DoorKey, Doors},
 };
 
 /// One role under one epoch.
@@ -31,24 +28,24 @@ pub(super) struct Holding {
     pub(super) lease_ttl: Duration,
     pub(super) phase: watch::Sender<RolePhase>,
     pub(super) guard: Mutex<Option<RoleGuard>>,
-    doors: watch::Sender<BTreeMap<RegionId, Door>>,
+    doors: watch::Sender<BTreeMap<DoorKey, Door>>,
     /// Guarded writes that run now.
     pub(super) busy: TaskTracker,
     pub(super) stop: CancellationToken,
 }
 
-/// The pointer in one region's store, as that store is bound now.
+/// One door, as it is bound now.
 #[derive(Clone, Debug)]
 pub(super) struct Door {
-    binding: StoreBinding,
+    binding: Binding,
     pub(super) claim: Claim,
     stop: CancellationToken,
 }
 
 /// A claim to be carried out until it is over, or `stop`.
 pub(super) struct Task {
-    pub(super) region: RegionId,
-    pub(super) binding: StoreBinding,
+    pub(super) door: DoorKey,
+    pub(super) binding: Binding,
     pub(super) stop: CancellationToken,
 }
 
@@ -65,34 +62,34 @@ impl Holding {
         }
     }
 
-    /// Follows the regions' stores: what is to be claimed now. A door is one binding; a store that moved, or that may
-    /// guard since, is another door, and claims of what is gone end.
-    pub(super) fn bind(&self, stores: &BTreeMap<RegionId, StoreBinding>) -> Vec<Task> {
+    /// Follows the role's doors: what is to be claimed now. A door is one binding; a store that moved or may guard since, or a
+    /// database that another one took the place of, is another door, and claims of what is gone end.
+    pub(super) fn bind(&self, bound: &Doors) -> Vec<Task> {
         let mut tasks = Vec::new();
         self.doors.send_if_modified(|doors| {
             let before = doors.len();
-            doors.retain(|region, door| {
-                let kept = stores.get(region) == Some(&door.binding);
+            doors.retain(|key, door| {
+                let kept = bound.get(key) == Some(&door.binding);
                 if !kept {
                     door.stop.cancel();
                 }
                 kept
             });
             let mut changed = doors.len() != before;
-            for (region, binding) in stores {
-                if doors.contains_key(region) {
+            for (key, binding) in bound {
+                if doors.contains_key(key) {
                     continue;
                 }
                 changed = true;
                 let door = Door::new(binding, &self.stop);
                 if door.claim == Claim::Pending {
                     tasks.push(Task {
-                        region: region.clone(),
+                        door: key.clone(),
                         binding: binding.clone(),
                         stop: door.stop.clone(),
                     });
                 }
-                doors.insert(region.clone(), door);
+                doors.insert(key.clone(), door);
             }
             changed
         });
@@ -103,7 +100,7 @@ impl Holding {
     pub(super) fn set(&self, task: &Task, claim: Claim) {
         self.doors.send_if_modified(|doors| {
             let door = doors
-                .get_mut(&task.region)
+                .get_mut(&task.door)
                 .filter(|door| door.binding == task.binding);
             let Some(door) = door else { return false };
             door.claim = claim;
@@ -123,7 +120,7 @@ impl Holding {
         let doors = self.doors.borrow();
         let open = doors.iter().filter(|(_, door)| !door.claim.is_settled());
         let texts: Vec<_> = open
-            .map(|(region, door)| format!("pointer/{region}: {}", door.claim.why_not()))
+            .map(|(key, door)| format!("{key}: {}", door.claim.why_not()))
             .collect();
         texts.join("; ")
     }
@@ -187,24 +184,18 @@ impl Holding {
 }
 
 impl Door {
-    fn new(binding: &StoreBinding, role: &CancellationToken) -> Self {
-        let claim = match &binding.fencing_door {
-            FencingDoor::Qualified => Claim::Pending,
-            FencingDoor::Refused { reason } => {
-                Claim::Refused(format!("the store is no fencing door: {reason}"))
-            }
-        };
+    fn new(binding: &Binding, role: &CancellationToken) -> Self {
         Self {
             binding: binding.clone(),
-            claim,
+            claim: Claimer::before(binding),
             stop: role.child_token(),
         }
     }
 }
 
-fn report(doors: &BTreeMap<RegionId, Door>) -> Vec<DoorClaim> {
-    let door = |(region, door): (&RegionId, &Door)| DoorClaim {
-        door: format!("pointer/{region}"),
+fn report(doors: &BTreeMap<DoorKey, Door>) -> Vec<DoorClaim> {
+    let door = |(key, door): (&DoorKey, &Door)| DoorClaim {
+        door: key.to_string(),
         claimed: door.claim == Claim::Claimed,
         error: door.claim.why_not().to_owned(),
     };

@@ -1,7 +1,7 @@
-//! Holding primary roles: the lease, and the claim of every guarded pointer that can be reached (L4, L5, L15).
+//! Holding primary roles: the lease, and the claim of every guarded door that can be reached (L4, L5, L15).
 //!
 //! Absent on purpose: who ought to hold a role; committed state says that. Desired state grants nothing: acting begins
-//! with an answered renewal. Invariant: a token is handed out only while the lease holds and every pointer that could be
+//! with an answered renewal. Invariant: a token is handed out only while the lease holds and every door that could be
 //! reached stands under its epoch.
 
 mod claims;
@@ -29,8 +29,8 @@ use types::{
 
 use crate::{
     desired::{RolePhase, RoleWish},
+    doors::{AllDoors, Reach},
     metrics::Metrics,
-    stores::Stores,
 };
 use holding::{Holding, lock};
 use lease::Past;
@@ -46,7 +46,7 @@ pub struct Roles {
 
 struct Shared {
     client: Client,
-    stores: Stores,
+    reach: Reach,
     metrics: Metrics,
     holdings: Mutex<BTreeMap<RoleName, Arc<Holding>>>,
     pasts: Mutex<BTreeMap<RoleName, Past>>,
@@ -93,10 +93,10 @@ pub enum GuardedError {
 
 impl Roles {
     /// Holds nothing yet.
-    pub fn new(client: Client, stores: Stores, metrics: Metrics) -> Self {
+    pub fn new(client: Client, reach: Reach, metrics: Metrics) -> Self {
         let shared = Shared {
             client,
-            stores,
+            reach,
             metrics,
             holdings: Mutex::default(),
             pasts: Mutex::default(),
@@ -109,7 +109,7 @@ impl Roles {
     }
 
     /// Brings the holdings in line with committed state: begins, goes on, hands over, or stops acting at once.
-    pub fn update(&self, wishes: &BTreeMap<RoleName, RoleWish>, stores: &BTreeMap<RegionId, StoreBinding>) {
+    pub fn update(&self, wishes: &BTreeMap<RoleName, RoleWish>, doors: AllDoors<'_>) {
         let mut holdings = self.shared.lock();
         holdings.retain(|role, holding| {
             let kept = wishes.get(role).is_some_and(|wish| wish.token == holding.token);
@@ -125,7 +125,7 @@ impl Roles {
                 Arc::new(Holding::new(wish))
             });
             // Before the phase: a role is never held with a door that was not looked at.
-            for task in holding.bind(stores) {
+            for task in holding.bind(&doors.of(role)) {
                 let claimer = Arc::clone(&self.shared).claim(Arc::clone(holding), task);
                 self.shared.tasks.spawn(claimer);
             }
@@ -150,11 +150,11 @@ impl Roles {
         }
     }
 
-    /// Waits until every pointer of a role that can be reached stands under its epoch, and says what came of each; those
+    /// Waits until every door of a role that can be reached stands under its epoch, and says what came of each; those
     /// that cannot are tried again for as long as the role is ours.
     ///
     /// # Errors
-    /// The role is not taken under this epoch, or was lost meanwhile, or a pointer was not settled within `limit`: it was
+    /// The role is not taken under this epoch, or was lost meanwhile, or a door was not settled within `limit`: it was
     /// not tried to the end, or it can be reached and others go on writing it under an older epoch.
     pub async fn first_claims(
         &self,
@@ -216,7 +216,7 @@ impl Roles {
             let (region, why) = (region.clone(), reason.clone());
             return Err(GuardedError::NotQualified { region, why });
         }
-        let store = self.shared.stores.get(region, binding).await;
+        let store = self.shared.reach.stores.get(region, binding).await;
         let store = store.map_err(GuardedError::Store)?;
         let holding = self.find(role).ok_or_else(|| not_held(role))?;
         // A release waits for who is busy, and was not yet said while the role is active.
@@ -230,7 +230,7 @@ impl Roles {
     /// Stops acting under every role, releases the leases, and waits for the tasks.
     pub async fn shutdown(&self) {
         self.shared.closing.cancel();
-        self.update(&BTreeMap::new(), &BTreeMap::new());
+        self.update(&BTreeMap::new(), AllDoors::NONE);
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
@@ -277,7 +277,7 @@ fn not_active(role: &RoleName, held: &Held, holding: &Holding) -> Refusal {
         format!("{role} is being handed over; ask its next holder")
     } else {
         format!(
-            "{role} is held under {} and its pointers are being claimed; try again ({})",
+            "{role} is held under {} and its doors are being claimed; try again ({})",
             held.token.epoch,
             holding.unsettled()
         )

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use types::{
-    RegionId,
+    RegionId, RoleName,
     region::{FencingDoor, StoreBinding},
     role::TimingPolicy,
 };
@@ -12,6 +12,7 @@ use super::{claims::time_to_say, holding::Holding, lease::worth_waiting, moves_o
 use crate::{
     claim::Claim,
     desired::{RolePhase, RoleWish},
+    doors::{AllDoors, Binding, Doors},
     tests::records::{binding, me, region, token},
 };
 
@@ -23,6 +24,10 @@ fn holding() -> Holding {
         timing: TimingPolicy::fast(),
         phase: RolePhase::Reserved,
     })
+}
+
+fn doors(stores: &BTreeMap<RegionId, StoreBinding>) -> Doors {
+    AllDoors::of_stores(stores).of(&RoleName::global())
 }
 
 fn stores(names: &[&str]) -> BTreeMap<RegionId, StoreBinding> {
@@ -70,17 +75,21 @@ fn only_a_request_before_the_commit_waits_and_for_half_a_lease() {
 fn a_door_is_one_binding_and_is_claimed_once() {
     let holding = holding();
     let names = |tasks: &[super::holding::Task]| {
-        let names = tasks
-            .iter()
-            .map(|t| format!("{}@{}", t.region, t.binding.endpoint));
+        let names = tasks.iter().map(|t| match &t.binding {
+            Binding::Store(store) => format!("{}@{}", t.door, store.endpoint),
+            Binding::Database(_) => t.door.to_string(),
+        });
         names.collect::<Vec<_>>()
     };
-    let first = holding.bind(&stores(&["east", "west"]));
-    assert_eq!(names(&first), ["east@mem://east", "west@mem://west"]);
-    assert_eq!(names(&holding.bind(&stores(&["east", "west"]))), [""; 0]);
+    let first = holding.bind(&doors(&stores(&["east", "west"])));
+    assert_eq!(
+        names(&first),
+        ["pointer/east@mem://east", "pointer/west@mem://west"]
+    );
+    assert_eq!(names(&holding.bind(&doors(&stores(&["east", "west"])))), [""; 0]);
     let mut moved = stores(&["east", "west"]);
     moved.insert(region("east"), binding("annex"));
-    assert_eq!(names(&holding.bind(&moved)), ["east@mem://annex"]);
+    assert_eq!(names(&holding.bind(&doors(&moved))), ["pointer/east@mem://annex"]);
     assert!(first[0].stop.is_cancelled() && !first[1].stop.is_cancelled());
     // What the claim of the old binding came to says nothing of the new one.
     holding.set(&first[0], Claim::Claimed);
@@ -100,7 +109,7 @@ fn a_door_is_one_binding_and_is_claimed_once() {
             ..binding("north")
         },
     );
-    assert_eq!(names(&holding.bind(&unfit)), [""; 0]);
+    assert_eq!(names(&holding.bind(&doors(&unfit))), [""; 0]);
     holding.stop.cancel();
     assert!(first[1].stop.is_cancelled());
 }
@@ -108,11 +117,11 @@ fn a_door_is_one_binding_and_is_claimed_once() {
 #[tokio::test]
 async fn who_waits_for_the_doors_hears_of_one_that_is_gone() {
     let holding = holding();
-    let tasks = holding.bind(&stores(&["east", "west"]));
+    let tasks = holding.bind(&doors(&stores(&["east", "west"])));
     holding.set(&tasks[1], Claim::Claimed);
     let wait = tokio::time::timeout(SOON, holding.settled());
     // Polled first, so that it waits when the store is detached.
-    let (settled, tasks) = tokio::join!(biased; wait, async { holding.bind(&stores(&["west"])) });
+    let (settled, tasks) = tokio::join!(biased; wait, async { holding.bind(&doors(&stores(&["west"]))) });
     assert!(tasks.is_empty());
     let doors = settled.unwrap().unwrap();
     let rows: Vec<_> = doors

@@ -12,6 +12,9 @@ use types::{RegionId, region::StoreBinding};
 use super::records::*;
 use crate::{
     claim::{Claim, Claimer},
+    databases::Databases,
+    doors::{Binding, DoorKey, Reach},
+    metrics::Metrics,
     stores::{OpenStore, Stores},
 };
 
@@ -32,9 +35,18 @@ async fn bench() -> (Arc<FaultyStore>, Claimer) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemStore::new("mem"))));
     old_holder_writes(store.as_ref()).await;
     let stores = Stores::new(Arc::new(Only(Arc::clone(&store))));
-    let mut claimer = Claimer::new(stores, token(3, &me()), region("west"), binding("west"));
+    let mut claimer = claimer_of(stores);
     claimer.patience = SHORT * 3;
     (store, claimer)
+}
+
+fn claimer_of(stores: Stores) -> Claimer {
+    let reach = Reach {
+        stores,
+        databases: Databases::of(Vec::new(), Metrics::default()),
+    };
+    let door = DoorKey::Pointer(region("west"));
+    Claimer::new(reach, token(3, &me()), door, Binding::Store(binding("west")))
 }
 
 async fn old_holder_writes(store: &dyn ArtifactStore) {
@@ -142,7 +154,7 @@ async fn a_store_that_says_no_is_no_unreachable_one_and_holds_nobody_up() {
     assert_eq!(name(claimer.attempt(LONG).await), "unusable");
 
     let stores = Stores::new(Arc::new(NoCredentials));
-    let mut claimer = Claimer::new(stores, token(3, &me()), region("west"), binding("west"));
+    let mut claimer = claimer_of(stores);
     let unopened = claimer.attempt(LONG).await.unwrap();
     assert_eq!(unopened.why_not(), "no credentials for the store of west");
     assert_eq!(name(Some(unopened)), "unusable");

@@ -2,6 +2,7 @@
 
 mod claim;
 mod confirmations;
+mod databases;
 mod desired;
 mod door;
 mod door_log;

@@ -14,6 +14,7 @@ use client::guard::BootInstant;
 use node_agent::{
     Agent,
     desired::{RolePhase, RoleWish},
+    doors::AllDoors,
     roles::GuardedError,
 };
 use proto::convert::watch::Resource;
@@ -152,9 +153,10 @@ async fn no_token_is_given_from_the_moment_at_which_the_switchover_is_seen() {
         token,
     };
     let stores = ["west", "east"].map(|name| (name.parse().unwrap(), binding(name, FencingDoor::Qualified)));
-    agent
-        .roles()
-        .update(&[(global(), wish)].into(), &BTreeMap::from(stores));
+    agent.roles().update(
+        &[(global(), wish)].into(),
+        AllDoors::of_stores(&BTreeMap::from(stores)),
+    );
     let refusal = agent.token(&global()).unwrap_err();
     assert!(refusal.message.contains("handed over"), "{refusal}");
     agent.shutdown().await.unwrap();
@@ -353,9 +355,10 @@ async fn a_target_asks_for_its_lease_before_it_is_promoted_and_holds_before_it_h
         token: token(2, agent.holder()),
     };
     let stores = ["west", "east"].map(|name| (name.parse().unwrap(), binding(name, FencingDoor::Qualified)));
-    agent
-        .roles()
-        .update(&[(global(), wish)].into(), &BTreeMap::from(stores));
+    agent.roles().update(
+        &[(global(), wish)].into(),
+        AllDoors::of_stores(&BTreeMap::from(stores)),
+    );
     assert_eq!(agent.token(&global()).unwrap().0, token(2, agent.holder()));
     // The event finds a holder.
     world

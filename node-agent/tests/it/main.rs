@@ -15,6 +15,8 @@ mod identity;
 mod leftovers;
 mod panics;
 mod pointers;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod privileged;
 mod records;
 mod roles;

@@ -311,6 +311,7 @@ fn config(dir: &Path, region: &str, node: &str, tls: TlsFiles, coordinator: &str
             secret_key_file: None,
         },
         store_credentials: BTreeMap::new(),
+        postgres: Vec::new(),
         limits: LimitsConfig {
             drain_timeout: Duration::from_secs(5),
             ..LimitsConfig::default()

@@ -1,0 +1,280 @@
+//! Raising a role's fence: read, announce, wait for those who hold out, end them, raise.
+//!
+//! Why announce: a row lock in share mode passes a waiting UPDATE by, so writers that overlap could hold it up for ever. What
+//! is announced is committed at once, and the guard refuses older epochs from then on; those who hold the row only get fewer.
+//! Absent on purpose: whose epoch it is. Invariant: [`Raised`] is told only of an epoch that the database has committed, or
+//! that it was read to have committed.
+
+use std::{collections::BTreeSet, convert::Infallible, future::Future, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_postgres::error::SqlState;
+use types::{Epoch, FencingToken, RoleName};
+
+use super::{
+    Postgres, Trouble,
+    connect::{Link, said, trouble},
+    decide::{Decision, Fence, Refusal, Standing, decide},
+    token::{epoch, holder_text, number},
+};
+
+/// Looks at the fence in one raise. Each further one means that another raiser was faster, with an epoch of its own.
+const LOOKS: usize = 8;
+/// Between two looks for who holds out: an ended connection takes some milliseconds to let go.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Before the next try to look for who holds out, after one that failed.
+const LOOK_RETRY: Duration = Duration::from_millis(50);
+
+const READ: &str = "SELECT f.cluster_id::text, f.epoch, f.holder, a.cluster_id::text, a.epoch, a.holder \
+     FROM regent.fence f LEFT JOIN regent.announced a USING (role) WHERE f.role = $1";
+const CREATE: &str = "INSERT INTO regent.fence (role, cluster_id, epoch, holder) VALUES ($1, $2::text::uuid, $3, $4) \
+     ON CONFLICT (role) DO NOTHING";
+const ANNOUNCE: &str = "INSERT INTO regent.announced AS a (role, cluster_id, epoch, holder) VALUES ($1, $2::text::uuid, $3, $4) \
+     ON CONFLICT (role) DO UPDATE SET epoch = excluded.epoch, holder = excluded.holder, announced_at = clock_timestamp() \
+     WHERE a.cluster_id = excluded.cluster_id AND a.epoch < excluded.epoch";
+const RAISE: &str = "UPDATE regent.fence SET epoch = $3, holder = $4, raised_at = clock_timestamp() \
+     WHERE role = $1 AND cluster_id = $2::text::uuid AND epoch < $3";
+/// Zero stands for a prepared transaction. Other raisers are no holders: they end those themselves.
+const HOLDERS: &str = "SELECT b.pid, coalesce(a.usename::text, '') FROM unnest(pg_blocking_pids($1)) AS b (pid) \
+     LEFT JOIN pg_stat_activity a ON a.pid = b.pid WHERE a.usename IS DISTINCT FROM current_user";
+
+/// A fence that stands under the epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raised {
+    /// The epoch before; none where it stood already, or where there was none.
+    pub previous: Option<Epoch>,
+    /// Connections that were ended because they held the raise up.
+    pub ended: usize,
+}
+
+/// Why a fence does not stand under the epoch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RaiseError {
+    /// The door says no: another epoch rules.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The database does not let us, now or at all.
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+impl From<tokio_postgres::Error> for RaiseError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Trouble(trouble(&error))
+    }
+}
+
+/// Who held a raise up.
+#[derive(Debug, Default)]
+struct Holdouts {
+    ended: BTreeSet<i32>,
+    /// Why some are left.
+    left: Option<String>,
+}
+
+/// How a role stands.
+pub(super) async fn read(link: &mut Link, role: &RoleName) -> Result<Option<Standing>, Trouble> {
+    let row = link.row(READ, &[&role.as_str()]).await.map_err(|e| trouble(&e))?;
+    let Some(row) = row else { return Ok(None) };
+    let fence = |first: usize| -> Result<Option<Fence>, tokio_postgres::Error> {
+        let (cluster, number, holder): (Option<String>, Option<i64>, Option<String>) = (
+            row.try_get(first)?,
+            row.try_get(first + 1)?,
+            row.try_get(first + 2)?,
+        );
+        let fence = cluster.zip(number).zip(holder);
+        Ok(fence.map(|((cluster_id, number), holder)| Fence {
+            cluster_id,
+            epoch: epoch(number),
+            holder,
+        }))
+    };
+    let announced = fence(3).map_err(|e| trouble(&e))?;
+    let fence = fence(0).map_err(|e| trouble(&e))?;
+    Ok(fence.map(|fence| Standing { fence, announced }))
+}
+
+/// See [`Postgres::raise`].
+pub(super) async fn raise(
+    postgres: &Postgres,
+    token: &FencingToken,
+    limit: Duration,
+) -> Result<Raised, RaiseError> {
+    let deadline = Instant::now() + limit;
+    let raising = async {
+        let mut link = postgres.connect().await?;
+        let raised = looks(postgres, &mut link, token, deadline).await;
+        link.close().await;
+        raised
+    };
+    let late = || Trouble::Unreachable(format!("no answer within {limit:?}")).into();
+    timeout_at(deadline, raising)
+        .await
+        .unwrap_or_else(|_| Err(late()))
+}
+
+async fn looks(
+    postgres: &Postgres,
+    link: &mut Link,
+    token: &FencingToken,
+    deadline: Instant,
+) -> Result<Raised, RaiseError> {
+    let mut ended = 0;
+    for _ in 0..LOOKS {
+        let standing = read(link, &token.role).await?;
+        let previous = match decide(standing.as_ref(), token) {
+            Decision::Stands => {
+                return Ok(Raised {
+                    previous: None,
+                    ended,
+                });
+            }
+            Decision::Refuse(refusal) => return Err(refusal.into()),
+            Decision::Create if write(link, CREATE, token).await? => {
+                return Ok(Raised {
+                    previous: None,
+                    ended,
+                });
+            }
+            Decision::Create => continue,
+            Decision::Raise(previous) => previous,
+        };
+        write(link, ANNOUNCE, token).await?;
+        let (raised, more) = over_holdouts(postgres, link, token, deadline).await?;
+        ended += more;
+        if raised {
+            let previous = Some(previous);
+            return Ok(Raised { previous, ended });
+        }
+    }
+    Err(Trouble::Contended(format!(
+        "{LOOKS} times another epoch was raised at the same moment"
+    ))
+    .into())
+}
+
+/// Makes one statement of the raise; whether it changed the row.
+async fn write(link: &mut Link, sql: &str, token: &FencingToken) -> Result<bool, tokio_postgres::Error> {
+    let (cluster, holder) = (token.cluster_id.to_string(), holder_text(&token.holder));
+    // One that is too large was refused before.
+    let epoch = number(token.epoch).unwrap_or(i64::MAX);
+    let changed = link
+        .execute(sql, &[&token.role.as_str(), &cluster, &epoch, &holder])
+        .await?;
+    Ok(changed > 0)
+}
+
+/// The UPDATE itself, and meanwhile the end of who holds it up for too long: whether it changed the row, and how many were
+/// ended.
+async fn over_holdouts(
+    postgres: &Postgres,
+    link: &mut Link,
+    token: &FencingToken,
+    deadline: Instant,
+) -> Result<(bool, usize), RaiseError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // A tenth less than the caller waits: the server itself says that it could not, and stops trying.
+    let wait = left - left / 10;
+    link.batch(&format!(
+        "SET lock_timeout = {0}; SET statement_timeout = {0}",
+        wait.as_millis().max(1)
+    ))
+    .await?;
+    let own = link.row("SELECT pg_backend_pid()", &[]).await?;
+    let own: i32 = own.map_or(Ok(0), |row| row.try_get(0))?;
+    let patience = postgres.config.patience.min(left / 2);
+    let mut holdouts = Holdouts::default();
+    let done = either(
+        write(link, RAISE, token),
+        end_holdouts(postgres, own, patience, &mut holdouts),
+    )
+    .await;
+    match done {
+        Ok(raised) => Ok((raised, holdouts.ended.len())),
+        Err(error) => Err(waited_for_nothing(&error, wait, holdouts).into()),
+    }
+}
+
+/// The first; the second never ends by itself.
+async fn either<T>(first: impl Future<Output = T>, second: impl Future<Output = Infallible>) -> T {
+    tokio::select! {
+        biased;
+        done = first => done,
+        never = second => match never {},
+    }
+}
+
+/// A raise that one of its time-outs ended was held up: by whom, as far as that was seen.
+fn waited_for_nothing(error: &tokio_postgres::Error, wait: Duration, holdouts: Holdouts) -> Trouble {
+    let held_up = [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED].map(Some);
+    if !held_up.contains(&error.code().cloned()) {
+        return trouble(error);
+    }
+    let ended = match holdouts.ended.len() {
+        0 => String::new(),
+        n => format!(", {n} connections were ended"),
+    };
+    let why = holdouts.left.unwrap_or_else(|| said(error));
+    Trouble::Contended(format!(
+        "open transactions held the raise up for {wait:?}{ended}: {why}"
+    ))
+}
+
+/// After `patience`: ends every connection that the waiting one waits for, as they come. Looks from a connection of its own.
+async fn end_holdouts(
+    postgres: &Postgres,
+    waiting: i32,
+    patience: Duration,
+    holdouts: &mut Holdouts,
+) -> Infallible {
+    sleep(patience).await;
+    loop {
+        match postgres.connect().await {
+            Ok(mut link) => {
+                let Err(error) = end_all(&mut link, waiting, holdouts).await;
+                holdouts.left = Some(format!("they cannot be looked for: {}", trouble(&error)));
+            }
+            Err(trouble) => holdouts.left = Some(format!("they cannot be looked for: {trouble}")),
+        }
+        sleep(LOOK_RETRY).await;
+    }
+}
+
+async fn end_all(
+    link: &mut Link,
+    waiting: i32,
+    holdouts: &mut Holdouts,
+) -> Result<Infallible, tokio_postgres::Error> {
+    loop {
+        for row in link.query(HOLDERS, &[&waiting]).await? {
+            let (pid, user): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+            end_one(link, pid, &user, holdouts).await;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Ends one connection; what was in its transaction never happened.
+async fn end_one(link: &mut Link, pid: i32, user: &str, holdouts: &mut Holdouts) {
+    if pid == 0 {
+        let why =
+            "a prepared transaction holds it: see pg_prepared_xacts, and COMMIT or ROLLBACK PREPARED it";
+        holdouts.left = Some(why.to_owned());
+        return;
+    }
+    // Noted before: its transaction may be over, and the raise done, before the answer is here.
+    if holdouts.ended.insert(pid) {
+        tracing::warn!(
+            pid,
+            user,
+            "ending a connection that holds up the raise of an epoch"
+        );
+    }
+    if let Err(error) = link.row("SELECT pg_terminate_backend($1)", &[&pid]).await {
+        holdouts.ended.remove(&pid);
+        let why = said(&error);
+        holdouts.left = Some(format!(
+            "process {pid} of {user} holds it and cannot be ended: {why}"
+        ));
+    }
+}
