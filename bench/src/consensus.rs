@@ -33,6 +33,11 @@ const CLOSED: &[(&str, Work, usize)] = &[
     ("read_64", Work::Read, 64),
     ("read_256", Work::Read, 256),
 ];
+/// The names of all closed-loop cells.
+pub fn cells() -> impl Iterator<Item = &'static str> {
+    CLOSED.iter().map(|(name, ..)| *name)
+}
+
 /// Those whose latency is measured too.
 const OPEN: &[&str] = &["put_1", "put_64", "put_256", "read_64"];
 
@@ -43,8 +48,10 @@ pub struct Options {
     pub regent: PathBuf,
     /// What the table calls it.
     pub regent_name: String,
-    /// The other one's executable.
-    pub etcd: PathBuf,
+    /// Whom it is compared with.
+    pub peer: Peer,
+    /// Closed-loop cells to run, with the latencies that belong to them; empty: all.
+    pub cells: Vec<String>,
     /// Where data goes; removed afterwards.
     pub dir: PathBuf,
     /// Rounds, each with clusters of its own.
@@ -55,11 +62,29 @@ pub struct Options {
     pub keys: usize,
 }
 
+/// Whom Regent is compared with.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    /// etcd, by this executable.
+    Etcd(PathBuf),
+    /// Another build of Regent: what a change is worth is seen in one run, too.
+    Regent(PathBuf),
+}
+
+impl Peer {
+    async fn name(&self) -> anyhow::Result<String> {
+        match self {
+            Self::Etcd(path) => etcd::version(path).await,
+            Self::Regent(path) => Ok(format!("regent at {}", path.display())),
+        }
+    }
+}
+
 /// Measures, and says what was measured.
 pub async fn run(options: &Options) -> anyhow::Result<Report> {
     std::fs::create_dir_all(&options.dir)
         .with_context(|| format!("cannot make {}", options.dir.display()))?;
-    let peer = etcd::version(&options.etcd).await?;
+    let peer = options.peer.name().await?;
     let machine = Machine::look(&options.dir, options.regent_name.clone(), peer.clone())?;
     let mut rounds = Rounds::default();
     for number in 1..=options.rounds {
@@ -81,11 +106,34 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
 async fn round(options: &Options, dir: &Path, number: usize) -> anyhow::Result<(Round, Round)> {
     let ca = Ca::create(&dir.join("certs"))?;
     let client = ca.issue("client", "spiffe://regent.local/user/bench")?;
-    let regent = Side::new(Regent::start(&options.regent, dir, &ca, &client).await?, options);
-    let etcd = Side::new(Etcd::start(&options.etcd, dir, &ca, &client).await?, options);
-    let measured = both(options, &regent, &etcd, number).await?;
-    regent.system.stop().await?;
-    etcd.system.stop().await?;
+    let own = |name: &str| -> anyhow::Result<PathBuf> {
+        let own = dir.join(name);
+        std::fs::create_dir(&own)?;
+        Ok(own)
+    };
+    let ours = Regent::start("regent", &options.regent, &own("ours")?, &ca, &client).await?;
+    match &options.peer {
+        Peer::Etcd(path) => {
+            let peer = Etcd::start(path, &own("peer")?, &ca, &client).await?;
+            in_turns(options, ours, peer, number).await
+        }
+        Peer::Regent(path) => {
+            let peer = Regent::start("peer", path, &own("peer")?, &ca, &client).await?;
+            in_turns(options, ours, peer, number).await
+        }
+    }
+}
+
+async fn in_turns<A: System, B: System>(
+    options: &Options,
+    ours: A,
+    peer: B,
+    number: usize,
+) -> anyhow::Result<(Round, Round)> {
+    let (ours, peer) = (Side::new(ours, options), Side::new(peer, options));
+    let measured = both(options, &ours, &peer, number).await?;
+    ours.system.stop().await?;
+    peer.system.stop().await?;
     Ok(measured)
 }
 
@@ -132,7 +180,8 @@ async fn both<A: System, B: System>(
     a.idle_cpu = load::idle(&ours.system, options.cell).await?;
     b.idle_cpu = load::idle(&peer.system, options.cell).await?;
     let mut turn = number;
-    for &(name, work, clients) in CLOSED {
+    let wanted = |name: &str| options.cells.is_empty() || options.cells.iter().any(|cell| cell == name);
+    for &(name, work, clients) in CLOSED.iter().filter(|(name, ..)| wanted(name)) {
         let cell = Cell {
             work,
             clients,

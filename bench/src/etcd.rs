@@ -11,7 +11,10 @@ use tokio::{
     process::Command,
     time::{Instant, sleep},
 };
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{
+    Code, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
 
 use crate::{
     certs::{Ca, Pair},
@@ -104,14 +107,6 @@ impl Etcd {
         let mut client = KvClient::new(self.endpoints[member].connect().await?);
         let answer = client.range(range(key_of(0))).await?.into_inner();
         Ok(answer.header.context("etcd sent no header")?.revision)
-    }
-
-    /// Ends all members.
-    pub async fn stop(self) -> anyhow::Result<()> {
-        for server in self.servers {
-            server.stop().await?;
-        }
-        Ok(())
     }
 }
 
@@ -210,8 +205,34 @@ impl EtcdSession {
     }
 }
 
-fn failed(status: tonic::Status) -> Failed {
-    Failed(format!("etcd: {status}"))
+/// Times that an operation is sent before it is given up, and the wait in between. All of them may be sent twice: a key is
+/// written by one client, and its next value comes after this one.
+const ATTEMPTS_MAX: usize = 30;
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+impl EtcdSession {
+    async fn call<T, F>(&mut self, send: impl Fn(KvClient<Channel>) -> F) -> Result<T, Failed>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let mut last = None;
+        for _ in 0..ATTEMPTS_MAX {
+            match send(self.next().clone()).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled
+                    ) =>
+                {
+                    last = Some(status);
+                    sleep(AGAIN_AFTER).await;
+                }
+                Err(status) => return Err(Failed(format!("etcd: {status}"))),
+            }
+        }
+        Err(Failed(format!("etcd refuses for too long: {last:?}")))
+    }
 }
 
 impl Session for EtcdSession {
@@ -224,13 +245,17 @@ impl Session for EtcdSession {
             key: key_of(key),
             value: value.as_bytes().to_vec(),
         };
-        self.next().put(request).await.map_err(failed)?;
+        self.call(|mut member| {
+            let request = request.clone();
+            async move { member.put(request).await }
+        })
+        .await?;
         Ok(())
     }
 
     async fn get(&mut self, key: usize) -> Result<String, Failed> {
-        let answer = self.next().range(range(key_of(key))).await.map_err(failed)?;
-        let value = answer.into_inner().kvs.pop().map(|kv| kv.value);
+        let answer = self.call(|mut member| async move { member.range(range(key_of(key))).await });
+        let value = answer.await?.kvs.pop().map(|kv| kv.value);
         let value = value.ok_or_else(|| Failed(format!("etcd has no key {key}")))?;
         String::from_utf8(value).map_err(|e| Failed(e.to_string()))
     }
@@ -264,6 +289,13 @@ impl System for Etcd {
         Ok(sessions)
     }
 
+    async fn stop(self) -> anyhow::Result<()> {
+        for server in self.servers {
+            server.stop().await?;
+        }
+        Ok(())
+    }
+
     /// Compacts all history: with a long one etcd 3.4 reads several times slower, and nobody runs it so.
     async fn tidy_up(&self) -> anyhow::Result<()> {
         let revision = self.ask(0).await?;
@@ -272,7 +304,7 @@ impl System for Etcd {
         match client.compact(pb::CompactionRequest { revision, physical }).await {
             Ok(_) => Ok(()),
             // Nothing was written since the last time.
-            Err(status) if status.code() == tonic::Code::OutOfRange => Ok(()),
+            Err(status) if status.code() == Code::OutOfRange => Ok(()),
             Err(status) => bail!("etcd does not compact: {status}"),
         }
     }

@@ -51,7 +51,7 @@ impl Machine {
             memory_mib: kib_of(&text("/proc/meminfo")?, "MemTotal") / 1024,
             kernel: text("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             file_system: file_system(dir)?,
-            nice: stat_field(&stat, 18).unwrap_or(0),
+            nice: stat_field(&stat, 19).unwrap_or(0),
             load_before: load.split(' ').next().and_then(|l| l.parse().ok()).unwrap_or(0.0),
             regent,
             peer,

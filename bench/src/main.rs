@@ -6,7 +6,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use bench::{
-    consensus::{self, Options},
+    consensus::{self, Options, Peer},
     etcd,
     report::Report,
 };
@@ -44,6 +44,12 @@ struct ConsensusArgs {
     /// The executable of Regent that is measured [default: the coordinator of this build].
     #[arg(long, value_name = "PATH")]
     regent: Option<PathBuf>,
+    /// Compares with another build of Regent in place of etcd.
+    #[arg(long, value_name = "PATH")]
+    beside: Option<PathBuf>,
+    /// Runs this cell alone, with the latency that belongs to it; may be given more than once.
+    #[arg(long = "cell", value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(consensus::cells()))]
+    cells: Vec<String>,
     /// Where the data goes: on a disk, and removed afterwards.
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     dir: PathBuf,
@@ -94,7 +100,11 @@ fn with_runtime(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 async fn measure(args: ConsensusArgs) -> anyhow::Result<ExitCode> {
-    let Some(etcd) = etcd::find() else {
+    let Some(peer) = args
+        .beside
+        .map(Peer::Regent)
+        .or_else(|| etcd::find().map(Peer::Etcd))
+    else {
         eprintln!("error: {}", etcd::INSTALL);
         return Ok(ExitCode::from(UNAVAILABLE));
     };
@@ -111,7 +121,8 @@ async fn measure(args: ConsensusArgs) -> anyhow::Result<ExitCode> {
     let options = Options {
         regent,
         regent_name,
-        etcd,
+        peer,
+        cells: args.cells,
         dir: args.dir,
         rounds: args.rounds.into(),
         cell: Duration::from_secs(args.seconds.into()),

@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use client::{Callee, ClientConfig, Credentials, TlsFiles, retry::mint_request_id};
+use client::{
+    Callee, Credentials, TlsFiles,
+    retry::{self, Next, mint_request_id},
+};
 use coordinator::listen::ListenFile;
 use proto::{
     convert::status::from_status,
@@ -24,7 +27,6 @@ use tonic::{
     Status,
     transport::{Channel, Endpoint},
 };
-use types::Reason;
 
 use crate::{
     certs::{Ca, Pair},
@@ -36,13 +38,14 @@ use crate::{
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// One call.
 const CALL: Duration = Duration::from_secs(10);
-/// Leaders that a change is sent on to before it is given up.
-const HINTS_MAX: usize = 20;
+/// Times that an operation is sent before it is given up.
+const ATTEMPTS_MAX: u32 = 30;
 /// The tag whose value is the measured one.
 const TAG: &str = "value";
 
 /// Three coordinators.
 pub struct Regent {
+    label: &'static str,
     servers: Vec<Server>,
     endpoints: Vec<String>,
     credentials: Credentials,
@@ -50,8 +53,14 @@ pub struct Regent {
 
 impl Regent {
     /// Starts them with data in `dir`: the first one founds the cluster, the others join it. `program` runs one with
-    /// `coordinator --config FILE`.
-    pub async fn start(program: &Path, dir: &Path, ca: &Ca, client: &Pair) -> anyhow::Result<Self> {
+    /// `coordinator --config FILE`; `label` is its name in messages.
+    pub async fn start(
+        label: &'static str,
+        program: &Path,
+        dir: &Path,
+        ca: &Ca,
+        client: &Pair,
+    ) -> anyhow::Result<Self> {
         let files = TlsFiles {
             ca_file: ca.file(),
             cert_file: client.cert.clone(),
@@ -59,6 +68,7 @@ impl Regent {
         };
         let credentials = files.load().map_err(|e| anyhow::anyhow!("{e}"))?;
         let mut cluster = Self {
+            label,
             servers: Vec::new(),
             endpoints: Vec::new(),
             credentials,
@@ -121,19 +131,6 @@ impl Regent {
         let endpoint = self.credentials.secure(endpoint, Callee::AnyCoordinator)?;
         Ok(endpoint.connect().await?)
     }
-
-    /// Ends all members.
-    pub async fn stop(self) -> anyhow::Result<()> {
-        for server in self.servers {
-            server.stop().await?;
-        }
-        Ok(())
-    }
-
-    /// How programs reach it that are given a config.
-    pub fn client_config(&self, tls: TlsFiles) -> ClientConfig {
-        ClientConfig::new(self.endpoints.clone(), tls)
-    }
 }
 
 fn whole(status: &pb::GetStatusResponse) -> bool {
@@ -165,32 +162,45 @@ pub struct RegentSession {
 }
 
 impl RegentSession {
-    /// Sends a change under its request id until somebody takes it: whoever does not lead says who does.
+    /// Sends a call to a member, and after a refusal to whom `client::retry` says, under the same request id. `at` is where
+    /// it was sent last.
+    async fn call<T, F>(&self, at: &mut usize, send: impl Fn(Registry) -> F) -> Result<T, Failed>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let mut hints = 0;
+        for attempt in 0..ATTEMPTS_MAX {
+            let status = match send(self.members[*at].clone()).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => status,
+            };
+            let refusal = from_status(&status);
+            match retry::next(attempt, hints, &refusal) {
+                Next::Stop => return Err(Failed(format!("regent: {refusal}"))),
+                Next::AskLeader(leader) => {
+                    hints += 1;
+                    *at = self.endpoints.iter().position(|e| *e == leader).unwrap_or(*at);
+                    continue;
+                }
+                Next::AskAgain { wait } => sleep(wait).await,
+                Next::AskNext { wait } => {
+                    *at = (*at + 1) % self.members.len();
+                    sleep(wait).await;
+                }
+            }
+            hints = 0;
+        }
+        Err(Failed("regent refuses for too long".to_owned()))
+    }
+
     async fn change<T, F>(&mut self, send: impl Fn(Registry) -> F) -> Result<T, Failed>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        for _ in 0..HINTS_MAX {
-            match send(self.members[self.leader].clone()).await {
-                Ok(answer) => return Ok(answer.into_inner()),
-                Err(status) => self.follow(&status).await?,
-            }
-        }
-        Err(Failed("nobody leads".to_owned()))
-    }
-
-    async fn follow(&mut self, status: &Status) -> Result<(), Failed> {
-        let refusal = from_status(status);
-        if refusal.reason != Reason::NotLeader {
-            return Err(Failed(format!("regent: {refusal}")));
-        }
-        let hint = refusal.operand("leader_api").unwrap_or_default();
-        match self.endpoints.iter().position(|e| e == hint) {
-            Some(leader) => self.leader = leader,
-            // An election is under way.
-            None => sleep(Duration::from_millis(50)).await,
-        }
-        Ok(())
+        let mut leader = self.leader;
+        let answer = self.call(&mut leader, send).await;
+        self.leader = leader;
+        answer
     }
 }
 
@@ -247,14 +257,16 @@ impl Session for RegentSession {
 
     async fn get(&mut self, key: usize) -> Result<String, Failed> {
         self.turn += 1;
-        let member = self.turn % self.members.len();
+        let mut member = self.turn % self.members.len();
         let request = pb::GetModelRequest {
             read: None,
             name: name_of(key),
         };
-        let answer = self.members[member].get_model(request).await;
-        let answer = answer.map_err(|status| Failed(format!("regent: {}", from_status(&status))))?;
-        value_in(answer.into_inner().model)
+        let answer = self.call(&mut member, |mut member| {
+            let request = request.clone();
+            async move { member.get_model(request).await }
+        });
+        value_in(answer.await?.model)
     }
 }
 
@@ -262,7 +274,7 @@ impl System for Regent {
     type Session = RegentSession;
 
     fn name(&self) -> &str {
-        "regent"
+        self.label
     }
 
     fn servers(&self) -> &[Server] {
@@ -289,6 +301,13 @@ impl System for Regent {
             }));
         }
         Ok(sessions)
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        for server in self.servers {
+            server.stop().await?;
+        }
+        Ok(())
     }
 
     /// Nothing: what Regent keeps, it bounds by itself.

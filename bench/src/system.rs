@@ -32,6 +32,8 @@ pub trait System {
     fn servers(&self) -> &[Server];
     /// So many clients, spread over the members, on connections that stand.
     fn sessions(&self, clients: usize) -> impl Future<Output = anyhow::Result<Vec<Self::Session>>>;
+    /// Ends it.
+    fn stop(self) -> impl Future<Output = anyhow::Result<()>>;
     /// What is done between two cells, outside what is measured.
     fn tidy_up(&self) -> impl Future<Output = anyhow::Result<()>>;
 }

@@ -1,15 +1,22 @@
 //! Hop 4 of every change: stamp time and actor, put the entry into the log, say what became of it.
 //!
+//! Proposals go into the log together: those that come while a batch is on its way are the next batch. One message to the log,
+//! one sync and one message to each peer then serve all of them, and on a loaded node these are most of the work.
+//!
 //! Invariant: Raft's writes are called here alone; and an error other than `OutcomeUnknown` means that no entry of this
 //! call is or will be in the log.
 
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use openraft::{
-    errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, RaftError},
+    errors::{ClientWriteError, ForwardReason, ForwardToLeader},
     impls::ProgressResponder,
 };
 use state::{Command, Entry, codec};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use types::{Principal, RequestId};
 
 use crate::raft::{
@@ -20,7 +27,16 @@ use crate::raft::{
 /// An encoded entry may take this many bytes; Raft sends up to 64 of them in one message.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 
-type WriteError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
+/// A command on its way into the log.
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    bytes: EntryBytes,
+    deadline: Instant,
+    written: oneshot::Sender<Written>,
+}
+
+/// What apply answered, or why it was not asked.
+type Written = Result<Answer, ProposeError>;
 
 impl RaftNode {
     /// Puts a command into the log and waits until it is applied here. Time is stamped here. Leader only.
@@ -72,38 +88,74 @@ impl RaftNode {
         deadline: Instant,
     ) -> Result<Proposed, ProposeError> {
         let bytes = encode(entry)?;
-        match timeout_at(deadline, self.write(bytes, term)).await {
-            Ok(Ok(answer)) => answered(answer),
-            Ok(Err(error)) => Err(self.classify_write(error)),
+        match timeout_at(deadline, self.write(bytes, term, deadline)).await {
+            Ok(answer) => answered(answer?),
             Err(_) => Err(ProposeError::OutcomeUnknown {
                 detail: "no answer before the deadline".to_owned(),
             }),
         }
     }
 
-    async fn write(&self, bytes: EntryBytes, term: Option<u64>) -> Result<Answer, WriteError> {
-        let Some(term) = term else {
-            return Ok(self.raft().client_write(bytes).await?.data);
-        };
+    async fn write(&self, bytes: EntryBytes, term: Option<u64>, deadline: Instant) -> Written {
+        if let Some(term) = term {
+            return self.write_in(term, bytes).await;
+        }
+        let (written, answer) = oneshot::channel();
+        self.proposals().add(Proposal {
+            bytes,
+            deadline,
+            written,
+        })?;
+        // Nobody answers once the node stops; the entry may be in the log.
+        answer.await.unwrap_or_else(|_| Err(unknown("the node stopped")))
+    }
+
+    /// By itself: only what is proposed under the same term could go with it.
+    async fn write_in(&self, term: u64, bytes: EntryBytes) -> Written {
         let (responder, answer) = ProgressResponder::complete_only();
         let raft = self.raft();
         let write = raft.write(bytes).with_leader(term).responder(responder);
-        write.await.map_err(RaftError::Fatal)?;
+        write.await.map_err(unknown)?;
         // Nobody answers once Raft has stopped; the entry may be in the log.
-        let written = answer.await.map_err(|_| RaftError::Fatal(Fatal::Stopped))?;
-        Ok(written.map_err(RaftError::APIError)?.data)
+        let written = answer.await.map_err(|_| unknown("raft stopped"))?;
+        Ok(written.map_err(|e| self.classify_write(e))?.data)
     }
 
-    fn classify_write(&self, error: WriteError) -> ProposeError {
+    /// Puts proposals into the log as they come; ends with the node.
+    pub(crate) async fn serve_proposals(self) {
+        self.proposals().serve(|batch| self.write_batch(batch)).await;
+    }
+
+    async fn write_batch(&self, mut batch: Vec<Proposal>) {
+        // Whoever gave up was told that it does not know; there is no need to make it true.
+        let now = Instant::now();
+        batch.retain(|proposal| proposal.deadline > now && !proposal.written.is_closed());
+        let (entries, waiting): (Vec<_>, Vec<_>) = batch.into_iter().map(|p| (p.bytes, p.written)).unzip();
+        if entries.is_empty() {
+            return;
+        }
+        let raft = self.raft();
+        let mut answers = match raft.client_write_many(entries).await {
+            Ok(answers) => answers,
+            Err(fatal) => stream::once(async { Err(fatal) }).boxed(),
+        };
+        for written in waiting {
+            let answer = match answers.next().await {
+                Some(Ok(Ok(answer))) => Ok(answer.response),
+                Some(Ok(Err(error))) => Err(self.classify_write(error)),
+                Some(Err(fatal)) => Err(unknown(fatal)),
+                None => Err(unknown("raft stopped")),
+            };
+            // Its caller may have given up meanwhile.
+            let _ = written.send(answer);
+        }
+    }
+
+    fn classify_write(&self, error: ClientWriteError<TypeConfig>) -> ProposeError {
         match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => self.forwarded(&forward),
+            ClientWriteError::ForwardToLeader(forward) => self.forwarded(&forward),
             // The entry was in this node's log once; another leader may have it too.
-            RaftError::APIError(other) => ProposeError::OutcomeUnknown {
-                detail: other.to_string(),
-            },
-            RaftError::Fatal(fatal) => ProposeError::OutcomeUnknown {
-                detail: fatal.to_string(),
-            },
+            other => unknown(other),
         }
     }
 
@@ -124,6 +176,13 @@ impl RaftNode {
         ProposeError::NotLeader {
             leader: leader.map(hint),
         }
+    }
+}
+
+/// The entry may be in the log.
+fn unknown(what: impl std::fmt::Display) -> ProposeError {
+    ProposeError::OutcomeUnknown {
+        detail: what.to_string(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Linearizable reads: a ReadIndex round, then wait until this node has applied that far.
+//! Linearizable reads: a ReadIndex round, then wait until this node has applied that far. Readers share rounds
+//! ([`crate::rounds`]), at the leader and, in one call to it, at a follower.
 //!
 //! Absent on purpose: lease reads. They trust clock rates, and what is decided on them cannot be taken back (L7).
 //! Invariant: the round that confirms a read began after the read was asked for.
@@ -10,13 +11,16 @@ use openraft::{
     errors::{LinearizableReadError, RaftError},
 };
 use proto::{convert::status::from_status, raft_v1 as pb};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use types::{ClusterId, Revision, reason::Reason};
 
-use crate::raft::{
-    Member, ProposeError, RaftNode,
-    network::{CallError, Lane},
-    types::TypeConfig,
+use crate::{
+    raft::{
+        Member, ProposeError, RaftNode,
+        network::{CallError, Lane},
+        types::TypeConfig,
+    },
+    rounds::Confirmed,
 };
 
 /// Pause between two attempts of a read while nobody leads.
@@ -80,37 +84,68 @@ impl RaftNode {
             })
     }
 
-    async fn read_index(&self, deadline: Instant) -> Result<u64, ProposeError> {
-        match self.own_read_index(deadline).await {
-            Err(ProposeError::NotLeader { leader: Some(leader) }) if leader.raft_id != self.own_id() => {
-                self.ask_leader(leader.raft_id, deadline).await
+    async fn read_index(&self, deadline: Instant) -> Confirmed {
+        if self.another_leads().is_none() {
+            match self.own_read_index(deadline).await {
+                Err(ProposeError::NotLeader { leader: Some(leader) }) if leader.raft_id != self.own_id() => {}
+                answer => return answer,
             }
-            answer => answer,
         }
+        self.check_serving()?;
+        self.asked_rounds().join(deadline).await
     }
 
-    async fn own_read_index(&self, deadline: Instant) -> Result<u64, ProposeError> {
+    /// Leader only: the next round that begins here.
+    pub(crate) async fn own_read_index(&self, deadline: Instant) -> Confirmed {
         self.check_serving()?;
+        self.own_rounds().join(deadline).await
+    }
+
+    /// Who leads, as far as this node knows, if it is not this one.
+    fn another_leads(&self) -> Option<u64> {
+        let leadership = self.leadership_sender().borrow();
+        let leader = leadership.leader.as_ref().map(|leader| leader.raft_id);
+        leader.filter(|leader| *leader != self.own_id())
+    }
+
+    /// Holds the rounds that this node's readers share; ends with the node.
+    pub(crate) async fn serve_rounds(self) {
+        tokio::join!(
+            self.own_rounds().serve(|| self.own_round()),
+            self.asked_rounds().serve(|| self.asked_round()),
+        );
+    }
+
+    /// How long a round may take: the leader itself waits one lease for its quorum, and what takes longer is lost.
+    fn round_time(&self) -> Duration {
+        self.timing().election_max * 3
+    }
+
+    async fn own_round(&self) -> Confirmed {
         let raft = self.raft();
         let round = raft.get_read_linearizer(ReadPolicy::ReadIndex);
-        match timeout_at(deadline, round).await {
+        match timeout(self.round_time(), round).await {
             Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
             Ok(Err(error)) => Err(self.classify_read(&error)),
             Err(_) => Err(ProposeError::NoQuorum {
-                detail: "no round was confirmed before the deadline".to_owned(),
+                detail: "no round was confirmed in time".to_owned(),
             }),
         }
     }
 
-    async fn ask_leader(&self, leader: u64, deadline: Instant) -> Result<u64, ProposeError> {
+    async fn asked_round(&self) -> Confirmed {
+        match self.another_leads() {
+            Some(leader) => self.ask_leader(leader).await,
+            None => Err(ProposeError::NotLeader { leader: None }),
+        }
+    }
+
+    async fn ask_leader(&self, leader: u64) -> Confirmed {
         let connections = self.connections();
         let request = pb::ReadIndexRequest {
             route: Some(connections.route(leader)),
         };
-        // The leader itself waits one lease for its quorum; what takes longer is lost.
-        let ttl = deadline
-            .saturating_duration_since(Instant::now())
-            .min(self.timing().election_max * 3);
+        let ttl = self.round_time();
         let send = async |mut client: proto::raft_v1::raft_service_client::RaftServiceClient<_>| {
             client.read_index(request).await
         };

@@ -76,6 +76,7 @@ use self::{
     timing::{InForce, RoundTrips},
     types::Membership,
 };
+use crate::{gather::Gather, propose::Proposal, rounds::Rounds};
 
 /// Connects to another coordinator's Raft port; [`crate::tls::Tls`] does. `endpoint` has its address, timeouts and keep-alive set; the dialler
 /// adds TLS (its own certificate, and that the other end is `peer.node`) and connects lazily.
@@ -135,6 +136,12 @@ struct Inner {
     /// Why Raft stopped, once it did.
     stopped: watch::Sender<Option<String>>,
     in_flight: Semaphore,
+    /// On their way into the log.
+    proposals: Gather<Proposal>,
+    /// Of readers who need this node's own leadership confirmed.
+    own_rounds: Rounds,
+    /// Of readers for whom the leader is asked.
+    asked_rounds: Rounds,
     membership_changes: AsyncMutex<()>,
     stopping: CancellationToken,
     tasks: TaskTracker,
@@ -172,6 +179,9 @@ impl RaftNode {
         let node = Self {
             inner: Arc::new(Inner {
                 in_flight: Semaphore::new(config.limits.proposals_in_flight),
+                proposals: Gather::new(config.limits.proposals_in_flight),
+                own_rounds: Rounds::default(),
+                asked_rounds: Rounds::default(),
                 config,
                 own_id,
                 own_peer,
@@ -201,6 +211,8 @@ impl RaftNode {
         self.spawn(Self::watch_raft);
         self.spawn(Self::measure);
         self.spawn(Self::steer_timing);
+        self.spawn(Self::serve_rounds);
+        self.spawn(Self::serve_proposals);
         if let Some(timing) = self.config().bootstrap.clone()
             && self.cluster_id().is_none()
         {
@@ -385,6 +397,15 @@ impl RaftNode {
     }
     pub(crate) fn in_flight(&self) -> &Semaphore {
         &self.inner.in_flight
+    }
+    pub(crate) fn proposals(&self) -> &Gather<Proposal> {
+        &self.inner.proposals
+    }
+    pub(crate) fn own_rounds(&self) -> &Rounds {
+        &self.inner.own_rounds
+    }
+    pub(crate) fn asked_rounds(&self) -> &Rounds {
+        &self.inner.asked_rounds
     }
     pub(crate) fn membership_changes(&self) -> &AsyncMutex<()> {
         &self.inner.membership_changes

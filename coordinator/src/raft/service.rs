@@ -7,7 +7,7 @@
 use std::{pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use openraft::{ReadPolicy, Snapshot, raft as rpc};
+use openraft::{Snapshot, raft as rpc};
 use proto::{
     convert::status::to_status,
     raft_v1::{self as pb, raft_service_server::RaftService},
@@ -317,9 +317,9 @@ impl RaftService for RaftRpc {
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
         self.admit(request, |m| m.route.as_ref())?;
-        let read = self.node.raft().get_read_linearizer(ReadPolicy::ReadIndex).await;
-        let linearizer = read.map_err(|e| to_status(&self.node.classify_read(&e).to_refusal()))?;
-        let index = linearizer.read_log_id().index();
+        let deadline = Instant::now() + self.node.timing().election_max * 3;
+        let confirmed = self.node.own_read_index(deadline).await;
+        let index = confirmed.map_err(|e| to_status(&e.to_refusal()))?;
         Ok(Response::new(pb::ReadIndexResponse { index }))
     }
 
