@@ -100,6 +100,9 @@ pub enum RunError {
     /// Raft stopped by itself.
     #[error("raft stopped: {0}")]
     Raft(String),
+    /// The other members turned this coordinator away: its disk is older than they remember, or it was taken out.
+    #[error("the cluster turned this coordinator away: {0}")]
+    TurnedAway(types::reason::Refusal),
     /// One of the loops beside the servers failed; what it did for watchers, leases or failovers is not done any more.
     #[error("{name} failed: {problem}")]
     Loop {
@@ -124,7 +127,11 @@ pub enum RunError {
 impl RunError {
     /// Whether its disk is not the one that the cluster counts on: starting it again cannot help.
     pub fn is_lost_disk(&self) -> bool {
-        matches!(self, Self::Join(refusal) if refusal.operand(JoinError::LOST_DISK).is_some())
+        match self {
+            Self::Join(refusal) => refusal.operand(JoinError::LOST_DISK).is_some(),
+            Self::TurnedAway(_) | Self::Start(StartError::TurnedAway { .. }) => true,
+            _ => false,
+        }
     }
 
     /// What helps, where the text does not say so already; may be empty.
@@ -136,6 +143,7 @@ impl RunError {
             | Self::ListenFile { .. }
             | Self::Start(_)
             | Self::Raft(_)
+            | Self::TurnedAway(_)
             | Self::Serve { .. }
             | Self::Loop { .. }
             | Self::Join(_) => "",

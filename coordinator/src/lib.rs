@@ -164,7 +164,12 @@ impl Coordinator {
         parts.spawn(async move { joiner.run(end).await.map_err(RunError::Join) });
         info!(endpoint = %self.raft.own_peer().api_endpoint, "coordinator serves");
 
-        let ended = wait(self.raft.stopped(), &mut parts, &mut loops, &shutdown).await;
+        let raft_ended = async {
+            let cause = self.raft.stopped().await;
+            let turned_away = self.raft.turned_away();
+            turned_away.map_or(RunError::Raft(cause), RunError::TurnedAway)
+        };
+        let ended = wait(raft_ended, &mut parts, &mut loops, &shutdown).await;
         hand_over(&self.raft).await;
         stop.cancel();
         let _ = tokio::time::timeout(DRAIN, async {
@@ -184,16 +189,16 @@ impl Coordinator {
 
 /// Waits for `shutdown`; an error says what stopped by itself.
 async fn wait(
-    raft_stopped: impl Future<Output = String>,
+    raft_ended: impl Future<Output = RunError>,
     parts: &mut JoinSet<Result<(), RunError>>,
     loops: &mut Loops,
     shutdown: &CancellationToken,
 ) -> Result<(), RunError> {
-    let mut raft_stopped = std::pin::pin!(raft_stopped);
+    let mut raft_ended = std::pin::pin!(raft_ended);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            cause = &mut raft_stopped => return Err(RunError::Raft(cause)),
+            error = &mut raft_ended => return Err(error),
             failed = loops.failed() => return Err(failed),
             part = parts.join_next() => match part {
                 // The joiner ends once the cluster knows this run; the servers end only when told to.

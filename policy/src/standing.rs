@@ -140,6 +140,14 @@ pub fn judge(shown: &Shown, remembered: &Remembered) -> Result<(), Older> {
     check_log(shown, remembered.stored)
 }
 
+/// The same of a start that was let in, and has written since: only another start of its disk speaks against it.
+pub fn judge_running(running: Boot, remembered: &Remembered) -> Result<(), Older> {
+    if remembered.boot == Some(running) {
+        return Ok(());
+    }
+    check_boot(running, remembered.boot)
+}
+
 fn check_boot(shown: Boot, remembered: Option<Boot>) -> Result<(), Older> {
     match remembered {
         Some(last) if last.count >= shown.count => Err(Older::Boot {

@@ -19,6 +19,7 @@ mod dev;
 mod embedded;
 mod filters;
 mod harness;
+mod members;
 mod orphans;
 mod out_of_reach;
 mod samples;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use openraft::{EntryPayload, impls::leader_id_std::LeaderId, raft as rpc, vote::RaftVote as _};
+use policy::standing::{Ballot, Boot, LogPoint, Remembered, Stored};
 use proto::raft_v1 as pb;
 use types::DiskId;
 
@@ -19,7 +20,7 @@ use super::types::{
 #[error("malformed raft record: {0}")]
 pub(crate) struct Malformed(pub(crate) String);
 
-fn missing(field: &'static str) -> Malformed {
+pub(crate) fn missing(field: &'static str) -> Malformed {
     Malformed(format!("{field} is missing"))
 }
 
@@ -51,6 +52,84 @@ pub(crate) fn vote_in(vote: Option<pb::Vote>) -> Result<Vote, Malformed> {
     Ok(Vote::from_leader_id(leader, vote.committed))
 }
 
+pub(crate) fn ballot_of(vote: &Vote) -> Ballot {
+    Ballot {
+        term: vote.leader_id.term,
+        voted_for: vote.leader_id.voted_for,
+        elected: vote.committed,
+    }
+}
+
+pub(crate) fn ballot_out(ballot: Ballot) -> pb::Vote {
+    pb::Vote {
+        term: ballot.term,
+        node: ballot.voted_for,
+        committed: ballot.elected,
+    }
+}
+
+pub(crate) fn ballot_in(vote: &pb::Vote) -> Ballot {
+    Ballot {
+        term: vote.term,
+        voted_for: vote.node,
+        elected: vote.committed,
+    }
+}
+
+pub(crate) fn boot_out(boot: Boot) -> pb::Boot {
+    pb::Boot {
+        count: boot.count,
+        run: boot.run,
+    }
+}
+
+pub(crate) fn boot_in(boot: &pb::Boot) -> Boot {
+    Boot {
+        count: boot.count,
+        run: boot.run,
+    }
+}
+
+pub(crate) fn point_out(point: LogPoint) -> pb::LogId {
+    pb::LogId {
+        term: point.term,
+        index: point.index,
+    }
+}
+
+pub(crate) fn point_in(id: &pb::LogId) -> LogPoint {
+    LogPoint {
+        term: id.term,
+        index: id.index,
+    }
+}
+
+pub(crate) fn remembered_out(remembered: &Remembered) -> pb::Remembered {
+    pb::Remembered {
+        boot: remembered.boot.map(boot_out),
+        vote: remembered.ballot.map(ballot_out),
+        stored: remembered.stored.map(|stored| pb::StoredUnder {
+            under: stored.under,
+            upto: Some(point_out(stored.upto)),
+        }),
+    }
+}
+
+/// What is missing was not heard.
+pub(crate) fn remembered_in(remembered: &pb::Remembered) -> Remembered {
+    let stored = remembered.stored.as_ref();
+    Remembered {
+        boot: remembered.boot.as_ref().map(boot_in),
+        ballot: remembered.vote.as_ref().map(ballot_in),
+        stored: stored.and_then(|stored| {
+            Some(Stored {
+                under: stored.under,
+                upto: point_in(stored.upto.as_ref()?),
+            })
+        }),
+    }
+}
+
 /// Empty where there is none.
 pub(crate) fn disk_out(disk: Option<DiskId>) -> Vec<u8> {
     disk.map_or_else(Vec::new, |disk| disk.to_bytes().to_vec())
@@ -67,7 +146,7 @@ pub(crate) fn peer_out(raft_id: u64, peer: &Peer) -> pb::Peer {
     }
 }
 
-fn peer_in(peer: pb::Peer) -> Result<(u64, Peer), Malformed> {
+pub(crate) fn peer_in(peer: pb::Peer) -> Result<(u64, Peer), Malformed> {
     let malformed = |e: types::InvalidId| Malformed(e.to_string());
     let out = Peer {
         node: peer.node.parse().map_err(malformed)?,

@@ -126,6 +126,14 @@ pub enum StartError {
         /// Who was started.
         expected: NodeId,
     },
+    /// The cluster turned it away in an earlier run: its disk is older than others remember, or was taken out.
+    #[error("data directory {} was turned away by its cluster: {why}", path.display())]
+    TurnedAway {
+        /// The directory.
+        path: PathBuf,
+        /// What was said then, with the way back.
+        why: String,
+    },
     /// A file holds what no version of this program wrote, or was damaged.
     #[error(
         "{} is damaged: {problem}; what this node voted and acknowledged may be lost, so do not start it on an emptied directory \

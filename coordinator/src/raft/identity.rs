@@ -43,6 +43,9 @@ struct NodeFile {
     /// By which election timing it went last, in milliseconds: heartbeat, least and longest election timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timing: Option<[u64; 3]>,
+    /// Why the cluster turned this directory away, for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    turned_away: Option<String>,
 }
 
 const fn yes() -> bool {
@@ -75,10 +78,12 @@ impl Identity {
                 disk_id: None,
                 boots: 0,
                 timing: None,
+                turned_away: None,
             },
             Err(e) => return Err(data_dir(&path, "cannot read it")(e)),
         };
         check_owner(dir, node, &file)?;
+        check_not_turned_away(dir, &file)?;
         file.boots += 1;
         let fresh = || DiskId::from_u128(Uuid::now_v7().as_u128());
         file.disk_id.get_or_insert_with(fresh);
@@ -127,6 +132,16 @@ impl Identity {
         let all = [timing.heartbeat, timing.election_min, timing.election_max];
         let millis = all.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
         self.change(|file| file.timing = Some(millis))
+    }
+
+    /// Starts of this directory, this one included.
+    pub(crate) fn boots(&self) -> u64 {
+        self.file().boots
+    }
+
+    /// Remembers that the cluster does not take this directory any more; no start of it gets further than that.
+    pub(crate) fn turn_away(&self, why: &str) -> io::Result<()> {
+        self.change(|file| file.turned_away = Some(why.to_owned()))
     }
 
     /// Remembers that the log holds what this node must not forget.
@@ -220,6 +235,16 @@ fn check_owner(dir: &Path, node: &NodeId, file: &NodeFile) -> Result<(), StartEr
         found: file.node.clone(),
         expected: node.clone(),
     })
+}
+
+fn check_not_turned_away(dir: &Path, file: &NodeFile) -> Result<(), StartError> {
+    match &file.turned_away {
+        None => Ok(()),
+        Some(why) => Err(StartError::TurnedAway {
+            path: dir.to_owned(),
+            why: why.clone(),
+        }),
+    }
 }
 
 fn write(path: &Path, file: &NodeFile) -> io::Result<()> {

@@ -8,6 +8,7 @@
 //! Reading order: [`config`], [`error`], [`types`], [`view`], [`publish`], then `identity`, `log_store`,
 //! `state_machine`, `network`, `engine`, `service`, `membership`, `timing`.
 
+mod announce;
 pub mod config;
 mod convert;
 mod disk;
@@ -20,6 +21,7 @@ mod held;
 mod identity;
 mod log_store;
 mod membership;
+mod memory;
 pub(crate) mod network;
 pub mod publish;
 mod removal;
@@ -44,6 +46,7 @@ use std::{
 
 use ::types::{ClusterId, Principal, Revision, reason::Refusal};
 use openraft::{Config, SnapshotPolicy, async_runtime::WatchReceiver as _};
+use policy::standing::Boot;
 use proto::raft_v1::raft_service_server::RaftServiceServer;
 use state::ControlState;
 use tokio::{
@@ -56,6 +59,19 @@ use tonic::transport::{Channel, Endpoint};
 use tracing::{error, info};
 
 pub(crate) use self::identity::may_be_a_members;
+use self::{
+    announce::{Admission, shown_at_start},
+    engine::{Engine, Raft},
+    hearing::Hearing,
+    identity::Identity,
+    log_store::LogStore,
+    memory::Memory,
+    network::{Connections, MESSAGE_BYTES_MAX},
+    state_machine::Store,
+    time::Reckoning,
+    timing::{InForce, RoundTrips},
+    types::Membership,
+};
 pub use self::{
     config::{RaftConfig, RaftLimits, RaftTiming, WallClock},
     error::{JoinError, LeaderHint, ProposeError, StartError},
@@ -64,17 +80,6 @@ pub use self::{
     service::RaftRpc,
     types::{Peer, Proposed, raft_id},
     view::{Leadership, Member, RaftRole, RaftStatus},
-};
-use self::{
-    engine::{Engine, Raft},
-    hearing::Hearing,
-    identity::Identity,
-    log_store::LogStore,
-    network::{Connections, MESSAGE_BYTES_MAX},
-    state_machine::Store,
-    time::Reckoning,
-    timing::{InForce, RoundTrips},
-    types::Membership,
 };
 use crate::{gather::Gather, propose::Proposal, rounds::Rounds};
 
@@ -122,6 +127,8 @@ struct Inner {
     engine: Engine,
     store: Arc<Store>,
     identity: Arc<Identity>,
+    admission: Admission,
+    memory: Arc<Memory>,
     /// This run is founding a cluster, or has founded it.
     founding: AtomicBool,
     connections: Arc<Connections>,
@@ -159,13 +166,21 @@ impl RaftNode {
         let identity = Arc::new(Identity::open(&config.data_dir, &config.node)?);
         // By which it went last; the config's is where it begins.
         let timing = identity.timing().unwrap_or(config.timing);
-        let raft_config = openraft_config(&config, &timing)?;
+        let raft_config = openraft_config(&config, &timing, false)?;
         let in_force = Arc::new(InForce::new(timing));
         let store = Store::open(identity.clone())?;
-        let (log, log_closed) = open_log(&identity)?;
+        let (mut log, log_closed) = open_log(&identity)?;
         check_log_is_there(&identity, &log)?;
         let own_id = raft_id(&config.node);
-        let connections = Connections::new(own_id, identity.clone(), dial, in_force.clone());
+        let boot = Boot {
+            count: identity.boots(),
+            run: rand::random(),
+        };
+        let snapshot = store.applied().last;
+        let shown = shown_at_start(boot, &mut log, snapshot).await;
+        let admission = Admission::new(shown.map_err(|e| StartError::Raft(e.to_string()))?);
+        let memory = Arc::new(Memory::open(&config.data_dir)?);
+        let connections = Connections::new(own_id, identity.clone(), memory.clone(), dial, in_force.clone());
         let engine = Engine::start(own_id, raft_config, log, store.clone(), connections.clone())
             .await
             .map_err(StartError::Raft)?;
@@ -188,6 +203,8 @@ impl RaftNode {
                 engine,
                 store,
                 identity,
+                admission,
+                memory,
                 founding: AtomicBool::default(),
                 connections,
                 leadership: watch::Sender::default(),
@@ -209,6 +226,7 @@ impl RaftNode {
 
     async fn begin(&self) -> Result<(), StartError> {
         self.spawn(Self::watch_raft);
+        self.begin_admission().await.map_err(StartError::Raft)?;
         self.spawn(Self::measure);
         self.spawn(Self::steer_timing);
         self.spawn(Self::serve_rounds);
@@ -336,6 +354,7 @@ impl RaftNode {
     /// directory is unlocked when it returns; other handles then read the last state and are refused the rest.
     pub async fn shutdown(self) {
         self.inner.stopping.cancel();
+        self.save_memory().await;
         if let Err(error) = self.inner.engine.close().await {
             error!(error, "raft did not stop cleanly");
         }
@@ -391,6 +410,12 @@ impl RaftNode {
     }
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.inner.store
+    }
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.inner.admission
+    }
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.inner.memory
     }
     pub(crate) fn connections(&self) -> &Arc<Connections> {
         &self.inner.connections
@@ -470,7 +495,9 @@ fn check_log_is_there(identity: &Identity, log: &LogStore) -> Result<(), StartEr
     Ok(())
 }
 
-fn openraft_config(config: &RaftConfig, timing: &RaftTiming) -> Result<Arc<Config>, StartError> {
+/// `acts`: the node was let in already, and goes on as what it was. At a start it was not: until the others have said that its disk is
+/// not older than they remember it does not campaign, nor go on leading unelected, which its disk may be older than.
+fn openraft_config(config: &RaftConfig, timing: &RaftTiming, acts: bool) -> Result<Arc<Config>, StartError> {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let limits = config.limits;
     let config = Config {
@@ -485,6 +512,8 @@ fn openraft_config(config: &RaftConfig, timing: &RaftTiming) -> Result<Arc<Confi
         snapshot_policy: SnapshotPolicy::LogsSinceLast(limits.snapshot_after),
         max_in_snapshot_log_to_keep: limits.logs_kept,
         replication_lag_threshold: limits.snapshot_after.saturating_mul(2),
+        enable_elect: acts,
+        enable_leader_restore: Some(acts),
         // With 1 MiB an entry this stays within one message.
         max_payload_entries: 64,
         ..Config::default()

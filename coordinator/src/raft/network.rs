@@ -107,7 +107,11 @@ impl Network {
             .call(self.target, Lane::Heartbeat, ttl, send)
             .await;
         let response = response.map_err(|e| self.rpc_error(e, RPCTypes::Vote, ttl))?;
-        convert::vote_response_in(response).map_err(|e| NetworkError::new(&e).into())
+        let response = convert::vote_response_in(response).map_err(|e| NetworkError::new(&e))?;
+        if response.vote_granted && !pre_vote {
+            self.connections.note_vote(self.target, &response.vote);
+        }
+        Ok(response)
     }
 
     /// Opens the stream. On failure this waits before it says so: openraft would try again at once, at the cost of a

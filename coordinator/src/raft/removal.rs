@@ -241,7 +241,7 @@ impl RaftNode {
 
     /// The members, each of whom had the time to answer anew: one that died a moment ago is not counted on.
     async fn settled_view(&self, deadline: Instant) -> membership::Membership {
-        let timing = self.config().timing;
+        let timing = self.timing();
         let began = Instant::now();
         let until = (began + timing.election_max * 2).min(deadline);
         let mut metrics = self.raft().metrics();
@@ -292,7 +292,7 @@ impl RaftNode {
     /// What becomes of the majority when one region is lost; `None` where this node does not lead.
     pub fn region_survival(&self) -> Option<Survival> {
         let leads = self.leadership().borrow().is_leader;
-        let lately = self.config().timing.election_max;
+        let lately = self.timing().election_max;
         leads.then(|| membership::survival(&self.membership_view(lately).voters))
     }
 

@@ -53,7 +53,15 @@ impl RaftRpc {
         }
     }
 
+    /// That the message may reach Raft.
     fn check_route(&self, caller: &NodeId, route: Option<&pb::Route>) -> Result<(), Status> {
+        self.check_address(caller, route)?;
+        let heard = route.map_or(Ok(()), |route| self.node.check_let_in(route));
+        heard.map_err(|refusal| to_status(&refusal))
+    }
+
+    /// That it comes from whom it says, and is meant for this node, disk and cluster.
+    fn check_address(&self, caller: &NodeId, route: Option<&pb::Route>) -> Result<(), Status> {
         let route = route.ok_or_else(|| malformed(&Malformed("route is missing".to_owned())))?;
         if route.from != raft_id(caller) {
             let text = format!(
@@ -338,6 +346,28 @@ impl RaftService for RaftRpc {
             self.node.adopt_in_turn(message.adopt_revision);
         }
         Ok(Response::new(self.node.pong()))
+    }
+
+    async fn announce(
+        &self,
+        request: Request<pb::AnnounceRequest>,
+    ) -> Result<Response<pb::AnnounceResponse>, Status> {
+        let caller = self.caller(request.extensions())?;
+        let message = request.into_inner();
+        self.check_address(&caller, message.route.as_ref())?;
+        let names_itself = message
+            .peer
+            .as_ref()
+            .is_some_and(|peer| peer.node == caller.as_str());
+        if !names_itself {
+            return Err(denied(format!("{caller} announces another node")));
+        }
+        // What it remembers of this disk is a voice, whatever becomes of its own.
+        if let Some(route) = &message.route {
+            drop(self.node.check_let_in(route));
+        }
+        let answer = self.node.answer_announcement(&message);
+        answer.map(Response::new).map_err(|e| malformed(&e))
     }
 
     async fn features(

@@ -241,7 +241,16 @@ impl RaftNode {
                 ..Leadership::default()
             };
         });
-        self.stopped_sender().send_replace(Some(cause));
+        self.stopped_with(cause);
+    }
+
+    /// The first cause is the one.
+    pub(super) fn stopped_with(&self, cause: String) {
+        self.stopped_sender().send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert(cause);
+            is_first
+        });
     }
 }
 

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use crate::standing::{Ballot, Boot, LogPoint, Older, Remembered, Shown, Stored, is_let_in, judge};
+use crate::standing::{
+    Ballot, Boot, LogPoint, Older, Remembered, Shown, Stored, is_let_in, judge, judge_running,
+};
 
 const fn boot(count: u64, run: u64) -> Boot {
     Boot { count, run }
@@ -112,6 +114,33 @@ fn what_matched_the_leader_of_the_term_is_never_cut_in_it() {
         ..Remembered::default()
     };
     assert_eq!(word(judge(&shown(point(2, 8)), &remembered)), "ok");
+}
+
+/// Two processes on copies of one disk: the one that started later goes on.
+#[test]
+fn of_a_running_disk_only_a_later_start_speaks_against_it() {
+    let remembered = |boot| Remembered {
+        boot,
+        ballot: vote(9, 9),
+        stored: stored(9, point(9, 9)),
+    };
+    assert_eq!(word(judge_running(boot(4, 40), &remembered(None))), "ok");
+    assert_eq!(
+        word(judge_running(boot(4, 40), &remembered(Some(boot(3, 1))))),
+        "ok"
+    );
+    assert_eq!(
+        word(judge_running(boot(4, 40), &remembered(Some(boot(4, 40))))),
+        "ok"
+    );
+    assert_eq!(
+        word(judge_running(boot(4, 40), &remembered(Some(boot(4, 41))))),
+        "boot"
+    );
+    assert_eq!(
+        word(judge_running(boot(4, 40), &remembered(Some(boot(5, 1))))),
+        "boot"
+    );
 }
 
 #[test]

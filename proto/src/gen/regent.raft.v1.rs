@@ -14,6 +14,37 @@ pub struct Route {
     /// another one refuses: it never stored what that one did.
     #[prost(bytes = "vec", tag = "4")]
     pub to_disk: ::prost::alloc::vec::Vec<u8>,
+    /// What the sender remembers of that disk. Absent from builds that remember nothing, and while it knows of no disk.
+    #[prost(message, optional, tag = "5")]
+    pub remembered: ::core::option::Option<Remembered>,
+}
+/// One start of a data directory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Boot {
+    /// Starts so far, this one included.
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    /// Drawn at the start.
+    #[prost(uint64, tag = "2")]
+    pub run: u64,
+}
+/// Durable, and equal to the log of the leader of term `under`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredUnder {
+    #[prost(uint64, tag = "1")]
+    pub under: u64,
+    #[prost(message, optional, tag = "2")]
+    pub upto: ::core::option::Option<LogId>,
+}
+/// The highest that is known of a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Remembered {
+    #[prost(message, optional, tag = "1")]
+    pub boot: ::core::option::Option<Boot>,
+    #[prost(message, optional, tag = "2")]
+    pub vote: ::core::option::Option<Vote>,
+    #[prost(message, optional, tag = "3")]
+    pub stored: ::core::option::Option<StoredUnder>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogId {
@@ -254,6 +285,40 @@ pub struct RoundTrip {
     pub micros: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AnnounceRequest {
+    #[prost(message, optional, tag = "1")]
+    pub route: ::core::option::Option<Route>,
+    /// Who it is, and where it is reached in this run.
+    #[prost(message, optional, tag = "2")]
+    pub peer: ::core::option::Option<Peer>,
+    /// What it found at its start: this start, its last vote, the end of its log or of the snapshot that replaced it.
+    #[prost(message, optional, tag = "3")]
+    pub boot: ::core::option::Option<Boot>,
+    #[prost(message, optional, tag = "4")]
+    pub vote: ::core::option::Option<Vote>,
+    #[prost(message, optional, tag = "5")]
+    pub last_log_id: ::core::option::Option<LogId>,
+    /// Of the membership that it goes by.
+    #[prost(message, optional, tag = "6")]
+    pub membership_log_id: ::core::option::Option<LogId>,
+    /// It was let in: the rest is what is on its disk now.
+    #[prost(bool, tag = "7")]
+    pub let_in: bool,
+    #[prost(message, optional, tag = "8")]
+    pub now: ::core::option::Option<Remembered>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AnnounceResponse {
+    #[prost(enumeration = "Verdict", tag = "1")]
+    pub verdict: i32,
+    /// Of a refusal: what is remembered, for people.
+    #[prost(string, tag = "2")]
+    pub why: ::prost::alloc::string::String,
+    /// The same of the answering node; absent until it is let in itself.
+    #[prost(message, optional, tag = "3")]
+    pub own: ::core::option::Option<Remembered>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FeaturesRequest {
     #[prost(message, optional, tag = "1")]
     pub route: ::core::option::Option<Route>,
@@ -273,6 +338,40 @@ pub struct ReadClockResponse {
     /// Milliseconds since 1970-01-01T00:00:00Z.
     #[prost(uint64, tag = "1")]
     pub time: u64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Verdict {
+    Unspecified = 0,
+    Accepted = 1,
+    /// Its disk is older than the receiver remembers.
+    Older = 2,
+    /// It is no member any more.
+    Removed = 3,
+}
+impl Verdict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "VERDICT_UNSPECIFIED",
+            Self::Accepted => "ACCEPTED",
+            Self::Older => "OLDER",
+            Self::Removed => "REMOVED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "ACCEPTED" => Some(Self::Accepted),
+            "OLDER" => Some(Self::Older),
+            "REMOVED" => Some(Self::Removed),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 #[cfg(feature = "client")]
@@ -516,6 +615,23 @@ pub mod raft_service_client {
                 .insert(GrpcMethod::new("regent.raft.v1.RaftService", "Ping"));
             self.inner.unary(req, path, codec).await
         }
+        /// What the caller has on its disk: at each start, before it votes, stores or campaigns, and then every half second. The
+        /// answer says whether the receiver remembers more of that disk (L20), or that the caller is no member any more. Answered
+        /// also by one that has not been let in itself.
+        pub async fn announce(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AnnounceRequest>,
+        ) -> std::result::Result<tonic::Response<super::AnnounceResponse>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/regent.raft.v1.RaftService/Announce");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.raft.v1.RaftService", "Announce"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -584,6 +700,13 @@ pub mod raft_service_server {
             &self,
             request: tonic::Request<super::PingRequest>,
         ) -> std::result::Result<tonic::Response<super::PingResponse>, tonic::Status>;
+        /// What the caller has on its disk: at each start, before it votes, stores or campaigns, and then every half second. The
+        /// answer says whether the receiver remembers more of that disk (L20), or that the caller is no member any more. Answered
+        /// also by one that has not been let in itself.
+        async fn announce(
+            &self,
+            request: tonic::Request<super::AnnounceRequest>,
+        ) -> std::result::Result<tonic::Response<super::AnnounceResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct RaftServiceServer<T> {
@@ -1034,6 +1157,44 @@ pub mod raft_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PingSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.raft.v1.RaftService/Announce" => {
+                    #[allow(non_camel_case_types)]
+                    struct AnnounceSvc<T: RaftService>(pub Arc<T>);
+                    impl<T: RaftService> tonic::server::UnaryService<super::AnnounceRequest> for AnnounceSvc<T> {
+                        type Response = super::AnnounceResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AnnounceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut =
+                                async move { <T as RaftService>::announce(&inner, request).await };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AnnounceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

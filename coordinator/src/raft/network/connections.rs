@@ -9,21 +9,23 @@ use std::{
     time::Duration,
 };
 
+use policy::standing::Remembered;
 use proto::raft_v1::{self as pb, raft_service_client::RaftServiceClient};
 use tokio::time::timeout;
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
 };
-use types::ClusterId;
+use types::{ClusterId, DiskId};
 
 use super::super::{
     Dial,
     config::RaftTiming,
-    convert::disk_out,
+    convert::{ballot_of, disk_out, remembered_out},
     identity::Identity,
+    memory::Memory,
     timing::InForce,
-    types::{Membership, Peer},
+    types::{Membership, Peer, Vote},
 };
 
 /// One message at most: 64 entries of 1 MiB, and room.
@@ -50,6 +52,7 @@ pub(crate) enum Lane {
 pub(crate) struct Connections {
     pub(super) own_id: u64,
     identity: Arc<Identity>,
+    memory: Arc<Memory>,
     dial: Arc<dyn Dial>,
     timing: Arc<InForce>,
     peers: Mutex<BTreeMap<u64, Peer>>,
@@ -66,12 +69,14 @@ impl Connections {
     pub(crate) fn new(
         own_id: u64,
         identity: Arc<Identity>,
+        memory: Arc<Memory>,
         dial: Arc<dyn Dial>,
         timing: Arc<InForce>,
     ) -> Arc<Self> {
         Arc::new(Self {
             own_id,
             identity,
+            memory,
             dial,
             timing,
             peers: Mutex::default(),
@@ -98,19 +103,36 @@ impl Connections {
     }
 
     /// Takes over where one member is now.
-    pub(super) fn learn_one(&self, id: u64, peer: &Peer) {
+    pub(in crate::raft) fn learn_one(&self, id: u64, peer: &Peer) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         peers.insert(id, peer.clone());
     }
 
     pub(crate) fn route(&self, to: u64) -> pb::Route {
         let cluster_id = self.identity.cluster_id();
-        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let disk = self.disk(to);
         pb::Route {
             from: self.own_id,
             to,
             cluster_id: cluster_id.map_or_else(Vec::new, |c: ClusterId| c.to_bytes().to_vec()),
-            to_disk: disk_out(peers.get(&to).and_then(|peer| peer.disk)),
+            to_disk: disk_out(disk),
+            remembered: disk.map(|disk| remembered_out(&self.memory.of(disk))),
+        }
+    }
+
+    fn disk(&self, of: u64) -> Option<DiskId> {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.get(&of).and_then(|peer| peer.disk)
+    }
+
+    /// A vote that another member gave: it is on its disk since before it answered.
+    pub(super) fn note_vote(&self, of: u64, vote: &Vote) {
+        if let Some(disk) = self.disk(of) {
+            let heard = Remembered {
+                ballot: Some(ballot_of(vote)),
+                ..Remembered::default()
+            };
+            self.memory.learn(disk, heard);
         }
     }
 

@@ -45,13 +45,14 @@ impl RaftNode {
         if timing == self.timing() || self.stopping().is_cancelled() {
             return Ok(());
         }
-        let config = openraft_config(self.config(), &timing).map_err(|e| e.to_string())?;
+        let config = openraft_config(self.config(), &timing, self.acts()).map_err(|e| e.to_string())?;
         let identity = self.identity().clone();
         let written = tokio::task::spawn_blocking(move || identity.remember_timing(&timing)).await;
         written
             .map_err(|e| e.to_string())?
             .map_err(|e| format!("node.json: {e}"))?;
         self.engine().change(config).await?;
+        self.steer_elections();
         self.in_force().set(timing);
         // Keep-alive and time-outs of a connection were set when it was made.
         self.connections().redial();

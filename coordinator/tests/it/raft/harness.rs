@@ -308,6 +308,7 @@ impl Cluster {
             to: raft_id(&self.sites[to].config.node),
             cluster_id: cluster_id.map_or_else(Vec::new, |id| id.to_bytes().to_vec()),
             to_disk: disk.map_or_else(Vec::new, |id| id.to_bytes().to_vec()),
+            remembered: None,
         }
     }
 

@@ -8,6 +8,7 @@ mod handover;
 mod harness;
 mod lost_disk;
 mod members;
+mod older_disk;
 mod reads;
 mod removal;
 mod strangers;

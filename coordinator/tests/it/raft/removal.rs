@@ -3,25 +3,25 @@
 use std::fs;
 
 use coordinator::raft::{
-    JoinError, ProposeError, RaftLimits, Removal, RemovalStep, RemoveError, RemoveRequest,
+    JoinError, ProposeError, RaftLimits, Removal, RemovalStep, RemoveError, RemoveRequest, StartError,
 };
 use policy::membership::Refused;
 use state::{Command, features::SUPPORTED};
 use tokio::time::Instant;
-use types::{DiskId, region::NodeStatus};
+use types::{DiskId, reason::Reason, region::NodeStatus};
 
 use super::harness::{Cluster, deadline, request_id, user, within};
 
 impl Cluster {
     /// At the level from which on disks are barred, as the leader's loop brings it about in a whole coordinator.
-    async fn level_up(&self) {
+    pub(super) async fn level_up(&self) {
         let raised = self
             .propose_as(request_id(), Command::SetFeatureLevel { level: SUPPORTED })
             .await;
         raised.outcome.unwrap();
     }
 
-    fn request(&self, i: usize) -> RemoveRequest {
+    pub(super) fn request(&self, i: usize) -> RemoveRequest {
         RemoveRequest {
             node: self.sites[i].config.node.clone(),
             disk: None,
@@ -33,7 +33,7 @@ impl Cluster {
     }
 
     /// Asks whoever leads until there is an answer.
-    async fn remove(&self, request: RemoveRequest) -> Result<Removal, RemoveError> {
+    pub(super) async fn remove(&self, request: RemoveRequest) -> Result<Removal, RemoveError> {
         let removed = async {
             loop {
                 let leader = self.leader().await;
@@ -65,6 +65,7 @@ async fn a_follower_is_taken_out_and_its_disk_does_not_come_back() {
     let leader = cluster.leader_index().await;
     let gone = (leader + 1) % 3;
     let disk = cluster.disk(gone);
+    cluster.sites[gone].stop().await;
     let removal = cluster.remove(cluster.request(gone)).await.unwrap();
     assert_eq!(
         removal.steps,
@@ -82,10 +83,11 @@ async fn a_follower_is_taken_out_and_its_disk_does_not_come_back() {
     // With its disk it is refused, whoever leads; asking for it again is no error.
     let again = cluster.remove(cluster.request(gone)).await.unwrap();
     assert!(again.steps.is_empty(), "{again:?}");
-    cluster.sites[gone].stop().await;
     cluster.sites[gone].start().await.unwrap();
     let refused = cluster.try_join(gone).await.unwrap_err();
     assert!(matches!(refused, JoinError::Removed { .. }), "{refused}");
+    let told = within("the others' answer", cluster.node(gone).let_in()).await;
+    assert_eq!(told.unwrap_err().reason, Reason::NodeRemoved);
     // Its name comes back with another disk.
     cluster.sites[gone].stop().await;
     fs::remove_dir_all(cluster.sites[gone].dir()).unwrap();
@@ -96,6 +98,25 @@ async fn a_follower_is_taken_out_and_its_disk_does_not_come_back() {
     cluster.assert_converged().await;
     assert!(cluster.leader().await.read(|s| s.is_barred(disk)));
     assert_ne!(cluster.disk(gone), disk);
+    cluster.stop_all().await;
+}
+
+/// It runs, and hears of it from the others: the entry that took it out never reached it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_was_taken_out_stops_by_itself_and_does_not_start_again() {
+    let mut cluster = Cluster::of(3, RaftLimits::default()).await;
+    cluster.level_up().await;
+    let gone = (cluster.leader_index().await + 1) % 3;
+    cluster.remove(cluster.request(gone)).await.unwrap();
+    let cause = within("its end", cluster.node(gone).stopped()).await;
+    assert!(cause.contains("was taken out of this cluster"), "{cause}");
+    let refusal = cluster.node(gone).turned_away().unwrap();
+    assert_eq!(refusal.reason, Reason::NodeRemoved);
+    cluster.sites[gone].stop().await;
+    let refused = cluster.sites[gone].start().await.unwrap_err();
+    assert!(matches!(refused, StartError::TurnedAway { .. }), "{refused}");
+    assert!(refused.to_string().contains("empty data_dir"), "{refused}");
+    cluster.write("after").await;
     cluster.stop_all().await;
 }
 
