@@ -3,14 +3,18 @@
 //! Absent on purpose: repair of what people set up. Invariant: a door is called fit only if the database itself refused a
 //! write under an older epoch, and a raise had to wait for one that was let through.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio_postgres::error::SqlState;
-use types::RoleName;
+use types::{Epoch, RoleName};
 
 use super::{
     FENCE_USER, Postgres, Trouble,
     connect::{Link, said, trouble},
+    token::epoch,
 };
 
 /// What is installed; each part is one file.
@@ -47,6 +51,8 @@ pub struct Attached {
     pub remarks: Vec<String>,
     /// Tables that are guarded.
     pub tables: usize,
+    /// The epoch of every fence. One that sinks was restored from an older state.
+    pub epochs: BTreeMap<String, Epoch>,
 }
 
 /// See [`Postgres::attach`].
@@ -69,17 +75,17 @@ pub(super) async fn attach(
         unfit: Vec::new(),
         remarks: Vec::new(),
         tables: 0,
+        epochs: BTreeMap::new(),
     };
     look(&mut link, &mut attached).await.map_err(|e| trouble(&e))?;
     guarded(&mut link, roles, &mut attached)
         .await
         .map_err(|e| trouble(&e))?;
     let mut other = postgres.connect().await?;
-    match try_out(&mut link, &mut other).await {
-        Ok(found) => attached.unfit.extend(found),
+    // What is no door already may keep us from looking further.
+    match read_and_try(&mut link, &mut other, &mut attached).await {
         Err(error) if attached.unfit.is_empty() => return Err(trouble(&error)),
-        // It is no door already, which may be why it could not be tried.
-        Err(_) => {}
+        Ok(()) | Err(_) => {}
     }
     other.close().await;
     link.close().await;
@@ -163,6 +169,25 @@ async fn look(link: &mut Link, attached: &mut Attached) -> Result<(), tokio_post
         }
     }
     Ok(())
+}
+
+async fn read_and_try(
+    link: &mut Link,
+    other: &mut Link,
+    attached: &mut Attached,
+) -> Result<(), tokio_postgres::Error> {
+    attached.epochs = epochs(link).await?;
+    attached.unfit.extend(try_out(link, other).await?);
+    Ok(())
+}
+
+/// Where every fence stands.
+async fn epochs(link: &mut Link) -> Result<BTreeMap<String, Epoch>, tokio_postgres::Error> {
+    let rows = link.query("SELECT role, epoch FROM regent.fence", &[]).await?;
+    let pairs = rows
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, epoch(row.try_get(1)?))));
+    pairs.collect()
 }
 
 /// A role that guards nothing here was forgotten: by whoever set the database up, or by a restore of an older state.

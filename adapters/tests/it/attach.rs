@@ -32,7 +32,12 @@ async fn a_database_that_is_set_up_as_it_should_is_a_door_whoever_comes_first() 
     );
     server.guard().await;
     let attached = server.regent().attach(&[role()], SOON).await.unwrap();
-    assert_eq!((attached.unfit, attached.tables), (Vec::new(), 3));
+    assert_eq!((attached.unfit.clone(), attached.tables), (Vec::new(), 3));
+    // Its own fence, and that of no role yet.
+    assert_eq!(
+        attached.epochs,
+        [("regent/probe".to_owned(), types::Epoch::from_u64(2))].into()
+    );
     // The probe left nothing.
     let admin = server.connect("postgres").await;
     let row = admin

@@ -56,7 +56,7 @@ async fn a_writer_cannot_put_another_fence_before_the_guards_eyes() {
     };
     let admin = server.connect("postgres").await;
     admin
-        .batch_execute("CREATE SCHEMA mine AUTHORIZATION app")
+        .batch_execute("CREATE SCHEMA mine AUTHORIZATION app; GRANT USAGE ON SCHEMA mine TO PUBLIC")
         .await
         .unwrap();
     let app = server.connect("app").await;

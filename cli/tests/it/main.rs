@@ -18,6 +18,7 @@ mod demo_model;
 mod dev;
 mod embedded;
 mod filters;
+mod guarded;
 mod harness;
 mod members;
 mod orphans;

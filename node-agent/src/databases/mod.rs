@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use client::{Complaint, retry};
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
-use types::{DatabaseName, FencingToken, RoleName};
+use types::{DatabaseName, Epoch, FencingToken, RoleName};
 
 use crate::{board::Board, claim::Claim, config::PostgresSection, metrics::Metrics};
 
@@ -47,11 +47,14 @@ pub trait Database: Send + Sync {
     ///
     /// # Errors
     /// Why nothing can be said of it yet, in words.
-    async fn probe(&self, roles: &BTreeSet<RoleName>, limit: Duration) -> Result<Probed, String>;
+    async fn probe(&self, roles: &BTreeSet<RoleName>, limit: Duration) -> Result<(Probed, Fences), String>;
 
     /// Brings the role's fence under the token, within `limit`; also how many connections had to be ended for it.
     async fn raise(&self, token: &FencingToken, limit: Duration) -> (Claim, usize);
 }
+
+/// Where the fences of a database stand, by role.
+pub type Fences = BTreeMap<String, Epoch>;
 
 /// What a probe saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,9 @@ pub struct DatabaseBinding {
     pub roles: BTreeSet<RoleName>,
     /// What the last probe saw; none before the first one that saw anything.
     pub probed: Option<Probed>,
+    /// How often a fence was seen to have sunk: its database was put back to an older state, and what it was told since is
+    /// forgotten.
+    pub restored: u32,
 }
 
 impl DatabaseBinding {
@@ -124,6 +130,7 @@ impl Databases {
         let binding = |roles: &BTreeSet<RoleName>| DatabaseBinding {
             roles: roles.clone(),
             probed: None,
+            restored: 0,
         };
         let bindings = all.iter().map(|(name, roles, _)| (name.clone(), binding(roles)));
         let bindings = watch::Sender::new(Arc::new(bindings.collect()));
@@ -183,15 +190,18 @@ struct Watching {
 
 impl Watching {
     async fn run(self) {
+        let mut highest = Fences::new();
         let mut failures: u32 = 0;
         let mut complaint = Complaint::after(STARTING);
         let roles = self.roles();
         loop {
             let wait = match self.database.probe(&roles, PROBE_LIMIT).await {
-                Ok(probed) => {
+                Ok((probed, fences)) => {
                     failures = 0;
                     complaint = Complaint::after(1);
-                    self.saw(probed);
+                    let sunk = has_sunk(&highest, &fences);
+                    highest = fences;
+                    self.saw(probed, sunk);
                     self.databases.again
                 }
                 Err(why) => {
@@ -216,7 +226,7 @@ impl Watching {
     }
 
     /// Takes what a probe saw; says it once.
-    fn saw(&self, probed: Probed) {
+    fn saw(&self, probed: Probed, sunk: bool) {
         self.databases
             .metrics
             .database_fit(&self.name, probed.unfit.is_empty());
@@ -230,9 +240,13 @@ impl Watching {
         });
         self.databases.bindings.send_if_modified(|bindings| {
             let binding = Arc::make_mut(bindings).get_mut(&self.name);
-            let Some(binding) = binding.filter(|b| b.probed.as_ref() != Some(&probed)) else {
+            let Some(binding) = binding.filter(|b| sunk || b.probed.as_ref() != Some(&probed)) else {
                 return false;
             };
+            if sunk {
+                tracing::warn!(database = %self.name, "a fence has sunk: the database was put back, and is claimed anew");
+                binding.restored = binding.restored.wrapping_add(1);
+            }
             say(&self.name, &probed);
             binding.probed = Some(probed);
             true
@@ -245,6 +259,13 @@ impl Watching {
             before.as_ref() != Some(&standing)
         });
     }
+}
+
+/// Whether a fence is gone, or stands lower than it did: epochs only rise, so what stands there is from before.
+fn has_sunk(before: &Fences, now: &Fences) -> bool {
+    before
+        .iter()
+        .any(|(role, epoch)| now.get(role).is_none_or(|found| found < epoch))
 }
 
 fn say(database: &DatabaseName, probed: &Probed) {

@@ -6,7 +6,7 @@ use adapters::postgres::{Postgres, PostgresConfig, RaiseError, Trouble};
 use async_trait::async_trait;
 use types::{FencingToken, RoleName};
 
-use super::{Database, Probed};
+use super::{Database, Fences, Probed};
 use crate::{claim::Claim, config::PostgresSection};
 
 /// Opens what a section names; need not connect.
@@ -26,17 +26,18 @@ pub(super) fn open(section: &PostgresSection) -> Result<Arc<dyn Database>, Strin
 
 #[async_trait]
 impl Database for Postgres {
-    async fn probe(&self, roles: &BTreeSet<RoleName>, limit: Duration) -> Result<Probed, String> {
+    async fn probe(&self, roles: &BTreeSet<RoleName>, limit: Duration) -> Result<(Probed, Fences), String> {
         let roles: Vec<_> = roles.iter().cloned().collect();
         let attached = self
             .attach(&roles, limit)
             .await
             .map_err(|trouble| trouble.to_string())?;
-        Ok(Probed {
+        let probed = Probed {
             incarnation: (attached.incarnation.system, attached.incarnation.timeline),
             unfit: attached.unfit,
             remarks: attached.remarks,
-        })
+        };
+        Ok((probed, attached.epochs))
     }
 
     async fn raise(&self, token: &FencingToken, limit: Duration) -> (Claim, usize) {

@@ -9,13 +9,13 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use types::{FencingToken, RoleName};
+use types::{Epoch, FencingToken, RoleName};
 
 use super::records::{binding, me, region, token};
 use crate::{
     board::Board,
     claim::{Claim, Claimer, unless_unfit},
-    databases::{Database, DatabaseBinding, Databases, Probed},
+    databases::{Database, DatabaseBinding, Databases, Fences, Probed},
     doors::{AllDoors, Binding, DoorKey, Reach},
     metrics::Metrics,
     stores::{OpenStore, Stores},
@@ -24,11 +24,13 @@ use crate::{
 const SOON: Duration = Duration::from_secs(20);
 
 /// Answers probes with what is next, and then with the last again; takes every raise.
-struct Scripted(Mutex<VecDeque<Result<Probed, String>>>);
+struct Scripted(Mutex<VecDeque<Answer>>);
+
+type Answer = Result<(Probed, Fences), String>;
 
 #[async_trait]
 impl Database for Scripted {
-    async fn probe(&self, _: &BTreeSet<RoleName>, _: Duration) -> Result<Probed, String> {
+    async fn probe(&self, _: &BTreeSet<RoleName>, _: Duration) -> Answer {
         let next = {
             let mut script = self.0.lock().unwrap();
             let next = script.pop_front();
@@ -69,10 +71,17 @@ fn probed(timeline: i32, unfit: &[&str]) -> Probed {
     }
 }
 
+/// As probed, with the role's fence at this epoch.
+fn stands(timeline: i32, unfit: &[&str], counter: u32) -> (Probed, Fences) {
+    let fence = (RoleName::global().to_string(), Epoch::new(1, counter));
+    (probed(timeline, unfit), Fences::from([fence]))
+}
+
 fn database(roles: &[&str], probed: Option<Probed>) -> DatabaseBinding {
     DatabaseBinding {
         roles: roles.iter().map(|role| role.parse().unwrap()).collect(),
         probed,
+        restored: 0,
     }
 }
 
@@ -158,7 +167,7 @@ fn a_database_that_is_no_door_counts_for_nothing() {
     }
 }
 
-fn databases(script: Vec<Result<Probed, String>>) -> Databases {
+fn databases(script: Vec<Answer>) -> Databases {
     let role = RoleName::global();
     let scripted: Arc<dyn Database> = Arc::new(Scripted(Mutex::new(script.into())));
     Databases::of(
@@ -173,10 +182,14 @@ fn databases(script: Vec<Result<Probed, String>>) -> Databases {
 async fn what_a_probe_sees_is_a_new_binding_and_stands_on_the_board() {
     let databases = databases(vec![
         Err("it starts".to_owned()),
-        Ok(probed(1, &["app owns orders"])),
-        Ok(probed(1, &[])),
+        Ok(stands(1, &["app owns orders"], 4)),
+        Ok(stands(1, &[], 4)),
+        // A raise changes nothing.
+        Ok(stands(1, &[], 5)),
         // A standby took its place.
-        Ok(probed(2, &[])),
+        Ok(stands(2, &[], 5)),
+        // It was put back to an older state.
+        Ok(stands(2, &[], 4)),
         Err("it is gone".to_owned()),
     ]);
     let mut bindings = databases.bindings();
@@ -214,6 +227,12 @@ async fn what_a_probe_sees_is_a_new_binding_and_stands_on_the_board() {
     bindings.changed().await.unwrap();
     let second = bindings.borrow_and_update()[&name].clone();
     assert!(second.why_no_door().is_none() && second != first);
+    bindings.changed().await.unwrap();
+    let third = bindings.borrow_and_update()[&name].clone();
+    assert_eq!(
+        (third.probed.as_ref(), third.restored),
+        (second.probed.as_ref(), 1)
+    );
     // One that does not answer stays what it was seen to be: its claims say that it is gone.
     said("it is gone").await;
     assert!(!bindings.has_changed().unwrap());
@@ -248,8 +267,8 @@ async fn a_database_is_unreachable_after_a_whole_limit_of_silence() {
     struct Silent;
     #[async_trait]
     impl Database for Silent {
-        async fn probe(&self, _: &BTreeSet<RoleName>, _: Duration) -> Result<Probed, String> {
-            Ok(probed(1, &[]))
+        async fn probe(&self, _: &BTreeSet<RoleName>, _: Duration) -> Answer {
+            Ok(stands(1, &[], 1))
         }
         async fn raise(&self, _: &FencingToken, limit: Duration) -> (Claim, usize) {
             (Claim::Unreachable(format!("no answer within {limit:?}")), 0)
