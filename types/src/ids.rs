@@ -1,6 +1,6 @@
 //! Identifiers. Each is a newtype that is checked when it is made; none is ever compared with another kind.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -41,14 +41,14 @@ macro_rules! text_id {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks `text` and takes it; the error names the text and the rule.
-            pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
-                let text = text.into();
+            /// Checks `text` and takes it; the error names the text and the rule. Clones share the text.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidId> {
+                let text = text.as_ref();
                 let check: fn(&str) -> bool = $check;
-                if check(&text) { Ok(Self(text)) } else { Err(InvalidId::new($kind, &text, $rule)) }
+                if check(text) { Ok(Self(text.into())) } else { Err(InvalidId::new($kind, text, $rule)) }
             }
 
             /// The text, as it was given.
@@ -71,7 +71,7 @@ macro_rules! text_id {
         }
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.as_str().to_owned()
             }
         }
         impl fmt::Display for $name {
@@ -121,7 +121,7 @@ text_id!(
 impl RoleName {
     /// The role that every cluster has from its first day.
     pub fn global() -> Self {
-        Self("primaries/global".to_owned())
+        Self("primaries/global".into())
     }
 }
 
