@@ -84,10 +84,14 @@ pub struct RaftKnobs {
     /// Longest such time. Default 400.
     #[serde(default)]
     pub election_max_millis: Option<u64>,
-    /// A snapshot is taken after this many entries. Default 5,000.
+    /// A snapshot is taken after this many entries at the latest. Default 250,000.
     #[serde(default)]
     pub snapshot_after: Option<u64>,
-    /// Entries kept behind a snapshot. Default 1,000.
+    /// A snapshot is taken earlier once the entries since the last one have this many bytes, and as many as that snapshot
+    /// has. Default 67,108,864 (64 MiB).
+    #[serde(default)]
+    pub snapshot_log_bytes: Option<u64>,
+    /// Entries kept behind a snapshot. Default 10,000.
     #[serde(default)]
     pub logs_kept: Option<u64>,
 }
@@ -191,6 +195,7 @@ impl Config {
         let base = RaftLimits::default();
         RaftLimits {
             snapshot_after: self.raft.snapshot_after.unwrap_or(base.snapshot_after),
+            snapshot_log_bytes: self.raft.snapshot_log_bytes.unwrap_or(base.snapshot_log_bytes),
             logs_kept: self.raft.logs_kept.unwrap_or(base.logs_kept),
             ..base
         }

@@ -219,10 +219,17 @@ impl DoorLog {
         self.writer.flush()
     }
 
-    /// Makes the lines durable; called before a snapshot lets the log forget their entries.
-    pub(crate) fn sync(&mut self) -> io::Result<()> {
+    /// What makes the lines so far durable; called before a snapshot lets the log forget their entries. Lines may be added
+    /// while it runs.
+    pub(crate) fn begin_sync(&mut self) -> io::Result<impl FnOnce() -> io::Result<()> + use<>> {
         self.writer.flush()?;
-        files::sync(self.writer.get_ref(), &self.path)
+        let (file, path) = (self.writer.get_ref().try_clone()?, self.path.clone());
+        Ok(move || files::sync(&file, &path))
+    }
+
+    /// Makes the lines durable.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.begin_sync()?()
     }
 }
 

@@ -6,7 +6,8 @@
 //!
 //! Reading order: [`fence`] (who may write), [`readiness`] (who can serve), [`placement`] (where copies belong),
 //! [`health`] (which regions are well), [`failover`] (what to do about it), [`features`] (which rules
-//! a whole cluster knows), [`clock`] (what time it is), [`membership`] (who may leave), [`standing`] (whose disk is older than
+//! a whole cluster knows), [`clock`] (what time it is), [`compaction`] (when a
+//! snapshot is due), [`membership`] (who may leave), [`standing`] (whose disk is older than
 //! others remember), [`timing`] (how fast elections are), [`leader`] (which coordinator should lead).
 
 #![warn(missing_docs)]
@@ -18,6 +19,7 @@
 )]
 
 pub mod clock;
+pub mod compaction;
 pub mod failover;
 pub mod features;
 pub mod fence;

@@ -1,6 +1,7 @@
 //! Tables and properties of the decisions, and the things that they share.
 
 mod clock;
+mod compaction;
 mod failover;
 mod features;
 mod fence;

@@ -73,7 +73,7 @@ fn write_records(s: &ControlState, out: &mut String) -> std::fmt::Result {
             n.status, n.changed_at, n.modified
         )?;
     }
-    for (node, runs) in &s.superseded {
+    for (node, runs) in s.superseded.iter() {
         let runs: Vec<_> = runs.iter().map(ToString::to_string).collect();
         writeln!(out, "node {node} ran as {}", runs.join(", "))?;
     }

@@ -25,6 +25,8 @@ pub enum Feature {
     CoordinatorsLeave,
     /// Level 2: the log says how fast elections are, and where the leader should be.
     ElectionSettings,
+    /// Level 2: snapshots are written as a stream of frames. No rule of `apply`: all that may have to read one can.
+    FramedSnapshots,
 }
 
 impl Feature {
@@ -35,6 +37,7 @@ impl Feature {
             Self::TimeMarks => 2,
             Self::CoordinatorsLeave => 2,
             Self::ElectionSettings => 2,
+            Self::FramedSnapshots => 2,
         }
     }
 }

@@ -8,7 +8,7 @@ use types::{
     ModelVersion, VersionKey,
     model::VersionState,
     plan::{PlanState, StepKind, StepState},
-    replica::ReplicaState,
+    replica::{ReplicaRecord, ReplicaState},
 };
 
 use crate::state::ControlState;
@@ -33,7 +33,7 @@ macro_rules! named {
 impl ControlState {
     /// That this state is possible.
     pub fn check_invariants(&self) -> Result<(), Broken> {
-        let checks: [(&'static str, Check); 15] = named![
+        let checks: [(&'static str, Check); 16] = named![
             records_stand_under_their_own_keys,
             nothing_was_modified_after_the_last_revision,
             every_region_joined_once,
@@ -47,6 +47,7 @@ impl ControlState {
             a_role_has_a_holder_only_under_an_issued_epoch,
             a_reservation_belongs_to_a_running_plan_and_is_the_highest_epoch,
             a_role_has_one_running_plan_at_most,
+            every_plan_is_found_by_its_role,
             steps_run_in_order_and_one_at_a_time,
             remembered_requests_stand_above_the_floor,
         ];
@@ -119,7 +120,7 @@ fn every_node_is_in_a_region(s: &ControlState) -> Result<(), String> {
 }
 
 fn no_node_runs_as_a_superseded_run(s: &ControlState) -> Result<(), String> {
-    for (node, runs) in &s.superseded {
+    for (node, runs) in s.superseded.iter() {
         let current = s.nodes.get(node).map(|n| n.incarnation);
         require(current.is_some_and(|run| !runs.contains(&run)), || {
             format!("{node} runs as {current:?}")
@@ -151,7 +152,7 @@ fn every_alias_points_at_a_version_that_is_served(s: &ControlState) -> Result<()
 
 fn every_model_with_a_served_version_was_published(s: &ControlState) -> Result<(), String> {
     let mut served = s.versions.values().filter(|v| v.is_replicated());
-    let lost = served.find(|v| !s.published.contains(&v.key.model));
+    let lost = served.find(|v| !s.published.contains_key(&v.key.model));
     require(lost.is_none(), || format!("{lost:?}"))
 }
 
@@ -170,19 +171,17 @@ fn every_replica_belongs_to_a_version_and_a_region(s: &ControlState) -> Result<(
 
 /// A verified copy may be found damaged later; its record then says when it was complete.
 fn a_ready_version_is_verified_somewhere_or_was(s: &ControlState) -> Result<(), String> {
-    let mut verified = BTreeSet::new();
-    for replica in s.replicas.values() {
-        if replica.state == ReplicaState::Verified {
-            require(replica.completed_at.is_some(), || {
-                format!("{} has no time", replica.key)
-            })?;
-        }
-        if replica.completed_at.is_some() {
-            verified.insert(&replica.key.version);
-        }
-    }
-    let ready = s.versions.values().filter(|v| v.is_replicated()).map(|v| &v.key);
-    let lost = ready.into_iter().find(|k| !verified.contains(k));
+    let untimed = |r: &&ReplicaRecord| r.state == ReplicaState::Verified && r.completed_at.is_none();
+    let untimed = s.replicas.values().find(untimed);
+    require(untimed.is_none(), || format!("{untimed:?} has no time"))?;
+    // Both come in the order of versions, so one walk over each will do.
+    let completed = s.replicas.values().filter(|r| r.completed_at.is_some());
+    let mut verified = completed.map(|r| &r.key.version).peekable();
+    let mut ready = s.versions.values().filter(|v| v.is_replicated()).map(|v| &v.key);
+    let lost = ready.find(|key| {
+        while verified.next_if(|other| other < key).is_some() {}
+        verified.peek() != Some(key)
+    });
     require(lost.is_none(), || format!("{lost:?}"))
 }
 
@@ -234,11 +233,25 @@ fn a_role_has_one_running_plan_at_most(s: &ControlState) -> Result<(), String> {
     for plan in s.plans.values().filter(|p| p.state == PlanState::Running) {
         let other = running.insert(&plan.role, plan.plan);
         require(other.is_none(), || format!("{} and {other:?}", plan.plan))?;
+        let newest = s.plans_of(&plan.role).next_back().map(|p| p.plan);
+        require(newest == Some(plan.plan), || {
+            format!("{newest:?} began while {} ran", plan.plan)
+        })?;
         require(s.roles.contains_key(&plan.role), || {
             format!("{} moves no role", plan.plan)
         })?;
     }
     Ok(())
+}
+
+fn every_plan_is_found_by_its_role(s: &ControlState) -> Result<(), String> {
+    let missing = s
+        .plans
+        .values()
+        .find(|p| !s.plans_of.contains(&(p.role.clone(), p.plan)));
+    require(missing.is_none() && s.plans_of.len() == s.plans.len(), || {
+        format!("{missing:?}, {} of {}", s.plans_of.len(), s.plans.len())
+    })
 }
 
 fn steps_run_in_order_and_one_at_a_time(s: &ControlState) -> Result<(), String> {
@@ -269,11 +282,11 @@ fn steps_run_in_order_and_one_at_a_time(s: &ControlState) -> Result<(), String> 
 }
 
 fn remembered_requests_stand_above_the_floor(s: &ControlState) -> Result<(), String> {
-    let Some((first, _)) = s.requests.answered.first_key_value() else {
+    let Some(first) = s.requests.answered.first() else {
         return Ok(());
     };
-    require(s.requests.floor.is_none_or(|floor| *first > floor), || {
-        format!("{first}")
+    require(s.requests.floor.is_none_or(|floor| first.id > floor), || {
+        first.id.to_string()
     })
 }
 
@@ -306,7 +319,7 @@ fn nothing_that_must_stay_is_gone(a: &ControlState, b: &ControlState) -> Result<
 }
 
 fn an_epoch_never_decreases(a: &ControlState, b: &ControlState) -> Result<(), String> {
-    for (name, before) in &a.roles {
+    for (name, before) in a.roles.iter() {
         let Some(after) = b.roles.get(name) else { continue };
         let grows = before.record.epoch <= after.record.epoch && before.highest_epoch <= after.highest_epoch;
         require(grows, || {
@@ -317,7 +330,7 @@ fn an_epoch_never_decreases(a: &ControlState, b: &ControlState) -> Result<(), St
 }
 
 fn a_change_of_holder_takes_a_higher_epoch(a: &ControlState, b: &ControlState) -> Result<(), String> {
-    for (name, before) in &a.roles {
+    for (name, before) in a.roles.iter() {
         let Some(after) = b.roles.get(name) else { continue };
         let (before, after) = (&before.record, &after.record);
         let fenced = before.holder == after.holder || before.epoch < after.epoch;
@@ -333,7 +346,7 @@ fn a_change_of_holder_takes_a_higher_epoch(a: &ControlState, b: &ControlState) -
 
 /// A new epoch is above all that were issued or reserved, or the very one that was reserved for its new holder.
 fn an_epoch_is_never_issued_twice(a: &ControlState, b: &ControlState) -> Result<(), String> {
-    for (name, before) in &a.roles {
+    for (name, before) in a.roles.iter() {
         let Some(after) = b.roles.get(name) else { continue };
         if before.record.epoch == after.record.epoch {
             continue;
@@ -349,7 +362,7 @@ fn an_epoch_is_never_issued_twice(a: &ControlState, b: &ControlState) -> Result<
 }
 
 fn a_version_is_immutable_and_goes_one_way(a: &ControlState, b: &ControlState) -> Result<(), String> {
-    for (key, before) in &a.versions {
+    for (key, before) in a.versions.iter() {
         let Some(after) = b.versions.get(key) else {
             continue;
         };
@@ -362,14 +375,14 @@ fn a_version_is_immutable_and_goes_one_way(a: &ControlState, b: &ControlState) -
 }
 
 fn an_attempt_never_decreases(a: &ControlState, b: &ControlState) -> Result<(), String> {
-    for (key, before) in &a.replicas {
+    for (key, before) in a.replicas.iter() {
         let kept = b
             .replicas
             .get(key)
             .is_none_or(|after| before.attempts <= after.attempts);
         require(kept, || key.to_string())?;
     }
-    for (plan, before) in &a.plans {
+    for (plan, before) in a.plans.iter() {
         let Some(after) = b.plans.get(plan) else { continue };
         let kept = before
             .steps

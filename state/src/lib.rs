@@ -8,8 +8,8 @@
 //!
 //! Absent on purpose: any runtime, logging, openraft's types. Decisions are in `policy`; this crate applies them.
 //!
-//! Reading order: [`command`], [`reply`], [`rejection`], [`event`], [`state`], [`features`], `apply/`, [`requests`], [`query`],
-//! [`invariants`], [`codec`], [`dump`].
+//! Reading order: [`command`], [`reply`], [`rejection`], [`event`], [`state`], `table`, [`hash`], [`features`], `apply/`,
+//! [`requests`], [`query`], [`invariants`], [`codec`], [`dump`].
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ pub mod command;
 pub mod dump;
 pub mod event;
 pub mod features;
+pub mod hash;
 #[rustfmt::skip]
 #[expect(unreachable_pub, reason = "generated from proto/log.proto, which has the comments")]
 #[path = "gen/regent.log.v1.rs"]
@@ -35,10 +36,12 @@ pub mod rejection;
 pub mod reply;
 pub mod requests;
 pub mod state;
+mod table;
 
 pub use command::{Command, Entry, ReplicaReport, StepOutcome};
 pub use event::Event;
 pub use features::{Feature, Features, TooNew};
+pub use hash::StateHash;
 pub use rejection::Rejection;
 pub use reply::{Applied, DoorRecord, Reply};
 pub use state::{ClusterRecord, ControlState, FormerTtl, RemovedCoordinator};

@@ -3,7 +3,7 @@
 //! Absent on purpose: any decision about freshness; the caller knows which revision it must have applied first.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     ops::Bound::{Excluded, Included, Unbounded},
     time::Duration,
 };
@@ -24,9 +24,11 @@ use types::{
 };
 
 use crate::{
+    hash::Record,
     rejection::Rejection,
     reply::Reply,
     state::{ClusterRecord, ControlState, FormerTtl, RemovedCoordinator, RoleState},
+    table::Table,
 };
 
 /// A part of a list.
@@ -64,11 +66,11 @@ pub(crate) fn page<'a, K: Ord + Clone + 'a, R: 'a>(
     Page { items, next }
 }
 
-fn after<K: Ord + Clone, R>(
-    map: &BTreeMap<K, R>,
+fn after<K: Ord + Clone, R: PartialEq + Record<K>>(
+    table: &Table<K, R>,
     key: Option<K>,
-) -> std::collections::btree_map::Range<'_, K, R> {
-    map.range((key.map_or(Unbounded, Excluded), Unbounded))
+) -> impl Iterator<Item = (&K, &R)> {
+    table.range((key.map_or(Unbounded, Excluded), Unbounded))
 }
 
 impl ControlState {
@@ -82,7 +84,7 @@ impl ControlState {
     }
     /// The cluster; none before the first entry.
     pub fn cluster(&self) -> Option<&ClusterRecord> {
-        self.cluster.as_ref()
+        self.cluster.as_deref()
     }
     /// Coordinators that were taken out, the last one last.
     pub fn removed_coordinators(&self) -> &[RemovedCoordinator] {
@@ -169,7 +171,8 @@ impl ControlState {
     }
     /// The aliases of a model, by name.
     pub fn aliases<'a>(&'a self, model: &'a ModelName) -> impl Iterator<Item = &'a AliasRecord> {
-        self.aliases.values().filter(move |a| &a.model == model)
+        let of_model = self.aliases.group(move |(of, _)| of.cmp(model));
+        of_model.map(|(_, alias)| alias)
     }
     /// Every alias of every model.
     pub fn all_aliases(&self) -> impl Iterator<Item = &AliasRecord> {
@@ -186,7 +189,8 @@ impl ControlState {
     }
     /// The replication records of a version.
     pub fn replicas_of<'a>(&'a self, version: &'a VersionKey) -> impl Iterator<Item = &'a ReplicaRecord> {
-        self.replicas.values().filter(move |r| &r.key.version == version)
+        let of_version = self.replicas.group(move |key| key.version.cmp(version));
+        of_version.map(|(_, replica)| replica)
     }
     /// The replication records of a region.
     pub fn replicas_in<'a>(&'a self, region: &'a RegionId) -> impl Iterator<Item = &'a ReplicaRecord> {
@@ -227,15 +231,20 @@ impl ControlState {
         page(after(&self.plans, start), limit, |_| true)
     }
     /// What a request was answered first, if it is remembered. Says nothing of who asked.
-    pub fn first_answer(&self, request: RequestId) -> Option<&Result<Reply, Rejection>> {
+    pub fn first_answer(&self, request: RequestId) -> Option<Result<Reply, Rejection>> {
         self.requests.first_answer(request)
     }
     /// The plan that moves a role now.
     pub fn running_plan(&self, role: &RoleName) -> Option<&PlanRecord> {
-        let newest_first = self.plans.values().rev();
-        newest_first
-            .filter(|p| &p.role == role)
-            .find(|p| p.state == PlanState::Running)
+        self.plans_of(role)
+            .next_back()
+            .filter(|p| p.state == PlanState::Running)
+    }
+    /// The plans of a role that are remembered, oldest first. The running one is the last: none begins while another runs.
+    pub(crate) fn plans_of(&self, role: &RoleName) -> impl DoubleEndedIterator<Item = &PlanRecord> {
+        let all = (role.clone(), PlanId(0))..=(role.clone(), PlanId(u64::MAX));
+        let plans = self.plans_of.range(all);
+        plans.filter_map(|(_, plan)| self.plans.get(plan))
     }
 
     /// The versions that aliases point at.
@@ -298,7 +307,7 @@ impl ControlState {
 
     /// The plans of a role that a decision looks at: the running one, and those that failed since one succeeded.
     pub fn unsettled_plans<'a>(&'a self, role: &'a RoleName) -> impl Iterator<Item = &'a PlanRecord> {
-        let newest_first = self.plans.values().rev().filter(move |p| &p.role == role);
+        let newest_first = self.plans_of(role).rev();
         newest_first.take_while(|p| p.state != PlanState::Succeeded)
     }
 

@@ -4,11 +4,18 @@
 //! Invariant: an id that was ever answered is either in the table or at or below the floor, so it never runs again. Only
 //! what is refused whenever it runs is not remembered: it has no effect, and a fenced writer would fill the table.
 
-use std::{collections::BTreeMap, time::Duration};
+mod answers;
+mod kept;
+
+use std::time::Duration;
 
 use types::{Digest, Principal, RequestId, UnixMillis};
 
-use crate::{codec, command::Entry, rejection::Rejection, reply::Reply};
+pub(crate) use self::{
+    answers::{Answered, Answers},
+    kept::Kept,
+};
+use crate::{command::Entry, rejection::Rejection, reply::Reply};
 
 /// How far ahead of state time a request id may be, so that no fast clock can raise the floor over honest ones.
 pub const REQUEST_AHEAD_MAX: Duration = Duration::from_secs(60);
@@ -16,7 +23,7 @@ pub const REQUEST_AHEAD_MAX: Duration = Duration::from_secs(60);
 pub const REQUESTS_KEPT_MIN: u64 = 100_000;
 /// How long each answer is kept at least, in state time.
 pub const REQUESTS_KEPT_FOR: Duration = Duration::from_secs(3600);
-/// Answers that are kept at most, of people's requests: some 250 bytes each in memory and less in a snapshot. What comes
+/// Answers that are kept at most, of people's requests: some 80 bytes each in memory and in a snapshot. What comes
 /// beyond it is refused until the oldest are an hour old. To forget sooner would break a promise to every caller for the
 /// sake of the one that floods.
 pub const REQUESTS_KEPT_MAX: u64 = 1_000_000;
@@ -29,23 +36,13 @@ pub struct RequestTable {
     pub(crate) kept_max: u64,
     /// The highest id that was forgotten; an unknown id at or below it may have been answered.
     pub(crate) floor: Option<RequestId>,
-    pub(crate) answered: BTreeMap<RequestId, Answered>,
-}
-
-/// One answered request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answered {
-    /// SHA-256 over caller and command, so that neither can be changed under an id.
-    pub(crate) digest: Digest,
-    /// State time of the answer.
-    pub(crate) at: UnixMillis,
-    pub(crate) outcome: Result<Reply, Rejection>,
+    pub(crate) answered: Answers,
 }
 
 /// Whether a request was answered before.
 pub(crate) enum Seen {
     Before(Result<Reply, Rejection>),
-    Never(Digest),
+    Never,
 }
 
 impl Default for RequestTable {
@@ -67,7 +64,7 @@ impl RequestTable {
             kept_for,
             kept_max: REQUESTS_KEPT_MAX,
             floor: None,
-            answered: BTreeMap::new(),
+            answered: Answers::default(),
         }
     }
 
@@ -77,8 +74,13 @@ impl RequestTable {
         Self { kept_max, ..self }
     }
 
-    /// The first answer of a known id, the digest to remember of a new one, or why the id cannot be taken.
-    pub(crate) fn look_up(&mut self, entry: &Entry, state_time: UnixMillis) -> Result<Seen, Rejection> {
+    /// The first answer of a known id, that an id is new, or why it cannot be taken. `digest` is the entry's.
+    pub(crate) fn look_up(
+        &mut self,
+        entry: &Entry,
+        digest: Digest,
+        state_time: UnixMillis,
+    ) -> Result<Seen, Rejection> {
         let request_id = entry.request_id;
         if !request_id.is_v7() {
             return Err(Rejection::invalid(
@@ -86,21 +88,20 @@ impl RequestTable {
                 format!("{request_id} is no UUIDv7"),
             ));
         }
-        let digest = codec::request_digest(entry);
-        match self.answered.get(&request_id) {
-            Some(known) if known.digest == digest => Ok(Seen::Before(known.outcome.clone())),
+        match self.answered.get(request_id) {
+            Some(known) if known.digest == digest => Ok(Seen::Before(known.outcome.outcome())),
             Some(_) => Err(Rejection::RequestReused { request_id }),
             None => {
                 self.check_new(request_id, state_time)?;
                 self.check_room(&entry.actor, state_time)?;
-                Ok(Seen::Never(digest))
+                Ok(Seen::Never)
             }
         }
     }
 
     /// What an id was answered first.
-    pub(crate) fn first_answer(&self, id: RequestId) -> Option<&Result<Reply, Rejection>> {
-        self.answered.get(&id).map(|known| &known.outcome)
+    pub(crate) fn first_answer(&self, id: RequestId) -> Option<Result<Reply, Rejection>> {
+        self.answered.get(id).map(|known| known.outcome.outcome())
     }
 
     /// That one more answer can be remembered. It is not run otherwise: what is run must be remembered (I9). Agents have a
@@ -112,13 +113,13 @@ impl RequestTable {
             Principal::Agent { .. } => tenth,
             Principal::Coordinator { .. } => tenth.saturating_mul(2),
         });
-        if (self.answered.len() as u64) < limit {
+        if self.answered.len() < limit {
             return Ok(());
         }
         self.forget(state_time);
-        let oldest = self.answered.first_key_value();
-        let free_at = oldest.map_or(state_time, |(_, oldest)| oldest.at.plus(self.kept_for));
-        if (self.answered.len() as u64) < limit {
+        let oldest = self.answered.first();
+        let free_at = oldest.map_or(state_time, |oldest| oldest.at.plus(self.kept_for));
+        if self.answered.len() < limit {
             return Ok(());
         }
         Err(Rejection::RequestsExhausted {
@@ -156,17 +157,22 @@ impl RequestTable {
         outcome: &Result<Reply, Rejection>,
         at: UnixMillis,
     ) {
-        let outcome = outcome.clone();
-        self.answered.insert(id, Answered { digest, at, outcome });
+        let outcome = Kept::of(outcome);
+        self.answered.insert(Answered {
+            id,
+            digest,
+            at,
+            outcome,
+        });
         self.forget(at);
     }
 
     /// Forgets the oldest ids beyond both bounds.
     fn forget(&mut self, now: UnixMillis) {
-        while self.answered.len() as u64 > self.kept_min {
-            match self.answered.first_key_value() {
+        while self.answered.len() > self.kept_min {
+            match self.answered.first() {
                 // The oldest id may be a slow clock's and answered just now: it blocks the others, for an hour at most.
-                Some((id, oldest)) if oldest.at.plus(self.kept_for) < now => self.floor = Some(*id),
+                Some(oldest) if oldest.at.plus(self.kept_for) < now => self.floor = Some(oldest.id),
                 Some(_) | None => break,
             }
             self.answered.pop_first();

@@ -3,14 +3,12 @@
 //! Absent on purpose: rules; each family of commands has its file under `apply/`.
 //! Invariant: fields change only in `apply`, and only together with the events that say so.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use imbl::OrdSet;
 use types::{
-    AliasName, ClusterId, DiskId, Epoch, ModelName, NodeId, NodeIncarnation, PlanId, Principal, RegionId,
-    Revision, RoleName, UnixMillis, VersionKey,
+    AliasName, ClusterId, Digest, DiskId, Epoch, ModelName, NodeId, NodeIncarnation, PlanId, Principal,
+    RegionId, Revision, RoleName, UnixMillis, VersionKey,
     election::ElectionSettings,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
@@ -21,10 +19,13 @@ use types::{
 
 use crate::{
     apply,
+    codec::{self, ReadEntry},
     command::Entry,
+    hash::StateHash,
     rejection::Rejection,
     reply::Applied,
     requests::{RequestTable, Seen},
+    table::Table,
 };
 
 /// The cluster itself.
@@ -82,26 +83,31 @@ pub struct FormerTtl {
     pub since: Revision,
 }
 
-/// Everything that the log has said so far.
+/// A model of which a version was READY once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WasPublished;
+
+/// Everything that the log has said so far. A clone costs next to nothing and shares its records ([`Table`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlState {
     pub(crate) time: UnixMillis,
     pub(crate) revision: Revision,
-    pub(crate) cluster: Option<ClusterRecord>,
-    pub(crate) regions: BTreeMap<RegionId, RegionRecord>,
+    pub(crate) cluster: Option<Arc<ClusterRecord>>,
+    pub(crate) regions: Table<RegionId, RegionRecord>,
     /// Every region once, in the order in which they were registered.
-    pub(crate) join_order: Vec<RegionId>,
-    pub(crate) nodes: BTreeMap<NodeId, NodeRecord>,
+    pub(crate) join_order: Arc<Vec<RegionId>>,
+    pub(crate) nodes: Table<NodeId, NodeRecord>,
     /// Runs of each node that another one has followed, oldest first: they register nothing any more (L2).
-    pub(crate) superseded: BTreeMap<NodeId, Vec<NodeIncarnation>>,
-    pub(crate) models: BTreeMap<ModelName, ModelRecord>,
-    /// Models of which a version was READY once.
-    pub(crate) published: BTreeSet<ModelName>,
-    pub(crate) versions: BTreeMap<VersionKey, VersionRecord>,
-    pub(crate) aliases: BTreeMap<(ModelName, AliasName), AliasRecord>,
-    pub(crate) replicas: BTreeMap<ReplicaKey, ReplicaRecord>,
-    pub(crate) roles: BTreeMap<RoleName, RoleState>,
-    pub(crate) plans: BTreeMap<PlanId, PlanRecord>,
+    pub(crate) superseded: Table<NodeId, Vec<NodeIncarnation>>,
+    pub(crate) models: Table<ModelName, ModelRecord>,
+    pub(crate) published: Table<ModelName, WasPublished>,
+    pub(crate) versions: Table<VersionKey, VersionRecord>,
+    pub(crate) aliases: Table<(ModelName, AliasName), AliasRecord>,
+    pub(crate) replicas: Table<ReplicaKey, ReplicaRecord>,
+    pub(crate) roles: Table<RoleName, RoleState>,
+    pub(crate) plans: Table<PlanId, PlanRecord>,
+    /// Which plans each role has; follows from `plans`.
+    pub(crate) plans_of: OrdSet<(RoleName, PlanId)>,
     pub(crate) requests: RequestTable,
     /// Finished plans that are kept per role.
     pub(crate) finished_plans_kept: u64,
@@ -129,24 +135,137 @@ impl ControlState {
             time: UnixMillis::default(),
             revision: Revision::default(),
             cluster: None,
-            regions: BTreeMap::new(),
-            join_order: Vec::new(),
-            nodes: BTreeMap::new(),
-            superseded: BTreeMap::new(),
-            models: BTreeMap::new(),
-            published: BTreeSet::new(),
-            versions: BTreeMap::new(),
-            aliases: BTreeMap::new(),
-            replicas: BTreeMap::new(),
-            roles: BTreeMap::new(),
-            plans: BTreeMap::new(),
+            regions: Table::default(),
+            join_order: Arc::default(),
+            nodes: Table::default(),
+            superseded: Table::default(),
+            models: Table::default(),
+            published: Table::default(),
+            versions: Table::default(),
+            aliases: Table::default(),
+            replicas: Table::default(),
+            roles: Table::default(),
+            plans: Table::default(),
+            plans_of: OrdSet::new(),
             requests,
             finished_plans_kept,
         }
     }
 
+    /// The integrity hash of everything that is in here: equal on all replicas that applied the same entries. Costs no
+    /// more than a few records' hashes, however many there are.
+    pub fn state_hash(&self) -> StateHash {
+        // A field that is added does not compile until somebody has said here whether a table's sum covers it, or
+        // `hash_of_scalars`, or nothing because it follows from the others.
+        let Self {
+            time: _,
+            revision: _,
+            cluster: _,
+            regions,
+            join_order: _,
+            nodes,
+            superseded,
+            models,
+            published,
+            versions,
+            aliases,
+            replicas,
+            roles,
+            plans,
+            plans_of: _,
+            requests,
+            finished_plans_kept: _,
+        } = self;
+        let mut sum = codec::hash_of_scalars(self);
+        sum.add(regions.sum());
+        sum.add(nodes.sum());
+        sum.add(superseded.sum());
+        sum.add(models.sum());
+        sum.add(published.sum());
+        sum.add(versions.sum());
+        sum.add(aliases.sum());
+        sum.add(replicas.sum());
+        sum.add(roles.sum());
+        sum.add(plans.sum());
+        sum.add(requests.answered.sum());
+        sum.into()
+    }
+
+    /// The same, of every record anew.
+    #[cfg(test)]
+    pub(crate) fn hash_from_scratch(&self) -> StateHash {
+        let mut sum = codec::hash_of_scalars(self);
+        sum.add(self.regions.sum_from_scratch());
+        sum.add(self.nodes.sum_from_scratch());
+        sum.add(self.superseded.sum_from_scratch());
+        sum.add(self.models.sum_from_scratch());
+        sum.add(self.published.sum_from_scratch());
+        sum.add(self.versions.sum_from_scratch());
+        sum.add(self.aliases.sum_from_scratch());
+        sum.add(self.replicas.sum_from_scratch());
+        sum.add(self.roles.sum_from_scratch());
+        sum.add(self.plans.sum_from_scratch());
+        sum.add(self.requests.answered.sum_from_scratch());
+        sum.into()
+    }
+
+    /// The name as the registry keeps it, so that the many records that have it share one text.
+    fn own_region(&self, region: RegionId) -> RegionId {
+        self.regions.key(&region).cloned().unwrap_or(region)
+    }
+
+    /// As [`Self::own_region`].
+    fn own_model(&self, model: ModelName) -> ModelName {
+        self.models.key(&model).cloned().unwrap_or(model)
+    }
+
+    /// Adds a version, or replaces the one of its key; whether there was one.
+    pub(crate) fn add_version(&mut self, mut version: VersionRecord) -> bool {
+        version.key.model = self.own_model(version.key.model);
+        version.source_region = self.own_region(version.source_region);
+        self.versions.insert(version.key.clone(), version)
+    }
+
+    /// Adds an alias, or replaces the one of its key; whether there was one.
+    pub(crate) fn add_alias(&mut self, mut alias: AliasRecord) -> bool {
+        alias.model = self.own_model(alias.model);
+        self.aliases
+            .insert((alias.model.clone(), alias.alias.clone()), alias)
+    }
+
+    /// Adds a replication record, or replaces the one of its key; whether there was one.
+    pub(crate) fn add_replica(&mut self, mut replica: ReplicaRecord) -> bool {
+        replica.key.version.model = self.own_model(replica.key.version.model);
+        replica.key.region = self.own_region(replica.key.region);
+        replica.source = replica.source.map(|region| self.own_region(region));
+        self.replicas.insert(replica.key.clone(), replica)
+    }
+
+    /// Adds a plan, or replaces the one of its number; whether there was one.
+    pub(crate) fn add_plan(&mut self, plan: PlanRecord) -> bool {
+        self.plans_of.insert((plan.role.clone(), plan.plan));
+        self.plans.insert(plan.plan, plan)
+    }
+
+    /// Forgets a plan.
+    pub(crate) fn remove_plan(&mut self, plan: PlanId) {
+        if let Some(record) = self.plans.get(&plan) {
+            self.plans_of.remove(&(record.role.clone(), plan));
+        }
+        self.plans.remove(&plan);
+    }
+
     /// Applies one entry at its log index. Total and deterministic; see the crate's promises.
     pub fn apply(&mut self, revision: Revision, entry: &Entry) -> Applied {
+        self.apply_digested(revision, entry, codec::request_digest(entry))
+    }
+
+    /// As [`Self::apply`], of an entry that was read from bytes: it need not be encoded again.
+    pub fn apply_read(&mut self, revision: Revision, read: &ReadEntry) -> Applied {
+        self.apply_digested(revision, read.entry(), read.digest())
+    }
+
+    fn apply_digested(&mut self, revision: Revision, entry: &Entry, digest: Digest) -> Applied {
         if revision <= self.revision {
             let problem = format!("{revision} is not after {}", self.revision);
             return refused(Rejection::invalid("revision", problem));
@@ -156,14 +275,14 @@ impl ControlState {
             Ok(time) => self.time = time,
             Err(rejection) => return refused(rejection),
         }
-        match self.requests.look_up(entry, self.time) {
+        match self.requests.look_up(entry, digest, self.time) {
             Err(rejection) => refused(rejection),
             Ok(Seen::Before(outcome)) => Applied {
                 outcome,
                 events: Vec::new(),
                 door: None,
             },
-            Ok(Seen::Never(digest)) => {
+            Ok(Seen::Never) => {
                 let applied = apply::dispatch(self, entry);
                 if !applied.outcome.as_ref().is_err_and(Rejection::is_for_ever) {
                     self.requests

@@ -70,9 +70,11 @@ timing = {timing}
 heartbeat_millis = 50
 election_min_millis = 250
 election_max_millis = 400
-# A snapshot is taken after this many entries; so many are kept behind it, for others that are not far behind.
-# snapshot_after = 5000
-# logs_kept = 1000
+# A snapshot is taken once the entries since the last one have this many bytes and as many as that snapshot has, or are
+# this many; so many are kept behind it, for others that are not far behind.
+# snapshot_log_bytes = 67108864
+# snapshot_after = 250000
+# logs_kept = 10000
 
 {tls}"#
         )

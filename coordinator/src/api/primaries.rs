@@ -93,9 +93,9 @@ fn asked_before(
     let Some(Ok(Reply::Plan { plan })) = state.first_answer(request) else {
         return None;
     };
-    let record = state.plan(*plan)?;
+    let record = state.plan(plan)?;
     let is_it = record.created_by == *caller && record.role == *role && record.target.region == *region;
-    is_it.then_some(*plan)
+    is_it.then_some(plan)
 }
 
 /// Whom a switchover to `region` would give the role to.

@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
+use policy::compaction::GrowthBounds;
 use types::{
     NodeId, RegionId, UnixMillis,
     role::TimingPolicy,
@@ -61,9 +62,13 @@ pub use types::election::ElectionTiming as RaftTiming;
 /// Bounds on log, snapshots and queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaftLimits {
-    /// A snapshot is taken after this many entries. Default 5,000.
+    /// A snapshot is taken after this many entries at the latest: a restart applies those after the last one again.
+    /// Default 250,000.
     pub snapshot_after: u64,
-    /// Entries kept behind a snapshot, so that a node that was away a moment needs no snapshot. Default 1,000.
+    /// A snapshot is taken earlier once the entries since the last one have this many bytes, and as many as that snapshot
+    /// has. Default 64 MiB.
+    pub snapshot_log_bytes: u64,
+    /// Entries kept behind a snapshot, so that a node that was away a moment needs no snapshot. Default 10,000.
     pub logs_kept: u64,
     /// Proposals in flight at once; one more is refused as overloaded. Default 1,024.
     pub proposals_in_flight: usize,
@@ -72,9 +77,20 @@ pub struct RaftLimits {
 impl Default for RaftLimits {
     fn default() -> Self {
         Self {
-            snapshot_after: 5_000,
-            logs_kept: 1_000,
+            snapshot_after: 250_000,
+            snapshot_log_bytes: 64 << 20,
+            logs_kept: 10_000,
             proposals_in_flight: 1_024,
+        }
+    }
+}
+
+impl RaftLimits {
+    /// How far the log may grow before a snapshot is due.
+    pub(crate) fn growth(&self) -> GrowthBounds {
+        GrowthBounds {
+            entries: self.snapshot_after,
+            log_bytes: self.snapshot_log_bytes,
         }
     }
 }

@@ -155,9 +155,10 @@ impl RaftRpc {
                 .ok_or_else(|| malformed(&Malformed("more bytes than the header said".to_owned())))?;
             incoming = write_chunk(incoming, chunk).await?;
         }
+        let whole = incoming.is_whole();
         let file = finish(incoming).await?;
         let digest = file.digest().map_err(|e| io_status(&e))?;
-        if rest > 0 || digest[..] != header.sha256[..] {
+        if rest > 0 || !whole || digest[..] != header.sha256[..] {
             return Err(malformed(&Malformed(
                 "the snapshot was cut or changed on its way".to_owned(),
             )));

@@ -1,12 +1,14 @@
 //! Snapshots on disk: one file each, whole or absent.
 //!
-//! Layout: magic, version, length of the meta record, meta ([`proto::raft_v1::SnapshotMeta`]), the encoded state, then
-//! SHA-256 of everything before it. Written under a temporary name, synced, renamed, and the directory synced.
-//! Invariant: a file with a final name was whole once; if its digest does not match now, the node does not start.
+//! A file is the stream of [`state::codec::write_snapshot`], with the meta record ([`proto::raft_v1::SnapshotMeta`]) as its
+//! label. Until a cluster is at feature level 2 it is of the older layout, which is read for ever: magic, version, length of
+//! the meta record, meta, the encoded state in one piece, then SHA-256 of everything before it. The last 32 bytes of either
+//! are the SHA-256 of the rest. Written under a temporary name, synced, renamed, and the directory synced.
+//! Invariant: a file with a final name was whole once; if it is damaged now, the node does not start.
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, BufReader, BufWriter, Read, Write},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{
@@ -15,10 +17,13 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use prost::Message as _;
 use proto::raft_v1 as pb;
-use types::Digest;
+use state::{
+    ControlState, Feature,
+    codec::{self, CodecError},
+};
+use types::{Digest, digest::DigestHasher};
 
 use super::{
     convert::{snapshot_meta_in, snapshot_meta_out},
@@ -30,6 +35,10 @@ const MAGIC: &[u8; 8] = b"RGNTRAFT";
 const VERSION: u32 = 1;
 const DIGEST_BYTES: usize = 32;
 const HEAD_BYTES: usize = 8 + 4 + 4;
+/// Read and written at once; a frame is somewhat larger.
+const BUFFER_BYTES: usize = 128 << 10;
+/// Copied at once from another folder.
+const COPY_BYTES: usize = 1 << 20;
 
 /// A snapshot file, open. While its name is temporary the file goes away with the value.
 #[derive(Debug)]
@@ -49,11 +58,25 @@ impl Drop for SnapshotFile {
     }
 }
 
-/// A snapshot that was read and whose digest matched.
+/// A snapshot that was read, and whose digests and invariants hold.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) meta: SnapshotMeta,
-    pub(crate) state: Bytes,
+    pub(crate) state: ControlState,
+}
+
+/// Reads a file from its beginning, whatever else reads it.
+struct FromBeginning<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for FromBeginning<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(into, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
 }
 
 impl SnapshotFile {
@@ -76,6 +99,12 @@ impl SnapshotFile {
         Ok(chunk)
     }
 
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
     /// The digest that the file carries in its last bytes.
     pub(crate) fn digest(&self) -> io::Result<[u8; DIGEST_BYTES]> {
         let mut digest = [0; DIGEST_BYTES];
@@ -85,12 +114,35 @@ impl SnapshotFile {
         Ok(digest)
     }
 
-    /// Reads everything and checks it.
+    /// Reads everything and checks it. Takes memory for the state and one frame; a file of the older layout is read whole.
     pub(crate) fn load(&self) -> io::Result<Loaded> {
-        let size = usize::try_from(self.size).map_err(io::Error::other)?;
-        let bytes = self.read_at(0, size)?;
-        parse(&bytes)
+        if self.read_at(0, MAGIC.len())? == MAGIC {
+            let size = usize::try_from(self.size).map_err(io::Error::other)?;
+            return parse(&self.read_at(0, size)?);
+        }
+        let file = FromBeginning {
+            file: &self.file,
+            at: 0,
+        };
+        let read = codec::read_snapshot(BufReader::with_capacity(BUFFER_BYTES, file)).map_err(unread)?;
+        Ok(Loaded {
+            meta: parse_meta(&read.label)?,
+            state: read.state,
+        })
     }
+}
+
+/// A disk that cannot be read is no damaged snapshot.
+fn unread(error: CodecError) -> io::Error {
+    match error {
+        CodecError::Io(error) => error,
+        damage => damaged(damage.to_string()),
+    }
+}
+
+fn parse_meta(bytes: &[u8]) -> io::Result<SnapshotMeta> {
+    let meta = pb::SnapshotMeta::decode(bytes).map_err(|e| damaged(e.to_string()))?;
+    snapshot_meta_in(meta).map_err(|e| damaged(e.to_string()))
 }
 
 fn damaged(problem: impl Into<String>) -> io::Error {
@@ -120,21 +172,19 @@ fn parse(bytes: &[u8]) -> io::Result<Loaded> {
     let (meta, state) = rest
         .split_at_checked(word(12) as usize)
         .ok_or_else(|| damaged("the meta record is cut"))?;
-    let meta = pb::SnapshotMeta::decode(meta).map_err(|e| damaged(e.to_string()))?;
     Ok(Loaded {
-        meta: snapshot_meta_in(meta).map_err(|e| damaged(e.to_string()))?,
-        state: Bytes::copy_from_slice(state),
+        meta: parse_meta(meta)?,
+        state: codec::decode_snapshot(state).map_err(unread)?,
     })
 }
 
-fn compose(meta: &SnapshotMeta, state: &[u8]) -> io::Result<Vec<u8>> {
-    let meta = snapshot_meta_out(meta).encode_to_vec();
+fn compose(meta: &[u8], state: &[u8]) -> io::Result<Vec<u8>> {
     let meta_len = u32::try_from(meta.len()).map_err(io::Error::other)?;
     let mut bytes = Vec::with_capacity(HEAD_BYTES + meta.len() + state.len() + DIGEST_BYTES);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_be_bytes());
     bytes.extend_from_slice(&meta_len.to_be_bytes());
-    bytes.extend_from_slice(&meta);
+    bytes.extend_from_slice(meta);
     bytes.extend_from_slice(state);
     let digest = sha256(&bytes);
     bytes.extend_from_slice(&digest);
@@ -192,15 +242,40 @@ impl SnapshotDir {
         }
     }
 
-    /// Writes a snapshot durably, and removes older ones.
-    pub(crate) fn write(&self, meta: &SnapshotMeta, state: &[u8]) -> io::Result<SnapshotFile> {
-        let mut incoming = self.receive()?;
-        incoming.write(&compose(meta, state)?)?;
-        self.adopt(meta, incoming.finish()?)
+    /// Writes a snapshot durably, and removes older ones. Where that fails, or `go_on` says no, nothing is left of it.
+    pub(crate) fn write(
+        &self,
+        meta: &SnapshotMeta,
+        state: &ControlState,
+        go_on: impl Fn() -> io::Result<()>,
+    ) -> io::Result<SnapshotFile> {
+        let label = snapshot_meta_out(meta).encode_to_vec();
+        let mut file = self.temporary()?;
+        let mut sink = Sink {
+            file: &mut file,
+            go_on,
+        };
+        if state.features().has(Feature::FramedSnapshots) {
+            codec::write_snapshot(state, &label, BufWriter::with_capacity(BUFFER_BYTES, sink))?;
+        } else {
+            // Some coordinator of the cluster may know no other.
+            let whole = compose(&label, &codec::encode_snapshot(state))?;
+            sink.write_all(&whole)?;
+        }
+        files::sync(&file.file, &file.path)?;
+        self.adopt(meta, file)
     }
 
     /// A new temporary file, to be filled from the wire.
     pub(crate) fn receive(&self) -> io::Result<Incoming> {
+        Ok(Incoming {
+            file: self.temporary()?,
+            hasher: DigestHasher::new(),
+            last: Vec::new(),
+        })
+    }
+
+    fn temporary(&self) -> io::Result<SnapshotFile> {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         let path = self.dir.join(format!("incoming-{number}.tmp"));
         let file = File::options()
@@ -209,22 +284,19 @@ impl SnapshotDir {
             .read(true)
             .write(true)
             .open(&path)?;
-        Ok(Incoming(SnapshotFile {
+        Ok(SnapshotFile {
             path,
             file,
             size: 0,
             temporary: true,
-        }))
+        })
     }
 
     /// Gives a synced file its final name here (if it has none yet) and removes older ones. A file of another folder
     /// is copied.
     pub(crate) fn adopt(&self, meta: &SnapshotMeta, mut file: SnapshotFile) -> io::Result<SnapshotFile> {
         if file.path.parent() != Some(&self.dir) {
-            let size = usize::try_from(file.size).map_err(io::Error::other)?;
-            let mut copy = self.receive()?;
-            copy.write(&file.read_at(0, size)?)?;
-            file = copy.finish()?;
+            file = self.copy(&file)?;
         }
         if file.temporary {
             let path = self.final_path(meta);
@@ -238,6 +310,37 @@ impl SnapshotDir {
             }
         }
         Ok(file)
+    }
+}
+
+impl SnapshotDir {
+    fn copy(&self, other: &SnapshotFile) -> io::Result<SnapshotFile> {
+        let mut copy = self.temporary()?;
+        loop {
+            let chunk = other.read_at(copy.size, COPY_BYTES)?;
+            if chunk.is_empty() {
+                files::sync(&copy.file, &copy.path)?;
+                return Ok(copy);
+            }
+            copy.append(&chunk)?;
+        }
+    }
+}
+
+/// A file that is being written, for as long as it may be.
+struct Sink<'a, F> {
+    file: &'a mut SnapshotFile,
+    go_on: F,
+}
+
+impl<F: Fn() -> io::Result<()>> Write for Sink<'_, F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (self.go_on)()?;
+        self.file.append(bytes)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -264,21 +367,35 @@ fn open_final(path: &Path) -> io::Result<SnapshotFile> {
     })
 }
 
-/// A snapshot that is being received or written.
+/// A snapshot that is being received.
 #[derive(Debug)]
-pub(crate) struct Incoming(SnapshotFile);
+pub(crate) struct Incoming {
+    file: SnapshotFile,
+    /// Of all bytes but the last.
+    hasher: DigestHasher,
+    /// Those that may be the digest.
+    last: Vec<u8>,
+}
 
 impl Incoming {
     /// Appends a chunk.
     pub(crate) fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
-        self.0.file.write_all(chunk)?;
-        self.0.size += chunk.len() as u64;
+        self.file.append(chunk)?;
+        self.last.extend_from_slice(chunk);
+        let no_digest = self.last.len().saturating_sub(DIGEST_BYTES);
+        self.hasher.update(&self.last[..no_digest]);
+        self.last.drain(..no_digest);
         Ok(())
     }
 
     /// Syncs the bytes.
     pub(crate) fn finish(self) -> io::Result<SnapshotFile> {
-        files::sync(&self.0.file, &self.0.path)?;
-        Ok(self.0)
+        files::sync(&self.file.file, &self.file.path)?;
+        Ok(self.file)
+    }
+
+    /// Whether the last bytes are the digest of the others: nothing was changed or cut on its way.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.last == self.hasher.clone().finish().as_bytes()
     }
 }

@@ -1,27 +1,33 @@
 //! The adapter around [`state::ControlState`]: decode, apply, answer, publish, snapshot.
 //!
-//! Absent on purpose: rules. A user's error is an answer; an `Err` from here means that this replica cannot go on (an
-//! entry that cannot be decoded, a failed disk, a broken invariant), and stops the node.
+//! Absent on purpose: rules; when to take a snapshot ([`super::compaction`]). A user's error is an answer; an `Err` from
+//! here means that this replica cannot go on (an entry that cannot be decoded, a failed disk, a broken invariant), and
+//! stops the node.
 //! Invariant: every responder is answered exactly once, after its entry's events were published.
 
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use openraft::{
     EntryPayload, OptionalSend,
     storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine},
 };
-use state::{ControlState, TooNew, codec};
-use tokio::sync::watch;
+use policy::compaction::{Growth, GrowthBounds};
+use state::{ControlState, StateHash, TooNew, codec};
+use tokio::sync::{Notify, watch};
 use types::Revision;
 
 use super::{
+    compaction::Log,
     error::StartError,
+    hashes::Hashes,
     identity::Identity,
     publish::{Published, Publisher},
     snapshot::{SnapshotDir, SnapshotFile},
@@ -31,8 +37,9 @@ use crate::door_log::{self, DoorLog};
 
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>;
 
-/// What has been applied: the state and how far it stands.
-#[derive(Debug)]
+/// What has been applied: the state and how far it stands. A clone costs next to nothing, and sees nothing of what comes
+/// after.
+#[derive(Clone, Debug)]
 pub(crate) struct AppliedState {
     pub(crate) state: ControlState,
     pub(crate) last: Option<LogId>,
@@ -65,16 +72,22 @@ pub(crate) struct Store {
     progress: watch::Sender<Revision>,
     /// Whoever changes files holds it; true once the directory is given back.
     closed: RwLock<bool>,
+    /// It is to be closed: what writes gives up.
+    closing: AtomicBool,
+    hashes: Mutex<Hashes>,
+    log: Mutex<Log>,
+    due: Notify,
 }
 
 impl Store {
     /// Loads the newest snapshot of the data directory; a damaged one is an error, because the log behind it is gone.
-    pub(crate) fn open(identity: Arc<Identity>) -> Result<Arc<Self>, StartError> {
+    pub(crate) fn open(identity: Arc<Identity>, bounds: GrowthBounds) -> Result<Arc<Self>, StartError> {
         let dir = identity.dir().join("snapshots");
         let snapshots = SnapshotDir::open(&dir).map_err(data_dir(&dir, "cannot open the snapshots"))?;
         let door_path = identity.dir().join(door_log::FILE_NAME);
         let door = DoorLog::open(&door_path).map_err(|e| no_door_log(&door_path, e))?;
         let newest = snapshots.newest().map_err(|(path, e)| damaged(&path, &e))?;
+        let snapshot_bytes = newest.as_ref().map_or(0, SnapshotFile::size);
         let applied = match newest {
             Some(file) => load(&file).map_err(|e| not_loaded(file.path(), &e))?,
             None => AppliedState {
@@ -93,21 +106,33 @@ impl Store {
             publisher: Publisher::new(revision),
             progress: watch::Sender::new(revision),
             closed: RwLock::new(false),
+            closing: AtomicBool::new(false),
+            hashes: Mutex::default(),
+            log: Mutex::new(Log::new(bounds, snapshot_bytes)),
+            due: Notify::new(),
         }))
     }
 
-    /// Waits for the changes of files that are under way (a snapshot may be being written when Raft has ended already),
-    /// and refuses later ones: the directory may be another run's from now on. Blocks.
+    /// Waits for the changes of files that are under way (a snapshot may be being written when Raft has ended already;
+    /// it is given up), and refuses later ones: the directory may be another run's from now on. Blocks.
     pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
         *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
     fn while_open<T>(&self, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
         if *closed {
-            return Err(io::Error::other("the node has stopped; its files are closed"));
+            return Err(stopped());
         }
         f()
+    }
+
+    fn goes_on(&self) -> io::Result<()> {
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(stopped());
+        }
+        Ok(())
     }
 
     /// Readers see whole entries only. A poisoned lock means that apply panicked half-way: such a state is never read.
@@ -115,6 +140,17 @@ impl Store {
         self.applied
             .read()
             .expect("a state in which apply panicked must not be served")
+    }
+
+    /// What is applied now, for readers that take their time: it holds up nobody, and sees nothing of what comes after.
+    pub(crate) fn view(&self) -> AppliedState {
+        self.applied().clone()
+    }
+
+    /// The integrity hashes at the last round revisions that were applied here, oldest first.
+    pub(crate) fn hashes(&self) -> Vec<(Revision, StateHash)> {
+        let hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes.all()
     }
 
     /// The revision applied last, as it grows.
@@ -146,14 +182,17 @@ impl Store {
             EntryPayload::Normal(bytes) => Some(decode(revision, &bytes.0)?),
             EntryPayload::Blank | EntryPayload::Membership(_) => None,
         };
+        // Held over both, so that whoever syncs the door has the lines of every entry that it sees applied.
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         let (applied, cluster) = self.change(|at| {
             at.last = Some(entry.log_id);
             if let EntryPayload::Membership(membership) = &entry.payload {
                 at.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
             }
-            let applied = command.map(|command| at.state.apply(revision, &command));
+            let applied = command.map(|command| at.state.apply_read(revision, &command));
             (applied, at.state.cluster().map(|c| c.cluster_id))
         });
+        self.note(entry);
         if let Some(cluster) = cluster {
             self.identity.learn_cluster(cluster)?;
         }
@@ -161,13 +200,40 @@ impl Store {
             return Ok(Answer::Nothing);
         };
         if let Some(record) = applied.door {
-            self.door(|door| door.append(revision, record))?;
+            door.append(revision, record)?;
         }
         Ok(Answer::Applied(Proposed {
             revision,
             outcome: applied.outcome,
             events: applied.events.into(),
         }))
+    }
+
+    /// What follows from the place and the size of an entry that was applied.
+    fn note(&self, entry: &LogEntry) {
+        let revision = Revision(entry.log_id.index());
+        let bytes = match &entry.payload {
+            EntryPayload::Normal(bytes) => bytes.0.len(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+        };
+        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes.note(revision, || self.applied().state.state_hash());
+        drop(hashes);
+        if self
+            .log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .grow(bytes)
+        {
+            self.due.notify_one();
+        }
+    }
+
+    /// Waits until a snapshot is due.
+    pub(crate) async fn due(&self) {
+        while !self.log.lock().unwrap_or_else(PoisonError::into_inner).is_due() {
+            self.due.notified().await;
+        }
     }
 
     async fn publish(&self, revision: Revision, answer: &Answer) {
@@ -184,15 +250,63 @@ impl Store {
         self.progress.send_replace(revision);
     }
 
-    /// Writes a snapshot; the log may forget its entries afterwards, and the lines of the door with them: so those are
-    /// durable first.
-    pub(crate) fn write_snapshot(&self, meta: &SnapshotMeta, state: &[u8]) -> io::Result<SnapshotFile> {
+    /// Writes a snapshot of what is applied now; what is applied meanwhile does not wait for it. Blocks. An error leaves
+    /// the newest one as it was, and no file.
+    pub(crate) fn write_snapshot(&self) -> io::Result<SnapshotFile> {
+        let (view, growth, door_sync) = self.look()?;
+        self.write(&view, growth, door_sync)
+    }
+
+    /// A view of now, how the log stands there, and what makes the door's lines up to there durable.
+    fn look(&self) -> io::Result<(AppliedState, Growth, impl FnOnce() -> io::Result<()> + use<>)> {
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = self.view();
+        let growth = self.log.lock().unwrap_or_else(PoisonError::into_inner).growth();
+        Ok((view, growth, door.begin_sync()?))
+    }
+
+    /// The log may forget the entries of a snapshot, and the lines of the door with them: so those are durable first.
+    fn write(
+        &self,
+        view: &AppliedState,
+        growth: Growth,
+        door_sync: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<SnapshotFile> {
+        let meta = view.meta();
         let snapshot = self.while_open(|| {
+            door_sync()?;
+            self.snapshots.write(&meta, &view.state, || self.goes_on())
+        })?;
+        self.remember_snapshot(&meta);
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.covered(growth, snapshot.size());
+        Ok(snapshot)
+    }
+
+    /// Takes over a leader's snapshot; blocks while it is read. The old state goes when its last reader lets it go.
+    pub(crate) fn install(&self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<Revision> {
+        let applied = load(&snapshot)?;
+        let bytes = snapshot.size();
+        self.while_open(|| {
+            if let Some(cluster) = applied.state.cluster() {
+                self.identity.learn_cluster(cluster.cluster_id)?;
+            }
+            // The log forgets its entries behind this one, too.
             self.door(DoorLog::sync)?;
-            self.snapshots.write(meta, state)
+            self.snapshots.adopt(meta, snapshot)
         })?;
         self.remember_snapshot(meta);
-        Ok(snapshot)
+        let revision = applied.revision();
+        let replaced = self.change(|at| std::mem::replace(at, applied));
+        drop(replaced);
+        self.hashes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .forget();
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = log.growth();
+        log.covered(all, bytes);
+        Ok(revision)
     }
 
     /// Keeps the newest: a snapshot that was built while a newer one was installed is of no use.
@@ -253,26 +367,28 @@ fn too_new(level: TooNew) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, level)
 }
 
+fn stopped() -> io::Error {
+    io::Error::other("the node has stopped; its files are closed")
+}
+
 fn load(file: &SnapshotFile) -> io::Result<AppliedState> {
     let loaded = file.load()?;
-    let state = codec::decode_snapshot(&loaded.state)
-        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-    state.check_features().map_err(too_new)?;
+    loaded.state.check_features().map_err(too_new)?;
     Ok(AppliedState {
-        state,
+        state: loaded.state,
         last: loaded.meta.last_log_id,
         membership: loaded.meta.last_membership,
     })
 }
 
-fn decode(revision: Revision, bytes: &[u8]) -> io::Result<state::Entry> {
-    let entry = codec::decode_entry(bytes).map_err(|e| {
+fn decode(revision: Revision, bytes: &[u8]) -> io::Result<codec::ReadEntry> {
+    let entry = codec::read_entry(bytes).map_err(|e| {
         let text = format!(
             "entry {revision} cannot be decoded, so this replica cannot follow; run the version that wrote it: {e}"
         );
         io::Error::new(io::ErrorKind::InvalidData, text)
     })?;
-    entry.check_features().map_err(too_new)?;
+    entry.entry().check_features().map_err(too_new)?;
     Ok(entry)
 }
 
@@ -304,28 +420,29 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.0.while_open(|| self.0.door(DoorLog::flush))
     }
 
-    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        let applied = self.0.applied();
-        SnapshotBuilder {
-            store: self.0.clone(),
-            meta: applied.meta(),
-            state: codec::encode_snapshot(&applied.state).into(),
+    /// What openraft asks for is what was written last: it asks when it is told that there is one. Where there is none, as
+    /// when somebody else told it, it has to do without.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
+        if force {
+            return Some(self.get_snapshot_builder().await);
         }
+        let newest = self.get_current_snapshot().await;
+        newest
+            .transpose()
+            .map(|snapshot| SnapshotBuilder::Written(Some(snapshot)))
     }
 
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        let view = self.0.look();
+        SnapshotBuilder::View(self.0.clone(), Some(view.map(|(view, growth, _)| (view, growth))))
+    }
+
+    /// Reads go on meanwhile: they see the old state until the new one is whole.
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
-        let applied = load(&snapshot)?;
-        self.0.while_open(|| {
-            if let Some(cluster) = applied.state.cluster() {
-                self.0.identity.learn_cluster(cluster.cluster_id)?;
-            }
-            // The log forgets its entries behind this one, too.
-            self.0.door(DoorLog::sync)?;
-            self.0.snapshots.adopt(meta, snapshot)
-        })?;
-        self.0.remember_snapshot(meta);
-        let revision = applied.revision();
-        self.0.change(|at| *at = applied);
+        let (store, meta) = (self.0.clone(), meta.clone());
+        let install = move || store.install(&meta, snapshot);
+        let installed = tokio::task::spawn_blocking(install).await;
+        let revision = installed.map_err(io::Error::other)??;
         self.0.publisher.publish(Published::Reset { revision }).await;
         self.0.progress.send_replace(revision);
         Ok(())
@@ -340,25 +457,30 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 }
 
-/// A view of the state at one revision, on its way to disk.
+/// A snapshot on its way to openraft.
 #[derive(Debug)]
-pub(crate) struct SnapshotBuilder {
-    store: Arc<Store>,
-    meta: SnapshotMeta,
-    state: Bytes,
+pub(crate) enum SnapshotBuilder {
+    /// The one on disk; handed out once.
+    Written(Option<io::Result<Snapshot>>),
+    /// A view of the state, still to be written.
+    View(Arc<Store>, Option<io::Result<(AppliedState, Growth)>>),
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let (store, meta, state) = (self.store.clone(), self.meta.clone(), self.state.clone());
-        let write = move || {
-            let snapshot = store.write_snapshot(&meta, &state)?;
-            Ok(Snapshot { meta, snapshot })
-        };
-        tokio::task::spawn_blocking(write)
-            .await
-            .map_err(io::Error::other)?
+        let again = || io::Error::other("a builder builds once");
+        match self {
+            Self::Written(snapshot) => snapshot.take().ok_or_else(again)?,
+            Self::View(store, view) => {
+                let (view, growth) = view.take().ok_or_else(again)??;
+                let (store, meta) = (store.clone(), view.meta());
+                let write = move || store.write(&view, growth, || store.door(DoorLog::sync));
+                let written = tokio::task::spawn_blocking(write).await;
+                let snapshot = written.map_err(io::Error::other)??;
+                Ok(Snapshot { meta, snapshot })
+            }
+        }
     }
 }

@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use types::{ClusterId, DiskId, NodeId, RequestId, Revision, UnixMillis, role::TimingPolicy};
 
 use super::{
+    config::RaftLimits,
     error::{JoinError, StartError},
     files::{self, journal},
     identity::Identity,
@@ -56,10 +57,14 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for OnDisk {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
         let dir = TempDir::new().unwrap();
         let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
-        let machine = StateMachine(Store::open(identity.clone()).unwrap());
+        let machine = StateMachine(open_store(identity.clone()).unwrap());
         let (log, _) = open_log(dir.path(), &identity);
         Ok((dir, log, machine))
     }
+}
+
+fn open_store(identity: Arc<Identity>) -> Result<Arc<Store>, StartError> {
+    Store::open(identity, RaftLimits::default().growth())
 }
 
 fn open_log(dir: &Path, identity: &Arc<Identity>) -> (LogStore, oneshot::Receiver<()>) {
@@ -159,7 +164,7 @@ fn a_files_bytes_are_synced_before_it_gets_its_name_and_the_name_after() {
     let folder = dir.path().file_name().unwrap().to_string_lossy().into_owned();
     let snapshots = SnapshotDir::open(dir.path()).unwrap();
     journal::take();
-    drop(snapshots.write(&meta(7), b"the state").unwrap());
+    drop(write(&snapshots, 7));
     let named = |temporary: &str| {
         [
             format!("sync {temporary}"),
@@ -185,9 +190,9 @@ fn a_files_bytes_are_synced_before_it_gets_its_name_and_the_name_after() {
 fn the_lines_of_the_door_are_durable_before_the_snapshot_is() {
     let dir = TempDir::new().unwrap();
     let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
-    let store = Store::open(identity).unwrap();
+    let store = open_store(identity).unwrap();
     journal::take();
-    drop(store.write_snapshot(&meta(7), b"the state").unwrap());
+    drop(store.write_snapshot().unwrap());
     assert_eq!(
         journal::take(),
         [
@@ -224,22 +229,22 @@ fn snapshot_of(state: &ControlState, store: &Store) -> (SnapshotMeta, SnapshotFi
     let elsewhere = TempDir::new().unwrap();
     let written = SnapshotDir::open(elsewhere.path()).unwrap();
     let meta = meta(7);
-    let written = written.write(&meta, &codec::encode_snapshot(state)).unwrap();
+    let written = written.write(&meta, state, || Ok(())).unwrap();
     let mut incoming = store.snapshots().receive().unwrap();
     incoming.write(&fs::read(written.path()).unwrap()).unwrap();
     (meta, incoming.finish().unwrap())
 }
 
 /// As above: the log forgets its entries behind a leader's snapshot, too.
-#[tokio::test]
-async fn the_lines_of_the_door_are_durable_before_a_leaders_snapshot_is_taken_over() {
+#[test]
+fn the_lines_of_the_door_are_durable_before_a_leaders_snapshot_is_taken_over() {
     let dir = TempDir::new().unwrap();
     let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
     identity.learn_cluster(ClusterId::from_u128(5)).unwrap();
-    let mut machine = StateMachine(Store::open(identity).unwrap());
-    let (meta, snapshot) = snapshot_of(&founded(ClusterId::from_u128(5)), &machine.0);
+    let store = open_store(identity).unwrap();
+    let (meta, snapshot) = snapshot_of(&founded(ClusterId::from_u128(5)), &store);
     journal::take();
-    machine.install_snapshot(&meta, snapshot).await.unwrap();
+    store.install(&meta, snapshot).unwrap();
     assert_eq!(
         journal::take(),
         [
@@ -248,7 +253,7 @@ async fn the_lines_of_the_door_are_durable_before_a_leaders_snapshot_is_taken_ov
             "sync snapshots"
         ]
     );
-    assert_eq!(machine.0.applied().last, meta.last_log_id);
+    assert_eq!(store.applied().last, meta.last_log_id);
 }
 
 #[tokio::test]
@@ -256,7 +261,7 @@ async fn a_snapshot_of_another_cluster_is_refused() {
     let dir = TempDir::new().unwrap();
     let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
     identity.learn_cluster(ClusterId::from_u128(5)).unwrap();
-    let mut machine = StateMachine(Store::open(identity.clone()).unwrap());
+    let mut machine = StateMachine(open_store(identity.clone()).unwrap());
     let (meta, snapshot) = snapshot_of(&founded(ClusterId::from_u128(6)), &machine.0);
     let refused = machine.install_snapshot(&meta, snapshot).await.unwrap_err();
     assert!(refused.to_string().contains("belongs to cluster"), "{refused}");
@@ -265,30 +270,171 @@ async fn a_snapshot_of_another_cluster_is_refused() {
     assert_eq!(identity.cluster_id(), Some(ClusterId::from_u128(5)));
 }
 
+/// Writes a snapshot of some state.
+fn write(snapshots: &SnapshotDir, index: u64) -> SnapshotFile {
+    let state = founded(ClusterId::from_u128(5));
+    snapshots.write(&meta(index), &state, || Ok(())).unwrap()
+}
+
+/// States whose snapshots are of each layout.
+fn each_layout() -> [ControlState; 2] {
+    let older = founded(ClusterId::from_u128(5));
+    let mut framed = older.clone();
+    framed.apply(Revision(2), &raise(2)).outcome.unwrap();
+    [older, framed]
+}
+
 #[test]
 fn a_snapshot_comes_back_whole_or_not_at_all() {
-    let dir = TempDir::new().unwrap();
-    let snapshots = SnapshotDir::open(dir.path()).unwrap();
-    drop(snapshots.write(&meta(7), b"old").unwrap());
-    let file = snapshots.write(&meta(12), b"the state").unwrap();
-    let loaded = file.load().unwrap();
-    assert_eq!((loaded.meta, &loaded.state[..]), (meta(12), &b"the state"[..]));
-    // One that was cut off while it came is forgotten; the old one went when the new one had its name.
-    let mut half = snapshots.receive().unwrap();
-    half.write(b"RGNT").unwrap();
-    std::mem::forget(half);
-    let snapshots = SnapshotDir::open(dir.path()).unwrap();
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    let newest = snapshots.newest().unwrap().unwrap();
-    let bytes = fs::read(newest.path()).unwrap();
-    for at in 0..bytes.len() {
-        let mut bad = bytes.clone();
-        bad[at] ^= 0x10;
-        fs::write(newest.path(), &bad).unwrap();
-        assert!(snapshots.newest().unwrap().unwrap().load().is_err(), "byte {at}");
+    for (state, begins) in each_layout().iter().zip([b"RGNTRAFT", b"RGNTSNAP"]) {
+        let dir = TempDir::new().unwrap();
+        let snapshots = SnapshotDir::open(dir.path()).unwrap();
+        drop(write(&snapshots, 7));
+        let file = snapshots.write(&meta(12), state, || Ok(())).unwrap();
+        let loaded = file.load().unwrap();
+        assert_eq!((&loaded.meta, &loaded.state), (&meta(12), state));
+        // One that was cut off while it came is forgotten; the old one went when the new one had its name.
+        let mut half = snapshots.receive().unwrap();
+        half.write(b"RGNT").unwrap();
+        std::mem::forget(half);
+        let snapshots = SnapshotDir::open(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let newest = snapshots.newest().unwrap().unwrap();
+        let bytes = fs::read(newest.path()).unwrap();
+        assert!(bytes.starts_with(begins));
+        assert_eq!(newest.digest().unwrap()[..], bytes[bytes.len() - 32..]);
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x10;
+            fs::write(newest.path(), &bad).unwrap();
+            let error = snapshots.newest().unwrap().unwrap().load().unwrap_err();
+            assert_eq!(
+                error.kind(),
+                std::io::ErrorKind::InvalidData,
+                "byte {at}: {error}"
+            );
+        }
+        fs::write(newest.path(), &bytes[..bytes.len() - 1]).unwrap();
+        assert!(snapshots.newest().unwrap().unwrap().load().is_err());
     }
-    fs::write(newest.path(), &bytes[..bytes.len() - 1]).unwrap();
-    assert!(snapshots.newest().unwrap().unwrap().load().is_err());
+}
+
+/// The files that each layout began with: a coordinator of any later release starts from them.
+#[test]
+fn snapshots_of_each_layout_are_read_for_ever() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    for (state, name) in each_layout().iter().zip(["snapshot-v1.snap", "snapshot-v2.snap"]) {
+        let path = folder.join(name);
+        if !path.exists() && std::env::var_os("REGENT_UPDATE").is_some() {
+            let dir = TempDir::new().unwrap();
+            let written = SnapshotDir::open(dir.path()).unwrap();
+            let written = written.write(&meta(7), state, || Ok(())).unwrap();
+            fs::copy(written.path(), &path).unwrap();
+        }
+        let dir = TempDir::new().unwrap();
+        let snapshots = SnapshotDir::open(dir.path()).unwrap();
+        fs::copy(
+            &path,
+            dir.path()
+                .join("snapshot-00000000000000000007-00000000000000000002.snap"),
+        )
+        .unwrap();
+        let loaded = snapshots.newest().unwrap().unwrap().load().unwrap();
+        assert_eq!((&loaded.meta, &loaded.state), (&meta(7), state), "{name}");
+    }
+}
+
+/// What comes over the wire is looked at before Raft is told of it: a damaged one stops no node.
+#[test]
+fn a_snapshot_that_was_changed_on_its_way_is_seen_when_it_has_come() {
+    for state in each_layout() {
+        let dir = TempDir::new().unwrap();
+        let snapshots = SnapshotDir::open(dir.path()).unwrap();
+        let bytes = fs::read(snapshots.write(&meta(7), &state, || Ok(())).unwrap().path()).unwrap();
+        let arrives = |bytes: &[u8], part: usize| {
+            let mut incoming = snapshots.receive().unwrap();
+            bytes.chunks(part).for_each(|part| incoming.write(part).unwrap());
+            incoming.is_whole()
+        };
+        for part in [1, 31, 32, 33, bytes.len()] {
+            assert!(arrives(&bytes, part), "in parts of {part}");
+            for at in (0..bytes.len()).step_by(7) {
+                let mut bad = bytes.clone();
+                bad[at] ^= 1;
+                assert!(!arrives(&bad, part), "byte {at}");
+            }
+            assert!(!arrives(&bytes[..bytes.len() - 1], part));
+            assert!(!arrives(&bytes[..20], part));
+        }
+    }
+}
+
+/// A full disk is no reason to stop, and leaves nothing behind.
+#[test]
+fn a_snapshot_for_which_there_is_no_room_leaves_everything_as_it_was() {
+    let dir = TempDir::new().unwrap();
+    let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+    let store = open_store(identity).unwrap();
+    let folder = dir.path().join("snapshots");
+    // Whatever is written here meets a full disk.
+    std::os::unix::fs::symlink("/dev/full", folder.join("incoming-0.tmp")).unwrap();
+    let error = store.write_snapshot().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    assert!(store.snapshots().newest().unwrap().is_none());
+    drop(store.write_snapshot().unwrap());
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+}
+
+/// Voters that have applied the same log have the same hashes to compare.
+#[tokio::test]
+async fn the_hash_of_every_thousandth_revision_is_kept() {
+    let mut hashes = Vec::new();
+    for _ in 0..2 {
+        let dir = TempDir::new().unwrap();
+        let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+        let mut machine = StateMachine(open_store(identity).unwrap());
+        let founding = LogEntry {
+            payload: EntryPayload::Normal(EntryBytes(
+                codec::encode_entry(&founding(ClusterId::from_u128(5))).into(),
+            )),
+            ..blank(1, 1)
+        };
+        let entries = std::iter::once(founding).chain((2..=2_001).map(|index| blank(1, index)));
+        let entries = futures::stream::iter(entries.map(|e| Ok((e, None))));
+        machine.apply(entries).await.unwrap();
+        let expected = machine.0.view().state.state_hash();
+        assert_eq!(
+            machine.0.hashes(),
+            [(Revision(1_000), expected), (Revision(2_000), expected)]
+        );
+        hashes.push(machine.0.hashes());
+    }
+    assert_eq!(hashes[0], hashes[1]);
+}
+
+/// Readers of long lists and builders of snapshots look at a view.
+#[tokio::test]
+async fn a_view_sees_nothing_of_what_comes_after_it() {
+    let dir = TempDir::new().unwrap();
+    let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
+    let mut machine = StateMachine(open_store(identity).unwrap());
+    let entry = |index, entry: &Entry| LogEntry {
+        payload: EntryPayload::Normal(EntryBytes(codec::encode_entry(entry).into())),
+        ..blank(1, index)
+    };
+    let first = [Ok((entry(1, &founding(ClusterId::from_u128(5))), None))];
+    machine.apply(futures::stream::iter(first)).await.unwrap();
+    let mut builder = machine.get_snapshot_builder().await;
+    let (view, copy) = (machine.0.view(), machine.0.view().state);
+    machine
+        .apply(futures::stream::iter([Ok((entry(2, &raise(1)), None))]))
+        .await
+        .unwrap();
+    assert_eq!((view.revision(), &view.state), (Revision(1), &copy));
+    assert_eq!(machine.0.view().state.features().level(), 1);
+    let built = builder.build_snapshot().await.unwrap();
+    assert_eq!(built.snapshot.load().unwrap().state, copy);
 }
 
 /// One is built while another is received, and a follower asks for the newest meanwhile: each finds a whole one.
@@ -296,13 +442,13 @@ fn a_snapshot_comes_back_whole_or_not_at_all() {
 fn snapshots_are_named_removed_and_read_at_the_same_time() {
     let dir = TempDir::new().unwrap();
     let snapshots = SnapshotDir::open(dir.path()).unwrap();
-    drop(snapshots.write(&meta(1), b"first").unwrap());
+    drop(write(&snapshots, 1));
     std::thread::scope(|scope| {
         for parity in [0, 1] {
             let snapshots = &snapshots;
             scope.spawn(move || {
                 for index in 1..=100 {
-                    drop(snapshots.write(&meta(2 * index + parity), b"the state").unwrap());
+                    drop(write(snapshots, 2 * index + parity));
                 }
             });
         }
@@ -318,7 +464,7 @@ fn snapshots_are_named_removed_and_read_at_the_same_time() {
 async fn an_older_snapshot_never_replaces_a_newer_one() {
     let dir = TempDir::new().unwrap();
     let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
-    let mut machine = StateMachine(Store::open(identity).unwrap());
+    let mut machine = StateMachine(open_store(identity).unwrap());
     let mut early = machine.get_snapshot_builder().await;
     machine
         .apply(futures::stream::iter([
@@ -340,7 +486,7 @@ async fn an_older_snapshot_never_replaces_a_newer_one() {
 async fn a_stopped_node_changes_no_file() {
     let dir = TempDir::new().unwrap();
     let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
-    let mut machine = StateMachine(Store::open(identity).unwrap());
+    let mut machine = StateMachine(open_store(identity).unwrap());
     let entries = || futures::stream::iter([Ok((blank(1, 0), None))]);
     machine.apply(entries()).await.unwrap();
     let mut builder = machine.get_snapshot_builder().await;
@@ -358,7 +504,7 @@ async fn a_stopped_node_changes_no_file() {
 async fn an_entry_that_cannot_be_decoded_stops_the_replica_and_says_why() {
     let dir = TempDir::new().unwrap();
     let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
-    let mut machine = StateMachine(Store::open(identity).unwrap());
+    let mut machine = StateMachine(open_store(identity).unwrap());
     let garbage = LogEntry {
         payload: EntryPayload::Normal(EntryBytes(b"\xff\xff".to_vec().into())),
         ..blank(1, 1)
@@ -391,7 +537,7 @@ fn says_upgrade(text: &str) {
 async fn a_level_above_the_builds_own_stops_the_replica_before_it_is_applied() {
     let dir = TempDir::new().unwrap();
     let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
-    let mut machine = StateMachine(Store::open(identity).unwrap());
+    let mut machine = StateMachine(open_store(identity).unwrap());
     let entry = |index, entry: &Entry| LogEntry {
         payload: EntryPayload::Normal(EntryBytes(codec::encode_entry(entry).into())),
         ..blank(1, index)
@@ -416,7 +562,7 @@ async fn a_snapshot_above_the_builds_level_is_neither_taken_over_nor_started_fro
     let dir = TempDir::new().unwrap();
     let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
     identity.learn_cluster(ClusterId::from_u128(5)).unwrap();
-    let mut machine = StateMachine(Store::open(identity.clone()).unwrap());
+    let mut machine = StateMachine(open_store(identity.clone()).unwrap());
     let mut state = ControlState::new();
     let entries = [founding(ClusterId::from_u128(5)), raise(SUPPORTED + 1)];
     for (at, entry) in (1..).zip(&entries) {
@@ -427,8 +573,8 @@ async fn a_snapshot_above_the_builds_level_is_neither_taken_over_nor_started_fro
     says_upgrade(&refused.unwrap_err().to_string());
     assert_eq!(machine.0.applied().last, None);
     let written = SnapshotDir::open(&dir.path().join("snapshots")).unwrap();
-    written.write(&meta, &codec::encode_snapshot(&state)).unwrap();
-    let refused = Store::open(identity).unwrap_err();
+    written.write(&meta, &state, || Ok(())).unwrap();
+    let refused = open_store(identity).unwrap_err();
     assert!(matches!(refused, StartError::TooOld { .. }), "{refused:?}");
     says_upgrade(&refused.to_string());
 }

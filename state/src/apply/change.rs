@@ -1,6 +1,6 @@
 //! The only writer of records: each write stamps the etag and makes the event, so a fold of events equals the state.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use policy::{failover, placement};
 use types::{
@@ -19,7 +19,7 @@ use crate::{
     features::Features,
     rejection::Rejection,
     reply::Reply,
-    state::{ClusterRecord, ControlState, RoleState},
+    state::{ClusterRecord, ControlState, RoleState, WasPublished},
 };
 
 /// One entry being applied.
@@ -65,7 +65,7 @@ impl<'a> Change<'a> {
 
     pub(crate) fn put_cluster(&mut self, mut record: ClusterRecord) {
         record.modified = self.state.revision;
-        self.state.cluster = Some(record.clone());
+        self.state.cluster = Some(Arc::new(record.clone()));
         self.events.push(Event::Cluster(record));
     }
     pub(crate) fn put_region(&mut self, mut record: RegionRecord) {
@@ -80,14 +80,15 @@ impl<'a> Change<'a> {
     }
     /// Remembers that another run of a node has followed this one; the oldest of more than `kept` is forgotten.
     pub(crate) fn supersede(&mut self, node: &NodeId, run: NodeIncarnation, kept: usize) {
-        let runs = self.state.superseded.entry(node.clone()).or_default();
+        let mut runs = self.state.superseded.get(node).cloned().unwrap_or_default();
         runs.push(run);
         let surplus = runs.len().saturating_sub(kept);
         runs.drain(..surplus);
+        self.state.superseded.insert(node.clone(), runs);
     }
     /// Remembers that a version of the model was ready once; whether this is the first.
     pub(crate) fn publish(&mut self, model: &ModelName) -> bool {
-        self.state.published.insert(model.clone())
+        !self.state.published.insert(model.clone(), WasPublished)
     }
     pub(crate) fn put_model(&mut self, mut record: ModelRecord) {
         record.modified = self.state.revision;
@@ -96,13 +97,12 @@ impl<'a> Change<'a> {
     }
     pub(crate) fn put_version(&mut self, mut record: VersionRecord) {
         record.modified = self.state.revision;
-        self.state.versions.insert(record.key.clone(), record.clone());
+        self.state.add_version(record.clone());
         self.events.push(Event::Version(record));
     }
     pub(crate) fn put_alias(&mut self, mut record: AliasRecord) {
         record.modified = self.state.revision;
-        let key = (record.model.clone(), record.alias.clone());
-        self.state.aliases.insert(key, record.clone());
+        self.state.add_alias(record.clone());
         self.events.push(Event::Alias(record));
     }
     pub(crate) fn delete_alias(&mut self, model: &ModelName, alias: &AliasName) {
@@ -112,7 +112,7 @@ impl<'a> Change<'a> {
     }
     pub(crate) fn put_replica(&mut self, mut record: ReplicaRecord) {
         record.modified = self.state.revision;
-        self.state.replicas.insert(record.key.clone(), record.clone());
+        self.state.add_replica(record.clone());
         self.events.push(Event::Replica(record));
     }
     pub(crate) fn delete_replica(&mut self, key: &ReplicaKey) {
@@ -127,11 +127,11 @@ impl<'a> Change<'a> {
     }
     pub(crate) fn put_plan(&mut self, mut record: PlanRecord) {
         record.modified = self.state.revision;
-        self.state.plans.insert(record.plan, record.clone());
+        self.state.add_plan(record.clone());
         self.events.push(Event::Plan(Box::new(record)));
     }
     pub(crate) fn delete_plan(&mut self, plan: PlanId) {
-        self.state.plans.remove(&plan);
+        self.state.remove_plan(plan);
         self.events.push(Event::PlanDeleted(plan));
     }
 
@@ -161,13 +161,13 @@ impl<'a> Change<'a> {
     }
     /// The cluster's record; there is one, since nothing but `InitCluster` is handled before it.
     pub(crate) fn cluster(&self) -> Result<ClusterRecord, Rejection> {
-        self.state.cluster.clone().ok_or(Rejection::NotBootstrapped)
+        self.state.cluster().cloned().ok_or(Rejection::NotBootstrapped)
     }
 
     /// The regions that a model's placement wants copies in, in the order in which they joined.
     pub(crate) fn placed_regions(&self, model: &ModelName) -> Vec<RegionId> {
         match self.state.models.get(model) {
-            Some(record) => placement::regions_for(&record.placement, &self.state.join_order)
+            Some(record) => placement::regions_for(&record.placement, self.state.join_order.iter())
                 .cloned()
                 .collect(),
             None => Vec::new(),

@@ -1,5 +1,7 @@
 //! Regions: joining, their stores, their committed verdicts.
 
+use std::sync::Arc;
+
 use policy::placement;
 use types::{
     RegionId,
@@ -33,7 +35,7 @@ pub(super) fn register(change: &mut Change<'_>, region: &RegionId) -> Outcome {
         store: None,
         modified: change.revision(),
     });
-    change.state.join_order.push(region.clone());
+    Arc::make_mut(&mut change.state.join_order).push(region.clone());
     want_copies(change, region);
     Ok(change.done())
 }

@@ -7,17 +7,26 @@ mod commands;
 mod outcomes;
 mod records;
 mod snapshot;
+mod stream;
 mod wire;
 
 use prost::Message as _;
-use types::{Digest, RequestId, UnixMillis};
+use types::{Digest, RequestId, UnixMillis, digest::DigestHasher};
 
-pub use snapshot::{decode_snapshot, encode_snapshot};
+pub use snapshot::encode_snapshot;
+pub(crate) use snapshot::hash_of_scalars;
+#[cfg(test)]
+pub(crate) use snapshot::state_of_body;
+#[cfg(test)]
+pub(crate) use stream::write_snapshot_in_frames;
+pub use stream::{ReadSnapshot, decode_snapshot, read_snapshot, write_snapshot};
 use wire::{Malformed, Wire, field};
 
-use crate::{command::Entry, r#gen as pb, invariants::Broken, rejection::Rejection, reply::Reply};
+use crate::{
+    command::Entry, r#gen as pb, hash::StateHash, invariants::Broken, rejection::Rejection, reply::Reply,
+};
 
-/// The format that this release writes, and the only one so far that it reads.
+/// The format of entries and answers, and the only one so far that this release reads; snapshots have formats of their own.
 pub const FORMAT: u32 = 1;
 
 /// Bytes that this release cannot read. A replica that meets one stops; it never skips.
@@ -35,7 +44,7 @@ pub enum CodecError {
         problem: String,
     },
     /// Written by another release.
-    #[error("{what} has format {shown}; this release reads format {FORMAT}: start a release that knows it")]
+    #[error("{what} has format {shown}, which this release does not know: start a release that knows it")]
     Format {
         /// What was read.
         what: &'static str,
@@ -59,6 +68,23 @@ pub enum CodecError {
         /// Where the body begins.
         offset: u64,
     },
+    /// A frame of a snapshot that was changed, moved or cut.
+    #[error("the snapshot's frame at offset {offset} {problem}")]
+    Frame {
+        /// Where the frame begins.
+        offset: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Every byte is as it was written, and the state is not the one that was written.
+    #[error("the snapshot's state has the integrity hash {computed}, and it was written with another")]
+    StateHash {
+        /// That of what was read.
+        computed: StateHash,
+    },
+    /// The snapshot could not be read; says nothing of what is in it.
+    #[error("the snapshot cannot be read: {0}")]
+    Io(#[from] std::io::Error),
     /// Readable, and impossible.
     #[error("snapshot breaks an invariant: {0}")]
     Broken(#[from] Broken),
@@ -83,6 +109,33 @@ fn to_pb(entry: &Entry) -> pb::Entry {
         actor: entry.actor.to_pb(),
         command: entry.command.to_pb(),
     }
+}
+
+/// An entry that was read, with the digest of its bytes: [`crate::ControlState::apply_read`] applies it without encoding it
+/// again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadEntry {
+    entry: Entry,
+    digest: Digest,
+}
+
+impl ReadEntry {
+    /// The entry.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// SHA-256 over what must not change under its request id.
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// Reads an entry, and digests it as it came.
+pub fn read_entry(bytes: &[u8]) -> Result<ReadEntry, CodecError> {
+    let entry = decode_entry(bytes)?;
+    let digest = digest_of_bytes(bytes).unwrap_or_else(|| request_digest(&entry));
+    Ok(ReadEntry { entry, digest })
 }
 
 /// Reads an entry.
@@ -115,6 +168,54 @@ fn check_format(what: &'static str, shown: u32) -> Result<(), CodecError> {
     } else {
         Err(CodecError::Format { what, shown })
     }
+}
+
+/// Fields of an entry that another try of the same request may have otherwise: `proposed_at` and `request_id`.
+const NOT_DIGESTED: [u64; 2] = [2, 3];
+
+/// The digest of an entry's bytes: of its fields as they came, but for those two. All that write entries write fields in
+/// the order of their numbers and leave defaults out, so it is the same as [`request_digest`]; bytes of a later release,
+/// whose fields are not all known here, have the same digest here and there. `None` if these are no fields.
+fn digest_of_bytes(mut bytes: &[u8]) -> Option<Digest> {
+    let mut hasher = DigestHasher::new();
+    while !bytes.is_empty() {
+        let (number, length) = field_of(bytes)?;
+        let (field, rest) = bytes.split_at_checked(length)?;
+        if !NOT_DIGESTED.contains(&number) {
+            hasher.update(field);
+        }
+        bytes = rest;
+    }
+    Some(hasher.finish())
+}
+
+/// The number of the first field, and how many bytes it has, its key included.
+fn field_of(bytes: &[u8]) -> Option<(u64, usize)> {
+    let (key, key_bytes) = varint(bytes)?;
+    let rest = bytes.get(key_bytes..)?;
+    let value_bytes = match key & 7 {
+        0 => varint(rest)?.1,
+        1 => 8,
+        2 => {
+            let (length, length_bytes) = varint(rest)?;
+            usize::try_from(length).ok()?.checked_add(length_bytes)?
+        }
+        5 => 4,
+        _ => return None,
+    };
+    Some((key >> 3, key_bytes.checked_add(value_bytes)?))
+}
+
+/// A number of seven bits a byte, the lowest first, and how many bytes it has.
+fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut value = 0;
+    for (n, byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * n);
+        if byte & 0x80 == 0 {
+            return Some((value, n + 1));
+        }
+    }
+    None
 }
 
 /// SHA-256 over what must not change under a request id: who asks, and for what.

@@ -1,7 +1,8 @@
 //! Records and the values inside them.
 
 use types::{
-    FencingToken, Holder, VersionKey,
+    AliasName, FencingToken, Holder, ModelName, NodeId, NodeIncarnation, PlanId, RegionId, RoleName,
+    VersionKey,
     election::{ElectionSettings, ElectionTiming, TimingSetting},
     model::{AliasRecord, Artifact, ModelRecord, Placement, VersionRecord, VersionState},
     plan::{DoorClaim, PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
@@ -14,7 +15,8 @@ use types::{
 use super::wire::{Malformed, Wire, field, required, wire_enum, wire_kind, wire_oneof, wire_struct};
 use crate::{
     r#gen as pb,
-    state::{ClusterRecord, FormerTtl, RemovedCoordinator, RoleState},
+    hash::Record,
+    state::{ClusterRecord, FormerTtl, RemovedCoordinator, RoleState, WasPublished},
 };
 
 wire_enum! {
@@ -124,3 +126,46 @@ impl Wire<pb::Placement> for Placement {
     }
 }
 required!(Placement => pb::Placement);
+
+/// The canonical bytes of a record that says its key itself: `Domain, by Key => pb::Message, number`.
+macro_rules! hashed {
+    ($($domain:path, by $key:ty => $pb:path, $table:literal);* $(;)?) => {$(
+        impl Record<$key> for $domain {
+            const TABLE: u8 = $table;
+            fn canonical(&self, _: &$key, out: &mut Vec<u8>) {
+                let pb: $pb = self.to_pb();
+                append(&pb, out);
+            }
+        }
+    )*};
+}
+hashed! {
+    RegionRecord, by RegionId => pb::Region, 4;
+    NodeRecord, by NodeId => pb::Node, 6;
+    ModelRecord, by ModelName => pb::Model, 7;
+    VersionRecord, by VersionKey => pb::Version, 8;
+    AliasRecord, by (ModelName, AliasName) => pb::Alias, 9;
+    ReplicaRecord, by ReplicaKey => pb::Replica, 10;
+    RoleState, by RoleName => pb::RoleState, 11;
+    PlanRecord, by PlanId => pb::Plan, 12;
+}
+
+impl Record<NodeId> for Vec<NodeIncarnation> {
+    const TABLE: u8 = 15;
+    fn canonical(&self, node: &NodeId, out: &mut Vec<u8>) {
+        append(&super::snapshot::superseded((node, self)), out);
+    }
+}
+
+impl Record<ModelName> for WasPublished {
+    const TABLE: u8 = 16;
+    fn canonical(&self, model: &ModelName, out: &mut Vec<u8>) {
+        out.extend_from_slice(model.as_str().as_bytes());
+    }
+}
+
+fn append(message: &impl prost::Message, out: &mut Vec<u8>) {
+    message
+        .encode(out)
+        .expect("a Vec has room for what is encoded into it");
+}

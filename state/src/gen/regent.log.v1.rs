@@ -964,6 +964,9 @@ pub struct Snapshot {
     /// Models of which a version was ready once.
     #[prost(string, repeated, tag = "16")]
     pub published: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Format 2, in the last frame: the integrity hash of the state.
+    #[prost(bytes = "vec", tag = "50")]
+    pub state_hash: ::prost::alloc::vec::Vec<u8>,
 }
 /// Runs of a node that another one has followed, oldest first.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -995,8 +998,9 @@ pub struct Answered {
     pub digest: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "3")]
     pub at: u64,
-    #[prost(message, optional, tag = "4")]
-    pub outcome: ::core::option::Option<Outcome>,
+    /// An `Outcome`; as bytes, because it is kept so.
+    #[prost(bytes = "vec", tag = "4")]
+    pub outcome: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Cluster {

@@ -125,7 +125,7 @@ fn a_command_of_a_later_release_is_refused_by_field() {
 #[test]
 fn an_impossible_snapshot_is_not_installed() {
     let mut world = World::standing();
-    world.state.join_order.pop();
+    std::sync::Arc::make_mut(&mut world.state.join_order).pop();
     let error = decode_snapshot(&encode_snapshot(&world.state)).unwrap_err();
     assert!(error.to_string().contains("every_region_joined_once"), "{error}");
 }

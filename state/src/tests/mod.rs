@@ -6,6 +6,8 @@ mod elections;
 mod epochs;
 mod features;
 mod fitness;
+mod frames;
+mod integrity;
 mod language;
 mod members;
 mod pages;

@@ -29,7 +29,7 @@ use super::{
     world::{START, World, next},
 };
 use crate::{
-    codec::{decode_entry, decode_snapshot, encode_entry, encode_reply, encode_snapshot},
+    codec::{decode_entry, decode_snapshot, encode_entry, encode_reply, encode_snapshot, read_entry},
     command::{Command, Entry},
     rejection::Rejection,
     requests::RequestTable,
@@ -125,7 +125,11 @@ fn replicas_agree(entries: &[Entry], cut: usize) {
         let read = decode_entry(&encode_entry(entry)).unwrap();
         assert_eq!(&read, entry);
         let revision = next(&first);
-        let answers = [&mut first, &mut second, &mut third].map(|s| s.apply(revision, &read));
+        let digested = read_entry(&encode_entry(entry)).unwrap();
+        let mut answers = [&mut first, &mut third]
+            .map(|s| s.apply(revision, &read))
+            .to_vec();
+        answers.insert(1, second.apply_read(revision, &digested));
         assert_eq!(
             encode_reply(&answers[0].outcome),
             encode_reply(&answers[1].outcome)
@@ -134,6 +138,8 @@ fn replicas_agree(entries: &[Entry], cut: usize) {
         if n == cut {
             third = decode_snapshot(&encode_snapshot(&third)).unwrap();
         }
+        let hash = first.state_hash();
+        assert!(hash == second.state_hash() && hash == third.state_hash());
     }
     assert_eq!(encode_snapshot(&first), encode_snapshot(&second));
     assert_eq!(encode_snapshot(&first), encode_snapshot(&third));

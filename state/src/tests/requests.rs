@@ -168,7 +168,7 @@ fn a_flood_is_refused_by_the_limit_and_stops_neither_agents_nor_coordinators() {
     assert_eq!(refusal.operand("retry_after_ms"), Some("9001"), "{refused}");
     // Who was answered is answered again.
     assert!(world.line("again").unwrap().outcome.is_err());
-    let known = *world.state.requests.answered.last_key_value().unwrap().0;
+    let known = world.state.requests.answered.iter().next_back().unwrap().id;
     assert_eq!(
         request(&mut world, known, &add(8)).map(|_| ()),
         Ok(()),

@@ -83,6 +83,11 @@ impl World {
         self.state
             .check_invariants()
             .unwrap_or_else(|b| panic!("{b} after {entry:?}"));
+        assert_eq!(
+            self.state.state_hash(),
+            self.state.hash_from_scratch(),
+            "{entry:?}"
+        );
         check_transition(&before, &self.state).unwrap_or_else(|b| panic!("{b} after {entry:?}"));
         if applied.outcome.is_err() {
             assert_eq!(

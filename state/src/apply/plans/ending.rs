@@ -57,11 +57,8 @@ pub(super) fn end(change: &mut Change<'_>, record: PlanRecord, state: PlanState)
 
 /// Keeps the last ended plans of a role.
 fn forget_oldest(change: &mut Change<'_>, role: &RoleName) {
-    let ended = change
-        .state
-        .plans
-        .values()
-        .filter(|p| &p.role == role && p.state != PlanState::Running);
+    let ended = change.state.plans_of(role);
+    let ended = ended.filter(|p| p.state != PlanState::Running);
     let ended: Vec<PlanId> = ended.map(|p| p.plan).collect();
     let kept = usize::try_from(change.state.finished_plans_kept).unwrap_or(usize::MAX);
     for plan in ended.iter().take(ended.len().saturating_sub(kept)) {

@@ -1,0 +1,83 @@
+//! Writes snapshots, off the way of what is applied, and has Raft take note of them.
+//!
+//! openraft stops a node whose snapshot cannot be written, and a full disk is no reason to stop: so the file is written
+//! here, from a view of the state, and openraft is told to look for it only when it is there. Until it is, the log grows,
+//! and the writing is tried again.
+//! Absent on purpose: when one is due ([`policy::compaction`]).
+
+use std::{io, time::Duration};
+
+use policy::compaction::{Growth, GrowthBounds, is_due};
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use super::RaftNode;
+
+/// Pause after a snapshot that could not be written. Long enough for a full disk to be no reason for a busy one.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// How the log grows, and whether that was said.
+#[derive(Debug)]
+pub(crate) struct Log {
+    growth: Growth,
+    bounds: GrowthBounds,
+}
+
+impl Log {
+    pub(crate) fn new(bounds: GrowthBounds, snapshot_bytes: u64) -> Self {
+        let growth = Growth {
+            snapshot_bytes,
+            ..Growth::default()
+        };
+        Self { growth, bounds }
+    }
+
+    /// An entry of so many bytes was applied; whether a snapshot is due.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        self.growth.entries += 1;
+        self.growth.log_bytes += bytes as u64;
+        self.is_due()
+    }
+
+    pub(crate) fn is_due(&self) -> bool {
+        is_due(&self.growth, &self.bounds)
+    }
+
+    /// What it is now, to be handed to [`Self::covered`] once there is a snapshot of now.
+    pub(crate) fn growth(&self) -> Growth {
+        self.growth
+    }
+
+    /// A snapshot of `snapshot_bytes` covers everything up to `growth`.
+    pub(crate) fn covered(&mut self, growth: Growth, snapshot_bytes: u64) {
+        self.growth = Growth {
+            entries: self.growth.entries.saturating_sub(growth.entries),
+            log_bytes: self.growth.log_bytes.saturating_sub(growth.log_bytes),
+            snapshot_bytes,
+        };
+    }
+}
+
+impl RaftNode {
+    /// Takes a snapshot whenever one is due, until the node stops.
+    pub(crate) async fn compact(self) {
+        loop {
+            self.store().due().await;
+            if let Err(error) = self.take_snapshot().await {
+                warn!(%error, again_after = ?AGAIN_AFTER, "no snapshot could be written; the log grows until one is");
+                sleep(AGAIN_AFTER).await;
+            }
+        }
+    }
+
+    /// Writes a snapshot of now, and lets the log before it go. An error leaves everything as it was.
+    pub(crate) async fn take_snapshot(&self) -> io::Result<()> {
+        let store = self.store().clone();
+        let written = tokio::task::spawn_blocking(move || store.write_snapshot()).await;
+        let file = written.map_err(io::Error::other)??;
+        debug!(path = %file.path().display(), bytes = file.size(), "snapshot written");
+        // An error says that Raft has stopped, which is told elsewhere.
+        let _ = self.raft().trigger().snapshot().await;
+        Ok(())
+    }
+}
