@@ -4,7 +4,10 @@
 
 use std::{
     collections::BTreeSet,
-    ops::Bound::{Excluded, Included, Unbounded},
+    ops::{
+        Bound,
+        Bound::{Excluded, Included, Unbounded},
+    },
     time::Duration,
 };
 
@@ -104,6 +107,12 @@ impl ControlState {
     pub fn regions(&self) -> impl Iterator<Item = &RegionRecord> {
         self.join_order.iter().filter_map(|r| self.regions.get(r))
     }
+    /// As [`Self::regions`], those that joined after one of them.
+    pub fn regions_after(&self, after: Option<&RegionId>) -> impl Iterator<Item = &RegionRecord> {
+        let known = after.and_then(|after| self.join_order.iter().position(|r| r == after));
+        let behind = self.join_order.iter().skip(known.map_or(0, |at| at + 1));
+        behind.filter_map(|r| self.regions.get(r))
+    }
     /// One node.
     pub fn node(&self, node: &NodeId) -> Option<&NodeRecord> {
         self.nodes.get(node)
@@ -111,6 +120,11 @@ impl ControlState {
     /// All nodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeRecord> {
         self.nodes.values()
+    }
+
+    /// Nodes by name, after one of them.
+    pub fn nodes_after(&self, start: Option<NodeId>) -> impl Iterator<Item = &NodeRecord> {
+        after(&self.nodes, start).map(|(_, node)| node)
     }
 
     /// One model.
@@ -161,9 +175,9 @@ impl ControlState {
             .range((first, Included(key(ModelVersion(u64::MAX)))));
         page(all, limit, is_wanted)
     }
-    /// Every version of every model.
-    pub fn all_versions(&self) -> impl Iterator<Item = &VersionRecord> {
-        self.versions.values()
+    /// The versions of all models, by model and number, after one of them.
+    pub fn versions_after(&self, start: Option<VersionKey>) -> impl Iterator<Item = &VersionRecord> {
+        after(&self.versions, start).map(|(_, version)| version)
     }
     /// One alias.
     pub fn alias(&self, model: &ModelName, alias: &AliasName) -> Option<&AliasRecord> {
@@ -174,9 +188,9 @@ impl ControlState {
         let of_model = self.aliases.group(move |(of, _)| of.cmp(model));
         of_model.map(|(_, alias)| alias)
     }
-    /// Every alias of every model.
-    pub fn all_aliases(&self) -> impl Iterator<Item = &AliasRecord> {
-        self.aliases.values()
+    /// The aliases of all models, by model and name, after one of them.
+    pub fn aliases_after(&self, start: Option<(ModelName, AliasName)>) -> impl Iterator<Item = &AliasRecord> {
+        after(&self.aliases, start).map(|(_, alias)| alias)
     }
 
     /// One replication record.
@@ -192,9 +206,31 @@ impl ControlState {
         let of_version = self.replicas.group(move |key| key.version.cmp(version));
         of_version.map(|(_, replica)| replica)
     }
-    /// The replication records of a region.
-    pub fn replicas_in<'a>(&'a self, region: &'a RegionId) -> impl Iterator<Item = &'a ReplicaRecord> {
-        self.replicas.values().filter(move |r| &r.key.region == region)
+    /// As [`Self::replicas`], of those alone that `is_wanted` takes, and of one model where one is named.
+    pub fn replicas_where(
+        &self,
+        model: Option<&ModelName>,
+        start: Option<ReplicaKey>,
+        limit: usize,
+        is_wanted: impl Fn(&ReplicaRecord) -> bool,
+    ) -> Page<'_, ReplicaKey, ReplicaRecord> {
+        // A place before the model's first record is none to go on from.
+        let start = start.filter(|key| model.is_none_or(|model| key.version.model >= *model));
+        match (model, start) {
+            (Some(model), None) => {
+                let of_model = self.replicas.group(|key| key.version.model.cmp(model));
+                page(of_model, limit, is_wanted)
+            }
+            (Some(model), start) => {
+                let rest = after(&self.replicas, start);
+                page(
+                    rest.take_while(|(key, _)| key.version.model == *model),
+                    limit,
+                    is_wanted,
+                )
+            }
+            (None, start) => page(after(&self.replicas, start), limit, is_wanted),
+        }
     }
 
     /// One role.
@@ -204,6 +240,10 @@ impl ControlState {
     /// All roles, by name.
     pub fn roles(&self) -> impl Iterator<Item = &RoleRecord> {
         self.roles.values().map(|r| &r.record)
+    }
+    /// Roles by name, after one of them.
+    pub fn roles_after(&self, start: Option<RoleName>) -> impl Iterator<Item = &RoleRecord> {
+        after(&self.roles, start).map(|(_, role)| &role.record)
     }
     /// Who may hold a role, most wanted first: its list, or all regions in the order in which they joined.
     pub fn candidates<'a>(&'a self, role: &'a RoleRecord) -> &'a [RegionId] {
@@ -242,9 +282,37 @@ impl ControlState {
     }
     /// The plans of a role that are remembered, oldest first. The running one is the last: none begins while another runs.
     pub(crate) fn plans_of(&self, role: &RoleName) -> impl DoubleEndedIterator<Item = &PlanRecord> {
-        let all = (role.clone(), PlanId(0))..=(role.clone(), PlanId(u64::MAX));
-        let plans = self.plans_of.range(all);
+        self.plans_up_to(role, Included(PlanId(u64::MAX)))
+    }
+    fn plans_up_to(
+        &self,
+        role: &RoleName,
+        last: Bound<PlanId>,
+    ) -> impl DoubleEndedIterator<Item = &PlanRecord> {
+        let first = Included((role.clone(), PlanId(0)));
+        let plans = self
+            .plans_of
+            .range((first, last.map(|plan| (role.clone(), plan))));
         plans.filter_map(|(_, plan)| self.plans.get(plan))
+    }
+    /// Up to `limit` plans, newest first: those that began before one of them, and of one role where one is named.
+    pub fn newest_plans(
+        &self,
+        role: Option<&RoleName>,
+        before: Option<PlanId>,
+        limit: usize,
+    ) -> Vec<&PlanRecord> {
+        let last = before.map_or(Unbounded, Excluded);
+        match role {
+            Some(role) => {
+                let last = before.map_or(Included(PlanId(u64::MAX)), Excluded);
+                self.plans_up_to(role, last).rev().take(limit).collect()
+            }
+            None => {
+                let plans = self.plans.range((Unbounded, last)).rev();
+                plans.map(|(_, plan)| plan).take(limit).collect()
+            }
+        }
     }
 
     /// The versions that aliases point at.

@@ -58,13 +58,11 @@ fn plan_page(
     start: Option<PlanId>,
     size: usize,
 ) -> (Vec<pb::Plan>, Option<PlanId>) {
-    let all = state.plans(None, usize::MAX).items;
-    let wanted =
-        |p: &&PlanRecord| role.is_none_or(|role| &p.role == role) && start.is_none_or(|start| p.plan < start);
-    let mut matching = all.into_iter().rev().filter(wanted).peekable();
-    let items: Vec<_> = matching.by_ref().take(size).collect();
-    let next = matching.peek().and_then(|_| items.last()).map(|p| p.plan);
-    (items.into_iter().map(Into::into).collect(), next)
+    let mut plans = state.newest_plans(role, start, size.saturating_add(1));
+    let more = plans.len() > size;
+    plans.truncate(size);
+    let next = plans.last().filter(|_| more).map(|p| p.plan);
+    (plans.into_iter().map(Into::into).collect(), next)
 }
 
 /// That the token is the caller's own: its agent's region and node. The run is checked against the committed holder.

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use types::{
     AliasName, ByteCount, ModelName, ModelVersion, Reason, RegionId, VersionKey,
     model::{ModelRecord, VersionRecord},
-    replica::ReplicaKey,
+    replica::{ReplicaKey, ReplicaRecord},
 };
 
 use super::{Api, caller, filter::Conditions, list, not_found, require_agent, status};
@@ -457,25 +457,16 @@ impl Filter {
         })
     }
 
-    fn takes(&self, key: &ReplicaKey) -> bool {
-        self.model.as_ref().is_none_or(|m| m == &key.version.model)
-            && self.region.as_ref().is_none_or(|r| r == &key.region)
-    }
-
     fn page(
         &self,
         state: &ControlState,
         start: Option<Position>,
         size: usize,
     ) -> (Vec<pb::Replica>, Option<Position>) {
-        let all = state.replicas(start.map(|p| p.0), usize::MAX).items;
-        let mut matching = all.into_iter().filter(|r| self.takes(&r.key)).peekable();
-        let items: Vec<_> = matching.by_ref().take(size).collect();
-        let next = matching
-            .peek()
-            .and_then(|_| items.last())
-            .map(|r| Position(r.key.clone()));
-        (items.into_iter().map(Into::into).collect(), next)
+        let in_region = |r: &ReplicaRecord| self.region.as_ref().is_none_or(|region| *region == r.key.region);
+        let page = state.replicas_where(self.model.as_ref(), start.map(|p| p.0), size, in_region);
+        let (replicas, next) = list::cut(page, |r| r.key.clone());
+        (replicas, next.map(Position))
     }
 }
 

@@ -20,6 +20,9 @@ use types::{
     units::ByteCount,
 };
 
+mod everything;
+
+use self::everything::{Place, fill_from};
 use super::{
     Api, caller,
     copies::{Copied, Copies},
@@ -36,7 +39,7 @@ const CHUNK: usize = 200;
 const BOOKMARK: Duration = Duration::from_secs(1);
 /// Streams that are open at once on one coordinator.
 const WATCHERS_MAX: usize = 1_000;
-/// Copies of the state that readers of lists hold at once.
+/// Views of the state that readers of lists hold at once: each keeps in memory what has changed since.
 const COPIES_MAX: usize = 4;
 /// How long the readers of a copy may stall, once others want a copy of their own: less than those others wait for a list.
 const LIST_PATIENCE: Duration = Duration::from_secs(1);
@@ -46,7 +49,7 @@ const LIST_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Watches {
     api: Arc<Api>,
     open: Arc<Semaphore>,
-    copies: Arc<Copies<Vec<Resource>>>,
+    copies: Arc<Copies<ControlState>>,
 }
 
 impl std::fmt::Debug for Watches {
@@ -107,7 +110,7 @@ impl WatchService for Watches {
         let options = request.into_inner().read;
         // As fresh as the caller asks for; what is listed is from then on.
         let (mut header, ()) = self.api.read(&caller, options, |_| ()).await?;
-        let look = || self.api.raft.read_at(everything);
+        let look = || self.api.raft.view();
         let copied = self
             .copies
             .get(Revision(header.revision), caller.deadline, look)
@@ -143,48 +146,28 @@ impl WatchService for Watches {
     }
 }
 
-/// The whole state, cloned in one look; conversion to the wire comes later, chunk by chunk.
-fn everything(state: &ControlState) -> Vec<Resource> {
-    let mut all: Vec<Resource> = Vec::new();
-    all.extend(state.cluster().map(|c| Resource::Timing(c.timing.clone())));
-    all.extend(state.regions().cloned().map(Resource::Region));
-    all.extend(state.nodes().cloned().map(Resource::Node));
-    let models = state.models(None, usize::MAX).items;
-    all.extend(models.into_iter().cloned().map(Resource::Model));
-    all.extend(state.all_versions().cloned().map(Resource::Version));
-    all.extend(state.all_aliases().cloned().map(Resource::Alias));
-    let replicas = state.replicas(None, usize::MAX).items;
-    all.extend(replicas.into_iter().cloned().map(Resource::Replica));
-    all.extend(state.roles().cloned().map(|r| Resource::Role(Box::new(r))));
-    let plans = state.plans(None, usize::MAX).items;
-    all.extend(plans.into_iter().cloned().map(|p| Resource::Plan(Box::new(p))));
-    all
-}
-
-/// The list in pieces; of the copy each holds what is on its way to one reader.
+/// The list in pieces; each is read and put into its form when it is asked for.
 fn chunks(
     header: pb::ResponseHeader,
-    copied: Arc<Copied<Vec<Resource>>>,
+    copied: Arc<Copied<ControlState>>,
     permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<pb::ListChunk, Status>> {
-    let rest = Some((0, copied, permit));
+    let rest = Some((Place::default(), copied, permit));
     stream::unfold(rest, move |rest| {
         let header = header.clone();
         async move {
             let (from, copied, permit) = rest?;
-            let resources = match copied.read() {
-                Ok(resources) => resources,
+            let state = match copied.read() {
+                Ok(state) => state,
                 Err(refusal) => return Some((Err(status(refusal)), None)),
             };
-            let next = resources.iter().skip(from).take(CHUNK);
-            let next = list::fill(next.map(pb::Resource::from));
-            let to = from + next.len();
+            let (resources, next) = fill_from(&state, from, CHUNK);
             let chunk = pb::ListChunk {
                 header: Some(header),
-                resources: next,
-                last: to >= resources.len(),
+                resources,
+                last: next.is_none(),
             };
-            let more = (!chunk.last).then_some((to, copied, permit));
+            let more = next.map(|next| (next, copied, permit));
             Some((Ok(chunk), more))
         }
     })
