@@ -207,13 +207,13 @@ impl ControlState {
         of_version.map(|(_, replica)| replica)
     }
     /// As [`Self::replicas`], of those alone that `is_wanted` takes, and of one model where one is named.
-    pub fn replicas_where(
-        &self,
-        model: Option<&ModelName>,
+    pub fn replicas_where<'a>(
+        &'a self,
+        model: Option<&'a ModelName>,
         start: Option<ReplicaKey>,
         limit: usize,
         is_wanted: impl Fn(&ReplicaRecord) -> bool,
-    ) -> Page<'_, ReplicaKey, ReplicaRecord> {
+    ) -> Page<'a, ReplicaKey, ReplicaRecord> {
         // A place before the model's first record is none to go on from.
         let start = start.filter(|key| model.is_none_or(|model| key.version.model >= *model));
         match (model, start) {

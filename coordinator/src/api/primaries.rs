@@ -14,7 +14,7 @@ use state::{Command, ControlState, Reply, StepOutcome};
 use tonic::{Request, Response, Status};
 use types::{
     FencingToken, Holder, PlanId, Principal, Reason, RegionId, RequestId, RoleName,
-    plan::{PlanKind, PlanRecord},
+    plan::PlanKind,
     reason::Refusal,
     role::{FailoverMode, RoleRecord},
     time::{Clock as _, SystemClock},

@@ -291,7 +291,7 @@ impl RaftService for RaftRpc {
         let caller = self.caller(request.extensions())?;
         let mut parts = request.into_inner();
         let (vote, file) = self.receive(&caller, &mut parts).await?;
-        let reader = tokio::task::spawn_blocking(move || file.load().map(|loaded| (loaded.meta, file)));
+        let reader = tokio::task::spawn_blocking(move || file.read_ahead());
         let (meta, snapshot) = reader.await.map_err(stopped)?.map_err(|e| io_status(&e))?;
         let installed = self
             .node

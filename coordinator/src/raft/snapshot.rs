@@ -7,6 +7,7 @@
 //! Invariant: a file with a final name was whole once; if it is damaged now, the node does not start.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{self, BufReader, BufWriter, Read, Write},
     os::unix::fs::FileExt as _,
@@ -47,6 +48,8 @@ pub(crate) struct SnapshotFile {
     file: File,
     size: u64,
     temporary: bool,
+    /// What was read of it already.
+    read: Option<Box<Loaded>>,
 }
 
 impl Drop for SnapshotFile {
@@ -59,10 +62,18 @@ impl Drop for SnapshotFile {
 }
 
 /// A snapshot that was read, and whose digests and invariants hold.
-#[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) meta: SnapshotMeta,
     pub(crate) state: ControlState,
+}
+
+impl fmt::Debug for Loaded {
+    /// A state has too many records to be written into a line of a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Reads a file from its beginning, whatever else reads it.
@@ -112,6 +123,22 @@ impl SnapshotFile {
         let at = at.ok_or_else(|| damaged("shorter than its digest"))?;
         self.file.read_exact_at(&mut digest, at)?;
         Ok(digest)
+    }
+
+    /// Reads it now, for whoever takes the file over: what is damaged is found here, and nobody reads it twice.
+    pub(crate) fn read_ahead(mut self) -> io::Result<(SnapshotMeta, Self)> {
+        let loaded = self.load()?;
+        let meta = loaded.meta.clone();
+        self.read = Some(Box::new(loaded));
+        Ok((meta, self))
+    }
+
+    /// What is in it: read ahead, or read now as by [`Self::load`].
+    pub(crate) fn take(&mut self) -> io::Result<Loaded> {
+        match self.read.take() {
+            Some(loaded) => Ok(*loaded),
+            None => self.load(),
+        }
     }
 
     /// Reads everything and checks it. Takes memory for the state and one frame; a file of the older layout is read whole.
@@ -289,6 +316,7 @@ impl SnapshotDir {
             file,
             size: 0,
             temporary: true,
+            read: None,
         })
     }
 
@@ -364,6 +392,7 @@ fn open_final(path: &Path) -> io::Result<SnapshotFile> {
         file,
         size,
         temporary: false,
+        read: None,
     })
 }
 

@@ -89,7 +89,7 @@ impl Store {
         let newest = snapshots.newest().map_err(|(path, e)| damaged(&path, &e))?;
         let snapshot_bytes = newest.as_ref().map_or(0, SnapshotFile::size);
         let applied = match newest {
-            Some(file) => load(&file).map_err(|e| not_loaded(file.path(), &e))?,
+            Some(mut file) => load(&mut file).map_err(|e| not_loaded(file.path(), &e))?,
             None => AppliedState {
                 state: ControlState::new(),
                 last: None,
@@ -284,8 +284,8 @@ impl Store {
     }
 
     /// Takes over a leader's snapshot; blocks while it is read. The old state goes when its last reader lets it go.
-    pub(crate) fn install(&self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<Revision> {
-        let applied = load(&snapshot)?;
+    pub(crate) fn install(&self, meta: &SnapshotMeta, mut snapshot: SnapshotFile) -> io::Result<Revision> {
+        let applied = load(&mut snapshot)?;
         let bytes = snapshot.size();
         self.while_open(|| {
             if let Some(cluster) = applied.state.cluster() {
@@ -371,8 +371,8 @@ fn stopped() -> io::Error {
     io::Error::other("the node has stopped; its files are closed")
 }
 
-fn load(file: &SnapshotFile) -> io::Result<AppliedState> {
-    let loaded = file.load()?;
+fn load(file: &mut SnapshotFile) -> io::Result<AppliedState> {
+    let loaded = file.take()?;
     loaded.state.check_features().map_err(too_new)?;
     Ok(AppliedState {
         state: loaded.state,

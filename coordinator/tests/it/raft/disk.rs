@@ -48,6 +48,27 @@ async fn a_cluster_comes_back_from_its_disks() {
     cluster.stop_all().await;
 }
 
+/// The log grows meanwhile, and everything goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_cannot_be_written_stops_nobody_and_comes_later() {
+    let mut cluster = Cluster::of(1, short_log()).await;
+    let snapshots = cluster.sites[0].dir().join("snapshots");
+    // The first one meets a full disk.
+    let meets = snapshots.join("incoming-0.tmp");
+    std::os::unix::fs::symlink("/dev/full", &meets).unwrap();
+    for i in 0..60 {
+        cluster.write(&format!("m{i}")).await;
+    }
+    cluster.snapshot_taken(0).await;
+    assert!(!fs::exists(&meets).unwrap(), "it was tried");
+    cluster.write("after").await;
+    cluster.stop_all().await;
+    cluster.start_all().await;
+    cluster.write("again").await;
+    assert!((0..60).all(|i| has_model(cluster.node(0), &format!("m{i}"))));
+    cluster.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_far_behind_is_brought_up_by_a_snapshot() {
     let mut cluster = Cluster::of(3, short_log()).await;
