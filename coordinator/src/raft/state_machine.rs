@@ -434,7 +434,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         let view = self.0.look();
-        SnapshotBuilder::View(self.0.clone(), Some(view.map(|(view, growth, _)| (view, growth))))
+        SnapshotBuilder::View(
+            self.0.clone(),
+            Some(view.map(|(view, growth, _)| Box::new((view, growth)))),
+        )
     }
 
     /// Reads go on meanwhile: they see the old state until the new one is whole.
@@ -463,7 +466,7 @@ pub(crate) enum SnapshotBuilder {
     /// The one on disk; handed out once.
     Written(Option<io::Result<Snapshot>>),
     /// A view of the state, still to be written.
-    View(Arc<Store>, Option<io::Result<(AppliedState, Growth)>>),
+    View(Arc<Store>, Option<io::Result<Box<(AppliedState, Growth)>>>),
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
@@ -474,7 +477,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         match self {
             Self::Written(snapshot) => snapshot.take().ok_or_else(again)?,
             Self::View(store, view) => {
-                let (view, growth) = view.take().ok_or_else(again)??;
+                let (view, growth) = *view.take().ok_or_else(again)??;
                 let (store, meta) = (store.clone(), view.meta());
                 let write = move || store.write(&view, growth, || store.door(DoorLog::sync));
                 let written = tokio::task::spawn_blocking(write).await;

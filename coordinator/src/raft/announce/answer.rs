@@ -156,7 +156,7 @@ impl RaftNode {
             }
             let term = now.current_term;
             let replication = now.replication.iter().flatten();
-            let stored = replication.filter_map(|(id, matched)| Some((*id, term, matched.as_ref()?.clone())));
+            let stored = replication.filter_map(|(id, matched)| Some((*id, term, (*matched)?)));
             stored.collect::<Vec<_>>()
         };
         let membership = self.membership();
