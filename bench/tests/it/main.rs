@@ -1,11 +1,6 @@
 //! The benchmark as people meet it: real processes, real disks, cells of a second. Whether the figures are good is not
 //! what is tested.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on has failed; clippy exempts only its #[test] functions"
-)]
-
 use std::{
     path::Path,
     process::{Command, Output},
