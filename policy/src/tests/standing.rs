@@ -155,7 +155,9 @@ fn nothing_is_remembered_of_a_newcomer() {
 
 #[test]
 fn a_majority_of_each_set_of_voters_lets_a_start_in() {
-    let table: [(&[&[u64]], &[u64], bool); 9] = [
+    /// Sets of voters, who accepts, and whether that lets the first one in.
+    type Row = (&'static [&'static [u64]], &'static [u64], bool);
+    let table: [Row; 9] = [
         (&[&[1]], &[], true),
         (&[&[1, 2]], &[], false),
         (&[&[1, 2]], &[2], true),
@@ -240,7 +242,9 @@ impl Disk {
             }
             Step::LeaderCuts(n) => {
                 self.ballot.elected = true;
-                let keep = self.matched.max(self.log.len().saturating_sub(n as usize));
+                let keep = self
+                    .matched
+                    .max(self.log.len().saturating_sub(usize::try_from(n).unwrap()));
                 self.log.truncate(keep);
             }
             Step::Restart => self.boot = boot(self.boot.count + 1, self.boot.run + 7),
