@@ -52,6 +52,7 @@ impl DevCluster {
             // The founder too, from its second start on: should its disk be lost, it founds no second cluster.
             join: &join,
             timing: &self.spec().timing,
+            fixes_elections: true,
         }
         .render())
     }

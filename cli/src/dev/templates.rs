@@ -18,6 +18,8 @@ pub(crate) struct CoordinatorConfig<'a> {
     pub(crate) bootstrap: bool,
     pub(crate) join: &'a [String],
     pub(crate) timing: &'a str,
+    /// The founder says how fast elections are: on one machine round trips measure how busy it is.
+    pub(crate) fixes_elections: bool,
 }
 
 impl CoordinatorConfig<'_> {
@@ -33,6 +35,7 @@ impl CoordinatorConfig<'_> {
         let tls = tls_section(self.tls);
         let join = list(self.join);
         let timing = quoted(self.timing);
+        let derived = if self.fixes_elections { "" } else { "# " };
         format!(
             r#"# A coordinator: a Raft voter with the API. `regent coordinator --config FILE` reads this; unknown keys are refused.
 
@@ -65,11 +68,12 @@ join = {join}
 # The timing policy that the bootstrap commits: fast, default or conservative. Later changes go through the API.
 timing = {timing}
 
-# Raft among the coordinators. These suit one machine or one city; across a WAN take the heartbeat from the round trip.
+# The coordinators' log. How fast its elections are is derived from measured round trips, and `regent cluster timing` shows
+# and fixes it. These three, in the config of the coordinator that founds a cluster, fix it from the start.
 [raft]
-heartbeat_millis = 50
-election_min_millis = 250
-election_max_millis = 400
+{derived}heartbeat_millis = 50
+{derived}election_min_millis = 250
+{derived}election_max_millis = 400
 # A snapshot is taken once the entries since the last one have this many bytes and as many as that snapshot has, or are
 # this many; so many are kept behind it, for others that are not far behind.
 # snapshot_log_bytes = 67108864
@@ -138,6 +142,16 @@ secret_key_file = {secret}
 # [store_credentials.eu-west-1]
 # access_key_file = "/etc/regent/eu-west-1/access-key"
 # secret_key_file = "/etc/regent/eu-west-1/secret-key"
+
+# Databases whose tables primary roles guard: PostgreSQL refuses writes under an epoch that is over, by itself. Name one in the
+# config of every agent that may hold such a role, under the same name. docs/protocol/postgres.md says how to set it up.
+# [[postgres]]
+# name = "orders"
+# url = "postgres://db.eu-west-1.example.com:5432/orders"
+# password_file = "/etc/regent/postgres/orders"
+# ca_file = "/etc/regent/postgres/ca.pem"
+# roles = ["primaries/global"]
+# patience = "1s"
 
 # Bounds, with their defaults: versions copied or verified, and loaded, at a time; requests that wait before one model;
 # the largest request; the deadline of one that names none, and the longest that one may ask for; the longest wait for

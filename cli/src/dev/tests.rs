@@ -54,6 +54,7 @@ fn coordinator_example() -> String {
         bootstrap: false,
         join: &["https://us-west-2.example.com:7460".to_owned()],
         timing: "default",
+        fixes_elections: false,
     }
     .render()
 }
@@ -189,7 +190,7 @@ fn odd_key(section: &str) -> String {
 
 fn is_in(text: &str, key: &str) -> bool {
     let is_key = |line: &str| line.starts_with(&format!("{key} = "));
-    let is_section = |line: &str| line.starts_with(&format!("[{key}"));
+    let is_section = |line: &str| line.trim_start_matches('[').starts_with(key) && line.starts_with('[');
     text.lines().any(|line| is_key(line) || is_section(line))
 }
 
