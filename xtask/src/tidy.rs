@@ -19,7 +19,11 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("state", &["types", "policy"]),
     ("proto", &["types"]),
     ("client", &["types", "proto"]),
-    ("coordinator", &["types", "policy", "state", "proto", "client"]),
+    ("wal", &[]),
+    (
+        "coordinator",
+        &["types", "policy", "state", "proto", "client", "wal"],
+    ),
     ("artifact-store", &["types"]),
     ("dev-s3", &["types"]),
     ("inference", &["types"]),
@@ -75,6 +79,11 @@ const NEVER: &[(&str, &[&str], &str)] = &[
         "the rules are tested with few crates in the graph",
     ),
     ("proto", &["openraft"], "client tools never build the server"),
+    (
+        "wal",
+        &["tokio", "tonic", "openraft", "tracing", "raft-log"],
+        "the log is tested by itself, with few crates in the graph",
+    ),
     (
         "client",
         &["openraft", "aws-sdk-s3", "candle-core"],

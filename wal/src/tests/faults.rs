@@ -1,0 +1,209 @@
+//! Disks that are full or fail: a full one makes writes wait and loses nothing, a failed one ends the log and says where.
+
+use std::sync::{Arc, Mutex};
+
+use super::{Still, entry, id, indexes, small};
+use crate::{
+    Failure, Level,
+    disk::Disk as _,
+    faulty::{Fault, FaultyDisk},
+    pool::Prepared,
+    writer::Turn,
+};
+
+fn appended(still: &mut Still, from: u64, count: u64) {
+    for index in from..from + count {
+        still.append(vec![entry(1, index, [1; 1000])]);
+    }
+}
+
+/// Room for so many segments of the small size, the log's own ones included.
+fn segments(count: u64) -> Option<u64> {
+    Some(count * small().segment_bytes)
+}
+
+#[test]
+fn a_full_disk_is_said_early_and_loses_nothing_and_the_log_goes_on_once_there_is_room() {
+    let disk = FaultyDisk::new();
+    disk.set_capacity(segments(4));
+    let mut still = Still::open(&disk).unwrap();
+    assert_eq!(still.log.pool().turn(), Ok(Prepared::Worked));
+    still.log.pool().turn().unwrap();
+    assert_eq!(still.log.room().level, Level::Ample);
+    appended(&mut still, 0, 10);
+    still.write_all();
+    // The second segment is written, and the third is ready: below two more, proposals must be refused.
+    appended(&mut still, 10, 10);
+    still.write_all();
+    while still.log.pool().turn() == Ok(Prepared::Worked) {}
+    let room = still.log.room();
+    assert_eq!((room.level, room.needed_bytes), (Level::Low, 32 << 10));
+    assert!(room.free_bytes < room.needed_bytes, "{room:?}");
+    // What comes all the same uses up the reserve, and then waits.
+    appended(&mut still, 20, 40);
+    assert!(!still.drain(crate::Log::pool));
+    assert_eq!(still.writer.turn(), Ok(Turn::NeedsSegment));
+    assert_eq!(still.log.room().level, Level::Critical);
+    let before = still.acknowledged();
+    assert!(before > 30 && before < 60 && still.log.failure().is_none());
+    assert_eq!(still.log.queued().0, 60 - before);
+    disk.set_capacity(segments(12));
+    still.write_all();
+    assert_eq!(still.acknowledged(), 60);
+    while still.log.pool().turn() == Ok(Prepared::Worked) {}
+    assert_eq!(still.log.room().level, Level::Ample);
+    assert_eq!(
+        indexes(&Still::open(&disk).unwrap().log),
+        (0..60).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_purge_makes_room_on_a_full_disk() {
+    let disk = FaultyDisk::new();
+    disk.set_capacity(segments(4));
+    let mut still = Still::open(&disk).unwrap();
+    appended(&mut still, 0, 30);
+    while still.drain(crate::Log::pool) && still.log.pool().turn() != Ok(Prepared::NoRoom) {
+        let next = still.log.last().unwrap().index + 1;
+        appended(&mut still, next, 1);
+    }
+    assert_ne!(still.log.room().level, Level::Ample);
+    let last = still.log.last().unwrap().index;
+    still.log.purge(id(1, last - 1), Box::new(|_| {}));
+    still.drain(crate::Log::pool);
+    while still.log.pool().turn() == Ok(Prepared::Worked) {}
+    still.write_all();
+    appended(&mut still, last + 1, 20);
+    still.write_all();
+    let log = Still::open(&disk).unwrap().log;
+    assert_eq!(indexes(&log), (last..=last + 20).collect::<Vec<_>>());
+}
+
+/// On a file system that copies what is written over, promised room is none.
+#[test]
+fn a_write_that_finds_no_room_in_its_own_segment_waits() {
+    let disk = FaultyDisk::new();
+    let mut still = Still::open(&disk).unwrap();
+    appended(&mut still, 0, 2);
+    still.write_all();
+    disk.set_full_for_writes(true);
+    appended(&mut still, 2, 2);
+    assert_eq!(still.writer.turn(), Ok(Turn::NoRoom));
+    assert_eq!(still.acknowledged(), 2);
+    disk.set_full_for_writes(false);
+    still.write_all();
+    assert_eq!(still.acknowledged(), 4);
+}
+
+#[test]
+fn no_room_at_any_operation_ends_nothing() {
+    for at in 0..150 {
+        for count in 1..4 {
+            let disk = FaultyDisk::new();
+            let mut still = Still::open(&disk).unwrap();
+            // A sync that finds no room has failed; which operations are syncs is in their order.
+            (at..at + count).for_each(|n| disk.fail_at(n, Fault::Enospc));
+            let mut failed = false;
+            for round in 0..4 {
+                appended(&mut still, round * 12, 12);
+                for _ in 0..40 {
+                    match still.writer.turn() {
+                        Ok(Turn::NeedsSegment | Turn::NoRoom) => drop(still.log.pool().turn()),
+                        Ok(_) => {}
+                        Err(failure) => {
+                            assert!(
+                                ["durable", "prepare", "take"]
+                                    .iter()
+                                    .any(|d| failure.doing.contains(d)),
+                                "{failure}"
+                            );
+                            failed = true;
+                        }
+                    }
+                }
+            }
+            assert!(
+                failed || still.acknowledged() == 48,
+                "operation {at}, {count} times"
+            );
+            let there = indexes(&Still::open(&disk.copy()).unwrap().log).len();
+            assert!(there >= still.acknowledged(), "operation {at}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_is_never_tried_again_and_names_file_offset_and_the_way_back() {
+    let disk = FaultyDisk::new();
+    let mut still = Still::open(&disk).unwrap();
+    appended(&mut still, 0, 1);
+    still.write_all();
+    let sync = disk.operations() + 1;
+    disk.fail_at(sync, Fault::Eio);
+    let heard: Arc<Mutex<Vec<Failure>>> = Arc::default();
+    for index in 1..3 {
+        let heard = heard.clone();
+        let done = move |result: Result<(), Failure>| heard.lock().unwrap().push(result.unwrap_err());
+        still
+            .log
+            .append(vec![entry(1, index, [2; 10])], Box::new(done))
+            .unwrap();
+    }
+    let failure = still.writer.turn().unwrap_err();
+    still.writer.abandon(&failure);
+    let text = failure.to_string();
+    assert!(text.starts_with("/disk/000000000001.seg at byte "), "{text}");
+    assert!(
+        text.contains("make a batch durable") && text.contains("start again"),
+        "{text}"
+    );
+    assert_eq!(*heard.lock().unwrap(), [failure.clone(), failure.clone()]);
+    // Nothing is written any more, and nobody hears that it was.
+    let operations = disk.operations();
+    let again = heard.clone();
+    let done = move |result: Result<(), Failure>| again.lock().unwrap().push(result.unwrap_err());
+    still
+        .log
+        .append(vec![entry(1, 3, [2; 10])], Box::new(done))
+        .unwrap();
+    assert_eq!(heard.lock().unwrap().len(), 3);
+    assert!(still.writer.turn().is_err());
+    assert_eq!(disk.operations(), operations);
+    assert_eq!(still.log.failure(), Some(failure));
+}
+
+#[test]
+fn a_device_that_fails_a_write_ends_the_log() {
+    let disk = FaultyDisk::new();
+    let mut still = Still::open(&disk).unwrap();
+    appended(&mut still, 0, 1);
+    still.write_all();
+    disk.fail_at(disk.operations(), Fault::Eio);
+    appended(&mut still, 1, 1);
+    let failure = still.writer.turn().unwrap_err();
+    assert_eq!(failure.doing, "write a batch");
+    assert!(
+        failure.offset > 4096 && failure.said.contains("os error 5"),
+        "{failure}"
+    );
+    assert_eq!(indexes(&Still::open(&disk).unwrap().log), [0]);
+}
+
+/// One flush serves all that wait for it.
+#[test]
+fn what_waits_is_written_together_and_synced_once() {
+    let disk = FaultyDisk::new();
+    let mut still = Still::open(&disk).unwrap();
+    appended(&mut still, 0, 1);
+    still.write_all();
+    let before = disk.operations();
+    for index in 1..60 {
+        still.append(vec![entry(1, index, [1; 20])]);
+    }
+    assert_eq!(still.acknowledged(), 1);
+    assert_eq!(indexes(&still.log).len(), 60, "readable before it is durable");
+    assert_eq!(still.writer.turn(), Ok(Turn::Worked));
+    assert_eq!((still.acknowledged(), disk.operations() - before), (60, 2));
+    assert!(disk.list().unwrap().len() < 3);
+}
