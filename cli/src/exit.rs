@@ -73,6 +73,7 @@ impl Exit {
             Reason::InvalidArgument => Self::Usage,
             Reason::PermissionDenied => Self::Denied,
             Reason::Overloaded
+            | Reason::DiskFull
             | Reason::NotLeader
             | Reason::NoQuorum
             | Reason::NotServing

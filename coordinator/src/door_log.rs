@@ -3,17 +3,20 @@
 //! Every coordinator writes the same lines for the entries that it applied, because they come from the log; a node that
 //! was brought up to date by a snapshot lacks the lines before it. Replay after a restart repeats none. A log of
 //! [`ROTATE_AT`] bytes is put aside under the suffix `.1`, where it replaces the one before it.
+//! On a full disk lines wait in memory, for as long as the Raft log's own reserve takes the entries that make them: no snapshot
+//! is taken before they are on the disk, so a restart writes them again.
 //! Invariants: lines stand in the order of their revisions, over both files. A line that a crash tore is cut when the log is
 //! opened, and so is what stands behind a hole: entries whose lines may be torn or missing are in the Raft log still, and
 //! replay writes those lines again. What was put aside was synced whole, and has no holes.
 
+mod patient;
 #[cfg(test)]
 mod tests;
 
 use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
-    io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -21,6 +24,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 use state::DoorRecord;
 use types::{Epoch, Holder, Reason, Revision, RoleName};
+
+use self::patient::Patient;
 
 use crate::raft::files;
 
@@ -158,7 +163,7 @@ fn last_whole(file: impl io::Read) -> io::Result<(Revision, u64)> {
 #[derive(Debug)]
 pub(crate) struct DoorLog {
     path: PathBuf,
-    writer: BufWriter<File>,
+    writer: Patient,
     size: u64,
     rotate_at: u64,
     last: Revision,
@@ -172,16 +177,15 @@ impl DoorLog {
 
     /// The same with another bound.
     pub(crate) fn rotating_at(path: &Path, rotate_at: u64) -> io::Result<Self> {
-        let mut file = create(path)?;
+        let file = create(path)?;
         let (mut last, size) = last_whole(&file)?;
         if let Some(older) = open_if_there(&older(path))?.filter(|_| size == 0) {
             last = last_whole(&older)?.0;
         }
         file.set_len(size)?;
-        file.seek(SeekFrom::End(0))?;
         Ok(Self {
             path: path.to_owned(),
-            writer: BufWriter::new(file),
+            writer: Patient::new(file, size),
             size,
             rotate_at,
             last,
@@ -194,11 +198,12 @@ impl DoorLog {
             return Ok(());
         }
         if self.size >= self.rotate_at {
-            self.rotate()?;
+            // Without room the log goes on in its file, and is put aside later.
+            patient::unless_full(self.rotate())?;
         }
         let mut bytes = serde_json::to_vec(&line(revision, record))?;
         bytes.push(b'\n');
-        self.writer.write_all(&bytes)?;
+        self.writer.add(&bytes)?;
         self.size += bytes.len() as u64;
         self.last = revision;
         Ok(())
@@ -207,23 +212,28 @@ impl DoorLog {
     /// Puts the file aside. It is synced first: replay fills the holes of the newer file alone.
     fn rotate(&mut self) -> io::Result<()> {
         self.writer.flush()?;
-        files::sync(self.writer.get_ref(), &self.path)?;
+        files::sync(self.writer.file(), &self.path)?;
+        // Made first: a disk that has no room for it leaves everything as it was.
+        let next = files::temp_path(&self.path);
+        let file = create(&next)?;
+        file.set_len(0)?;
         files::rename(&self.path, &older(&self.path))?;
-        self.writer = BufWriter::new(create(&self.path)?);
+        files::rename(&next, &self.path)?;
+        self.writer = Patient::new(file, 0);
         self.size = 0;
         Ok(())
     }
 
-    /// Hands the lines to the system: a killed process loses none of them.
+    /// Hands the lines to the system: a killed process loses none of them. On a full disk they wait.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        patient::unless_full(self.writer.flush())
     }
 
     /// What makes the lines so far durable; called before a snapshot lets the log forget their entries. Lines may be added
     /// while it runs.
     pub(crate) fn begin_sync(&mut self) -> io::Result<impl FnOnce() -> io::Result<()> + use<>> {
         self.writer.flush()?;
-        let (file, path) = (self.writer.get_ref().try_clone()?, self.path.clone());
+        let (file, path) = (self.writer.file().try_clone()?, self.path.clone());
         Ok(move || files::sync(&file, &path))
     }
 

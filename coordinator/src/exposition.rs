@@ -87,5 +87,6 @@ fn refresh(api: &Api) {
     let status = api.raft.status();
     let leads = api.raft.leadership().borrow().is_leader;
     metrics::set_raft(status.leader.is_some(), leads, status.term, status.applied.0);
+    metrics::set_log(api.raft.room());
     metrics::set_sessions(api.sessions.open_count());
 }

@@ -116,6 +116,7 @@ impl Leases {
                 ProposeError::NotLeader { .. }
                 | ProposeError::NoQuorum { .. }
                 | ProposeError::Overloaded { .. }
+                | ProposeError::DiskFull { .. }
                 | ProposeError::TooLarge { .. }
                 | ProposeError::NotServing { .. },
             ) => ChangeOutcome::NotProposed,

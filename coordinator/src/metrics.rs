@@ -7,7 +7,12 @@ use std::sync::{
 
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::Registry,
 };
 use state::Event;
@@ -29,6 +34,12 @@ struct Metrics {
     applied: Gauge<i64, AtomicI64>,
     proposals: Counters,
     propose_seconds: Histogram,
+    fsync_seconds: Histogram,
+    fsync_bytes: Counter<u64, AtomicU64>,
+    log_queue: Gauge<i64, AtomicI64>,
+    log_queue_bytes: Gauge<i64, AtomicI64>,
+    disk_free: Gauge<i64, AtomicI64>,
+    disk_full: Gauge<i64, AtomicI64>,
     fence_epoch: Gauges,
     fenced: Counters,
     renewals: Counters,
@@ -49,7 +60,16 @@ impl Metrics {
             &names::RAFT_PROPOSE_SECONDS,
             propose_seconds.clone(),
         );
+        // From a tenth of a millisecond to some seconds, each twice the one before.
+        let fsync_seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 16));
+        register(&mut registry, &names::RAFT_FSYNC_SECONDS, fsync_seconds.clone());
         Self {
+            fsync_seconds,
+            fsync_bytes: gauge(&mut registry, &names::RAFT_FSYNC_BYTES),
+            log_queue: gauge(&mut registry, &names::RAFT_LOG_QUEUE),
+            log_queue_bytes: gauge(&mut registry, &names::RAFT_LOG_QUEUE_BYTES),
+            disk_free: gauge(&mut registry, &names::RAFT_DISK_FREE_BYTES),
+            disk_full: gauge(&mut registry, &names::RAFT_DISK_FULL),
             has_leader: gauge(&mut registry, &names::RAFT_HAS_LEADER),
             is_leader: gauge(&mut registry, &names::RAFT_IS_LEADER),
             term: gauge(&mut registry, &names::RAFT_TERM),
@@ -99,6 +119,22 @@ pub fn set_raft(has_leader: bool, is_leader: bool, term: u64, applied: u64) {
     set(&METRICS.is_leader, u64::from(is_leader));
     set(&METRICS.term, term);
     set(&METRICS.applied, applied);
+}
+
+/// The log's writer synced so many bytes.
+pub fn observe_log_sync(seconds: f64, bytes: usize) {
+    METRICS.fsync_seconds.observe(seconds);
+    METRICS.fsync_bytes.inc_by(bytes as u64);
+}
+
+/// What waits for the disk of the log, and how full that is.
+pub fn set_log(view: &wal::View) {
+    let (queued, bytes) = view.queued();
+    let room = view.room();
+    set(&METRICS.log_queue, queued as u64);
+    set(&METRICS.log_queue_bytes, bytes as u64);
+    set(&METRICS.disk_free, room.free_bytes);
+    set(&METRICS.disk_full, u64::from(room.level != wal::Level::Ample));
 }
 
 /// A proposal ended after so many seconds: `applied`, or the reason's text.

@@ -68,6 +68,7 @@ impl RaftNode {
             let detail = "the deadline passed before the command was proposed".to_owned();
             return Err(ProposeError::NotServing { detail });
         }
+        self.check_room()?;
         let bound = self.config().limits.proposals_in_flight;
         let overloaded = |_| ProposeError::Overloaded { in_flight: bound };
         let _permit = self.in_flight().try_acquire().map_err(overloaded)?;
@@ -149,6 +150,20 @@ impl RaftNode {
             // Its caller may have given up meanwhile.
             let _ = written.send(answer);
         }
+    }
+
+    /// What is proposed while the disk is full would take the room that votes and the entries of elections need.
+    fn check_room(&self) -> Result<(), ProposeError> {
+        if self.room().level() == wal::Level::Ample || !self.leadership().borrow().is_leader {
+            return Ok(());
+        }
+        let room = self.room().room();
+        Err(ProposeError::DiskFull {
+            node: self.own_peer().node.clone(),
+            path: room.path,
+            free_bytes: room.free_bytes,
+            needed_bytes: room.needed_bytes,
+        })
     }
 
     fn classify_write(&self, error: ClientWriteError<TypeConfig>) -> ProposeError {

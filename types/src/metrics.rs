@@ -45,6 +45,11 @@ metrics! {
     RAFT_PROPOSALS = "regent_raft_proposals_total" Counter ["outcome"], "Proposals by outcome.";
     RAFT_PROPOSE_SECONDS = "regent_raft_propose_seconds" Histogram [], "Time from proposal to applied answer.";
     RAFT_FSYNC_SECONDS = "regent_raft_fsync_seconds" Histogram [], "Time of one flush of the log to disk.";
+    RAFT_FSYNC_BYTES = "regent_raft_fsync_bytes_total" Counter [], "Bytes of the log written and flushed to disk.";
+    RAFT_LOG_QUEUE = "regent_raft_log_queue" Gauge [], "Writes of the log that wait for the disk.";
+    RAFT_LOG_QUEUE_BYTES = "regent_raft_log_queue_bytes" Gauge [], "Bytes of the writes that wait for the disk.";
+    RAFT_DISK_FREE_BYTES = "regent_raft_disk_free_bytes" Gauge [], "Bytes free on the disk of the log, as of its last look.";
+    RAFT_DISK_FULL = "regent_raft_disk_full" Gauge [], "1 while the disk of the log has no room for its next segments: new proposals are refused.";
     FENCE_EPOCH = "regent_fence_epoch" Gauge ["role"], "Counter of the role's current epoch.";
     FENCED_REJECTIONS = "regent_fenced_rejections_total" Counter ["door"], "Writes refused for a stale epoch.";
     LEASE_RENEWALS = "regent_lease_renewals_total" Counter ["outcome"], "Lease renewals answered, by outcome.";

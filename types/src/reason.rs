@@ -142,6 +142,8 @@ reasons! {
     LimitExceeded = "LIMIT_EXCEEDED", ResourceExhausted;
     /// Too much work is waiting; try again after the time that is named.
     Overloaded = "OVERLOADED", ResourceExhausted;
+    /// The leader's disk is full; it goes on by itself once there is room.
+    DiskFull = "DISK_FULL", ResourceExhausted;
     /// The watch's start was compacted away; list again.
     Compacted = "COMPACTED", OutOfRange;
     /// The revision lies in the future of this cluster.

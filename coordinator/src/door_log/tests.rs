@@ -87,8 +87,10 @@ fn what_is_put_aside_is_synced_first_and_every_name_is_durable() {
     log.append(Revision(2), record()).unwrap();
     let expected = [
         format!("sync {FILE_NAME}"),
+        format!("sync {dir}"),
         format!("rename {FILE_NAME}"),
         format!("sync {dir}"),
+        format!("rename {FILE_NAME}.tmp"),
         format!("sync {dir}"),
     ];
     assert_eq!(journal::take(), expected);

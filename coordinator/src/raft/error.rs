@@ -56,6 +56,21 @@ pub enum ProposeError {
         /// The bound that was hit.
         in_flight: usize,
     },
+    /// This leader's disk has no room for more of the log. Surely not proposed; it ends by itself once there is room.
+    #[error(
+        "the disk of {node} is full: {free_bytes} bytes are free for {} and {needed_bytes} are needed; free some there, or move \
+         its data_dir to a larger disk while it is stopped", path.display()
+    )]
+    DiskFull {
+        /// This coordinator.
+        node: NodeId,
+        /// The log's directory.
+        path: PathBuf,
+        /// Free for this user.
+        free_bytes: u64,
+        /// What must be free.
+        needed_bytes: u64,
+    },
     /// The node is stopping, or stopped on an error. Surely not proposed.
     #[error("this coordinator is not serving: {detail}")]
     NotServing {
@@ -88,6 +103,16 @@ impl ProposeError {
             Self::Overloaded { in_flight } => Refusal::new(Reason::Overloaded, message)
                 .with("in_flight", in_flight)
                 .with("retry_after_ms", 100),
+            Self::DiskFull {
+                path,
+                free_bytes,
+                needed_bytes,
+                ..
+            } => Refusal::new(Reason::DiskFull, message)
+                .with("path", path.display())
+                .with("free_bytes", free_bytes)
+                .with("needed_bytes", needed_bytes)
+                .with("retry_after_ms", 1_000),
             Self::NotServing { .. } => Refusal::new(Reason::NotServing, message),
         }
     }
@@ -153,6 +178,12 @@ pub enum StartError {
         /// What was found in it.
         problem: String,
     },
+    /// The log is of a format that this build does not read.
+    #[error("{problem}; go on with the build that wrote it, or {NEW_NODE}")]
+    OtherLog {
+        /// Which file, and what it is.
+        problem: String,
+    },
     /// The snapshot was written under rules that this build does not know.
     #[error("{}: {problem}", path.display())]
     TooOld {
@@ -167,6 +198,30 @@ pub enum StartError {
     /// Consensus did not start.
     #[error("raft did not start: {0}")]
     Raft(String),
+}
+
+impl From<wal::OpenError> for StartError {
+    fn from(error: wal::OpenError) -> Self {
+        match error {
+            wal::OpenError::Io { path, doing, source } => Self::DataDir { path, doing, source },
+            wal::OpenError::Corrupt(damage) => Self::Damaged {
+                problem: format!(
+                    "at byte {} {} was expected, {}",
+                    damage.offset, damage.expected, damage.found
+                ),
+                path: damage.path,
+            },
+            wal::OpenError::OtherVersion { .. } => Self::OtherLog {
+                problem: error.to_string(),
+            },
+            wal::OpenError::Foreign { path } => Self::OtherLog {
+                problem: format!(
+                    "{} is a log of an earlier format, which this build does not read",
+                    path.display()
+                ),
+            },
+        }
+    }
 }
 
 /// Why a coordinator was not taken in.

@@ -1,103 +1,108 @@
-//! The durable log and vote, on `raft-log`: one write-ahead log for entries, vote, purge point and committed mark.
+//! The durable log and vote: openraft's storage on crate `wal`.
 //!
-//! Absent on purpose: batching; Raft merges queued appends before they come here. Group commit by waiting would only
-//! delay them.
-//! Invariant: an append's completion is reported after its fdatasync, and a vote is on disk when `save_vote` returns.
+//! Absent on purpose: batching and files, which `wal` does; and rules.
+//! Invariant: an append's completion is reported after its sync, and a vote is on disk when `save_vote` returns.
 //! Nothing is acknowledged before the first vote is saved, and `node.json` remembers that one was.
-//! A tail that was never acknowledged is cut when the log is opened where the file ends inside a record, or holds nothing
-//! but zeros from inside the last record on. Pages of one write that reached the disk out of order (zeros, then other
-//! bytes) cannot be told from damage behind acknowledged entries: such a log is not opened, and loses nothing.
+//! A full disk is no error here: writes wait. Whoever could still refuse asks [`wal::View`] first (`propose`, `service`).
 
 use std::{
     fmt, io,
     ops::{Bound, RangeBounds},
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
 use openraft::{
-    OptionalSend, RaftLogReader,
+    EntryPayload, OptionalSend, RaftLogReader,
     storage::{IOFlushed, LogState, RaftLogStorage},
 };
 use prost::Message as _;
 use proto::raft_v1 as pb;
-use raft_log::{Config, RaftLog, api::raft_log_writer::RaftLogWriter as _};
 use tokio::sync::oneshot;
+use tracing::warn;
+use uuid::Uuid;
 
 use super::{
-    convert::{payload_in, payload_out, vote_in, vote_out},
-    disk::{DiskBytes, DiskLogId, DiskTypes, DiskVote, Synced, invalid_data},
+    convert::{membership_in, membership_out, vote_in, vote_out},
     identity::Identity,
-    types::{LogEntry, LogId, TypeConfig, Vote},
+    types::{EntryBytes, LogEntry, LogId, TypeConfig, Vote, log_id, term_of},
 };
+use crate::metrics;
 
-/// Payloads kept in memory for followers and apply. Entries of the chunk being written stay too, whatever this says.
-const CACHE_BYTES: usize = 16 << 20;
-/// Entries kept in memory at most.
-const CACHE_ITEMS: usize = 20_000;
-/// A chunk's size; whole chunks are deleted when all of their entries are purged.
-const CHUNK_BYTES: usize = 8 << 20;
-/// Reads while the log is replayed at start.
-const READ_BUFFER_BYTES: usize = 1 << 20;
+/// A blank entry, a command, a membership: what an entry's payload is, on disk.
+const BLANK: u8 = 0;
+const COMMAND: u8 = 1;
+const MEMBERSHIP: u8 = 2;
+/// Entries sent to a follower at once, in bytes.
+const SEND_BYTES: usize = 8 << 20;
+/// Entries handed to apply at once, in bytes.
+const APPLY_BYTES: usize = 4 << 20;
 
 /// The log of one node. Clones share it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
-    shared: Arc<Shared>,
+    log: wal::Log,
+    identity: Arc<Identity>,
 }
 
-/// Fields are dropped in this order: who waits on `closed` wakes once the files are closed and unlocked.
-struct Shared {
-    log: Mutex<RaftLog<DiskTypes>>,
-    identity: Arc<Identity>,
-    #[expect(dead_code, reason = "dropping it is the signal")]
-    closed: oneshot::Sender<()>,
+/// Puts what the log's writer did among the metrics.
+struct Measured;
+
+impl wal::Observer for Measured {
+    fn synced(&self, took: Duration, _entries: usize, bytes: usize) {
+        metrics::observe_log_sync(took.as_secs_f64(), bytes);
+    }
 }
 
 impl LogStore {
-    /// Opens or creates the log in `dir`, which must exist, and cuts a torn tail as far as the above says. The receiver ends when the last clone
-    /// is gone and the files are closed.
-    pub(crate) fn open(dir: &Path, identity: Arc<Identity>) -> io::Result<(Self, oneshot::Receiver<()>)> {
-        let mut config = Config::new(dir.display());
-        config.wal.flush_batch_wait = Some(Duration::ZERO);
-        config.wal.chunk_max_size = Some(CHUNK_BYTES);
-        config.wal.read_buffer_size = Some(READ_BUFFER_BYTES);
-        config.log_cache_capacity = Some(CACHE_BYTES);
-        config.log_cache_max_items = Some(CACHE_ITEMS);
-        let log = RaftLog::open(Arc::new(config))?;
+    /// Opens or creates the log, and cuts a torn tail. The receiver ends when the last clone is gone and the files are closed.
+    pub(crate) fn open(
+        disk: Arc<dyn wal::disk::Disk>,
+        identity: Arc<Identity>,
+    ) -> Result<(Self, oneshot::Receiver<()>), wal::OpenError> {
+        let name = identity
+            .disk_id()
+            .map_or_else(|| Uuid::now_v7().into_bytes(), |id| id.to_bytes());
         let (closed, on_closed) = oneshot::channel();
-        let log = Mutex::new(log);
-        let shared = Arc::new(Shared {
-            log,
-            identity,
-            closed,
-        });
-        Ok((Self { shared }, on_closed))
+        let config = wal::Config::new(name);
+        let (log, opened) = wal::Log::open(disk, config, Arc::new(Measured), move || {
+            drop::<oneshot::Sender<()>>(closed)
+        })?;
+        if let Some(cut) = opened.cut {
+            let path = cut.path.display();
+            warn!(%path, offset = cut.offset, "the log ended in a write that a crash cut short; nobody was told that it was durable");
+        }
+        Ok((Self { log, identity }, on_closed))
     }
 
     /// Whether nothing was ever written: no vote, no entry, no purge point.
     pub(crate) fn is_pristine(&self) -> bool {
-        self.with(|log| {
-            let state = log.log_state();
-            state.vote().is_none() && state.last().is_none() && state.purged().is_none()
-        })
+        self.log.vote().is_none() && self.log.last().is_none() && self.log.purged().is_none()
     }
 
-    /// Short and without `.await`: appends go to a buffer, the sync runs on the log's own thread.
-    fn with<T>(&self, f: impl FnOnce(&mut RaftLog<DiskTypes>) -> T) -> T {
-        let mut log = self.shared.log.lock().unwrap_or_else(PoisonError::into_inner);
-        f(&mut log)
+    /// How full its disk is, for whoever must not keep the log open.
+    pub(crate) fn view(&self) -> wal::View {
+        self.log.view()
     }
 
-    async fn synced(&self, write: impl FnOnce(&mut RaftLog<DiskTypes>) -> io::Result<()>) -> io::Result<()> {
-        let (sender, done) = oneshot::channel();
-        self.with(|log| {
-            write(log)?;
-            log.flush(true, Some(Synced::Waiter(sender)))
-        })?;
-        done.await
-            .map_err(|_| io::Error::other("the log's writer thread ended"))?
+    /// From memory, or from the disk on a thread that may block.
+    async fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<wal::Entry>> {
+        if let Some(entries) = self.log.read_cached(from, to, bytes_max) {
+            return Ok(entries);
+        }
+        let log = self.log.clone();
+        let read = tokio::task::spawn_blocking(move || log.read(from, to, bytes_max)).await;
+        Ok(read.map_err(io::Error::other)??)
+    }
+
+    /// Waits while more is queued for the disk than should be in memory.
+    async fn drained(&self) {
+        let (ready, is_ready) = oneshot::channel();
+        self.log.when_drained(Box::new(move || _ = ready.send(())));
+        // A log that ended wakes everybody, and says so at the next write.
+        let _ = is_ready.await;
     }
 }
 
@@ -115,12 +120,54 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
     (from, to.max(from))
 }
 
-fn decode_entry(record: io::Result<(DiskLogId, DiskBytes)>) -> io::Result<LogEntry> {
-    let (id, bytes) = record?;
-    let payload = pb::Payload::decode(bytes.0).map_err(invalid_data)?;
+fn id_out(id: &LogId) -> wal::LogId {
+    wal::LogId {
+        term: term_of(id),
+        index: id.index(),
+    }
+}
+
+fn id_in(id: wal::LogId) -> LogId {
+    log_id(id.term, id.index)
+}
+
+fn entry_out(entry: LogEntry) -> wal::Entry {
+    let (kind, payload) = match entry.payload {
+        EntryPayload::Blank => (BLANK, Bytes::new()),
+        EntryPayload::Normal(command) => (COMMAND, command.0),
+        EntryPayload::Membership(membership) => {
+            (MEMBERSHIP, membership_out(&membership).encode_to_vec().into())
+        }
+    };
+    wal::Entry {
+        id: id_out(&entry.log_id),
+        kind,
+        payload,
+    }
+}
+
+fn invalid_data(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+fn entry_in(entry: wal::Entry) -> io::Result<LogEntry> {
+    let payload = match entry.kind {
+        BLANK => EntryPayload::Blank,
+        COMMAND => EntryPayload::Normal(EntryBytes(entry.payload)),
+        MEMBERSHIP => {
+            let membership = pb::Membership::decode(entry.payload).map_err(invalid_data)?;
+            EntryPayload::Membership(membership_in(membership).map_err(invalid_data)?)
+        }
+        other => {
+            let index = entry.id.index;
+            return Err(invalid_data(format!(
+                "entry {index} is of kind {other}, which this build does not know; run the version that wrote it"
+            )));
+        }
+    };
     Ok(LogEntry {
-        log_id: id.into(),
-        payload: payload_in(payload).map_err(invalid_data)?,
+        log_id: id_in(entry.id),
+        payload,
     })
 }
 
@@ -130,12 +177,47 @@ impl RaftLogReader<TypeConfig> for LogStore {
         RB: RangeBounds<u64> + Clone + fmt::Debug + OptionalSend,
     {
         let (from, to) = bounds(&range);
-        self.with(|log| log.read(from, to).map(decode_entry).collect())
+        let entries = self.read(from, to, usize::MAX).await?;
+        entries.into_iter().map(entry_in).collect()
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<LogEntry>> {
+        let entries = self.read(start, end, SEND_BYTES).await?;
+        entries.into_iter().map(entry_in).collect()
+    }
+
+    /// A piece at a time: what is behind may be long.
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<LogEntry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + fmt::Debug + OptionalSend,
+    {
+        let (from, to) = bounds(&range);
+        let store = self.clone();
+        stream::try_unfold((from, Vec::new().into_iter()), move |(mut next, mut ready)| {
+            let store = store.clone();
+            async move {
+                if ready.as_slice().is_empty() && next < to {
+                    ready = store.read(next, to, APPLY_BYTES).await?.into_iter();
+                }
+                let Some(entry) = ready.next() else {
+                    return Ok(None);
+                };
+                next = entry.id.index + 1;
+                Ok(Some((entry_in(entry)?, (next, ready))))
+            }
+        })
+        .boxed()
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        let vote = self.with(|log| log.log_state().vote().cloned());
-        vote.map(|v| vote_in(Some(v.0)).map_err(invalid_data)).transpose()
+        let Some(vote) = self.log.vote() else {
+            return Ok(None);
+        };
+        let vote = pb::Vote::decode(vote).map_err(invalid_data)?;
+        vote_in(Some(vote)).map(Some).map_err(invalid_data)
     }
 }
 
@@ -143,13 +225,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
-        Ok(self.with(|log| {
-            let state = log.log_state();
-            LogState {
-                last_purged_log_id: state.purged().copied().map(LogId::from),
-                last_log_id: state.last().copied().map(LogId::from),
-            }
-        }))
+        Ok(LogState {
+            last_purged_log_id: self.log.purged().map(id_in),
+            last_log_id: self.log.last().map(id_in),
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -157,59 +236,51 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        let record = DiskVote(vote_out(vote));
-        self.synced(|log| log.save_vote(record).map(drop)).await?;
-        self.shared.identity.begin_log()
+        let (sender, saved) = oneshot::channel();
+        let vote = vote_out(vote).encode_to_vec().into();
+        self.log
+            .save_vote(vote, Box::new(move |result| drop(sender.send(result))));
+        saved.await.map_err(io::Error::other)??;
+        self.identity.begin_log()
     }
 
     /// Without a sync: after a crash the mark may be older, and the entries behind it are applied once Raft says so.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        let Some(committed) = committed else { return Ok(()) };
-        let record = DiskLogId::from(&committed);
-        self.with(|log| {
-            // A snapshot may commit what the log has not; the mark then waits for the purge that follows.
-            let covered = log.log_state().last().is_some_and(|last| *last >= record);
-            let newer = log.log_state().committed().is_none_or(|old| *old <= record);
-            if covered && newer {
-                log.commit(record)?;
-                log.flush(false, None)?;
-            }
-            Ok(())
-        })
+        if let Some(committed) = committed {
+            self.log.set_committed(id_out(&committed));
+        }
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        Ok(self.with(|log| log.log_state().committed().copied().map(LogId::from)))
+        Ok(self.log.committed().map(id_in))
     }
 
+    /// Entries can be read when it returns. Waits where the disk is far behind: a leader that cannot write must not lead.
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
     where
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let records = entries.into_iter().map(|e| {
-            (
-                DiskLogId::from(&e.log_id),
-                DiskBytes(payload_out(&e.payload).encode_to_vec().into()),
-            )
-        });
-        self.with(|log| {
-            log.append(records)?;
-            log.flush(true, Some(Synced::Append(callback)))
-        })
+        let entries: Vec<_> = entries.into_iter().map(entry_out).collect();
+        self.drained().await;
+        let done =
+            move |result: Result<(), wal::Failure>| callback.io_completed(result.map_err(io::Error::from));
+        Ok(self.log.append(entries, Box::new(done))?)
     }
 
+    /// Durable before any later append is, which is all that Raft needs.
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
-        let index = last_log_id.map_or(0, |id| id.index().saturating_add(1));
-        let nothing_behind = self.with(|log| log.log_state().last().is_none_or(|last| last.index < index));
-        if nothing_behind {
-            return Ok(());
+        let after = last_log_id.as_ref().map(id_out);
+        if self.log.last().map(|l| l.index) > after.map(|a| a.index) {
+            self.log.truncate_after(after, Box::new(drop));
         }
-        self.synced(|log| log.truncate(index).map(drop)).await
+        Ok(())
     }
 
+    /// Segments go once the purge point is durable; a crash before that brings their entries back, and Raft purges again.
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
-        self.synced(|log| log.purge(DiskLogId::from(&upto)).map(drop))
-            .await
+        self.log.purge(id_out(&upto), Box::new(drop));
+        Ok(())
     }
 }

@@ -12,7 +12,6 @@ mod announce;
 mod compaction;
 pub mod config;
 mod convert;
-mod disk;
 mod engine;
 pub mod error;
 mod features;
@@ -127,6 +126,8 @@ struct Inner {
     own_id: u64,
     own_peer: Peer,
     engine: Engine,
+    /// How full the log's disk is.
+    room: wal::View,
     store: Arc<Store>,
     identity: Arc<Identity>,
     admission: Admission,
@@ -165,14 +166,24 @@ impl RaftNode {
     /// campaign or wait to be taken in. Founds the cluster where `config.bootstrap` says so and the disk has seen none;
     /// that waits for no other node. Returns before anyone leads.
     pub async fn start(config: RaftConfig, dial: Arc<dyn Dial>) -> Result<Self, StartError> {
+        Self::start_on(config, dial, None).await
+    }
+
+    /// The same with the log on a disk of the caller's choice, for tests of what disks do; `None` is `data_dir`'s own.
+    pub async fn start_on(
+        config: RaftConfig,
+        dial: Arc<dyn Dial>,
+        log_disk: Option<Arc<dyn wal::disk::Disk>>,
+    ) -> Result<Self, StartError> {
         let identity = Arc::new(Identity::open(&config.data_dir, &config.node)?);
         // By which it went last; the config's is where it begins.
         let timing = identity.timing().unwrap_or(config.timing);
         let raft_config = openraft_config(&config, &timing, false)?;
         let in_force = Arc::new(InForce::new(timing));
         let store = Store::open(identity.clone(), config.limits.growth())?;
-        let (mut log, log_closed) = open_log(&identity)?;
+        let (mut log, log_closed) = open_log(&identity, log_disk)?;
         check_log_is_there(&identity, &log)?;
+        let room = log.view();
         let own_id = raft_id(&config.node);
         let boot = Boot {
             count: identity.boots(),
@@ -203,6 +214,7 @@ impl RaftNode {
                 own_id,
                 own_peer,
                 engine,
+                room,
                 store,
                 identity,
                 admission,
@@ -424,6 +436,9 @@ impl RaftNode {
     pub(crate) fn adopting(&self) -> &AsyncMutex<()> {
         &self.inner.adopting
     }
+    pub(crate) fn room(&self) -> &wal::View {
+        &self.inner.room
+    }
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.inner.store
     }
@@ -484,20 +499,18 @@ impl RaftNode {
     }
 }
 
-fn open_log(identity: &Arc<Identity>) -> Result<(LogStore, oneshot::Receiver<()>), StartError> {
+fn open_log(
+    identity: &Arc<Identity>,
+    disk: Option<Arc<dyn wal::disk::Disk>>,
+) -> Result<(LogStore, oneshot::Receiver<()>), StartError> {
     let path = identity.dir().join("log");
-    let opened = std::fs::create_dir_all(&path).and_then(|()| LogStore::open(&path, identity.clone()));
-    opened.map_err(|source| match source.kind() {
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => StartError::Damaged {
-            path,
-            problem: source.to_string(),
-        },
-        _ => StartError::DataDir {
-            path,
-            doing: "cannot open the log",
-            source,
-        },
-    })
+    std::fs::create_dir_all(&path).map_err(|source| StartError::DataDir {
+        path: path.clone(),
+        doing: "cannot make the log's directory",
+        source,
+    })?;
+    let disk = disk.unwrap_or_else(|| Arc::new(wal::disk::RealDisk::new(path)));
+    Ok(LogStore::open(disk, identity.clone())?)
 }
 
 /// A voter whose log was removed forgot what it acknowledged, as if its whole disk had been wiped.

@@ -7,7 +7,7 @@
 use std::{pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use openraft::{Snapshot, raft as rpc};
+use openraft::{EntryPayload, Snapshot, raft as rpc};
 use proto::{
     convert::status::to_status,
     raft_v1::{self as pb, raft_service_server::RaftService},
@@ -25,7 +25,7 @@ use super::{
     Authenticate, RaftNode,
     convert::{self, Malformed},
     snapshot::{Incoming, SnapshotFile},
-    types::raft_id,
+    types::{LogEntry, TypeConfig, raft_id},
 };
 
 /// A part of a snapshot must follow the one before within this time.
@@ -167,6 +167,32 @@ impl RaftRpc {
     }
 }
 
+/// What a leader is told that sends more than a full disk takes.
+const NO_ROOM: &str = "the disk of this coordinator is full; it stores nothing more, and votes on";
+/// How long a leader's entries wait for room, so that it does not ask again at once.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
+/// How often it is looked for meanwhile.
+const ROOM_LOOK: Duration = Duration::from_millis(50);
+
+impl RaftNode {
+    /// Whether the log takes a leader's commands. On a disk that is full the rest of its reserve belongs to votes, and to the
+    /// entries by which leaders and members change.
+    async fn has_room_for(&self, message: &rpc::AppendEntriesRequest<TypeConfig>) -> bool {
+        let command = |entry: &LogEntry| matches!(entry.payload, EntryPayload::Normal(_));
+        if !message.entries.iter().any(command) {
+            return true;
+        }
+        let until = Instant::now() + ROOM_WAIT;
+        while self.room().level() == wal::Level::Critical {
+            if Instant::now() >= until {
+                return false;
+            }
+            tokio::time::sleep(ROOM_LOOK).await;
+        }
+        true
+    }
+}
+
 async fn next_part(
     parts: &mut Streaming<pb::SnapshotPart>,
 ) -> Result<Option<pb::snapshot_part::Part>, Status> {
@@ -227,6 +253,9 @@ impl RaftService for RaftRpc {
     ) -> Result<Response<pb::AppendResponse>, Status> {
         let message = self.admit(request, |m| m.route.as_ref())?;
         let message = convert::append_in(message).map_err(|e| malformed(&e))?;
+        if !self.node.has_room_for(&message).await {
+            return Err(to_status(&Refusal::new(Reason::DiskFull, NO_ROOM)));
+        }
         self.node.hearing().note(&message.vote, Instant::now());
         let (prev, last) = (message.prev_log_id, message.entries.last().map(|e| e.log_id));
         let response = self.node.raft().append_entries(message).await.map_err(stopped)?;
@@ -272,6 +301,15 @@ impl RaftService for RaftRpc {
                 .take_while(|r| std::future::ready(r.is_ok()))
                 .filter_map(async |r| r.ok())
                 .inspect(move |message| node.hearing().note(&message.vote, Instant::now()));
+            // Without room the stream ends; the leader begins another, and is held up again.
+            let node = this.node.clone();
+            let decoded = decoded
+                .then(move |message| {
+                    let node = node.clone();
+                    async move { node.has_room_for(&message).await.then_some(message) }
+                })
+                .take_while(|message| std::future::ready(message.is_some()))
+                .filter_map(std::future::ready);
             let answers = this.node.raft().stream_append(decoded).map(move |result| {
                 let _until_dropped = &answering;
                 let result = result.map_err(stopped)?;

@@ -11,8 +11,10 @@ use types::{
     time::{Clock as _, ManualClock, SystemClock},
 };
 
+use wal::{disk::Disk, faulty::FaultyDisk};
+
 use super::*;
-use crate::raft::{RaftConfig, RaftLimits, RaftNode, RaftTiming, WallClock};
+use crate::raft::{ProposeError, RaftConfig, RaftLimits, RaftNode, RaftTiming, WallClock};
 
 /// A node that knows of no cluster. It founds none unasked.
 pub(crate) async fn alone(dir: &Path) -> RaftNode {
@@ -20,6 +22,10 @@ pub(crate) async fn alone(dir: &Path) -> RaftNode {
 }
 
 async fn alone_at(dir: &Path, clock: WallClock) -> RaftNode {
+    alone_on(dir, clock, None).await
+}
+
+async fn alone_on(dir: &Path, clock: WallClock, log_disk: Option<Arc<dyn Disk>>) -> RaftNode {
     let config = RaftConfig {
         node: node("c0"),
         region: "r0".parse().unwrap(),
@@ -36,7 +42,9 @@ async fn alone_at(dir: &Path, clock: WallClock) -> RaftNode {
         clock,
     };
     let dial = |_: &Peer, endpoint: Endpoint| Ok(endpoint.connect_lazy());
-    RaftNode::start(config, Arc::new(dial)).await.unwrap()
+    RaftNode::start_on(config, Arc::new(dial), log_disk)
+        .await
+        .unwrap()
 }
 
 /// The same, leading a cluster of its own.
@@ -118,5 +126,74 @@ async fn ids_of_a_leaders_own_requests_follow_its_reckoning() {
             "{id}"
         );
     }
+    node.shutdown().await;
+}
+
+/// I1 on a full disk: what is new is refused with what to do, nothing that was acknowledged is lost, and it ends by itself.
+#[tokio::test]
+async fn a_full_disk_refuses_proposals_and_ends_with_room() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultyDisk::new();
+    let on = |disk: &FaultyDisk| -> Option<Arc<dyn Disk>> { Some(Arc::new(disk.clone())) };
+    let node = leads(alone_on(dir.path(), WallClock::system(), on(&disk)).await).await;
+    let mut models = 0;
+    let mut propose = async || {
+        let model = Command::CreateModel {
+            name: format!("m{models}").parse().unwrap(),
+            description: String::new(),
+            tags: BTreeMap::new(),
+            placement: types::model::Placement::default(),
+        };
+        let actor = "spiffe://regent.local/user/admin".parse().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(40);
+        let id = node.own_request_id(deadline).await;
+        let answer = node.propose(actor, id, model, deadline).await?;
+        answer.outcome.as_ref().unwrap();
+        models += 1;
+        Ok(answer)
+    };
+    propose().await.unwrap();
+    disk.set_capacity(Some(disk.used() + 1_000));
+    let refused: ProposeError = loop {
+        if let Err(refused) = propose().await {
+            break refused;
+        }
+    };
+    let text = refused.to_string();
+    assert!(
+        matches!(
+            refused,
+            ProposeError::DiskFull {
+                free_bytes: 1_000,
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+    assert!(
+        text.starts_with(
+            "the disk of c0 is full: 1000 bytes are free for /disk and 8388608 are needed; free some"
+        ),
+        "{text}"
+    );
+    assert_eq!(refused.to_refusal().reason.to_string(), "DISK_FULL");
+    assert!(refused.to_refusal().reason.retryable() && refused.to_refusal().reason.surely_no_effect());
+    disk.set_capacity(None);
+    while propose().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    node.shutdown().await;
+    let node = alone_on(dir.path(), WallClock::system(), on(&disk.copy())).await;
+    let revision = loop {
+        if let Ok(revision) = node.linearize(Instant::now() + Duration::from_secs(40)).await {
+            break revision;
+        }
+        tokio::task::yield_now().await;
+    };
+    node.wait_applied(revision, Instant::now() + Duration::from_secs(40))
+        .await
+        .unwrap();
+    let there = |n: u64| node.read(|state| state.model(&format!("m{n}").parse().unwrap()).is_some());
+    assert!(models > 1 && (0..models).all(there), "{models}");
     node.shutdown().await;
 }

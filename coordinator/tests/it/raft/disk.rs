@@ -24,10 +24,12 @@ fn short_log() -> RaftLimits {
     }
 }
 
-fn log_files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let mut all = files(&dir.join("log"));
-    all.retain(|p| p.extension().is_some_and(|e| e == "wal"));
-    all
+/// The log's first segment, and where its last byte stands.
+fn log_file(dir: &std::path::Path) -> (std::path::PathBuf, Vec<u8>, usize) {
+    let path = dir.join("log/000000000001.seg");
+    let bytes = fs::read(&path).unwrap();
+    let end = bytes.iter().rposition(|b| *b != 0).unwrap();
+    (path, bytes, end)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,17 +113,13 @@ async fn a_torn_log_tail_costs_nothing_that_a_quorum_acknowledged() {
     }
     cluster.assert_converged().await;
     cluster.stop_all().await;
-    // One lost the end of its last write; one has half a record of a write that never ended.
-    let cut = log_files(cluster.sites[1].dir()).pop().unwrap();
-    let file = OpenOptions::new().write(true).open(&cut).unwrap();
-    file.set_len(file.metadata().unwrap().len() - 37).unwrap();
-    let torn = log_files(cluster.sites[2].dir()).pop().unwrap();
-    OpenOptions::new()
-        .append(true)
-        .open(torn)
-        .unwrap()
-        .write_all(&[0, 0, 0, 2, 9])
-        .unwrap();
+    // Two have pieces of a write that never ended, behind what they acknowledged.
+    for (site, piece) in [(1, &b"RGfr\x09"[..]), (2, &[0, 0, 0, 2, 9])] {
+        let (path, mut bytes, end) = log_file(cluster.sites[site].dir());
+        let begins = (end + 1).next_multiple_of(8);
+        bytes[begins..begins + piece.len()].copy_from_slice(piece);
+        fs::write(path, bytes).unwrap();
+    }
     cluster.start_all().await;
     cluster.write("after").await;
     cluster.assert_converged().await;
@@ -161,6 +159,17 @@ async fn a_damaged_snapshot_or_foreign_directory_is_refused_by_name() {
     let name = snapshot.file_name().unwrap().to_str().unwrap();
     assert!(damaged.contains(name) && damaged.contains("digest"), "{damaged}");
     fs::write(&snapshot, good).unwrap();
+
+    let (log, good, _) = log_file(site.dir());
+    let mut bad = good.clone();
+    bad[4_200] ^= 1;
+    fs::write(&log, bad).unwrap();
+    let damaged = site.start().await.err().unwrap().to_string();
+    assert!(
+        damaged.contains("000000000001.seg is damaged: at byte 4096 batch 1 was expected"),
+        "{damaged}"
+    );
+    fs::write(&log, good).unwrap();
 
     fs::write(site.dir().join("node.json"), "{").unwrap();
     let unreadable = site.start().await.err().unwrap().to_string();
