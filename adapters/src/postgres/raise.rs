@@ -34,9 +34,12 @@ const ANNOUNCE: &str = "INSERT INTO regent.announced AS a (role, cluster_id, epo
      WHERE a.cluster_id = excluded.cluster_id AND a.epoch < excluded.epoch";
 const RAISE: &str = "UPDATE regent.fence SET epoch = $3, holder = $4, raised_at = clock_timestamp() \
      WHERE role = $1 AND cluster_id = $2::text::uuid AND epoch < $3";
-/// Zero stands for a prepared transaction. Other raisers are no holders: they end those themselves.
-const HOLDERS: &str = "SELECT b.pid, coalesce(a.usename::text, '') FROM unnest(pg_blocking_pids($1)) AS b (pid) \
-     LEFT JOIN pg_stat_activity a ON a.pid = b.pid WHERE a.usename IS DISTINCT FROM current_user";
+/// Zero stands for a prepared transaction. Another raiser is no holder; one whose process died still waits at the server, before
+/// us, and ends nobody any more: whoever it waits for is looked up through it.
+const HOLDERS: &str = "WITH RECURSIVE b (pid) AS (SELECT unnest(pg_blocking_pids($1)) \
+     UNION SELECT unnest(pg_blocking_pids(b.pid)) FROM b JOIN pg_stat_activity r ON r.pid = b.pid AND r.usename = current_user) \
+     SELECT b.pid, coalesce(a.usename::text, '') FROM b LEFT JOIN pg_stat_activity a ON a.pid = b.pid \
+     WHERE a.usename IS DISTINCT FROM current_user";
 
 /// A fence that stands under the epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
