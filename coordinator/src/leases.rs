@@ -117,6 +117,7 @@ impl Leases {
                 | ProposeError::NoQuorum { .. }
                 | ProposeError::Overloaded { .. }
                 | ProposeError::DiskFull { .. }
+                | ProposeError::OverloadedBytes { .. }
                 | ProposeError::TooLarge { .. }
                 | ProposeError::NotServing { .. },
             ) => ChangeOutcome::NotProposed,

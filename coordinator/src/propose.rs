@@ -14,7 +14,7 @@ use openraft::{
 };
 use state::{Command, Entry, codec};
 use tokio::{
-    sync::oneshot,
+    sync::{SemaphorePermit, oneshot},
     time::{Instant, timeout_at},
 };
 use types::{Principal, RequestId};
@@ -26,6 +26,9 @@ use crate::raft::{
 
 /// An encoded entry may take this many bytes; Raft sends up to 64 of them in one message.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of all proposals in flight; one more is refused, or small memory would hold a thousand of the largest.
+pub(crate) const PROPOSED_BYTES_MAX: usize = 64 << 20;
 
 /// A command on its way into the log.
 #[derive(Debug)]
@@ -89,12 +92,21 @@ impl RaftNode {
         deadline: Instant,
     ) -> Result<Proposed, ProposeError> {
         let bytes = encode(entry)?;
+        let _room = self.room_for(&bytes)?;
         match timeout_at(deadline, self.write(bytes, term, deadline)).await {
             Ok(answer) => answered(answer?),
             Err(_) => Err(ProposeError::OutcomeUnknown {
                 detail: "no answer before the deadline".to_owned(),
             }),
         }
+    }
+
+    fn room_for(&self, bytes: &EntryBytes) -> Result<SemaphorePermit<'_>, ProposeError> {
+        let full = ProposeError::OverloadedBytes {
+            limit: PROPOSED_BYTES_MAX,
+        };
+        let wanted = u32::try_from(bytes.0.len()).unwrap_or(u32::MAX);
+        self.in_flight_bytes().try_acquire_many(wanted).map_err(|_| full)
     }
 
     async fn write(&self, bytes: EntryBytes, term: Option<u64>, deadline: Instant) -> Written {

@@ -71,6 +71,12 @@ pub enum ProposeError {
         /// What must be free.
         needed_bytes: u64,
     },
+    /// What is in flight takes too many bytes. Surely not proposed.
+    #[error("proposals in flight take {limit} bytes already")]
+    OverloadedBytes {
+        /// The bound that was hit.
+        limit: usize,
+    },
     /// The node is stopping, or stopped on an error. Surely not proposed.
     #[error("this coordinator is not serving: {detail}")]
     NotServing {
@@ -113,6 +119,9 @@ impl ProposeError {
                 .with("free_bytes", free_bytes)
                 .with("needed_bytes", needed_bytes)
                 .with("retry_after_ms", 1_000),
+            Self::OverloadedBytes { limit } => Refusal::new(Reason::Overloaded, message)
+                .with("in_flight_bytes", limit)
+                .with("retry_after_ms", 100),
             Self::NotServing { .. } => Refusal::new(Reason::NotServing, message),
         }
     }

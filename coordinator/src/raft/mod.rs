@@ -82,7 +82,11 @@ pub use self::{
     types::{Peer, Proposed, raft_id},
     view::{Leadership, Member, RaftRole, RaftStatus},
 };
-use crate::{gather::Gather, propose::Proposal, rounds::Rounds};
+use crate::{
+    gather::Gather,
+    propose::{PROPOSED_BYTES_MAX, Proposal},
+    rounds::Rounds,
+};
 
 /// Connects to another coordinator's Raft port; [`crate::tls::Tls`] does. `endpoint` has its address, timeouts and keep-alive set; the dialler
 /// adds TLS (its own certificate, and that the other end is `peer.node`) and connects lazily.
@@ -146,6 +150,8 @@ struct Inner {
     /// Why Raft stopped, once it did.
     stopped: watch::Sender<Option<String>>,
     in_flight: Semaphore,
+    /// Bytes of proposals that may yet come in flight.
+    in_flight_bytes: Semaphore,
     /// On their way into the log.
     proposals: Gather<Proposal>,
     /// Of readers who need this node's own leadership confirmed.
@@ -207,6 +213,7 @@ impl RaftNode {
         let node = Self {
             inner: Arc::new(Inner {
                 in_flight: Semaphore::new(config.limits.proposals_in_flight),
+                in_flight_bytes: Semaphore::new(PROPOSED_BYTES_MAX),
                 proposals: Gather::new(config.limits.proposals_in_flight),
                 own_rounds: Rounds::default(),
                 asked_rounds: Rounds::default(),
@@ -453,6 +460,9 @@ impl RaftNode {
     }
     pub(crate) fn in_flight(&self) -> &Semaphore {
         &self.inner.in_flight
+    }
+    pub(crate) fn in_flight_bytes(&self) -> &Semaphore {
+        &self.inner.in_flight_bytes
     }
     pub(crate) fn proposals(&self) -> &Gather<Proposal> {
         &self.inner.proposals

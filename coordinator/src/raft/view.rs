@@ -193,9 +193,15 @@ impl RaftNode {
 
     /// Until that one stops, and why it did.
     async fn follow(&self, mut metrics: WatchReceiverOf<TypeConfig, Metrics>) -> String {
-        let mut known = None;
+        let (mut known, mut seen) = (None, None);
         loop {
-            let now = metrics.borrow_watched().clone();
+            let now = news(&metrics.borrow_watched(), &mut seen);
+            let Some(now) = now else {
+                if metrics.changed().await.is_err() {
+                    return "raft ended".to_owned();
+                }
+                continue;
+            };
             if known.as_ref() != Some(now.membership_config.log_id()) {
                 self.connections().learn(now.membership_config.membership());
                 known = Some(*now.membership_config.log_id());
@@ -207,9 +213,6 @@ impl RaftNode {
             }
             if let Err(fatal) = &now.running_state {
                 return fatal.to_string();
-            }
-            if metrics.changed().await.is_err() {
-                return "raft ended".to_owned();
             }
         }
     }
@@ -252,6 +255,26 @@ impl RaftNode {
             is_first
         });
     }
+}
+
+/// What of Raft's metrics is looked at here: term, role, leader, membership, whether an entry of this term is applied, and
+/// whether Raft runs.
+type Seen = (u64, ServerState, Option<u64>, Option<LogId>, bool, bool);
+
+/// The metrics, where anything that is looked at here has changed since `seen`. Raft says how far it is at its every step, and
+/// a copy of all that would cost a loaded leader more than what it is for.
+fn news(now: &Metrics, seen: &mut Option<Seen>) -> Option<Metrics> {
+    let applied = now.last_applied.as_ref();
+    let shown = (
+        now.current_term,
+        now.state,
+        now.current_leader,
+        *now.membership_config.log_id(),
+        applied.is_some_and(|id| term_of(id) == now.current_term),
+        now.running_state.is_ok(),
+    );
+    let is_new = seen.replace(shown) != Some(shown);
+    is_new.then(|| now.clone())
 }
 
 /// The leadership that `now` shows, after `before`.

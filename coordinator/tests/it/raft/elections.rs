@@ -205,6 +205,32 @@ async fn proposals_over_the_bound_are_refused_and_surely_not_proposed() {
     cluster.stop_all().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proposals_in_flight_are_bounded_in_bytes_too() {
+    let mut cluster = Cluster::of(1, RaftLimits::default()).await;
+    let leader = cluster.leader().await.clone();
+    let large = |i: usize| Command::CreateModel {
+        name: format!("m{i}").parse().unwrap(),
+        description: "x".repeat(1_000_000),
+        tags: BTreeMap::new(),
+        placement: Placement::default(),
+    };
+    // Far fewer than may be in flight, and 80 MB.
+    let all = (0..80).map(|i| leader.propose(user(), request_id(), large(i), deadline()));
+    let answers = futures::future::join_all(all).await;
+    let refused = |answer: &Result<_, ProposeError>| match answer {
+        Ok(_) => false,
+        Err(ProposeError::OverloadedBytes { .. }) => true,
+        Err(other) => panic!("{other}"),
+    };
+    let refused = answers.iter().filter(|answer| refused(answer)).count();
+    assert_eq!(refused, 80 - (64 << 20) / 1_000_100, "{refused}");
+    // What was taken has made room again.
+    let after = leader.propose(user(), request_id(), large(80), deadline()).await;
+    assert!(after.is_ok(), "{after:?}");
+    cluster.stop_all().await;
+}
+
 /// What was decided under one leadership is no entry of a later one of the same node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proposal_for_one_term_is_none_of_a_later_one() {
