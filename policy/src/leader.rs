@@ -24,11 +24,23 @@ pub struct Voter {
     pub may_lead: bool,
 }
 
-/// Who should lead instead of `leader`, which has led for `led_for`; `None`: it leads on.
-pub fn better(preferred: &[RegionId], leader: &Voter, others: &[Voter], led_for: Duration) -> Option<NodeId> {
+/// The leader, and what it is in the middle of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Where it is.
+    pub region: RegionId,
+    /// Since its election.
+    pub led_for: Duration,
+    /// A plan runs, or a change of membership: the next leader would have to find out how far it got, and a failover would
+    /// wait for leases anew.
+    pub busy: bool,
+}
+
+/// Who should lead instead of the leader; `None`: it leads on.
+pub fn better(preferred: &[RegionId], leader: &Seat, others: &[Voter]) -> Option<NodeId> {
     let rank = |region: &RegionId| preferred.iter().position(|p| p == region);
     let own = rank(&leader.region).unwrap_or(preferred.len());
-    if led_for < STEADY {
+    if leader.busy || leader.led_for < STEADY {
         return None;
     }
     let fit = others

@@ -24,6 +24,7 @@ mod log_store;
 mod membership;
 mod memory;
 pub(crate) mod network;
+mod preference;
 pub mod publish;
 mod removal;
 mod service;
@@ -253,6 +254,7 @@ impl RaftNode {
         self.spawn(Self::serve_rounds);
         self.spawn(Self::serve_proposals);
         self.spawn(Self::compact);
+        self.spawn(Self::prefer_leader);
         if let Some(timing) = self.config().bootstrap.clone()
             && self.cluster_id().is_none()
         {

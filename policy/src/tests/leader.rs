@@ -5,7 +5,7 @@ use std::time::Duration;
 use types::RegionId;
 
 use super::region;
-use crate::leader::{STEADY, Voter, better, relief};
+use crate::leader::{STEADY, Seat, Voter, better, relief};
 
 /// `"c1@eu 30"`: fit for so many seconds; `-`: not now; `!`: a witness.
 fn voter(text: &str) -> Voter {
@@ -23,26 +23,36 @@ fn voters(text: &str) -> Vec<Voter> {
     text.split(',').map(voter).collect()
 }
 
+/// `"eu 20"`: has led for so many seconds; `*`: and is in the middle of something.
+fn seat(text: &str) -> Seat {
+    let (place, led_for) = text.split_once(' ').unwrap();
+    Seat {
+        region: region(place),
+        led_for: Duration::from_secs(led_for.trim_end_matches('*').parse().unwrap()),
+        busy: led_for.ends_with('*'),
+    }
+}
+
 #[test]
 fn leadership_moves_to_a_more_wanted_region_once_somebody_there_is_steady() {
-    let long = STEADY * 2;
-    for (preferred, leader, others, led_for, expected) in [
-        ("", "a@eu", "b@us 90", long, None),
-        ("us", "a@eu", "b@us 90", long, Some("b")),
-        ("us", "a@eu", "b@us 90", STEADY / 2, None),
-        ("us", "a@eu", "b@us 3", long, None),
-        ("us", "a@eu", "b@us -", long, None),
-        ("us", "a@eu", "b@us! 90", long, None),
+    for (preferred, leader, others, expected) in [
+        ("", "eu 20", "b@us 90", None),
+        ("us", "eu 20", "b@us 90", Some("b")),
+        ("us", "eu 20*", "b@us 90", None),
+        ("us", "eu 9", "b@us 90", None),
+        ("us", "eu 10", "b@us 10", Some("b")),
+        ("us", "eu 20", "b@us 9", None),
+        ("us", "eu 20", "b@us -", None),
+        ("us", "eu 20", "b@us! 90", None),
         // The first region has nobody fit: the second will do, and is left for the first.
-        ("us ap", "a@eu", "b@us -, c@ap 90", long, Some("c")),
-        ("us ap", "c@ap", "b@us 90, a@eu 90", long, Some("b")),
-        ("us ap", "c@ap", "b@us 3, a@eu 90", long, None),
-        ("us ap", "b@us", "c@ap 90, d@us 90", long, None),
-        ("us", "a@eu", "z@us 90, b@us 90", long, Some("b")),
+        ("us ap", "eu 20", "b@us -, c@ap 90", Some("c")),
+        ("us ap", "ap 20", "b@us 90, a@eu 90", Some("b")),
+        ("us ap", "ap 20", "b@us 3, a@eu 90", None),
+        ("us ap", "us 20", "c@ap 90, d@us 90", None),
+        ("us", "eu 20", "z@us 90, b@us 90", Some("b")),
     ] {
         let wanted: Vec<RegionId> = preferred.split_whitespace().map(region).collect();
-        let leader = voter(&format!("{leader} 0"));
-        let found = better(&wanted, &leader, &voters(others), led_for);
+        let found = better(&wanted, &seat(leader), &voters(others));
         let found = found.as_ref().map(types::NodeId::as_str);
         assert_eq!(found, expected, "{preferred:?}, {leader:?}, {others}");
     }
@@ -54,18 +64,19 @@ fn there_is_no_ping_pong() {
     let all = voters("a@eu 90, b@us 90, c@ap 90, d@us 90");
     for wanted in ["", "us", "us ap", "ap us eu", "sa"] {
         let wanted: Vec<RegionId> = wanted.split_whitespace().map(region).collect();
+        let next = |leader: &Voter| {
+            let others = all.iter().filter(|v| v.node != leader.node).cloned();
+            let seat = Seat {
+                region: leader.region.clone(),
+                led_for: STEADY,
+                busy: false,
+            };
+            better(&wanted, &seat, &others.collect::<Vec<_>>())
+        };
         for leader in &all {
-            let others = |l: &Voter| {
-                all.iter()
-                    .filter(|v| v.node != l.node)
-                    .cloned()
-                    .collect::<Vec<_>>()
-            };
-            let Some(next) = better(&wanted, leader, &others(leader), STEADY) else {
-                continue;
-            };
-            let next = all.iter().find(|v| v.node == next).unwrap();
-            assert_eq!(better(&wanted, next, &others(next), STEADY), None, "{wanted:?}");
+            let Some(found) = next(leader) else { continue };
+            let found = all.iter().find(|v| v.node == found).unwrap();
+            assert_eq!(next(found), None, "{wanted:?}");
         }
     }
 }

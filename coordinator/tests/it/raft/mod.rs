@@ -9,6 +9,7 @@ mod harness;
 mod lost_disk;
 mod members;
 mod older_disk;
+mod preference;
 mod reads;
 mod removal;
 mod strangers;
