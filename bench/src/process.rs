@@ -76,6 +76,13 @@ impl Server {
         Ok(kib / 1024.0)
     }
 
+    /// The most memory that was resident at once so far, in MiB.
+    pub fn peak_mib(&self) -> anyhow::Result<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "KiB of one process")]
+        let kib = kib_of(&self.proc("status")?, "VmHWM") as f64;
+        Ok(kib / 1024.0)
+    }
+
     fn proc(&self, file: &str) -> anyhow::Result<String> {
         let path = format!("/proc/{}/{file}", self.pid);
         fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
@@ -90,6 +97,11 @@ impl Server {
             self.child.kill().await?;
         }
         Ok(())
+    }
+
+    /// Ends it as a loss of power would, as far as a process can: without a word.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
     }
 }
 

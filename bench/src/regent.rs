@@ -46,9 +46,20 @@ const TAG: &str = "value";
 /// Three coordinators.
 pub struct Regent {
     label: &'static str,
+    program: PathBuf,
+    dir: PathBuf,
     servers: Vec<Server>,
     endpoints: Vec<String>,
     credentials: Credentials,
+}
+
+/// How servers are ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Asked to.
+    InOrder,
+    /// Without a word.
+    Killed,
 }
 
 impl Regent {
@@ -69,21 +80,42 @@ impl Regent {
         let credentials = files.load().map_err(|e| anyhow::anyhow!("{e}"))?;
         let mut cluster = Self {
             label,
+            program: program.to_owned(),
+            dir: dir.to_owned(),
             servers: Vec::new(),
             endpoints: Vec::new(),
             credentials,
         };
         for member in 0..3 {
-            cluster.start_one(program, dir, member, ca).await?;
+            cluster.found_one(member, ca).await?;
         }
         cluster.is_whole().await?;
         Ok(cluster)
     }
 
-    async fn start_one(&mut self, program: &Path, dir: &Path, member: usize, ca: &Ca) -> anyhow::Result<()> {
+    /// Ends all three.
+    pub async fn end(&mut self, end: End) -> anyhow::Result<()> {
+        for server in std::mem::take(&mut self.servers) {
+            match end {
+                End::InOrder => server.stop().await?,
+                End::Killed => server.kill().await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts all three over their data.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        for member in 0..self.endpoints.len() {
+            self.spawn(member)?;
+        }
+        Ok(())
+    }
+
+    async fn found_one(&mut self, member: usize, ca: &Ca) -> anyhow::Result<()> {
         let uri = format!("spiffe://regent.local/region/r{member}/coordinator/c{member}");
         let pair = ca.issue(&format!("c{member}"), &uri)?;
-        let data = dir.join(format!("c{member}"));
+        let data = self.dir.join(format!("c{member}"));
         let way_in = match self.endpoints.first() {
             None => "bootstrap = true".to_owned(),
             Some(founder) => format!("join = [{founder:?}]"),
@@ -95,15 +127,44 @@ impl Regent {
             pair.cert,
             pair.key,
         );
-        let file = dir.join(format!("c{member}.toml"));
-        std::fs::write(&file, config)?;
-        let mut command = Command::new(program);
-        command.arg("coordinator").arg("--config").arg(&file);
-        let mut server = Server::start(command, &dir.join(format!("c{member}.log")))?;
-        let port = listens(&mut server, &data.join("listen.json")).await?;
-        self.servers.push(server);
+        std::fs::write(self.config(member), config)?;
+        let server = self.spawn(member)?;
+        let port = listens(server, &data.join("listen.json")).await?;
         self.endpoints.push(format!("https://127.0.0.1:{port}"));
         Ok(())
+    }
+
+    fn config(&self, member: usize) -> PathBuf {
+        self.dir.join(format!("c{member}.toml"))
+    }
+
+    fn spawn(&mut self, member: usize) -> anyhow::Result<&mut Server> {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("coordinator")
+            .arg("--config")
+            .arg(self.config(member));
+        let log = self.dir.join(format!("c{member}.log"));
+        self.servers.push(Server::start(command, &log)?);
+        self.servers.last_mut().context("it was just put there")
+    }
+
+    /// An error with the end of its log for one that has ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        self.servers.iter_mut().try_for_each(Server::check)
+    }
+
+    /// API endpoints, in the order of the servers.
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// Who leads, and what it says of itself.
+    pub async fn leader(&self) -> anyhow::Result<(usize, pb::GetStatusResponse)> {
+        let said = self.status(0).await?.leader_api_endpoint;
+        let at = self.endpoints.iter().position(|e| *e == said);
+        let at = at.with_context(|| format!("no leader is known: {said:?}"))?;
+        Ok((at, self.status(at).await?))
     }
 
     /// Waits until all three vote and one leads.
@@ -114,7 +175,7 @@ impl Regent {
             if seen.as_ref().is_ok_and(whole) {
                 return Ok(());
             }
-            self.servers.iter_mut().try_for_each(Server::check)?;
+            self.check()?;
             anyhow::ensure!(Instant::now() < until, "the cluster is not whole: {seen:?}");
             sleep(Duration::from_millis(50)).await;
         }
@@ -125,7 +186,8 @@ impl Regent {
         Ok(client.get_status(pb::GetStatusRequest {}).await?.into_inner())
     }
 
-    async fn connect(&self, member: usize) -> anyhow::Result<Channel> {
+    /// A new connection to a member.
+    pub async fn connect(&self, member: usize) -> anyhow::Result<Channel> {
         let endpoint = Endpoint::from_shared(self.endpoints[member].clone())?;
         let endpoint = endpoint.tcp_nodelay(true).timeout(CALL);
         let endpoint = self.credentials.secure(endpoint, Callee::AnyCoordinator)?;

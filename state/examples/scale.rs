@@ -20,7 +20,7 @@ use types::{
     ByteCount, ClusterId, Digest, ModelName, ModelVersion, NodeIncarnation, Principal, RegionId, RequestId,
     Revision, UnixMillis, VersionKey,
     model::{Artifact, ArtifactPath, Placement},
-    region::{Endpoints, Health, NodeKind},
+    region::{Endpoints, FencingDoor, Health, NodeKind, StoreBinding},
     replica::ReplicaKey,
     role::TimingPolicy,
 };
@@ -92,6 +92,15 @@ fn cluster(log: &mut Log, regions: usize) -> Result<(), Failed> {
             endpoints: Endpoints::default(),
         };
         log.run(&agent(n)?, node)?;
+        let store = Command::AttachStore {
+            region: region(n)?,
+            store: StoreBinding {
+                endpoint: format!("https://s3.region-{n}.example.com"),
+                bucket: "models".to_owned(),
+                fencing_door: FencingDoor::Qualified,
+            },
+        };
+        log.run(&admin, store)?;
         let health = Command::SetRegionHealth {
             region: region(n)?,
             from: Health::Recovering,

@@ -87,6 +87,57 @@ fn a_short_run_has_every_row_of_both_systems() {
     );
 }
 
+/// Few, and for a second: whether the limits are kept is not what is tested.
+#[test]
+fn short_runs_without_a_peer_have_every_row_and_clean_up() {
+    let runs: [(&[&str], &[&str]); 2] = [
+        (
+            &["agents", "--agents", "10", "--seconds", "1"],
+            &["agents_leader_cpu", "agents_log_entries"],
+        ),
+        (
+            &["scale", "--versions", "100"],
+            &[
+                "scale_page_models_p99",
+                "scale_page_versions_p99",
+                "scale_page_replicas_p99",
+                "scale_resident",
+                "scale_restart",
+                "scale_restart_killed",
+                "scale_resident_restarted",
+            ],
+        ),
+    ];
+    for (args, expected) in runs {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let output = bench()
+            .args(args)
+            .args(["--output", "json", "--dir"])
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        assert!(matches!(output.status.code(), Some(0 | 8)), "{}", text(&output));
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = document["rows"].as_array().unwrap();
+        for name in expected {
+            let row = rows
+                .iter()
+                .find(|r| r["name"] == *name)
+                .unwrap_or_else(|| panic!("{name}"));
+            assert_eq!(
+                (&row["goal_ratio"], &row["peer_name"]),
+                (&1.0.into(), &"limit".into()),
+                "{name}"
+            );
+        }
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            0,
+            "data is left behind"
+        );
+    }
+}
+
 #[test]
 fn without_etcd_it_says_how_to_get_it() {
     let output = bench().arg("consensus").env("PATH", "/nowhere").output().unwrap();

@@ -55,6 +55,7 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
     let failure = round.failure();
     let members = round.members();
     let mut document = json!({
+        "cluster_id": round.cluster_id(),
         "has_quorum": failure.is_none(),
         "coordinators": round.asked.iter().map(|a| show::document(a, &members)).collect::<Vec<_>>(),
         "members": members.iter().map(show::member).collect::<Vec<_>>(),
@@ -69,6 +70,7 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
         let table = table(show::HEADINGS, rows);
         let lines = paused.iter().flatten().map(show::paused_line);
         std::iter::once(table)
+            .chain(round.clusters())
             .chain(members::lines(&round))
             .chain(round.best().map(elections::text))
             .chain(lines)

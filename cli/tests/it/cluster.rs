@@ -149,6 +149,7 @@ fn a_founder_whose_disk_was_lost_is_told_so_and_founds_no_second_cluster() {
     let mut dev = Dev::start(3);
     let id = |dev: &Dev| dev.json(&["cluster", "status"])["cluster_id"].clone();
     let before = id(&dev);
+    assert!(before.is_string(), "{before}");
     dev.stop();
     std::fs::remove_dir_all(dev.path().join("regions/us-west-2/coordinator/data")).unwrap();
     dev.begin_again();

@@ -49,6 +49,7 @@ pub(super) fn document(asked: &Asked, members: &[Member]) -> Value {
         Ok(status) => json!({
             "endpoint": asked.endpoint,
             "reachable": true,
+            "cluster_id": status.header.as_ref().map(|h| &h.cluster_id),
             "node": status.node,
             "region": status.region,
             "raft_state": status.raft_state,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::v1::{GetStatusResponse, Member};
+use proto::v1::{GetStatusResponse, Member, ResponseHeader};
 use types::{Reason, reason::Refusal};
 
 use super::{
@@ -255,4 +255,34 @@ async fn a_certificate_that_is_over_is_nobodys_silence() {
     let failure = super::status(&cli.shared).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Usage, "{failure}");
     assert!(failure.message.contains("expired"), "{failure}");
+}
+
+/// As after a restore or a recovery, where an old coordinator came back.
+#[test]
+fn coordinators_of_two_clusters_are_told_apart() {
+    let mut round = round("a leads 7 yes | b a 7 yes 90 | c -", 0);
+    assert_eq!((round.cluster_id(), round.clusters()), (None, None));
+    for (asked, id) in round.asked.iter_mut().zip(["old", "old"]) {
+        belongs(asked, id);
+    }
+    assert_eq!(round.cluster_id(), Some("old"));
+    assert_eq!(round.clusters().as_deref(), Some("cluster old"));
+    belongs(&mut round.asked[1], "new");
+    assert_eq!(round.cluster_id(), Some("old"), "of the one that leads");
+    let told = round.clusters().unwrap();
+    assert!(
+        told.starts_with("these endpoints are of different clusters"),
+        "{told}"
+    );
+    assert!(
+        told.contains("https://a:1 is of cluster old\n  https://b:1 is of cluster new"),
+        "{told}"
+    );
+}
+
+fn belongs(asked: &mut Asked, id: &str) {
+    asked.answer.as_mut().unwrap().header = Some(ResponseHeader {
+        cluster_id: id.to_owned(),
+        ..ResponseHeader::default()
+    });
 }

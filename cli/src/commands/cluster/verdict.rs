@@ -4,7 +4,7 @@
 //! alone knows how many follow it. Where it does not answer, the follower's word counts if it is about a time after that;
 //! else the leader may have died, and the follower will know soon.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use proto::v1::{GetStatusResponse, Member};
 use types::{Reason, reason::Refusal, units::format_duration};
@@ -61,6 +61,28 @@ impl Round {
     /// The membership as the leader knows it, else as anybody does.
     pub(super) fn members(&self) -> Vec<Member> {
         self.best().map(|s| s.members.clone()).unwrap_or_default()
+    }
+
+    /// The cluster of whoever speaks for the rest; `None` where nobody who answers belongs to one yet.
+    pub(super) fn cluster_id(&self) -> Option<&str> {
+        cluster_of(self.best()?)
+    }
+
+    /// Which cluster answered, for people; each endpoint's where they are of several, as after one was restored or
+    /// recovered and an old coordinator came back.
+    pub(super) fn clusters(&self) -> Option<String> {
+        let found: BTreeSet<&str> = self.answers().filter_map(cluster_of).collect();
+        if found.len() < 2 {
+            return found.first().map(|id| format!("cluster {id}"));
+        }
+        let each = self.asked.iter().filter_map(|asked| {
+            let id = cluster_of(asked.answer.as_ref().ok()?)?;
+            Some(format!("  {} is of cluster {id}", asked.endpoint))
+        });
+        let heading =
+            "these endpoints are of different clusters; keep those of one in the context:".to_owned();
+        let lines: Vec<String> = std::iter::once(heading).chain(each).collect();
+        Some(lines.join("\n"))
     }
 
     /// The leader's answer, else anybody's.
@@ -170,6 +192,11 @@ impl Round {
     fn how_many(&self) -> String {
         format!("{} of {} answer", self.answers().count(), self.asked.len())
     }
+}
+
+fn cluster_of(status: &GetStatusResponse) -> Option<&str> {
+    let id = status.header.as_ref()?.cluster_id.as_str();
+    (!id.is_empty()).then_some(id)
 }
 
 fn no_quorum(message: String) -> Failure {
