@@ -41,6 +41,29 @@ fn lines_are_accepted_or_refused() {
     check_parse("regent model push DIR", false);
     check_parse("regent model unalias fraud.scorer candidate --etag 7", true);
     check_parse("regent model unalias fraud.scorer@3 candidate", false);
+    check_parse(
+        "regent model alias fraud.scorer@3 champion --etag 7 --validate-only",
+        true,
+    );
+    check_parse(
+        "regent model list --stale --max-staleness 5s --min-revision 9",
+        true,
+    );
+    check_parse("regent model list --max-staleness 0s", false);
+    check_parse(
+        "regent primary resume --expect-epoch g1.e7 --etag 9 --validate-only",
+        true,
+    );
+    check_parse("regent primary pause --expect-epoch 7", false);
+    check_parse(
+        "regent switchover primaries/global --to eu --validate-only --wait",
+        false,
+    );
+    check_parse(
+        "regent watch --kind role --kind plan --model fraud.* --region eu-* --role primaries/*",
+        true,
+    );
+    check_parse("regent watch --kind roles", false);
     check_parse("regent infer m --text a", true);
     check_parse("regent infer m --text a --prompt b", false);
     check_parse("regent infer m", false);

@@ -3,7 +3,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU32},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use types::{
 use crate::{
     channel::{Channels, ClientConfig},
     reach::reach,
-    retry::{self, Next, mint_request_id},
+    retry::{self, Next},
     tour::{Heard, Tour},
 };
 
@@ -31,6 +31,8 @@ pub struct Header {
     pub revision: Revision,
     /// For a stale read, how old it may be.
     pub age: Option<Duration>,
+    /// A change that was only validated: nothing was done.
+    pub validated_only: bool,
 }
 
 impl Header {
@@ -40,6 +42,7 @@ impl Header {
             cluster_id: proto::convert::text("header.cluster_id", &header.cluster_id)?,
             revision: Revision(header.revision),
             age: header.stale.then_some(Duration::from_millis(header.age_millis)),
+            validated_only: header.validated_only,
         })
     }
 
@@ -49,6 +52,7 @@ impl Header {
             cluster_id: other.cluster_id,
             revision: self.revision.min(other.revision),
             age: self.age.max(other.age),
+            validated_only: self.validated_only || other.validated_only,
         }
     }
 }
@@ -59,9 +63,13 @@ pub struct Client {
     channels: Arc<Channels>,
     deadline: Duration,
     attempt_timeout: Duration,
-    allow_stale: bool,
+    reads: Reads,
     /// The id of every change; none: each gets its own.
     request_id: Option<RequestId>,
+    /// Of every change.
+    options: ChangeOptions,
+    /// The highest feature level that the cluster was heard to have come to.
+    level: Arc<AtomicU32>,
     /// What answers said of themselves, where that is asked for.
     noted: Option<Arc<Mutex<Noted>>>,
 }
@@ -102,8 +110,10 @@ impl Client {
             channels: Arc::new(Channels::new(&config)?),
             deadline: config.deadline,
             attempt_timeout: config.attempt_timeout,
-            allow_stale: false,
+            reads: Reads::default(),
             request_id: None,
+            options: ChangeOptions::default(),
+            level: Arc::default(),
             noted: None,
         })
     }
@@ -135,10 +145,9 @@ impl Client {
     /// The same connections with reads answered from the nearest coordinator's local state, also without a quorum.
     #[must_use]
     pub fn with_stale_reads(&self) -> Self {
-        Self {
-            allow_stale: true,
-            ..self.clone()
-        }
+        let mut client = self.clone();
+        client.reads.allow_stale = true;
+        client
     }
 
     /// The same connections for one change under an id of the caller's: to ask again for one whose outcome was unknown.
@@ -190,8 +199,8 @@ impl Client {
         noted.last = Some(header);
     }
 
-    fn change_id(&self) -> String {
-        self.request_id.unwrap_or_else(mint_request_id).to_string()
+    pub(crate) fn check_fresh(&self, header: Option<&pb::ResponseHeader>) -> Result<(), Refusal> {
+        self.reads.check(header)
     }
 
     /// API endpoint of the coordinator that is believed to lead.
@@ -204,9 +213,7 @@ impl Client {
     }
 
     fn read_options(&self) -> Option<pb::ReadOptions> {
-        Some(pb::ReadOptions {
-            allow_stale: self.allow_stale,
-        })
+        Some(self.reads.options())
     }
 
     /// Sends `message` until an answer is final or the deadline is over. The only loop that retries.
@@ -307,11 +314,13 @@ macro_rules! send {
         let request_id = message.request_id.clone();
         send!($self, Leader, $service::$method, message)
             .inspect(|answer| $self.note_change(answer.header.as_ref()))
+            .and_then(|answer| $self.check_validated(answer.header.as_ref()).map(|()| answer))
             .map_err(|refusal| $crate::retry::name_request(refusal, &request_id))
     }};
     ($self:ident, Anyone, $service:ident :: $method:ident, $message:expr) => {
         send!($self, To Anyone, $service::$method, $message)
             .inspect(|answer| $self.note(answer.header.as_ref()))
+            .and_then(|answer| $self.check_fresh(answer.header.as_ref()).map(|()| answer))
     };
     ($self:ident, Leader, $service:ident :: $method:ident, $message:expr) => {
         send!($self, To Leader, $service::$method, $message)
@@ -339,12 +348,15 @@ mod aliases;
 mod cluster;
 mod leases;
 mod models;
+mod options;
 mod plans;
 mod regions;
 mod replicas;
 mod roles;
 mod versions;
 
+use self::options::Reads;
 pub use cluster::RemoveMember;
 pub use leases::{FenceStanding, Renewal};
+pub use options::ChangeOptions;
 pub use replicas::ReplicaReport;

@@ -19,7 +19,7 @@ use proto::{
 use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 use types::{
-    ClusterId, Revision,
+    ClusterId, Revision, WatchFilter,
     reason::{Reason, Refusal},
 };
 
@@ -72,6 +72,8 @@ pub struct StateWatch {
     client: Client,
     /// Silence after which another coordinator is asked; bookmarks come about every second.
     patience: Duration,
+    /// What is wanted. The coordinator sends nothing else; one that does not know filters sends all, so it is asked here too.
+    filter: WatchFilter,
     position: Option<(ClusterId, Revision)>,
     stream: Option<Streaming<pb::WatchResponse>>,
     /// The first events of a revision that comes in parts.
@@ -87,6 +89,7 @@ impl StateWatch {
         Self {
             client,
             patience,
+            filter: WatchFilter::default(),
             position: None,
             stream: None,
             begun: Parts::default(),
@@ -102,6 +105,12 @@ impl StateWatch {
             position: Some((cluster_id, after)),
             ..Self::new(client, patience)
         }
+    }
+
+    /// Of these resources alone: the list has no others, a revision that touches none of them is a [`Change::Bookmark`].
+    #[must_use]
+    pub fn filtered(self, filter: WatchFilter) -> Self {
+        Self { filter, ..self }
     }
 
     /// The next change; waits as long as it takes, through reconnects. Safe to drop between calls and while waiting.
@@ -159,7 +168,10 @@ impl StateWatch {
     async fn list(&mut self) -> Result<(), Refusal> {
         let (_, channel) = self.client.channels().pick(self.turn, false)?;
         let mut service = WatchServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        let mut request = tonic::Request::new(pb::ListRequest { read: None });
+        let mut request = tonic::Request::new(pb::ListRequest {
+            read: None,
+            filter: Some((&self.filter).into()),
+        });
         request.set_timeout(self.patience.saturating_mul(10));
         let answer = timeout(self.patience, service.list(request))
             .await
@@ -177,7 +189,10 @@ impl StateWatch {
                 ));
             };
             for item in chunk.resources {
-                resources.push(resource(Some(item))?);
+                let item = resource(Some(item))?;
+                if self.filter.takes(&item.subject()) {
+                    resources.push(item);
+                }
             }
             if chunk.last {
                 let header = Header::read(chunk.header)?;
@@ -198,6 +213,7 @@ impl StateWatch {
         let request = pb::WatchRequest {
             cluster_id: cluster_id.to_string(),
             after_revision: after.0,
+            filter: Some((&self.filter).into()),
         };
         let mut service = WatchServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let answer = timeout(self.patience, service.watch(request))
@@ -233,7 +249,7 @@ impl StateWatch {
         let Some(events) = part else {
             return Ok(());
         };
-        let Some(change) = step(after, header.revision, events)? else {
+        let Some(change) = step(&self.filter, after, header.revision, events)? else {
             return Ok(());
         };
         self.position = Some((cluster_id, header.revision));
@@ -248,23 +264,30 @@ fn is_too_large(refusal: &Refusal) -> bool {
 }
 
 /// What a message means for a watch that stands at `after`: nothing, if it was seen already.
-fn step(after: Revision, revision: Revision, events: Vec<pb::Event>) -> Result<Option<Change>, Refusal> {
-    if events.is_empty() {
-        return Ok((revision > after).then_some(Change::Bookmark { revision }));
-    }
-    if revision <= after {
+fn step(
+    filter: &WatchFilter,
+    after: Revision,
+    revision: Revision,
+    events: Vec<pb::Event>,
+) -> Result<Option<Change>, Refusal> {
+    if !events.is_empty() && revision <= after {
         let text = format!("events of {revision} came after those of {after}");
         return Err(Refusal::new(Reason::Compacted, text));
     }
-    let events = events
-        .into_iter()
-        .map(|e| {
-            Ok(Event {
-                kind: e.kind,
-                resource: resource(e.resource)?,
-                deleted: e.deleted,
-            })
+    let read = |e: pb::Event| {
+        Ok(Event {
+            kind: e.kind,
+            resource: resource(e.resource)?,
+            deleted: e.deleted,
         })
-        .collect::<Result<_, Refusal>>()?;
+    };
+    let mut events = events
+        .into_iter()
+        .map(read)
+        .collect::<Result<Vec<_>, Refusal>>()?;
+    events.retain(|event| filter.takes(&event.resource.subject()));
+    if events.is_empty() {
+        return Ok((revision > after).then_some(Change::Bookmark { revision }));
+    }
     Ok(Some(Change::Events { revision, events }))
 }

@@ -119,6 +119,7 @@ impl Leases {
                 | ProposeError::DiskFull { .. }
                 | ProposeError::OverloadedBytes { .. }
                 | ProposeError::TooLarge { .. }
+                | ProposeError::BelowLevel { .. }
                 | ProposeError::NotServing { .. },
             ) => ChangeOutcome::NotProposed,
         };

@@ -21,6 +21,7 @@ pub mod error;
 mod exposition;
 pub mod failover;
 mod features;
+mod freshness;
 mod gather;
 pub mod health;
 pub mod identity;
@@ -137,10 +138,10 @@ impl Coordinator {
         loops.spawn("the watch hub", hub.run(applied, stop_raft.clone()));
         let reporting = server::report_health(Arc::clone(&api), reporter.clone(), stop.clone());
         loops.spawn("the report of the own health", reporting);
-        loops.spawn(
-            "the freshness of reads",
-            freshness(Arc::clone(&api), stop.clone()),
-        );
+        let (fresh, end) = (Arc::clone(&api), stop.clone());
+        loops.spawn("the freshness of reads", async move {
+            fresh.keep_fresh(FRESHNESS, end).await;
+        });
         spawn_leader_loops(&mut loops, &api, renewals, &stop);
         if let Some(listener) = self.sockets.metrics {
             let metrics = exposition::serve(Arc::clone(&api), listener, stop.clone());
@@ -224,17 +225,6 @@ async fn hand_over(raft: &RaftNode) {
         && let Err(error) = raft.transfer_leadership(None, Instant::now() + HAND_OVER).await
     {
         info!(%error, "leadership was not handed over");
-    }
-}
-
-async fn freshness(api: Arc<Api>, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(FRESHNESS) => {}
-        }
-        // An error leaves the age growing, which is what it says.
-        let _ = api.linearize(Instant::now() + FRESHNESS).await;
     }
 }
 

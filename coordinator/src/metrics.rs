@@ -194,7 +194,7 @@ pub fn observe_events(events: &[Event]) {
             | Event::AliasDeleted { .. }
             | Event::Replica(_)
             | Event::ReplicaDeleted(_)
-            | Event::PlanDeleted(_) => {}
+            | Event::PlanDeleted { .. } => {}
         }
     }
 }

@@ -12,12 +12,12 @@ use openraft::{
     errors::{ClientWriteError, ForwardReason, ForwardToLeader},
     impls::ProgressResponder,
 };
-use state::{Command, Entry, codec};
+use state::{Command, Entry, Expects, Feature, Preview, codec};
 use tokio::{
     sync::{SemaphorePermit, oneshot},
     time::{Instant, timeout_at},
 };
-use types::{Principal, RequestId};
+use types::{Principal, RequestId, Revision};
 
 use crate::raft::{
     LeaderHint, ProposeError, RaftNode,
@@ -29,6 +29,24 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of all proposals in flight; one more is refused, or small memory would hold a thousand of the largest.
 pub(crate) const PROPOSED_BYTES_MAX: usize = 64 << 20;
+
+/// A command, and what whoever asks for it believes of the record that it addresses.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// What they want.
+    pub command: Command,
+    /// Where it is otherwise, nothing is done.
+    pub expects: Expects,
+}
+
+impl From<Command> for Asked {
+    fn from(command: Command) -> Self {
+        Self {
+            command,
+            expects: Expects::default(),
+        }
+    }
+}
 
 /// A command on its way into the log.
 #[derive(Debug)]
@@ -50,10 +68,10 @@ impl RaftNode {
         &self,
         actor: Principal,
         request_id: RequestId,
-        command: Command,
+        asked: impl Into<Asked>,
         deadline: Instant,
     ) -> Result<Proposed, ProposeError> {
-        self.propose_in(None, actor, request_id, command, deadline).await
+        self.propose_in(None, actor, request_id, asked, deadline).await
     }
 
     /// The same, only while this node leads `term`: what was decided by what that leadership knew is no entry of a later
@@ -63,7 +81,7 @@ impl RaftNode {
         term: Option<u64>,
         actor: Principal,
         request_id: RequestId,
-        command: Command,
+        asked: impl Into<Asked>,
         deadline: Instant,
     ) -> Result<Proposed, ProposeError> {
         self.check_serving()?;
@@ -75,11 +93,14 @@ impl RaftNode {
         let bound = self.config().limits.proposals_in_flight;
         let overloaded = |_| ProposeError::Overloaded { in_flight: bound };
         let _permit = self.in_flight().try_acquire().map_err(overloaded)?;
+        let Asked { command, expects } = asked.into();
+        self.check_expectations_are_known(&expects)?;
         let entry = Entry {
             proposed_at: self.stamp(deadline).await?,
             request_id,
             actor,
             command,
+            expects,
         };
         self.put(&entry, term, deadline).await
     }
@@ -107,6 +128,49 @@ impl RaftNode {
         };
         let wanted = u32::try_from(bytes.0.len()).unwrap_or(u32::MAX);
         self.in_flight_bytes().try_acquire_many(wanted).map_err(|_| full)
+    }
+
+    /// What a command would come to, and nothing done: decided on all that was acknowledged before this call. At any node.
+    /// The revision is that of the state on which it was decided.
+    pub async fn preview(
+        &self,
+        actor: Principal,
+        request_id: RequestId,
+        asked: impl Into<Asked>,
+        deadline: Instant,
+    ) -> Result<(Revision, Preview), ProposeError> {
+        let Asked { command, expects } = asked.into();
+        self.linearize(deadline).await?;
+        self.check_expectations_are_known(&expects)?;
+        let (proposed_at, mark) = self.would_stamp(deadline).await?;
+        let entry = Entry {
+            proposed_at,
+            request_id,
+            actor,
+            command,
+            expects,
+        };
+        encode(&entry)?;
+        let (revision, state) = self.view();
+        let next = revision.next();
+        let preview = match mark {
+            None => state.preview(next, &entry),
+            Some(mark) => state.preview(next, &mark).then(next.next(), &entry),
+        };
+        Ok((revision, preview))
+    }
+
+    /// No entry expects anything before the cluster's level says that every build checks it: the level only grows.
+    fn check_expectations_are_known(&self, expects: &Expects) -> Result<(), ProposeError> {
+        let needs = Feature::Expectations;
+        let features = self.read(state::ControlState::features);
+        if expects.is_nothing() || features.has(needs) {
+            return Ok(());
+        }
+        Err(ProposeError::BelowLevel {
+            level: features.level(),
+            needs: needs.level(),
+        })
     }
 
     async fn write(&self, bytes: EntryBytes, term: Option<u64>, deadline: Instant) -> Written {

@@ -190,19 +190,22 @@ fn estimate(event: &Event) -> usize {
             | Event::AliasDeleted { .. }
             | Event::Replica(_)
             | Event::ReplicaDeleted(_)
-            | Event::PlanDeleted(_) => 512,
+            | Event::PlanDeleted { .. } => 512,
         }
 }
 
 #[cfg(test)]
 mod tests {
-    use types::PlanId;
+    use types::{PlanId, RoleName};
 
     use super::*;
 
     fn applied(revision: u64, events: usize) -> Published {
         let events: Vec<_> = (0..events)
-            .map(|n| Event::PlanDeleted(PlanId(n as u64)))
+            .map(|n| Event::PlanDeleted {
+                plan: PlanId(n as u64),
+                role: RoleName::global(),
+            })
             .collect();
         Published::Applied {
             revision: Revision(revision),

@@ -49,6 +49,7 @@ impl Log {
             proposed_at: UnixMillis(START + self.millis),
             request_id: RequestId::v7_from_parts(START + self.millis, u128::from(self.next)),
             actor: actor.clone(),
+            expects: state::Expects::default(),
             command,
         };
         if let Some(kept) = &mut self.kept {

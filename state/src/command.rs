@@ -31,6 +31,25 @@ pub struct Entry {
     pub actor: Principal,
     /// What they want.
     pub command: Command,
+    /// What they believe of the record that the command addresses ([`Command::addressed`]).
+    pub expects: Expects,
+}
+
+/// What a caller believes of the record that its command addresses: where it is otherwise, nothing is done. One mechanism
+/// for every command; the etags and epochs that some commands carry themselves are older, and keep their meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expects {
+    /// The record's revision that the caller saw; none: whatever it is.
+    pub etag: Option<Revision>,
+    /// The epoch of the role that is addressed, or whose plan is; none: whatever it is.
+    pub epoch: Option<Epoch>,
+}
+
+impl Expects {
+    /// Whether anything will do.
+    pub const fn is_nothing(&self) -> bool {
+        self.etag.is_none() && self.epoch.is_none()
+    }
 }
 
 /// What somebody wants. Closed: `apply` matches it without a wildcard.

@@ -3,7 +3,7 @@
 //! Every event carries the whole record after the change, so that a fold is an upsert, or a delete by key.
 
 use types::{
-    AliasName, ModelName, PlanId,
+    AliasName, ModelName, PlanId, RoleName,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
     region::{NodeRecord, RegionRecord},
@@ -44,5 +44,10 @@ pub enum Event {
     /// A plan is new or changed.
     Plan(Box<PlanRecord>),
     /// An old plan is forgotten.
-    PlanDeleted(PlanId),
+    PlanDeleted {
+        /// The plan.
+        plan: PlanId,
+        /// The role that it moved.
+        role: RoleName,
+    },
 }

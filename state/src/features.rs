@@ -27,6 +27,8 @@ pub enum Feature {
     ElectionSettings,
     /// Level 2: snapshots are written as a stream of frames. No rule of `apply`: all that may have to read one can.
     FramedSnapshots,
+    /// Level 2: any entry may say which etag and epoch its record must have ([`crate::Expects`]).
+    Expectations,
 }
 
 impl Feature {
@@ -38,6 +40,7 @@ impl Feature {
             Self::CoordinatorsLeave => 2,
             Self::ElectionSettings => 2,
             Self::FramedSnapshots => 2,
+            Self::Expectations => 2,
         }
     }
 }

@@ -8,8 +8,8 @@
 //!
 //! Absent on purpose: any runtime, logging, openraft's types. Decisions are in `policy`; this crate applies them.
 //!
-//! Reading order: [`command`], [`reply`], [`rejection`], [`event`], [`state`], `table`, [`hash`], [`features`], `apply/`,
-//! [`requests`], [`query`], [`invariants`], [`codec`], [`dump`].
+//! Reading order: [`command`], [`addressed`], [`reply`], [`rejection`], [`event`], [`state`], `table`, [`hash`], [`features`],
+//! `apply/`, [`requests`], [`query`], [`invariants`], [`codec`], [`dump`].
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@
     clippy::match_wildcard_for_single_variants
 )]
 
+pub mod addressed;
 mod apply;
 pub mod codec;
 pub mod command;
@@ -38,13 +39,14 @@ pub mod requests;
 pub mod state;
 mod table;
 
-pub use command::{Command, Entry, ReplicaReport, StepOutcome};
+pub use addressed::Addressed;
+pub use command::{Command, Entry, Expects, ReplicaReport, StepOutcome};
 pub use event::Event;
 pub use features::{Feature, Features, TooNew};
 pub use hash::StateHash;
 pub use rejection::Rejection;
 pub use reply::{Applied, DoorRecord, Reply};
-pub use state::{ClusterRecord, ControlState, FormerTtl, RemovedCoordinator};
+pub use state::{ClusterRecord, ControlState, FormerTtl, Preview, RemovedCoordinator};
 
 #[cfg(test)]
 mod tests;

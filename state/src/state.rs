@@ -294,6 +294,35 @@ impl ControlState {
     }
 }
 
+/// What an entry would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// What it would be answered, and what would change.
+    pub applied: Applied,
+    /// The state as it would be.
+    pub state: ControlState,
+}
+
+impl Preview {
+    /// What another entry would do after this one.
+    #[must_use]
+    pub fn then(self, revision: Revision, entry: &Entry) -> Self {
+        let mut state = self.state;
+        let applied = state.apply(revision, entry);
+        Self { applied, state }
+    }
+}
+
+impl ControlState {
+    /// What [`Self::apply`] would do, and nothing done: no request id is remembered. It is the same code on a copy, so that
+    /// it refuses exactly where the entry itself would. The copy shares with the state what the entry does not touch.
+    pub fn preview(&self, revision: Revision, entry: &Entry) -> Preview {
+        let mut state = self.clone();
+        let applied = state.apply(revision, entry);
+        Preview { applied, state }
+    }
+}
+
 fn refused(rejection: Rejection) -> Applied {
     Applied {
         outcome: Err(rejection),

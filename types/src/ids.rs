@@ -123,6 +123,11 @@ impl RoleName {
     pub fn global() -> Self {
         Self("primaries/global".into())
     }
+
+    /// What it is the primary of, as in `primaries/NAME`: a model family's role is named after the models.
+    pub fn family(&self) -> &str {
+        self.0.strip_prefix("primaries/").unwrap_or(&self.0)
+    }
 }
 
 macro_rules! uuid_id {

@@ -5,7 +5,8 @@
 //! Invariant: a value that exists is valid. Text is checked once, in the constructor, and never again inside.
 //!
 //! Reading order: [`ids`], [`epoch`], [`revision`], [`digest`], [`units`], [`time`], then the records
-//! ([`region`], [`model`], [`replica`], [`role`], [`plan`], [`election`]), then [`reason`], [`principal`] and [`metrics`].
+//! ([`region`], [`model`], [`replica`], [`role`], [`plan`], [`election`]) and [`filter`], then [`reason`], [`principal`] and
+//! [`metrics`].
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@
 pub mod digest;
 pub mod election;
 pub mod epoch;
+pub mod filter;
 pub mod ids;
 pub mod metrics;
 pub mod model;
@@ -28,6 +30,7 @@ pub mod units;
 
 pub use digest::{Digest, DigestHasher};
 pub use epoch::{Epoch, FencingToken, Holder};
+pub use filter::WatchFilter;
 pub use ids::{
     AliasName, ClusterId, DatabaseName, DiskId, InvalidId, ModelName, ModelVersion, NodeId, NodeIncarnation,
     PlanId, RegionId, RequestId, RoleName, VersionKey,

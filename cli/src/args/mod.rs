@@ -11,7 +11,11 @@ mod model;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use types::{ModelName, RegionId, RequestId, RoleName, role::FailoverMode};
+use types::{
+    ModelName, RegionId, RequestId, RoleName,
+    filter::{Pattern, ResourceKind},
+    role::FailoverMode,
+};
 
 pub(crate) use cluster::{LeaveArgs, RemoveArgs, ReplaceArgs};
 pub(crate) use model::{
@@ -160,12 +164,42 @@ pub(crate) struct AgainArgs {
     pub(crate) request_id: Option<RequestId>,
 }
 
+/// How a change is made, whatever it is.
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArgs {
+    /// Check and decide as for the change, and do nothing: it ends as the change would now, with what would be then.
+    #[arg(long)]
+    pub(crate) validate_only: bool,
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
+}
+
+/// How a change of a role is made.
+#[derive(Debug, Args)]
+pub(crate) struct RoleChangeArgs {
+    /// Only if the role's epoch still is this one, as in g1.e7.
+    #[arg(long, value_name = "EPOCH")]
+    pub(crate) expect_epoch: Option<types::Epoch>,
+    /// Only if the role still is as it was at this revision (`modified` in `primary get --output json`).
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) etag: Option<u64>,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ReadArgs {
     /// Answer from the state of whichever coordinator is asked, without the quorum; the answer says its revision, and how
     /// long ago a quorum last confirmed it.
     #[arg(long)]
     pub(crate) stale: bool,
+    /// As --stale, from state that is at most this old; where it is older, the quorum is asked after all.
+    #[arg(long, value_name = "DURATION", value_parser = some_time)]
+    pub(crate) max_staleness: Option<Duration>,
+    /// Answer from this revision on, waiting until the coordinator that is asked has come to it: a change names its own, and
+    /// with it one's own changes are seen at any coordinator, also with --stale.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) min_revision: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -199,14 +233,16 @@ pub(crate) enum PrimaryCommand {
     /// Holds automatic failovers of a role for a while.
     Pause(PauseArgs),
     /// Lets failovers of a role run by themselves again.
-    Resume(RoleArgs),
+    Resume(ResumeArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct RoleArgs {
+pub(crate) struct ResumeArgs {
     /// The role.
     #[arg(default_value = "primaries/global")]
     pub(crate) role: RoleName,
+    #[command(flatten)]
+    pub(crate) change: RoleChangeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -226,6 +262,8 @@ pub(crate) struct PauseArgs {
     /// How long, 168h (7 days) at most; it ends by itself.
     #[arg(long = "for", value_name = "DURATION", value_parser = pause, default_value = "30m")]
     pub(crate) duration: Duration,
+    #[command(flatten)]
+    pub(crate) change: RoleChangeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -235,17 +273,14 @@ pub(crate) struct SwitchoverArgs {
     /// The region that shall hold it.
     #[arg(long, value_name = "REGION")]
     pub(crate) to: RegionId,
-    /// Only if the role's epoch still is this one, as in g1.e7.
-    #[arg(long, value_name = "EPOCH")]
-    pub(crate) expect_epoch: Option<types::Epoch>,
     /// Wait until the plan has ended.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "validate_only")]
     pub(crate) wait: bool,
     /// How long to wait for it.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
     pub(crate) wait_timeout: Duration,
     #[command(flatten)]
-    pub(crate) again: AgainArgs,
+    pub(crate) change: RoleChangeArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -328,8 +363,11 @@ pub(crate) struct TimingSetArgs {
     /// Longest such silence, and how long a leader without its quorum goes on: above the least one.
     #[arg(long, value_name = "DURATION", value_parser = some_time, required_unless_present = "derived")]
     pub(crate) election_max: Option<Duration>,
+    /// Only if the settings still are as they were at this revision.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) etag: Option<u64>,
     #[command(flatten)]
-    pub(crate) again: AgainArgs,
+    pub(crate) change: ChangeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -337,8 +375,11 @@ pub(crate) struct PreferArgs {
     /// Regions, most wanted first.
     #[arg(value_name = "REGION")]
     pub(crate) regions: Vec<RegionId>,
+    /// Only if the settings still are as they were at this revision.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) etag: Option<u64>,
     #[command(flatten)]
-    pub(crate) again: AgainArgs,
+    pub(crate) change: ChangeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -382,6 +423,20 @@ pub(crate) struct WatchArgs {
     /// End after this many revisions; one revision is one committed change, whatever the number of its events.
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+    /// Only resources of this kind: region, node, model, version, alias, replica, role, plan or timing; may be given several
+    /// times.
+    #[arg(long = "kind", value_name = "KIND")]
+    pub(crate) kinds: Vec<ResourceKind>,
+    /// Only of models with such a name, as in 'fraud.*': models, versions, aliases and copies, and the role
+    /// primaries/NAME of one with its plans. A star stands for any part of a name.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) model: Option<Pattern>,
+    /// Only in regions with such a name: regions, their nodes and copies, and versions that were uploaded there.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) region: Option<Pattern>,
+    /// Only of roles with such a name, as in 'primaries/*': roles and their plans.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) role: Option<Pattern>,
 }
 
 /// A duration in which something can be done.

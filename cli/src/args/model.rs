@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use types::{AliasName, ModelName, RegionId, VersionKey};
 
-use super::{AgainArgs, ReadArgs, duration};
+use super::{ChangeArgs, ReadArgs, duration};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
@@ -123,7 +123,7 @@ pub(crate) struct AliasArgs {
     #[arg(long, value_name = "REVISION")]
     pub(crate) etag: Option<u64>,
     #[command(flatten)]
-    pub(crate) again: AgainArgs,
+    pub(crate) change: ChangeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -136,7 +136,7 @@ pub(crate) struct UnaliasArgs {
     #[arg(long, value_name = "REVISION")]
     pub(crate) etag: Option<u64>,
     #[command(flatten)]
-    pub(crate) again: AgainArgs,
+    pub(crate) change: ChangeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -147,8 +147,11 @@ pub(crate) struct AbortArgs {
     /// Why, for the record.
     #[arg(long, value_name = "TEXT", default_value = "given up by an operator")]
     pub(crate) reason: String,
+    /// Only if the version still is as it was at this revision (`modified` in `model versions --output json`).
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) etag: Option<u64>,
     #[command(flatten)]
-    pub(crate) again: AgainArgs,
+    pub(crate) change: ChangeArgs,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

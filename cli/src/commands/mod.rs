@@ -9,12 +9,18 @@ pub(crate) mod region;
 pub(crate) mod replication;
 pub(crate) mod watch;
 
-use client::{Client, calls::Header};
+use client::{
+    Client,
+    calls::{ChangeOptions, Header},
+};
 use serde_json::{Value, json};
-use types::units::{format_age, format_duration};
+use types::{
+    Revision,
+    units::{format_age, format_duration},
+};
 
 use crate::{
-    args::{AgainArgs, OutputFormat, ReadArgs, Shared},
+    args::{AgainArgs, ChangeArgs, OutputFormat, ReadArgs, RoleChangeArgs, Shared},
     context,
     error::Failure,
     output::answer,
@@ -22,16 +28,31 @@ use crate::{
 
 /// A client that reads as fresh as these flags ask for, and remembers how fresh that was.
 fn reader(shared: &Shared, read: &ReadArgs) -> Result<Client, Failure> {
-    let client = context::client(shared)?.with_answers_noted();
-    Ok(if read.stale {
-        client.with_stale_reads()
-    } else {
-        client
-    })
+    let mut client = context::client(shared)?.with_answers_noted();
+    if read.stale {
+        client = client.with_stale_reads();
+    }
+    if let Some(max) = read.max_staleness {
+        client = client.with_max_staleness(max);
+    }
+    if let Some(revision) = read.min_revision {
+        client = client.with_min_revision(Revision(revision));
+    }
+    Ok(client)
 }
 
-/// A client for one change, under the request id of an earlier try where one is named; it remembers the answer's revision.
-fn changer(shared: &Shared, again: &AgainArgs) -> Result<Client, Failure> {
+/// A client for one change, made in the manner of these flags, under the request id of an earlier try where one is named; it
+/// remembers the answer's revision.
+fn changer(shared: &Shared, args: &ChangeArgs, options: ChangeOptions) -> Result<Client, Failure> {
+    let client = asker(shared, &args.again)?;
+    Ok(client.with_change_options(ChangeOptions {
+        validate_only: args.validate_only,
+        ..options
+    }))
+}
+
+/// As [`changer`], for a change with a manner of its own.
+fn asker(shared: &Shared, again: &AgainArgs) -> Result<Client, Failure> {
     let client = context::client(shared)?.with_answers_noted();
     Ok(match again.request_id {
         Some(id) => client.with_request_id(id),
@@ -39,9 +60,39 @@ fn changer(shared: &Shared, again: &AgainArgs) -> Result<Client, Failure> {
     })
 }
 
+/// As [`changer`], for a role.
+fn role_changer(shared: &Shared, args: &RoleChangeArgs) -> Result<Client, Failure> {
+    let options = ChangeOptions {
+        etag: args.etag.map(Revision),
+        expected_epoch: args.expect_epoch,
+        validate_only: false,
+    };
+    changer(shared, &args.change, options)
+}
+
+/// Prints what a change answered: the revision as of which it stands, and whether it was only validated.
+fn tell_change(
+    client: &Client,
+    format: OutputFormat,
+    document: Value,
+    human: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    let document = changed(client, document);
+    let is_validation = document["validated_only"] == json!(true);
+    answer(format, &document, || match is_validation {
+        true => format!("{}\n\n{VALIDATED}", human()),
+        false => human(),
+    })
+}
+
+/// What is said below a table that shows what is not so.
+const VALIDATED: &str = "validated only: this is how it would be; nothing was changed";
+
 /// What a change answered, with the revision as of which it stands.
 pub(crate) fn changed(client: &Client, mut document: Value) -> Value {
-    document["revision"] = json!(client.last_answer().map(|header| header.revision));
+    let header = client.last_answer();
+    document["revision"] = json!(header.map(|header| header.revision));
+    document["validated_only"] = json!(header.is_some_and(|header| header.validated_only));
     document
 }
 

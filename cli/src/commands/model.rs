@@ -1,6 +1,6 @@
 //! `regent model …`: the registry, read and moved. Pushing has its own folder.
 
-use client::Client;
+use client::{Client, calls::ChangeOptions};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 use types::{
@@ -8,11 +8,11 @@ use types::{
     model::{AliasRecord, ModelRecord, Placement, VersionRecord, VersionState},
 };
 
-use super::{changed, changer, reader, tell};
+use super::{changer, reader, tell, tell_change};
 use crate::{
     args::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, ModelListArgs, Shared, UnaliasArgs, VersionsArgs},
     error::Failure,
-    output::{ago, answer, or_dash, table},
+    output::{ago, or_dash, table},
     push,
     tables::{CHAMPION, alias_table, version_table},
 };
@@ -75,37 +75,40 @@ async fn versions(args: &VersionsArgs, shared: &Shared) -> Result<(), Failure> {
 }
 
 async fn alias(args: &AliasArgs, shared: &Shared) -> Result<(), Failure> {
-    let client = changer(shared, &args.again)?;
+    let client = changer(shared, &args.change, ChangeOptions::default())?;
     let etag = args.etag.map(types::Revision);
     let alias = client
         .set_alias(&args.key, &args.alias, &args.reason, etag)
         .await?;
-    answer(
-        shared.output,
-        &changed(&client, json!({ "alias": alias })),
-        || alias_table(std::slice::from_ref(&alias)),
-    )
+    tell_change(&client, shared.output, json!({ "alias": alias }), || {
+        alias_table(std::slice::from_ref(&alias))
+    })
 }
 
 async fn unalias(args: &UnaliasArgs, shared: &Shared) -> Result<(), Failure> {
-    let client = changer(shared, &args.again)?;
+    let client = changer(shared, &args.change, ChangeOptions::default())?;
     let (model, alias) = (&args.model, &args.alias);
     let etag = args.etag.map(types::Revision);
     let revision = client.delete_alias(model, alias, etag).await?;
-    let document = json!({ "removed": { "model": model, "alias": alias }, "revision": revision });
-    answer(shared.output, &document, || {
-        format!("the alias {alias} of {model} is removed, as of revision {revision}")
+    let document = json!({ "removed": { "model": model, "alias": alias } });
+    tell_change(&client, shared.output, document, || {
+        match args.change.validate_only {
+            true => format!("the alias {alias} of {model} would be removed"),
+            false => format!("the alias {alias} of {model} is removed, as of revision {revision}"),
+        }
     })
 }
 
 async fn abort(args: &AbortArgs, shared: &Shared) -> Result<(), Failure> {
-    let client = changer(shared, &args.again)?;
+    let options = ChangeOptions {
+        etag: args.etag.map(types::Revision),
+        ..ChangeOptions::default()
+    };
+    let client = changer(shared, &args.change, options)?;
     let version = client.abort_version(&args.key, &args.reason).await?;
-    answer(
-        shared.output,
-        &changed(&client, json!({ "version": version })),
-        || version_table(std::slice::from_ref(&version)),
-    )
+    tell_change(&client, shared.output, json!({ "version": version }), || {
+        version_table(std::slice::from_ref(&version))
+    })
 }
 
 /// A model with what belongs to it.

@@ -13,10 +13,9 @@ use types::{
     time::{Clock as _, SystemClock},
 };
 
-use super::{changed, changer, reader, tell};
+use super::{VALIDATED, changed, reader, role_changer, tell, tell_change};
 use crate::{
-    args::{PauseArgs, PrimaryCommand, ReadArgs, RoleGetArgs, Shared, SwitchoverArgs},
-    context,
+    args::{PauseArgs, PrimaryCommand, ReadArgs, RoleChangeArgs, RoleGetArgs, Shared, SwitchoverArgs},
     error::Failure,
     exit::Exit,
     output::{ago, answer, conclude, or_dash, table},
@@ -33,7 +32,9 @@ pub(crate) async fn run(command: PrimaryCommand, shared: Shared) -> Result<(), F
         PrimaryCommand::List(read) => list(&read, &shared).await,
         PrimaryCommand::Get(args) => get(&args, &shared).await,
         PrimaryCommand::Pause(args) => pause(&args, &shared).await,
-        PrimaryCommand::Resume(args) => set_mode(&args.role, FailoverMode::Automatic, &shared).await,
+        PrimaryCommand::Resume(args) => {
+            set_mode(&args.role, FailoverMode::Automatic, &args.change, &shared).await
+        }
     }
 }
 
@@ -61,23 +62,28 @@ async fn get(args: &RoleGetArgs, shared: &Shared) -> Result<(), Failure> {
 
 async fn pause(args: &PauseArgs, shared: &Shared) -> Result<(), Failure> {
     let until: UnixMillis = SystemClock.now().plus(args.duration);
-    set_mode(&args.role, FailoverMode::Paused { until }, shared).await
+    set_mode(&args.role, FailoverMode::Paused { until }, &args.change, shared).await
 }
 
-async fn set_mode(role: &RoleName, mode: FailoverMode, shared: &Shared) -> Result<(), Failure> {
-    let client = context::client(shared)?.with_answers_noted();
+async fn set_mode(
+    role: &RoleName,
+    mode: FailoverMode,
+    args: &RoleChangeArgs,
+    shared: &Shared,
+) -> Result<(), Failure> {
+    let client = role_changer(shared, args)?;
     let role = client.set_role_mode(role, mode).await.map_err(|refusal| {
         Failure::from(refusal).or_ask_again("`regent primary get` shows the mode; asking again is safe")
     })?;
-    answer(shared.output, &changed(&client, json!({ "role": role })), || {
+    tell_change(&client, shared.output, json!({ "role": role }), || {
         role_table(std::slice::from_ref(&role))
     })
 }
 
 /// Starts the hand-over, and follows it where `--wait` says so.
 pub(crate) async fn switchover(args: SwitchoverArgs, shared: Shared) -> Result<(), Failure> {
-    let client = changer(&shared, &args.again)?;
-    let mut plan = match client.switchover(&args.role, &args.to, args.expect_epoch).await {
+    let client = role_changer(&shared, &args.change)?;
+    let mut plan = match client.switchover(&args.role, &args.to, None).await {
         Ok(plan) => plan,
         Err(refusal) => return refused(&client, &args, &shared, refusal).await,
     };
@@ -94,7 +100,12 @@ pub(crate) async fn switchover(args: SwitchoverArgs, shared: Shared) -> Result<(
     let document = changed(&client, json!({ "plan": plan }));
     conclude(shared.output, document, failure, || {
         let shown = std::slice::from_ref(&plan);
-        format!("{}{}", plan_table(shown), remarks(shown))
+        let validated = if args.change.change.validate_only {
+            format!("\n\n{VALIDATED}")
+        } else {
+            String::new()
+        };
+        format!("{}{}{validated}", plan_table(shown), remarks(shown))
     })
 }
 
@@ -112,7 +123,11 @@ async fn refused(
     if role.holder.as_ref().is_none_or(|holder| holder.region != args.to) {
         return Err(refusal.into());
     }
-    if let Some(expected) = args.expect_epoch.filter(|expected| *expected != role.epoch) {
+    if let Some(expected) = args
+        .change
+        .expect_epoch
+        .filter(|expected| *expected != role.epoch)
+    {
         let message = format!("{} is at {}, not at {expected}", role.role, role.epoch);
         let refusal = Refusal::new(Reason::StaleEpoch, message).with("shown", expected);
         return Err(refusal.with("current", role.epoch).into());

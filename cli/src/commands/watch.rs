@@ -6,7 +6,7 @@ use std::time::Duration;
 use client::watch::{Change, Event, StateWatch};
 use proto::convert::watch::Resource;
 use serde_json::{Value, json};
-use types::Revision;
+use types::{Revision, WatchFilter};
 
 use crate::{
     args::{OutputFormat, Shared, WatchArgs},
@@ -24,7 +24,13 @@ pub(crate) async fn run(args: WatchArgs, shared: Shared) -> Result<(), Failure> 
     // Who answers nobody at all would wait for ever below; this fails with a reason.
     let (_, header) = client.timing().await?;
     let after = args.after.map_or(header.revision, Revision);
-    let mut watch = StateWatch::resume(client, PATIENCE, header.cluster_id, after);
+    let filter = WatchFilter {
+        kinds: args.kinds.into_iter().collect(),
+        model: args.model,
+        region: args.region,
+        role: args.role,
+    };
+    let mut watch = StateWatch::resume(client, PATIENCE, header.cluster_id, after).filtered(filter);
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         let change = tokio::select! {

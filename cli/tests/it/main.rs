@@ -20,6 +20,7 @@ mod embedded;
 mod filters;
 mod guarded;
 mod harness;
+mod manners;
 mod members;
 mod orphans;
 mod out_of_reach;

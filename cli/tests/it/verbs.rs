@@ -26,6 +26,7 @@ fn verbs_answer_with_documents_and_codes() {
     order(&dev);
     push_twice(&dev);
     crate::filters::check(&dev);
+    crate::manners::check(&dev);
     freshness(&dev);
     aliases(&dev);
     infer(&dev);

@@ -6,7 +6,7 @@ use proto::{
 };
 use types::{AliasName, ModelName, Revision, VersionKey, model::AliasRecord, reason::Refusal};
 
-use super::{Client, Header};
+use super::{Client, Header, options::Kind};
 
 impl Client {
     /// Points an alias at a version; `etag` makes it a compare-and-set.
@@ -17,13 +17,15 @@ impl Client {
         reason: &str,
         etag: Option<Revision>,
     ) -> Result<AliasRecord, Refusal> {
+        let said = self.said_at(Kind::BY_ETAG, etag).await?;
         let message = pb::SetAliasRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
             model: key.model.to_string(),
             alias: alias.to_string(),
             version: key.version.0,
             reason: reason.to_owned(),
-            etag: etag.map(|r| r.0.to_string()).unwrap_or_default(),
+            etag: said.etag,
+            validate_only: said.validate_only,
         };
         let answer = send!(self, Change, RegistryServiceClient::set_alias, message)?;
         registry::alias(proto::convert::required("alias", answer.alias)?)
@@ -36,11 +38,13 @@ impl Client {
         alias: &AliasName,
         etag: Option<Revision>,
     ) -> Result<Revision, Refusal> {
+        let said = self.said_at(Kind::BY_ETAG, etag).await?;
         let message = pb::DeleteAliasRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
             model: model.to_string(),
             alias: alias.to_string(),
-            etag: etag.map(|r| r.0.to_string()).unwrap_or_default(),
+            etag: said.etag,
+            validate_only: said.validate_only,
         };
         let answer = send!(self, Change, RegistryServiceClient::delete_alias, message)?;
         Ok(Header::read(answer.header)?.revision)

@@ -8,7 +8,7 @@ use proto::{
 };
 use types::{NodeId, RegionId, election::ElectionTiming, reason::Refusal, role::TimingPolicy};
 
-use super::{Client, Header};
+use super::{Client, Header, options::Kind};
 
 /// Which coordinator is to leave, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +26,14 @@ pub struct RemoveMember {
 impl Client {
     /// The own view of whichever coordinator answers first; works without a quorum.
     pub async fn status(&self) -> Result<pb::GetStatusResponse, Refusal> {
+        // It is no read of the state: how fresh those must be says nothing of it.
         send!(
             self,
-            Anyone,
+            To Anyone,
             ClusterServiceClient::get_status,
             pb::GetStatusRequest {}
         )
+        .inspect(|answer| self.note(answer.header.as_ref()))
     }
 
     /// A coordinator asks to be taken in.
@@ -49,14 +51,17 @@ impl Client {
 
     /// Takes a coordinator out of the cluster, or says what that would be.
     pub async fn remove_member(&self, request: &RemoveMember) -> Result<pb::RemoveMemberResponse, Refusal> {
+        let mut client = self.clone();
+        client.options.validate_only |= request.validate_only;
+        let said = client.said(Kind::CREATE).await?;
         let message = pb::RemoveMemberRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
             node: request.node.to_string(),
-            validate_only: request.validate_only,
+            validate_only: said.validate_only,
             accept_region_loss: request.accept_region_loss,
             disk_id: request.disk_id.clone(),
         };
-        send!(self, Change, ClusterServiceClient::remove_member, message)
+        send!(client, Change, ClusterServiceClient::remove_member, message)
     }
 
     /// The cluster's timing policy, and where it was read.
@@ -81,8 +86,11 @@ impl Client {
     /// Fixes how fast the coordinators' elections are, or, with `None`, has it derived from round trips again.
     pub async fn set_election_timing(&self, fixed: Option<&ElectionTiming>) -> Result<pb::Settings, Refusal> {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let said = self.said(Kind::RECORD).await?;
         let message = pb::SetElectionTimingRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
+            etag: said.etag,
+            validate_only: said.validate_only,
             timing: fixed.map(|timing| pb::ElectionTiming {
                 heartbeat_millis: millis(timing.heartbeat),
                 election_min_millis: millis(timing.election_min),
@@ -95,18 +103,29 @@ impl Client {
 
     /// Names the regions whose coordinators should lead, most wanted first; none: whoever is elected leads on.
     pub async fn set_leader_preference(&self, regions: &[RegionId]) -> Result<pb::Settings, Refusal> {
+        let said = self.said(Kind::RECORD).await?;
         let message = pb::SetLeaderPreferenceRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
+            etag: said.etag,
+            validate_only: said.validate_only,
             regions: regions.iter().map(ToString::to_string).collect(),
         };
         send!(self, Change, ClusterServiceClient::set_leader_preference, message)
     }
 
+    /// Up to which feature level the cluster's rules are on.
+    pub async fn feature_level(&self) -> Result<u32, Refusal> {
+        Ok(self.settings().await?.0.feature_level)
+    }
+
     /// Changes the cluster's timing policy.
     pub async fn set_timing(&self, timing: &TimingPolicy) -> Result<TimingPolicy, Refusal> {
+        let said = self.said(Kind::RECORD).await?;
         let message = pb::SetTimingRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
             timing: Some(timing.into()),
+            etag: said.etag,
+            validate_only: said.validate_only,
         };
         primaries::timing(send!(self, Change, ClusterServiceClient::set_timing, message)?.timing)
     }

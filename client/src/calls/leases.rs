@@ -62,6 +62,7 @@ impl Client {
     pub async fn check_fence(&self, token: &FencingToken) -> Result<FenceStanding, Refusal> {
         let message = pb::CheckFenceRequest {
             token: Some(token.into()),
+            read: None,
         };
         let answer = send!(self, Anyone, PrimaryServiceClient::check_fence, message)?;
         Ok(FenceStanding {

@@ -12,7 +12,7 @@ use types::{
     reason::{Reason, Refusal},
 };
 
-use super::{Client, Header};
+use super::{Client, Header, options::Kind};
 use crate::retry::mint_request_id;
 
 impl Client {
@@ -24,8 +24,10 @@ impl Client {
         tags: BTreeMap<String, String>,
         placement: &Placement,
     ) -> Result<ModelRecord, Refusal> {
+        let said = self.said(Kind::CREATE).await?;
         let message = pb::CreateModelRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
+            validate_only: said.validate_only,
             name: name.to_string(),
             description: description.to_owned(),
             tags,
@@ -104,13 +106,16 @@ impl Client {
         etag: Option<Revision>,
         token: Option<&FencingToken>,
     ) -> Result<(ModelRecord, Header), Refusal> {
+        let named = self.with_request_id(request_id);
+        let said = named.said_at(Kind::BY_ETAG, etag).await?;
         let message = pb::SetModelTagsRequest {
-            request_id: request_id.to_string(),
+            request_id: said.request_id,
             model: model.to_string(),
             set,
             remove,
-            etag: etag.map(|r| r.0.to_string()).unwrap_or_default(),
+            etag: said.etag,
             token: token.map(Into::into),
+            validate_only: said.validate_only,
         };
         let answer = send!(self, Change, RegistryServiceClient::set_model_tags, message)?;
         let model = registry::model(proto::convert::required("model", answer.model)?)?;

@@ -10,21 +10,24 @@ use types::{
     reason::Refusal,
 };
 
-use super::Client;
+use super::{Client, options::Kind};
 
 impl Client {
-    /// Starts a planned hand-over; the answer is the plan as it was started.
+    /// Starts a planned hand-over; the answer is the plan as it was started, or, where it is only validated, as it would be.
     pub async fn switchover(
         &self,
         role: &RoleName,
         to_region: &RegionId,
         expected_epoch: Option<Epoch>,
     ) -> Result<PlanRecord, Refusal> {
+        let said = self.said(Kind::HOLDER).await?;
         let message = pb::SwitchoverRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
             role: role.to_string(),
             to_region: to_region.to_string(),
-            expected_epoch: expected_epoch.map_or(0, Epoch::as_u64),
+            expected_epoch: expected_epoch.map_or(said.expected_epoch, Epoch::as_u64),
+            etag: said.etag,
+            validate_only: said.validate_only,
         };
         plan_of(send!(self, Change, PrimaryServiceClient::switchover, message)?)
     }
@@ -60,8 +63,9 @@ impl Client {
         doors: &[DoorClaim],
         run: NodeIncarnation,
     ) -> Result<PlanRecord, Refusal> {
+        let said = self.said(Kind::REPORT).await?;
         let message = pb::ReportStepRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
             plan: plan.0,
             step: primaries::step_kind_to_pb(step),
             attempt,

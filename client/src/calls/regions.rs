@@ -10,7 +10,7 @@ use types::{
     region::{NodeRecord, RegionRecord, StoreBinding},
 };
 
-use super::Client;
+use super::{Client, options::Kind};
 
 impl Client {
     /// All regions, by name.
@@ -49,8 +49,9 @@ impl Client {
         region: &RegionId,
         store: &StoreBinding,
     ) -> Result<RegionRecord, Refusal> {
+        let said = self.said(Kind::REPORT).await?;
         let message = pb::AttachStoreRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
             region: region.to_string(),
             store: Some(store.into()),
         };

@@ -10,7 +10,7 @@ use types::{
     replica::{ReplicaKey, ReplicaRecord},
 };
 
-use super::Client;
+use super::{Client, options::Kind};
 
 /// How far a copy is, as its region's agent reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +101,9 @@ impl Client {
                 digest_mismatch,
             }),
         };
+        let said = self.said(Kind::REPORT).await?;
         let message = pb::ReportReplicaRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
             model: key.version.model.to_string(),
             version: key.version.version.0,
             region: key.region.to_string(),

@@ -10,7 +10,7 @@ use types::{
     role::{FailoverMode, RoleRecord, TimingPolicy},
 };
 
-use super::{Client, Header};
+use super::{Client, Header, options::Kind};
 
 impl Client {
     /// All roles, by name.
@@ -41,8 +41,10 @@ impl Client {
         mode: FailoverMode,
         timing: &TimingPolicy,
     ) -> Result<RoleRecord, Refusal> {
+        let said = self.said(Kind::CREATE).await?;
         let message = pb::CreateRoleRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
+            validate_only: said.validate_only,
             role: role.to_string(),
             candidates: candidates.iter().map(ToString::to_string).collect(),
             mode: primaries::mode_to_pb(mode).0,
@@ -54,8 +56,12 @@ impl Client {
     /// Says whether failovers of the role run by themselves.
     pub async fn set_role_mode(&self, role: &RoleName, mode: FailoverMode) -> Result<RoleRecord, Refusal> {
         let (mode, paused_until_millis) = primaries::mode_to_pb(mode);
+        let said = self.said(Kind::ROLE).await?;
         let message = pb::SetRoleModeRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
+            etag: said.etag,
+            expected_epoch: said.expected_epoch,
+            validate_only: said.validate_only,
             role: role.to_string(),
             mode,
             paused_until_millis,
@@ -69,8 +75,12 @@ impl Client {
         role: &RoleName,
         timing: &TimingPolicy,
     ) -> Result<RoleRecord, Refusal> {
+        let said = self.said(Kind::ROLE).await?;
         let message = pb::SetRoleTimingRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
+            etag: said.etag,
+            expected_epoch: said.expected_epoch,
+            validate_only: said.validate_only,
             role: role.to_string(),
             timing: Some(timing.into()),
         };
@@ -88,8 +98,12 @@ impl Client {
         role: &RoleName,
         candidates: &[RegionId],
     ) -> Result<RoleRecord, Refusal> {
+        let said = self.said(Kind::ROLE).await?;
         let message = pb::SetRoleCandidatesRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
+            etag: said.etag,
+            expected_epoch: said.expected_epoch,
+            validate_only: said.validate_only,
             role: role.to_string(),
             candidates: candidates.iter().map(ToString::to_string).collect(),
         };

@@ -12,7 +12,11 @@ use types::{
     reason::Refusal,
 };
 
-use super::{Client, models::check_filtered};
+use super::{
+    Client,
+    models::check_filtered,
+    options::{Kind, Said},
+};
 
 impl Client {
     /// Announces a version, and the model if it is new.
@@ -24,8 +28,11 @@ impl Client {
         framework: &str,
         metadata: BTreeMap<String, String>,
     ) -> Result<VersionRecord, Refusal> {
+        let said = self.said(Kind::RECORD).await?;
         let message = pb::CreateVersionRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
+            etag: said.etag,
+            validate_only: said.validate_only,
             model: model.to_string(),
             source_region: source_region.to_string(),
             artifacts: artifacts.iter().map(Into::into).collect(),
@@ -42,8 +49,11 @@ impl Client {
 
     /// Says that all bytes are in the source region's store.
     pub async fn complete_upload(&self, key: &VersionKey) -> Result<VersionRecord, Refusal> {
+        let said = self.said(Kind::RECORD).await?;
         let message = pb::CompleteUploadRequest {
-            request_id: self.change_id(),
+            request_id: said.request_id,
+            etag: said.etag,
+            validate_only: said.validate_only,
             model: key.model.to_string(),
             version: key.version.0,
         };
@@ -57,7 +67,7 @@ impl Client {
 
     /// Gives up a version that never became ready.
     pub async fn abort_version(&self, key: &VersionKey, reason: &str) -> Result<VersionRecord, Refusal> {
-        let message = change(self.change_id(), key, reason);
+        let message = change(self.said(Kind::RECORD).await?, key, reason);
         version_of(send!(
             self,
             Change,
@@ -68,7 +78,7 @@ impl Client {
 
     /// Marks a version as no longer recommended.
     pub async fn deprecate_version(&self, key: &VersionKey, reason: &str) -> Result<VersionRecord, Refusal> {
-        let message = change(self.change_id(), key, reason);
+        let message = change(self.said(Kind::RECORD).await?, key, reason);
         version_of(send!(
             self,
             Change,
@@ -79,7 +89,7 @@ impl Client {
 
     /// Takes a version out of the registry.
     pub async fn delete_version(&self, key: &VersionKey, reason: &str) -> Result<VersionRecord, Refusal> {
-        let message = change(self.change_id(), key, reason);
+        let message = change(self.said(Kind::RECORD).await?, key, reason);
         version_of(send!(
             self,
             Change,
@@ -146,9 +156,11 @@ impl Client {
     }
 }
 
-fn change(request_id: String, key: &VersionKey, reason: &str) -> pb::ChangeVersionRequest {
+fn change(said: Said, key: &VersionKey, reason: &str) -> pb::ChangeVersionRequest {
     pb::ChangeVersionRequest {
-        request_id,
+        request_id: said.request_id,
+        etag: said.etag,
+        validate_only: said.validate_only,
         model: key.model.to_string(),
         version: key.version.0,
         reason: reason.to_owned(),

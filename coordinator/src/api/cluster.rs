@@ -17,7 +17,7 @@ use types::{
     region::{Endpoints, NodeKind},
 };
 
-use super::{Api, caller, status};
+use super::{Api, Manner, caller, status};
 use crate::{
     authz::Caller,
     raft::{JoinRequest, Member, Peer, RemoveRequest},
@@ -137,6 +137,7 @@ fn settings(state: &ControlState, header: pb::ResponseHeader) -> Result<pb::Sett
         feature_level: cluster.feature_level,
         election: cluster.elections.timing.as_ref().map(election_setting),
         preferred_regions: preferred(&cluster.elections),
+        modified_revision: cluster.modified.0,
     })
 }
 
@@ -288,9 +289,10 @@ fn remove_request(caller: &Caller, r: &pb::RemoveMemberRequest) -> Result<Remove
 
 impl Cluster {
     /// Changes a setting and answers all of them.
-    async fn set(&self, caller: &Caller, request_id: &str, command: Command) -> Answer<pb::Settings> {
-        let done = self.0.propose(caller, request_id, command).await?;
-        Ok(Response::new(self.0.raft.read(|s| settings(s, done.header))?))
+    async fn set(&self, caller: &Caller, manner: Manner, command: Command) -> Answer<pb::Settings> {
+        let done = self.0.propose(caller, manner, command).await?;
+        let header = done.header.clone();
+        Ok(Response::new(done.read(&self.0, |s| settings(s, header))?))
     }
 }
 
@@ -383,11 +385,16 @@ impl ClusterService for Cluster {
     ) -> Answer<pb::RemoveMemberResponse> {
         let caller = caller(&request)?;
         let request = remove_request(&caller, &request.into_inner())?;
+        let validated_only = request.validate_only;
         self.0.require_leader()?;
         let removed = self.0.raft.remove_member(request, caller.deadline).await;
         let removal = removed.map_err(|e| status(e.to_refusal()))?;
+        let header = pb::ResponseHeader {
+            validated_only,
+            ..self.0.header(self.0.raft.applied())
+        };
         Ok(Response::new(pb::RemoveMemberResponse {
-            header: Some(self.0.header(self.0.raft.applied())),
+            header: Some(header),
             members: removal.members.iter().map(member).collect(),
             warnings: removal.warnings,
             steps: removal.steps.iter().map(ToString::to_string).collect(),
@@ -410,10 +417,12 @@ impl ClusterService for Cluster {
     async fn set_timing(&self, request: Request<pb::SetTimingRequest>) -> Answer<pb::Settings> {
         let caller = caller(&request)?;
         let r = request.into_inner();
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let manner = manner.validate_only(r.validate_only);
         let command = Command::SetTiming {
             timing: conv::timing(r.timing).map_err(status)?,
         };
-        self.set(&caller, &r.request_id, command).await
+        self.set(&caller, manner, command).await
     }
 
     async fn set_election_timing(
@@ -422,13 +431,15 @@ impl ClusterService for Cluster {
     ) -> Answer<pb::Settings> {
         let caller = caller(&request)?;
         let r = request.into_inner();
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let manner = manner.validate_only(r.validate_only);
         let verb = if r.derived { "derived again" } else { "fixed" };
         let command = Command::SetElectionTiming {
             timing: r.timing.map(election_timing_in),
             derived: r.derived,
             reason: format!("{verb} by {}", caller.principal),
         };
-        self.set(&caller, &r.request_id, command).await
+        self.set(&caller, manner, command).await
     }
 
     async fn set_leader_preference(
@@ -437,10 +448,12 @@ impl ClusterService for Cluster {
     ) -> Answer<pb::Settings> {
         let caller = caller(&request)?;
         let r = request.into_inner();
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let manner = manner.validate_only(r.validate_only);
         let regions = r.regions.iter().map(|name| text("regions", name).map_err(status));
         let command = Command::SetLeaderPreference {
             regions: regions.collect::<Result<_, _>>()?,
         };
-        self.set(&caller, &r.request_id, command).await
+        self.set(&caller, manner, command).await
     }
 }

@@ -12,7 +12,7 @@ use std::{cmp::Ordering, str::FromStr};
 use proto::convert::invalid;
 use state::ControlState;
 use tonic::Status;
-use types::{ByteCount, UnixMillis};
+use types::{ByteCount, UnixMillis, filter::is_of_form};
 
 use self::fields::{Fields, Found, Kind};
 use super::status;
@@ -133,7 +133,7 @@ impl Condition {
         match (found, &self.value) {
             (Found::Number(number), Value::Number(value)) => self.op.takes(number.cmp(value)),
             (Found::Texts(texts), Value::Pattern(pattern)) => {
-                let any = texts.iter().any(|text| matches(pattern, text));
+                let any = texts.iter().any(|text| is_of_form(pattern, text));
                 any == (self.op == Op::Equal)
             }
             (Found::Number(_), Value::Pattern(_)) | (Found::Texts(_), Value::Number(_)) => false,
@@ -172,27 +172,4 @@ fn time(text: &str) -> Result<Value, String> {
 fn number<T: FromStr>(text: &str, of: impl Fn(T) -> u64, what: &str) -> Result<Value, String> {
     let read = text.parse().map(|read| Value::Number(of(read)));
     read.map_err(|_| format!("{text:?} is not {what}"))
-}
-
-/// Whether a text is of this form; each `*` of the pattern stands for any part of it, also for none.
-fn matches(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*').peekable();
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else {
-        return false;
-    };
-    if parts.peek().is_none() {
-        return rest.is_empty();
-    }
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
-        }
-        // The earliest place leaves most for the parts that follow.
-        let Some((_, after)) = rest.split_once(part) else {
-            return false;
-        };
-        rest = after;
-    }
-    true
 }

@@ -28,12 +28,12 @@ pub(super) fn page_size(asked: u32) -> usize {
     }
 }
 
-/// Records from the beginning, as many as fit one message; one at least, so that whoever goes on gets on.
-pub(super) fn fill<T: Message>(records: impl IntoIterator<Item = T>) -> Vec<T> {
+/// Records from the beginning, as many as fit a message of so many bytes; one at least, so that whoever goes on gets on.
+pub(super) fn fill<T: Message>(most: usize, records: impl IntoIterator<Item = T>) -> Vec<T> {
     let (mut filled, mut bytes) = (Vec::new(), 0_usize);
     for record in records {
         bytes = bytes.saturating_add(record.encoded_len());
-        if bytes > BYTES && !filled.is_empty() {
+        if bytes > most && !filled.is_empty() {
             break;
         }
         filled.push(record);
@@ -46,7 +46,7 @@ pub(super) fn cut<'a, K, R, T>(page: Page<'a, K, R>, key: impl Fn(&R) -> K) -> (
 where
     T: Message + From<&'a R>,
 {
-    let filled = fill(page.items.iter().map(|record| T::from(record)));
+    let filled = fill(BYTES, page.items.iter().map(|record| T::from(record)));
     match (filled.len() < page.items.len(), filled.len().checked_sub(1)) {
         (true, Some(last)) => (filled, page.items.get(last).map(|record| key(record))),
         _ => (filled, page.next),

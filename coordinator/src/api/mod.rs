@@ -3,6 +3,7 @@
 //! Absent on purpose: rules (crate `state`) and who may call which method (`authz`).
 //! Invariant: every answer names the cluster and the revision that it was read from or that the change made.
 
+mod change;
 pub mod cluster;
 mod copies;
 mod filter;
@@ -14,20 +15,20 @@ pub mod registry;
 pub mod session;
 pub mod watch;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{sync::Arc, time::Duration};
 
-use proto::{
-    convert::{self, status::to_status},
-    v1 as pb,
-};
-use state::{Command, ControlState, Reply};
-use tokio::time::Instant;
+use client::guard::BootInstant;
+use proto::{convert::status::to_status, v1 as pb};
+use state::ControlState;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 use types::{Principal, Reason, Revision, reason::Refusal};
 
+pub(crate) use self::change::{Committed, Manner};
 use crate::{
     authz::Caller,
+    freshness::{Freshness, Wanted, age_millis},
     leases::Leases,
     raft::{ProposeError, Proposed, RaftNode},
     sessions::Sessions,
@@ -46,20 +47,16 @@ pub struct Api {
     pub leases: Leases,
     /// Ends every stream.
     pub shutdown: CancellationToken,
-    /// When the last round that a quorum confirmed for this node began.
-    confirmed: Mutex<Option<Instant>>,
+    /// How old the state here may be.
+    freshness: Freshness,
+    /// Changes that are only validated, one at a time: they are for people, and must not crowd out what is done.
+    previews: Semaphore,
 }
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Api").finish_non_exhaustive()
     }
-}
-
-/// A command that was applied.
-pub(crate) struct Committed {
-    pub(crate) reply: Reply,
-    pub(crate) header: pb::ResponseHeader,
 }
 
 impl Api {
@@ -77,7 +74,8 @@ impl Api {
             sessions,
             leases,
             shutdown,
-            confirmed: Mutex::new(None),
+            freshness: Freshness::default(),
+            previews: Semaphore::new(1),
         })
     }
 
@@ -90,35 +88,6 @@ impl Api {
         }
     }
 
-    /// Proposes a caller's command under the caller's request id.
-    pub(crate) async fn propose(
-        &self,
-        caller: &Caller,
-        request_id: &str,
-        command: Command,
-    ) -> Result<Committed, Status> {
-        let request_id = convert::request_id(request_id).map_err(|e| to_status(&e))?;
-        let began = Instant::now();
-        let result = self
-            .raft
-            .propose(caller.principal.clone(), request_id, command, caller.deadline)
-            .await;
-        crate::metrics::observe_proposal(outcome(&result), began.elapsed().as_secs_f64());
-        let proposed = result.map_err(|e| self.refuse(&e))?;
-        self.committed(proposed)
-    }
-
-    fn committed(&self, proposed: Proposed) -> Result<Committed, Status> {
-        let reply = proposed.outcome.map_err(|rejection| {
-            if rejection.reason() == Reason::StaleEpoch {
-                crate::metrics::observe_fenced();
-            }
-            to_status(&rejection.to_refusal())
-        })?;
-        let header = self.header(proposed.revision);
-        Ok(Committed { reply, header })
-    }
-
     /// A read as fresh as the caller asks for; the header says which revision it sees at least.
     pub(crate) async fn read<T>(
         &self,
@@ -126,34 +95,56 @@ impl Api {
         options: Option<pb::ReadOptions>,
         f: impl FnOnce(&ControlState) -> T,
     ) -> Result<(pb::ResponseHeader, T), Status> {
-        let stale = options.unwrap_or_default().allow_stale;
+        let wanted = Wanted::of(options);
+        // Both before the look at the state, which may be fresher by then, and never older.
+        let (fresh, applied) = (self.freshness.look(), self.raft.applied());
+        let age = fresh.age(BootInstant::now());
+        let stale = wanted.takes(age, applied);
         if !stale {
-            self.linearize(caller.deadline).await?;
+            let confirmed = self.confirm(caller.deadline).await;
+            let revision = confirmed.map_err(|e| {
+                let age = self.freshness.look().age(BootInstant::now());
+                to_status(&wanted.not_confirmed(e.to_refusal(), age))
+            })?;
+            wanted.check_exists(revision).map_err(status)?;
         }
         let (revision, value) = self.raft.read_at(f);
         let mut header = self.header(revision);
         if stale {
             header.stale = true;
-            header.age_millis = self.age_millis();
+            header.age_millis = age_millis(age);
         }
         Ok((header, value))
     }
 
     /// Waits until everything that was acknowledged before this call is applied here.
     pub(crate) async fn linearize(&self, deadline: Instant) -> Result<Revision, Status> {
-        let began = Instant::now();
-        let revision = self.raft.linearize(deadline).await.map_err(|e| self.refuse(&e))?;
-        let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        *confirmed = (*confirmed).max(Some(began));
+        self.confirm(deadline).await.map_err(|e| self.refuse(&e))
+    }
+
+    async fn confirm(&self, deadline: Instant) -> Result<Revision, ProposeError> {
+        let sent = BootInstant::now();
+        let revision = self.raft.linearize(deadline).await?;
+        self.freshness.confirmed(sent);
         Ok(revision)
     }
 
-    /// Milliseconds since the last confirmed round began; the most there is if there was none (I2).
-    fn age_millis(&self) -> u64 {
-        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        confirmed.map_or(u64::MAX, |began| {
-            u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
-        })
+    /// Confirms how fresh the state here is, each time that nothing else has within `period`; until `stop`.
+    pub(crate) async fn keep_fresh(&self, period: Duration, stop: CancellationToken) {
+        loop {
+            let age = self.freshness.look().age(BootInstant::now());
+            let due = age.map_or(period, |age| period.saturating_sub(age));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // Never at once again: a round that takes longer than the period leaves its state older than that.
+                () = tokio::time::sleep(due.max(period / 4)) => {}
+            }
+            let age = self.freshness.look().age(BootInstant::now());
+            if age.is_none_or(|age| age >= period) {
+                // An error leaves the age growing, which is what it says.
+                let _ = self.confirm(Instant::now() + period).await;
+            }
+        }
     }
 
     /// The header of an answer that stands at `revision`.
@@ -165,8 +156,7 @@ impl Api {
                 .map(|id| id.to_string())
                 .unwrap_or_default(),
             revision: revision.0,
-            stale: false,
-            age_millis: 0,
+            ..pb::ResponseHeader::default()
         }
     }
 

@@ -20,7 +20,7 @@ use types::{
     time::{Clock as _, SystemClock},
 };
 
-use super::{Api, caller, list, not_found, pause, require_agent, status};
+use super::{Api, Committed, Manner, caller, list, not_found, pause, require_agent, status};
 use crate::{authz::Caller, failover::driver::view_now};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -96,6 +96,16 @@ fn asked_before(
     is_it.then_some(plan)
 }
 
+/// How a token is checked: whoever asks is about to act, so a stale answer is no answer.
+fn confirmed_only(read: Option<pb::ReadOptions>) -> Result<Option<pb::ReadOptions>, Status> {
+    let is_stale = |read: &pb::ReadOptions| read.allow_stale || read.max_staleness_millis > 0;
+    if read.as_ref().is_some_and(is_stale) {
+        let why = "a token is checked by a quorum: leave allow_stale and max_staleness_millis out";
+        return Err(status(invalid("read", why)));
+    }
+    Ok(read)
+}
+
 /// Whom a switchover to `region` would give the role to.
 fn switchover_target(view: &FailoverView, region: &RegionId, holder_lives: bool) -> Result<Holder, Refusal> {
     let role = &view.role.role;
@@ -126,22 +136,22 @@ impl Primaries {
     async fn change_role(
         &self,
         caller: &Caller,
-        request_id: &str,
+        manner: Manner,
         role: &RoleName,
         command: Command,
     ) -> Answer<pb::RoleResponse> {
-        let done = self.0.propose(caller, request_id, command).await?;
-        let record = self.0.raft.read(|s| role_of(s, role).map(told))?;
+        let done = self.0.propose(caller, manner, command).await?;
+        let record = done.read(&self.0, |s| role_of(s, role).map(told))?;
         Ok(Response::new(pb::RoleResponse {
             header: Some(done.header),
             role: Some(record),
         }))
     }
 
-    fn plan_answer(&self, header: pb::ResponseHeader, plan: PlanId) -> Answer<pb::PlanResponse> {
-        let plan = self.0.raft.read(|s| plan_of(s, plan))?;
+    fn plan_answer(&self, done: &Committed, plan: PlanId) -> Answer<pb::PlanResponse> {
+        let plan = done.read(&self.0, |s| plan_of(s, plan))?;
         Ok(Response::new(pb::PlanResponse {
-            header: Some(header),
+            header: Some(done.header.clone()),
             plan: Some(plan),
         }))
     }
@@ -205,13 +215,14 @@ impl PrimaryService for Primaries {
             0 => FailoverMode::Automatic,
             mode => conv::mode(mode, 0).map_err(status)?,
         };
+        let manner = Manner::of(&r.request_id).validate_only(r.validate_only);
         let command = Command::CreateRole {
             role: role.clone(),
             candidates: candidates(&r.candidates)?,
             mode,
             timing: timing.map_err(status)?,
         };
-        self.change_role(&caller, &r.request_id, &role, command).await
+        self.change_role(&caller, manner, &role, command).await
     }
 
     async fn set_role_mode(&self, request: Request<pb::SetRoleModeRequest>) -> Answer<pb::RoleResponse> {
@@ -220,22 +231,28 @@ impl PrimaryService for Primaries {
         let role: RoleName = text("role", &r.role).map_err(status)?;
         let mode = conv::mode(r.mode, r.paused_until_millis);
         let mode = mode.and_then(|mode| pause::check(mode, SystemClock.now()));
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let manner = manner.expected_epoch(r.expected_epoch);
+        let manner = manner.validate_only(r.validate_only);
         let command = Command::SetRoleMode {
             role: role.clone(),
             mode: mode.map_err(status)?,
         };
-        self.change_role(&caller, &r.request_id, &role, command).await
+        self.change_role(&caller, manner, &role, command).await
     }
 
     async fn set_role_timing(&self, request: Request<pb::SetRoleTimingRequest>) -> Answer<pb::RoleResponse> {
         let caller = caller(&request)?;
         let r = request.into_inner();
         let role: RoleName = text("role", &r.role).map_err(status)?;
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let manner = manner.expected_epoch(r.expected_epoch);
+        let manner = manner.validate_only(r.validate_only);
         let command = Command::SetRoleTiming {
             role: role.clone(),
             timing: conv::timing(r.timing).map_err(status)?,
         };
-        self.change_role(&caller, &r.request_id, &role, command).await
+        self.change_role(&caller, manner, &role, command).await
     }
 
     async fn set_role_candidates(
@@ -245,11 +262,14 @@ impl PrimaryService for Primaries {
         let caller = caller(&request)?;
         let r = request.into_inner();
         let role: RoleName = text("role", &r.role).map_err(status)?;
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let manner = manner.expected_epoch(r.expected_epoch);
+        let manner = manner.validate_only(r.validate_only);
         let command = Command::SetRoleCandidates {
             role: role.clone(),
             candidates: candidates(&r.candidates)?,
         };
-        self.change_role(&caller, &r.request_id, &role, command).await
+        self.change_role(&caller, manner, &role, command).await
     }
 
     async fn switchover(&self, request: Request<pb::SwitchoverRequest>) -> Answer<pb::PlanResponse> {
@@ -266,7 +286,13 @@ impl PrimaryService for Primaries {
             .raft
             .read(|s| asked_before(s, request, &caller.principal, &role, &region))
         {
-            return self.plan_answer(self.0.header(revision), plan);
+            let plan = self.0.raft.read(|s| plan_of(s, plan))?;
+            let header = Some(pb::ResponseHeader {
+                validated_only: r.validate_only,
+                ..self.0.header(revision)
+            });
+            let plan = Some(plan);
+            return Ok(Response::new(pb::PlanResponse { header, plan }));
         }
         let view = view_now(&self.0, since, &role);
         let view = view.ok_or_else(|| not_found(Reason::RoleNotFound, "role", &role))?;
@@ -295,12 +321,14 @@ impl PrimaryService for Primaries {
             },
             expected_epoch: epoch,
         };
-        let done = self.0.propose(&caller, &r.request_id, command).await?;
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let manner = manner.validate_only(r.validate_only);
+        let done = self.0.propose(&caller, manner, command).await?;
         let Reply::Plan { plan } = done.reply else {
             let message = format!("apply answered with another kind of reply: {:?}", done.reply);
             return Err(status(Refusal::new(Reason::Internal, message)));
         };
-        self.plan_answer(done.header, plan)
+        self.plan_answer(&done, plan)
     }
 
     async fn get_plan(&self, request: Request<pb::GetPlanRequest>) -> Answer<pb::PlanResponse> {
@@ -362,8 +390,9 @@ impl PrimaryService for Primaries {
             reporter: Some(text("incarnation", &r.incarnation).map_err(status)?),
             outcome,
         };
-        let done = self.0.propose(&caller, &r.request_id, command).await?;
-        self.plan_answer(done.header, plan)
+        let manner = Manner::of(&r.request_id);
+        let done = self.0.propose(&caller, manner, command).await?;
+        self.plan_answer(&done, plan)
     }
 
     async fn renew_lease(&self, request: Request<pb::RenewLeaseRequest>) -> Answer<pb::RenewLeaseResponse> {
@@ -395,10 +424,11 @@ impl PrimaryService for Primaries {
 
     async fn check_fence(&self, request: Request<pb::CheckFenceRequest>) -> Answer<pb::CheckFenceResponse> {
         let caller = caller(&request)?;
-        let token = regions::token(request.into_inner().token).map_err(status)?;
+        let r = request.into_inner();
+        let token = regions::token(r.token).map_err(status)?;
         let (header, found) = self
             .0
-            .read(&caller, None, |s| {
+            .read(&caller, confirmed_only(r.read)?, |s| {
                 let role = role_of(s, &token.role)?;
                 let cluster_id = s.cluster().map(|c| c.cluster_id).ok_or_else(|| {
                     status(Refusal::new(

@@ -10,7 +10,7 @@ use state::Command;
 use tonic::{Request, Response, Status};
 use types::{Reason, RegionId, reason::Refusal};
 
-use super::{Api, caller, not_found, require_agent, status};
+use super::{Api, Manner, caller, not_found, require_agent, status};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -89,8 +89,11 @@ impl RegionService for Regions {
             region: region.clone(),
             store: conv::store(r.store).map_err(status)?,
         };
-        let done = self.0.propose(&caller, &r.request_id, command).await?;
-        let record = self.0.raft.read(|s| s.region(&region).map(Into::into));
+        let done = self
+            .0
+            .propose(&caller, Manner::of(&r.request_id), command)
+            .await?;
+        let record = done.read(&self.0, |s| s.region(&region).map(Into::into));
         Ok(Response::new(pb::GetRegionResponse {
             header: Some(done.header),
             region: Some(record.ok_or_else(|| not_found(Reason::RegionNotFound, "region", &region))?),

@@ -14,7 +14,7 @@ use types::{
     replica::{ReplicaKey, ReplicaRecord},
 };
 
-use super::{Api, caller, filter::Conditions, list, not_found, require_agent, status};
+use super::{Api, Manner, caller, filter::Conditions, list, not_found, require_agent, status};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -44,11 +44,13 @@ impl Registry {
         let caller = caller(&request)?;
         let r = request.into_inner();
         let key = conv::version_key(&r.model, r.version).map_err(status)?;
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let manner = manner.validate_only(r.validate_only);
         let done = self
             .0
-            .propose(&caller, &r.request_id, command(key.clone(), r.reason))
+            .propose(&caller, manner, command(key.clone(), r.reason))
             .await?;
-        let version = self.0.raft.read(|s| version_of(s, &key))?;
+        let version = done.read(&self.0, |s| version_of(s, &key))?;
         Ok(Response::new(pb::VersionResponse {
             header: Some(done.header),
             version: Some(version),
@@ -62,14 +64,15 @@ impl RegistryService for Registry {
         let caller = caller(&request)?;
         let r = request.into_inner();
         let name: ModelName = text("name", &r.name).map_err(status)?;
+        let manner = Manner::of(&r.request_id).validate_only(r.validate_only);
         let command = Command::CreateModel {
             name: name.clone(),
             description: r.description,
             tags: r.tags,
             placement: conv::placement(r.placement).map_err(status)?,
         };
-        let done = self.0.propose(&caller, &r.request_id, command).await?;
-        let model = self.0.raft.read(|s| model_of(s, &name))?;
+        let done = self.0.propose(&caller, manner, command).await?;
+        let model = done.read(&self.0, |s| model_of(s, &name))?;
         Ok(Response::new(pb::ModelResponse {
             header: Some(done.header),
             model: Some(model),
@@ -125,6 +128,7 @@ impl RegistryService for Registry {
             .map(|t| regions::token(Some(t)))
             .transpose()
             .map_err(status)?;
+        let manner = Manner::of(&r.request_id).validate_only(r.validate_only);
         let command = Command::SetModelTags {
             model: name.clone(),
             set: r.set,
@@ -132,8 +136,8 @@ impl RegistryService for Registry {
             etag: convert::etag(&r.etag).map_err(status)?,
             token,
         };
-        let done = self.0.propose(&caller, &r.request_id, command).await?;
-        let model = self.0.raft.read(|s| model_of(s, &name))?;
+        let done = self.0.propose(&caller, manner, command).await?;
+        let model = done.read(&self.0, |s| model_of(s, &name))?;
         Ok(Response::new(pb::ModelResponse {
             header: Some(done.header),
             model: Some(model),
@@ -151,6 +155,8 @@ impl RegistryService for Registry {
             return Err(status(invalid("artifacts", problem)));
         }
         let artifacts = r.artifacts.into_iter().map(conv::artifact);
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let manner = manner.validate_only(r.validate_only);
         let command = Command::CreateVersion {
             model: text("model", &r.model).map_err(status)?,
             source_region: text("source_region", &r.source_region).map_err(status)?,
@@ -158,11 +164,11 @@ impl RegistryService for Registry {
             framework: r.framework,
             metadata: r.metadata,
         };
-        let done = self.0.propose(&caller, &r.request_id, command).await?;
-        let Reply::Version { key, .. } = done.reply else {
+        let done = self.0.propose(&caller, manner, command).await?;
+        let Reply::Version { key, .. } = done.reply.clone() else {
             return Err(unexpected(&done.reply));
         };
-        let version = self.0.raft.read(|s| version_of(s, &key))?;
+        let version = done.read(&self.0, |s| version_of(s, &key))?;
         Ok(Response::new(pb::VersionResponse {
             header: Some(done.header),
             version: Some(version),
@@ -176,9 +182,11 @@ impl RegistryService for Registry {
         let caller = caller(&request)?;
         let r = request.into_inner();
         let key = conv::version_key(&r.model, r.version).map_err(status)?;
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let manner = manner.validate_only(r.validate_only);
         let command = Command::CompleteUpload { version: key.clone() };
-        let done = self.0.propose(&caller, &r.request_id, command).await?;
-        let version = self.0.raft.read(|s| version_of(s, &key))?;
+        let done = self.0.propose(&caller, manner, command).await?;
+        let version = done.read(&self.0, |s| version_of(s, &key))?;
         Ok(Response::new(pb::VersionResponse {
             header: Some(done.header),
             version: Some(version),
@@ -274,6 +282,7 @@ impl RegistryService for Registry {
         let r = request.into_inner();
         let key = conv::version_key(&r.model, r.version).map_err(status)?;
         let alias: AliasName = text("alias", &r.alias).map_err(status)?;
+        let manner = Manner::of(&r.request_id).validate_only(r.validate_only);
         let command = Command::SetAlias {
             model: key.model.clone(),
             alias: alias.clone(),
@@ -281,8 +290,8 @@ impl RegistryService for Registry {
             reason: r.reason,
             etag: convert::etag(&r.etag).map_err(status)?,
         };
-        let done = self.0.propose(&caller, &r.request_id, command).await?;
-        let record = self.0.raft.read(|s| s.alias(&key.model, &alias).map(Into::into));
+        let done = self.0.propose(&caller, manner, command).await?;
+        let record = done.read(&self.0, |s| s.alias(&key.model, &alias).map(Into::into));
         Ok(Response::new(pb::AliasResponse {
             header: Some(done.header),
             alias: Some(record.ok_or_else(|| not_found(Reason::AliasNotFound, "alias", alias))?),
@@ -295,12 +304,13 @@ impl RegistryService for Registry {
     ) -> Answer<pb::DeleteAliasResponse> {
         let caller = caller(&request)?;
         let r = request.into_inner();
+        let manner = Manner::of(&r.request_id).validate_only(r.validate_only);
         let command = Command::DeleteAlias {
             model: text("model", &r.model).map_err(status)?,
             alias: text("alias", &r.alias).map_err(status)?,
             etag: convert::etag(&r.etag).map_err(status)?,
         };
-        let done = self.0.propose(&caller, &r.request_id, command).await?;
+        let done = self.0.propose(&caller, manner, command).await?;
         Ok(Response::new(pb::DeleteAliasResponse {
             header: Some(done.header),
         }))
@@ -366,12 +376,13 @@ impl RegistryService for Registry {
             region,
         };
         let report = report(r.report)?;
+        let manner = Manner::of(&r.request_id);
         let command = Command::ReportReplica {
             key: key.clone(),
             report,
         };
-        let done = self.0.propose(&caller, &r.request_id, command).await?;
-        let replica = self.0.raft.read(|s| s.replica(&key).map(Into::into));
+        let done = self.0.propose(&caller, manner, command).await?;
+        let replica = done.read(&self.0, |s| s.replica(&key).map(Into::into));
         Ok(Response::new(pb::ReplicaResponse {
             header: Some(done.header),
             // None: the report ended the version, and with it the record.

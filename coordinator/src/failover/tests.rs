@@ -108,6 +108,7 @@ impl Sim {
             request_id: RequestId::v7_from_parts(WALL.0, self.entries),
             actor,
             command,
+            expects: state::Expects::default(),
         };
         let applied = self.state.apply(self.state.revision().next(), &entry);
         applied

@@ -77,6 +77,17 @@ pub enum ProposeError {
         /// The bound that was hit.
         limit: usize,
     },
+    /// The cluster has not switched on what the caller asks for: some coordinator's build may not know it. Surely not
+    /// proposed.
+    #[error(
+        "an etag or expected epoch of this kind takes feature level {needs}, and the cluster is at {level}: upgrade every coordinator first"
+    )]
+    BelowLevel {
+        /// The cluster's level.
+        level: u32,
+        /// The level that knows it.
+        needs: u32,
+    },
     /// The node is stopping, or stopped on an error. Surely not proposed.
     #[error("this coordinator is not serving: {detail}")]
     NotServing {
@@ -122,6 +133,9 @@ impl ProposeError {
             Self::OverloadedBytes { limit } => Refusal::new(Reason::Overloaded, message)
                 .with("in_flight_bytes", limit)
                 .with("retry_after_ms", 100),
+            Self::BelowLevel { level, needs } => Refusal::new(Reason::FeatureLevel, message)
+                .with("current", level)
+                .with("needs", needs),
             Self::NotServing { .. } => Refusal::new(Reason::NotServing, message),
         }
     }

@@ -260,6 +260,7 @@ fn founding(cluster_id: ClusterId) -> Entry {
             generation: 1,
             timing: TimingPolicy::fast(),
         },
+        expects: state::Expects::default(),
     }
 }
 
@@ -567,6 +568,7 @@ fn raise(level: u32) -> Entry {
         request_id: RequestId::from_u128(0x0000_0000_0002_7000_8000_0000_0000_0001),
         actor: "spiffe://regent.local/region/r1/coordinator/c1".parse().unwrap(),
         command: Command::SetFeatureLevel { level },
+        expects: state::Expects::default(),
     }
 }
 

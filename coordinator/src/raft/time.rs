@@ -12,7 +12,7 @@ use std::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use policy::clock::{median, needs_mark};
 use proto::raft_v1::{self as pb, raft_service_client::RaftServiceClient};
-use state::{Command, Entry, Feature};
+use state::{Command, Entry, Expects, Feature};
 use tokio::{
     sync::{Mutex as AsyncMutex, MutexGuard},
     time::{Instant, timeout_at},
@@ -75,6 +75,23 @@ impl RaftNode {
         Ok(now)
     }
 
+    /// What an entry would be stamped with, and the time mark that would be applied before it, if it takes one. Nothing is
+    /// proposed: the mark has what this node reckons as its one reading.
+    pub(crate) async fn would_stamp(
+        &self,
+        deadline: Instant,
+    ) -> Result<(UnixMillis, Option<Entry>), ProposeError> {
+        let (state_time, features) = self.read(|state| (state.time(), state.features()));
+        let now = match self.leads().filter(|_| features.has(Feature::TimeMarks)) {
+            Some(term) => self.reckon(term, deadline).await?,
+            None => self.config().clock.now(),
+        };
+        let is_marked = features.has(Feature::TimeMarks) && needs_mark(now, state_time);
+        let node = self.own_peer().node.clone();
+        let mark = || self.mark_of(now, vec![ClockReading { node, time: now }]);
+        Ok((now, is_marked.then(mark)))
+    }
+
     /// A request id for what this coordinator proposes by itself, made at the time that the others would name: one that its
     /// own clock made might be refused as too early or too late.
     pub(crate) async fn own_request_id(&self, deadline: Instant) -> RequestId {
@@ -130,7 +147,18 @@ impl RaftNode {
         }
         let readings = self.ask(term, deadline).await?;
         let now = self.reckoning().base(term).ok_or_else(no_time)?.now();
-        let entry = Entry {
+        let entry = self.mark_of(now, readings);
+        match self.put(&entry, Some(term), deadline).await?.outcome {
+            Ok(_) => Ok(()),
+            Err(rejection) => {
+                warn!(%rejection, "a time mark was refused");
+                Err(no_time())
+            }
+        }
+    }
+
+    fn mark_of(&self, now: UnixMillis, readings: Vec<ClockReading>) -> Entry {
+        Entry {
             proposed_at: now,
             request_id: request_id(now),
             actor: Principal::Coordinator {
@@ -138,13 +166,7 @@ impl RaftNode {
                 node: self.own_peer().node.clone(),
             },
             command: Command::MarkTime { readings },
-        };
-        match self.put(&entry, Some(term), deadline).await?.outcome {
-            Ok(_) => Ok(()),
-            Err(rejection) => {
-                warn!(%rejection, "a time mark was refused");
-                Err(no_time())
-            }
+            expects: Expects::default(),
         }
     }
 

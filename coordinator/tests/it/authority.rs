@@ -41,6 +41,109 @@ fn every_method_is_listed_and_every_listed_one_exists() {
     }
 }
 
+/// Methods that change something and are no requests of people: why they take no request id or cannot be only validated.
+const NO_REQUESTS: [(&str, &str); 8] = [
+    (
+        "RegistryService/ReportReplica",
+        "an agent says what is; it has an id, and nothing to try first",
+    ),
+    (
+        "PrimaryService/ReportStep",
+        "an agent says what is; it has an id, and nothing to try first",
+    ),
+    (
+        "RegionService/AttachStore",
+        "an agent says what its probe found; it has an id, and nothing to try first",
+    ),
+    (
+        "PrimaryService/RenewLease",
+        "writes nothing to the log (L7); each renewal counts by itself",
+    ),
+    (
+        "PrimaryService/ReleaseLease",
+        "writes nothing to the log; to say it twice is to say it once",
+    ),
+    ("SessionService/Session", "soft state of the leader"),
+    (
+        "ClusterService/Join",
+        "a coordinator asks until it is in; to be in twice is to be in once",
+    ),
+    (
+        "ClusterService/TransferLeadership",
+        "changes no record; who leads already stays leader",
+    ),
+];
+
+/// The fields of each method's request, by the method's path.
+fn requests_of_the_descriptors() -> Vec<(String, Vec<String>)> {
+    let set: FileDescriptorSet = prost::Message::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
+    let messages: std::collections::BTreeMap<_, Vec<String>> = (set.file.iter())
+        .flat_map(|f| {
+            f.message_type
+                .iter()
+                .map(move |m| (format!(".{}.{}", f.package(), m.name()), m))
+        })
+        .map(|(name, m)| (name, m.field.iter().map(|f| f.name().to_owned()).collect()))
+        .collect();
+    let mut requests = Vec::new();
+    for file in &set.file {
+        for service in &file.service {
+            let path = |method: &str| format!("{}/{method}", service.name());
+            let fields = |input: &str| messages[input].clone();
+            requests.extend(
+                service
+                    .method
+                    .iter()
+                    .map(|m| (path(m.name()), fields(m.input_type()))),
+            );
+        }
+    }
+    requests
+}
+
+#[test]
+fn every_change_takes_a_request_id_and_can_be_only_validated() {
+    let is_read = |method: &str| {
+        let name = method.split('/').next_back().unwrap();
+        ["Get", "List", "Check", "Watch"]
+            .iter()
+            .any(|verb| name.starts_with(verb))
+    };
+    let requests = requests_of_the_descriptors();
+    let changes = requests
+        .iter()
+        .filter(|(method, _)| !is_read(method) && !method.starts_with("AgentService/"));
+    let (others, changes): (Vec<_>, Vec<_>) =
+        changes.partition(|(method, _)| NO_REQUESTS.iter().any(|(name, _)| name == method));
+    assert_eq!(others.len(), NO_REQUESTS.len());
+    assert!(changes.len() >= 14, "{changes:?}");
+    for (method, fields) in &changes {
+        for field in ["request_id", "validate_only"] {
+            assert!(fields.iter().any(|f| f == field), "{method} has no {field}");
+        }
+        let has_etag = fields.iter().any(|f| f == "etag");
+        // What is made has no etag yet, and a member is named by its disk.
+        let is_new = ["/CreateModel", "/CreateRole", "/RemoveMember"]
+            .iter()
+            .any(|name| method.contains(name));
+        assert_eq!(has_etag, !is_new, "{method}");
+        let is_of_role = method.starts_with("PrimaryService/") && !is_new;
+        assert_eq!(
+            fields.iter().any(|f| f == "expected_epoch"),
+            is_of_role,
+            "{method}"
+        );
+    }
+    // What is read says how fresh it must be.
+    for (method, fields) in requests
+        .iter()
+        .filter(|(method, _)| is_read(method) && !method.starts_with("AgentService/"))
+    {
+        let is_own_view = ["ClusterService/GetStatus", "WatchService/Watch"].contains(&method.as_str());
+        assert_eq!(fields.iter().any(|f| f == "read"), !is_own_view, "{method}");
+    }
+}
+
 #[test]
 fn an_unlisted_method_is_refused_for_everybody() {
     let coordinator: Principal = "spiffe://regent.local/region/r1/coordinator/c1".parse().unwrap();

@@ -5,6 +5,7 @@
 
 mod agent;
 mod authority;
+mod changes;
 mod config;
 mod elections;
 mod failover;
@@ -13,6 +14,7 @@ mod fitness;
 mod harness;
 mod lost_disk;
 mod raft;
+mod reads;
 mod registry;
 mod unreachable;
 mod warnings;

@@ -248,7 +248,10 @@ async fn a_follower_reads_what_was_acknowledged_and_says_where_to_write() {
     assert!(!header.stale);
     let stale = pb::GetModelRequest {
         name: "m".to_owned(),
-        read: Some(pb::ReadOptions { allow_stale: true }),
+        read: Some(pb::ReadOptions {
+            allow_stale: true,
+            ..pb::ReadOptions::default()
+        }),
     };
     let header = registry
         .get_model(stale)

@@ -39,6 +39,7 @@ async fn watch(
     let request = pb::WatchRequest {
         cluster_id: cluster_id.to_owned(),
         after_revision,
+        filter: None,
     };
     service.watch(request).await.map(tonic::Response::into_inner)
 }

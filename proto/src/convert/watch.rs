@@ -1,6 +1,8 @@
 //! What a watch carries: one typed resource per event.
 
 use types::{
+    WatchFilter,
+    filter::{Pattern, ResourceKind, Subject},
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
     region::{NodeRecord, RegionRecord},
@@ -8,7 +10,7 @@ use types::{
     role::{RoleRecord, TimingPolicy},
 };
 
-use super::{Parsed, primaries, regions, registry, required};
+use super::{Parsed, enum_table, primaries, regions, registry, required, text};
 use crate::v1::{self as pb, resource::Resource as Wire};
 
 /// A resource of any kind, as a list or an event carries it.
@@ -24,6 +26,89 @@ pub enum Resource {
     Role(Box<RoleRecord>),
     Plan(Box<PlanRecord>),
     Timing(TimingPolicy),
+}
+
+impl Resource {
+    /// What a filter looks at.
+    pub fn subject(&self) -> Subject<'_> {
+        let of = Subject::of;
+        match self {
+            Self::Region(r) => Subject {
+                region: Some(&r.region),
+                ..of(ResourceKind::Region)
+            },
+            Self::Node(r) => Subject {
+                region: Some(&r.region),
+                ..of(ResourceKind::Node)
+            },
+            Self::Model(r) => Subject {
+                model: Some(&r.name),
+                ..of(ResourceKind::Model)
+            },
+            Self::Version(r) => Subject {
+                model: Some(&r.key.model),
+                region: Some(&r.source_region),
+                ..of(ResourceKind::Version)
+            },
+            Self::Alias(r) => Subject {
+                model: Some(&r.model),
+                ..of(ResourceKind::Alias)
+            },
+            Self::Replica(r) => Subject {
+                model: Some(&r.key.version.model),
+                region: Some(&r.key.region),
+                ..of(ResourceKind::Replica)
+            },
+            Self::Role(r) => Subject {
+                role: Some(&r.role),
+                ..of(ResourceKind::Role)
+            },
+            Self::Plan(r) => Subject {
+                role: Some(&r.role),
+                ..of(ResourceKind::Plan)
+            },
+            Self::Timing(_) => of(ResourceKind::Timing),
+        }
+    }
+}
+
+enum_table!(kind_to_pb, kind_from_pb, "filter.kinds", ResourceKind, pb::ResourceKind, {
+    ResourceKind::Region = pb::ResourceKind::KindRegion,
+    ResourceKind::Node = pb::ResourceKind::KindNode,
+    ResourceKind::Model = pb::ResourceKind::KindModel,
+    ResourceKind::Version = pb::ResourceKind::KindVersion,
+    ResourceKind::Alias = pb::ResourceKind::KindAlias,
+    ResourceKind::Replica = pb::ResourceKind::KindReplica,
+    ResourceKind::Role = pb::ResourceKind::KindRole,
+    ResourceKind::Plan = pb::ResourceKind::KindPlan,
+    ResourceKind::Timing = pb::ResourceKind::KindTiming,
+});
+
+impl From<&WatchFilter> for pb::WatchFilter {
+    fn from(filter: &WatchFilter) -> Self {
+        let pattern = |p: &Option<Pattern>| p.as_ref().map(ToString::to_string).unwrap_or_default();
+        Self {
+            kinds: filter.kinds.iter().map(|kind| kind_to_pb(*kind)).collect(),
+            model: pattern(&filter.model),
+            region: pattern(&filter.region),
+            role: pattern(&filter.role),
+        }
+    }
+}
+
+/// Reads a filter; none takes everything.
+pub fn filter(value: Option<pb::WatchFilter>) -> Parsed<WatchFilter> {
+    let value = value.unwrap_or_default();
+    let pattern = |field: &str, value: &str| match value {
+        "" => Ok(None),
+        value => text(field, value).map(Some),
+    };
+    Ok(WatchFilter {
+        kinds: value.kinds.into_iter().map(kind_from_pb).collect::<Parsed<_>>()?,
+        model: pattern("filter.model", &value.model)?,
+        region: pattern("filter.region", &value.region)?,
+        role: pattern("filter.role", &value.role)?,
+    })
 }
 
 impl From<&Resource> for pb::Resource {

@@ -10,15 +10,29 @@ pub struct ResponseHeader {
     /// Set only on stale reads: how old the answer may be, counted from the send time of the last quorum-confirmed round.
     #[prost(bool, tag = "3")]
     pub stale: bool,
+    /// The most there is: no round was confirmed since this coordinator was started.
     #[prost(uint64, tag = "4")]
     pub age_millis: u64,
+    /// Set only on the answer to a change with `validate_only`: nothing was done. The answer is the record as it would be, and
+    /// `revision` is where that was decided.
+    #[prost(bool, tag = "5")]
+    pub validated_only: bool,
 }
-/// How fresh a read must be.
+/// How fresh a read must be. Without options it is linearizable: it sees all that was acknowledged before it began, at
+/// whichever coordinator it is asked. There are no lease reads: what is not said to be stale was confirmed by a quorum.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadOptions {
     /// Answer from local state, without asking the quorum. The header says how old it may be.
     #[prost(bool, tag = "1")]
     pub allow_stale: bool,
+    /// Not 0: a stale answer will do if it is no older than this. If local state is older the coordinator asks the quorum
+    /// after all; where it reaches none, it refuses and says how old its state is. Bounds allow_stale, and needs it not.
+    #[prost(uint64, tag = "2")]
+    pub max_staleness_millis: u64,
+    /// Not 0: the answer's revision is this one at least, waited for within the call's deadline. With the revision of one's own
+    /// change it reads one's own writes at any coordinator. A revision that the cluster has not come to is FUTURE_REVISION.
+    #[prost(uint64, tag = "3")]
+    pub min_revision: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Holder {
@@ -864,6 +878,11 @@ pub struct SetElectionTimingRequest {
     /// The leader derives it from here on.
     #[prost(bool, tag = "3")]
     pub derived: bool,
+    /// Of the settings.
+    #[prost(string, tag = "4")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "5")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetLeaderPreferenceRequest {
@@ -872,6 +891,11 @@ pub struct SetLeaderPreferenceRequest {
     /// Empty: whoever is elected leads on.
     #[prost(string, repeated, tag = "2")]
     pub regions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of the settings.
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferLeadershipRequest {
@@ -925,6 +949,11 @@ pub struct SetTimingRequest {
     pub request_id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub timing: ::core::option::Option<TimingPolicy>,
+    /// Of the settings.
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Settings {
@@ -941,6 +970,9 @@ pub struct Settings {
     pub election: ::core::option::Option<ElectionSetting>,
     #[prost(string, repeated, tag = "66")]
     pub preferred_regions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Their etag.
+    #[prost(uint64, tag = "5")]
+    pub modified_revision: u64,
 }
 /// Generated client implementations.
 #[cfg(feature = "client")]
@@ -1072,7 +1104,6 @@ pub mod cluster_service_client {
             ));
             self.inner.unary(req, path, codec).await
         }
-        /// The cluster's timing policy: heartbeats, probes, and what new roles start with.
         /// Takes a coordinator out of the cluster, for ever: its disk does not come back; its name may, with an empty one. Refused
         /// where the rest would be no majority, or where the survival of a region's loss would be given away unasked.
         pub async fn remove_member(
@@ -1091,6 +1122,7 @@ pub mod cluster_service_client {
                 .insert(GrpcMethod::new("regent.v1.ClusterService", "RemoveMember"));
             self.inner.unary(req, path, codec).await
         }
+        /// The cluster's timing policy: heartbeats, probes, and what new roles start with.
         pub async fn get_settings(
             &mut self,
             request: impl tonic::IntoRequest<super::GetSettingsRequest>,
@@ -1188,13 +1220,13 @@ pub mod cluster_service_server {
             &self,
             request: tonic::Request<super::TransferLeadershipRequest>,
         ) -> std::result::Result<tonic::Response<super::TransferLeadershipResponse>, tonic::Status>;
-        /// The cluster's timing policy: heartbeats, probes, and what new roles start with.
         /// Takes a coordinator out of the cluster, for ever: its disk does not come back; its name may, with an empty one. Refused
         /// where the rest would be no majority, or where the survival of a region's loss would be given away unasked.
         async fn remove_member(
             &self,
             request: tonic::Request<super::RemoveMemberRequest>,
         ) -> std::result::Result<tonic::Response<super::RemoveMemberResponse>, tonic::Status>;
+        /// The cluster's timing policy: heartbeats, probes, and what new roles start with.
         async fn get_settings(
             &self,
             request: tonic::Request<super::GetSettingsRequest>,
@@ -1660,6 +1692,8 @@ pub struct CreateModelRequest {
     >,
     #[prost(message, optional, tag = "5")]
     pub placement: ::core::option::Option<Placement>,
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ModelResponse {
@@ -1730,6 +1764,8 @@ pub struct SetModelTagsRequest {
     pub etag: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "6")]
     pub token: ::core::option::Option<FencingToken>,
+    #[prost(bool, tag = "7")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateVersionRequest {
@@ -1748,6 +1784,11 @@ pub struct CreateVersionRequest {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Of the model.
+    #[prost(string, tag = "7")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "8")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CompleteUploadRequest {
@@ -1757,6 +1798,10 @@ pub struct CompleteUploadRequest {
     pub model: ::prost::alloc::string::String,
     #[prost(uint64, tag = "3")]
     pub version: u64,
+    #[prost(string, tag = "4")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "5")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChangeVersionRequest {
@@ -1768,6 +1813,10 @@ pub struct ChangeVersionRequest {
     pub version: u64,
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct VersionResponse {
@@ -1838,6 +1887,8 @@ pub struct SetAliasRequest {
     pub reason: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "7")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AliasResponse {
@@ -1856,6 +1907,8 @@ pub struct DeleteAliasRequest {
     pub alias: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "5")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteAliasResponse {
@@ -3645,6 +3698,7 @@ pub mod region_service_server {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRolesRequest {
+    /// A stale answer is for people and tables; who acts by an epoch reads without.
     #[prost(message, optional, tag = "1")]
     pub read: ::core::option::Option<ReadOptions>,
 }
@@ -3681,6 +3735,8 @@ pub struct CreateRoleRequest {
     pub mode: i32,
     #[prost(message, optional, tag = "5")]
     pub timing: ::core::option::Option<TimingPolicy>,
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetRoleModeRequest {
@@ -3692,6 +3748,12 @@ pub struct SetRoleModeRequest {
     pub mode: i32,
     #[prost(uint64, tag = "4")]
     pub paused_until_millis: u64,
+    #[prost(string, tag = "5")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "6")]
+    pub expected_epoch: u64,
+    #[prost(bool, tag = "7")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetRoleTimingRequest {
@@ -3701,6 +3763,12 @@ pub struct SetRoleTimingRequest {
     pub role: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
     pub timing: ::core::option::Option<TimingPolicy>,
+    #[prost(string, tag = "4")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub expected_epoch: u64,
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetRoleCandidatesRequest {
@@ -3710,6 +3778,12 @@ pub struct SetRoleCandidatesRequest {
     pub role: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "3")]
     pub candidates: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "4")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub expected_epoch: u64,
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SwitchoverRequest {
@@ -3722,6 +3796,12 @@ pub struct SwitchoverRequest {
     /// The epoch that the caller believes is current; 0 means whatever it is.
     #[prost(uint64, tag = "4")]
     pub expected_epoch: u64,
+    /// Of the role.
+    #[prost(string, tag = "5")]
+    pub etag: ::prost::alloc::string::String,
+    /// The answer is the plan as it would start now; a target that is not fit is refused with what it lacks.
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanResponse {
@@ -3810,6 +3890,9 @@ pub struct ReleaseLeaseResponse {
 pub struct CheckFenceRequest {
     #[prost(message, optional, tag = "1")]
     pub token: ::core::option::Option<FencingToken>,
+    /// Stale answers are refused: they would be asked for where somebody is about to act.
+    #[prost(message, optional, tag = "2")]
+    pub read: ::core::option::Option<ReadOptions>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CheckFenceResponse {
@@ -4831,10 +4914,31 @@ pub mod resource {
         Timing(super::TimingPolicy),
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// Which resources are listed and watched. A resource must meet every condition that is set; without one all are taken. What
+/// is asked of stays the same for as long as a resource exists, so that a filtered watch adds up to the filtered list.
+/// `*` in a text stands for any part of one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchFilter {
+    /// Of one of these kinds.
+    #[prost(enumeration = "ResourceKind", repeated, tag = "1")]
+    pub kinds: ::prost::alloc::vec::Vec<i32>,
+    /// Of a model whose name is of this form: the model, its versions, aliases and replicas; and the role that is named after it
+    /// (`primaries/fraud.scorer`) with its plans.
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    /// In a region whose name is of this form: the region, its nodes and replicas, and versions whose bytes were uploaded there.
+    #[prost(string, tag = "3")]
+    pub region: ::prost::alloc::string::String,
+    /// Of a role whose name is of this form: the role and its plans.
+    #[prost(string, tag = "4")]
+    pub role: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRequest {
     #[prost(message, optional, tag = "1")]
     pub read: ::core::option::Option<ReadOptions>,
+    #[prost(message, optional, tag = "2")]
+    pub filter: ::core::option::Option<WatchFilter>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListChunk {
@@ -4852,6 +4956,8 @@ pub struct WatchRequest {
     pub cluster_id: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
     pub after_revision: u64,
+    #[prost(message, optional, tag = "3")]
+    pub filter: ::core::option::Option<WatchFilter>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
@@ -4868,13 +4974,65 @@ pub struct Event {
 pub struct WatchResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
-    /// The events of header.revision, all of them or the next part. Empty: a bookmark, nothing happened up to
-    /// header.revision.
+    /// The events of header.revision that the filter takes, all of them or the next part. Empty: a bookmark, nothing that the
+    /// filter takes happened up to header.revision. After a second without events comes a bookmark, and so on: a watch that
+    /// stays silent for several seconds is broken, and one whose filter takes nothing still moves on.
     #[prost(message, repeated, tag = "2")]
     pub events: ::prost::alloc::vec::Vec<Event>,
     /// The next message goes on with the events of this revision; whoever resumes begins after the revision before it.
     #[prost(bool, tag = "3")]
     pub more: bool,
+}
+/// Kinds of resources, as WatchFilter names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ResourceKind {
+    Unspecified = 0,
+    KindRegion = 1,
+    KindNode = 2,
+    KindModel = 3,
+    KindVersion = 4,
+    KindAlias = 5,
+    KindReplica = 6,
+    KindRole = 7,
+    KindPlan = 8,
+    KindTiming = 9,
+}
+impl ResourceKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RESOURCE_KIND_UNSPECIFIED",
+            Self::KindRegion => "KIND_REGION",
+            Self::KindNode => "KIND_NODE",
+            Self::KindModel => "KIND_MODEL",
+            Self::KindVersion => "KIND_VERSION",
+            Self::KindAlias => "KIND_ALIAS",
+            Self::KindReplica => "KIND_REPLICA",
+            Self::KindRole => "KIND_ROLE",
+            Self::KindPlan => "KIND_PLAN",
+            Self::KindTiming => "KIND_TIMING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RESOURCE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "KIND_REGION" => Some(Self::KindRegion),
+            "KIND_NODE" => Some(Self::KindNode),
+            "KIND_MODEL" => Some(Self::KindModel),
+            "KIND_VERSION" => Some(Self::KindVersion),
+            "KIND_ALIAS" => Some(Self::KindAlias),
+            "KIND_REPLICA" => Some(Self::KindReplica),
+            "KIND_ROLE" => Some(Self::KindRole),
+            "KIND_PLAN" => Some(Self::KindPlan),
+            "KIND_TIMING" => Some(Self::KindTiming),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 #[cfg(feature = "client")]
@@ -4974,9 +5132,10 @@ pub mod watch_service_client {
                 .insert(GrpcMethod::new("regent.v1.WatchService", "List"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Every event after `after_revision`. All events of a revision come in one message, or, if they are too many for one, in
-        /// messages with `more` that follow each other. Ends with COMPACTED when the start
-        /// is no longer kept: list again.
+        /// Every event after `after_revision` that the filter takes. All events of a revision come in one message, or, if they are
+        /// too many for one, in messages with `more` that follow each other. Ends with COMPACTED, which names the oldest revision
+        /// to begin after, when the position is no longer kept: list again. A watch that is not read is not waited for; it holds
+        /// no more than its position and one message.
         pub async fn watch(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchRequest>,
@@ -5025,9 +5184,10 @@ pub mod watch_service_server {
                 Item = std::result::Result<super::WatchResponse, tonic::Status>,
             > + std::marker::Send
             + 'static;
-        /// Every event after `after_revision`. All events of a revision come in one message, or, if they are too many for one, in
-        /// messages with `more` that follow each other. Ends with COMPACTED when the start
-        /// is no longer kept: list again.
+        /// Every event after `after_revision` that the filter takes. All events of a revision come in one message, or, if they are
+        /// too many for one, in messages with `more` that follow each other. Ends with COMPACTED, which names the oldest revision
+        /// to begin after, when the position is no longer kept: list again. A watch that is not read is not waited for; it holds
+        /// no more than its position and one message.
         async fn watch(
             &self,
             request: tonic::Request<super::WatchRequest>,

@@ -131,8 +131,10 @@ impl<'a> Change<'a> {
         self.events.push(Event::Plan(Box::new(record)));
     }
     pub(crate) fn delete_plan(&mut self, plan: PlanId) {
-        self.state.remove_plan(plan);
-        self.events.push(Event::PlanDeleted(plan));
+        if let Some(PlanRecord { role, .. }) = self.state.plan(plan).cloned() {
+            self.state.remove_plan(plan);
+            self.events.push(Event::PlanDeleted { plan, role });
+        }
     }
 
     pub(crate) fn region(&self, region: &RegionId) -> Result<RegionRecord, Rejection> {

@@ -8,6 +8,7 @@ mod change;
 mod cluster;
 mod door;
 mod elections;
+mod expects;
 mod members;
 mod models;
 mod nodes;
@@ -32,8 +33,9 @@ type Outcome = Result<Reply, Rejection>;
 /// Applies a command whose request id is new.
 pub(crate) fn dispatch(state: &mut ControlState, entry: &Entry) -> Applied {
     let door = door::look(state, entry);
+    let expected = expects::check(state, entry);
     let mut change = Change::new(state, entry);
-    let outcome = handle(&mut change, &entry.command);
+    let outcome = expected.and_then(|()| handle(&mut change, &entry.command));
     let events = change.into_events();
     let door = door.map(|record| door::decided(record, &outcome));
     Applied {

@@ -98,7 +98,8 @@ fn new_step(change: &Change<'_>, kind: StepKind, trigger: &str) -> StepRecord {
     }
 }
 
-fn check_expected(role: &RoleRecord, shown: Epoch) -> Result<(), Rejection> {
+/// That the role is at the epoch that a caller saw.
+pub(super) fn check_expected(role: &RoleRecord, shown: Epoch) -> Result<(), Rejection> {
     if shown == role.epoch {
         return Ok(());
     }

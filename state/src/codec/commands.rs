@@ -1,8 +1,8 @@
 //! Commands. A command added to the enum does not compile until it stands here.
 
-use super::wire::{Malformed, Wire, field, required, wire_kind, wire_oneof};
+use super::wire::{Malformed, Wire, field, required, wire_kind, wire_oneof, wire_struct};
 use crate::{
-    command::{Command, ReplicaReport, StepOutcome},
+    command::{Command, Expects, ReplicaReport, StepOutcome},
     r#gen as pb,
 };
 
@@ -53,3 +53,6 @@ wire_oneof!(StepOutcome => pb::step_outcome::Kind {
     Failed => pb::StepFailed { detail },
 });
 wire_kind!(ReplicaReport => pb::ReplicaReport, StepOutcome => pb::StepOutcome);
+wire_struct! {
+    Expects => pb::Expects { etag, epoch }
+}

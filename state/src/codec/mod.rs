@@ -23,7 +23,12 @@ pub use stream::{ReadSnapshot, decode_snapshot, read_snapshot, write_snapshot};
 use wire::{Malformed, Wire, field};
 
 use crate::{
-    command::Entry, r#gen as pb, hash::StateHash, invariants::Broken, rejection::Rejection, reply::Reply,
+    command::{Entry, Expects},
+    r#gen as pb,
+    hash::StateHash,
+    invariants::Broken,
+    rejection::Rejection,
+    reply::Reply,
 };
 
 /// The format of entries and answers, and the only one so far that this release reads; snapshots have formats of their own.
@@ -108,6 +113,7 @@ fn to_pb(entry: &Entry) -> pb::Entry {
         request_id: entry.request_id.to_pb(),
         actor: entry.actor.to_pb(),
         command: entry.command.to_pb(),
+        expects: (!entry.expects.is_nothing()).then(|| entry.expects.to_pb()),
     }
 }
 
@@ -147,6 +153,7 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
         request_id: field::<RequestId, _>("request_id", pb.request_id)?,
         actor: field("actor", pb.actor)?,
         command: field("command", pb.command)?,
+        expects: field::<Option<Expects>, _>("expects", pb.expects)?.unwrap_or_default(),
     })
 }
 
@@ -218,7 +225,7 @@ fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     None
 }
 
-/// SHA-256 over what must not change under a request id: who asks, and for what.
+/// SHA-256 over what must not change under a request id: who asks, for what, and what they expect.
 pub(crate) fn request_digest(entry: &Entry) -> Digest {
     let unnamed = pb::Entry {
         proposed_at: 0,

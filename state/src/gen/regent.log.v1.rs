@@ -10,6 +10,9 @@ pub struct Entry {
     pub request_id: ::prost::alloc::vec::Vec<u8>,
     #[prost(string, tag = "4")]
     pub actor: ::prost::alloc::string::String,
+    /// Absent where nothing is expected. From feature level 2 on; see state::command::Expects.
+    #[prost(message, optional, tag = "5")]
+    pub expects: ::core::option::Option<Expects>,
     /// Last, so that a cut entry is seen as one: the command is required.
     #[prost(
         oneof = "entry::Command",
@@ -90,6 +93,14 @@ pub mod entry {
         #[prost(message, tag = "66")]
         SetLeaderPreference(super::SetLeaderPreference),
     }
+}
+/// What the caller believes of the record that its command addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Expects {
+    #[prost(uint64, optional, tag = "1")]
+    pub etag: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "2")]
+    pub epoch: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InitCluster {

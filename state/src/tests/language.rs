@@ -15,7 +15,7 @@ use types::{
     units::parse_duration,
 };
 
-use crate::command::{Command, ReplicaReport, StepOutcome};
+use crate::command::{Command, Expects, ReplicaReport, StepOutcome};
 
 /// The cluster that scripts are about.
 pub(super) const CLUSTER: ClusterId = ClusterId::from_u128(0xc1);
@@ -83,6 +83,13 @@ impl Line {
     }
     fn etag(&self) -> Option<Revision> {
         self.maybe("etag").map(Revision)
+    }
+    /// What the caller believes: `if_etag=9`, `if_epoch=g1.e2`.
+    pub(super) fn expects(&self) -> Expects {
+        Expects {
+            etag: self.maybe("if_etag").map(Revision),
+            epoch: self.maybe("if_epoch"),
+        }
     }
     fn plan(&self) -> PlanId {
         self.get("plan")

@@ -4,6 +4,7 @@ mod bytes;
 mod damage;
 mod elections;
 mod epochs;
+mod expects;
 mod features;
 mod fitness;
 mod frames;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use proptest::{prelude::*, strategy::ValueTree as _};
 use types::{
-    NodeIncarnation, UnixMillis,
+    Epoch, NodeIncarnation, Revision, UnixMillis,
     region::{Endpoints, FencingDoor, Health, NodeKind, StoreBinding},
     role::TimingPolicy,
 };
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     codec::{decode_entry, decode_snapshot, encode_entry, encode_reply, encode_snapshot, read_entry},
-    command::{Command, Entry},
+    command::{Command, Entry, Expects},
     rejection::Rejection,
     requests::RequestTable,
     state::ControlState,
@@ -88,17 +88,47 @@ fn history(picks: &[Pick]) -> Vec<Entry> {
     for entry in &entries {
         checked(&mut world, &mut oracle, entry);
     }
+    // Half of the histories know expectations from the start; the others come to it, or do not.
+    if picks.first().is_some_and(|first| first.a % 2 == 0) {
+        let raise = world.entry(Command::SetFeatureLevel { level: 2 });
+        checked(&mut world, &mut oracle, &raise);
+        entries.push(raise);
+    }
     for pick in picks {
         let entry = entry(&mut world, &oracle, *pick, &entries);
+        let entry = expecting(&world.state, entry, *pick);
         entries.push(entry.clone());
         Recorder(&entries).watch(|| checked(&mut world, &mut oracle, &entry));
     }
     entries
 }
 
+/// With what its caller believes of its record, in every fourth entry: the truth, or nearly.
+fn expecting(state: &ControlState, entry: Entry, Pick { b, c, .. }: Pick) -> Entry {
+    if !c.is_multiple_of(4) {
+        return entry;
+    }
+    let addressed = entry.command.addressed();
+    let off = u64::from(b % 3 == 0);
+    let etag = state.etag_of(addressed).map(|etag| Revision(etag.0 + off));
+    let epoch = state.role_of(addressed).ok().map(|role| role.epoch);
+    let expects = Expects {
+        etag: etag.filter(|_| c.is_multiple_of(8)),
+        epoch: epoch.map(|epoch| Epoch::from_u64(epoch.as_u64().saturating_sub(off))),
+    };
+    Entry { expects, ..entry }
+}
+
 fn checked(world: &mut World, oracle: &mut Oracle, entry: &Entry) {
     let before = world.state.clone();
+    let preview = before.preview(next(&before), entry);
     let applied = world.apply(entry);
+    assert!(
+        preview.applied == applied && preview.state == world.state,
+        "a preview of {entry:?} came out otherwise: {:?}, not {:?}",
+        preview.applied.outcome,
+        applied.outcome
+    );
     oracle.check(&before, entry, &applied, &world.state);
 }
 

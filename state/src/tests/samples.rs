@@ -28,6 +28,7 @@ pub(super) fn entries() -> Vec<Entry> {
             request_id: RequestId::v7_from_parts(START, n as u128 + 1),
             actor: actors[n % 3].clone(),
             command: Line::parse(line).command(),
+            expects: Line::parse(line).expects(),
         })
         .collect()
 }

@@ -82,7 +82,7 @@ fn brief(event: &Event) -> String {
             ),
             None => format!("plan {} {}", p.plan, p.state),
         },
-        Event::PlanDeleted(plan) => format!("plan {plan} deleted"),
+        Event::PlanDeleted { plan, .. } => format!("plan {plan} deleted"),
     }
 }
 

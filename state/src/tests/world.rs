@@ -4,7 +4,7 @@ use types::{Principal, RequestId, Revision, UnixMillis};
 
 use super::language::Line;
 use crate::{
-    command::{Command, Entry},
+    command::{Command, Entry, Expects},
     dump::dump_records,
     event::Event,
     invariants::check_transition,
@@ -73,6 +73,7 @@ impl World {
             request_id: RequestId::v7_from_parts(self.now.0, self.requests),
             actor: self.actor.clone(),
             command,
+            expects: Expects::default(),
         }
     }
 
@@ -105,11 +106,6 @@ impl World {
         applied
     }
 
-    pub(super) fn run(&mut self, command: Command) -> Applied {
-        let entry = self.entry(command);
-        self.apply(&entry)
-    }
-
     /// One line of a script: a command (about the newest plan, unless it names one), or `actor NAME`, `wait DURATION`, `again` (the last entry once more).
     pub(super) fn line(&mut self, text: &str) -> Option<Applied> {
         let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
@@ -122,7 +118,12 @@ impl World {
             }
             _ => {
                 let plan = self.state.plans.keys().next_back().map_or(0, |p| p.0);
-                return Some(self.run(Line::parse(text).or("plan", plan).command()));
+                let line = Line::parse(text).or("plan", plan);
+                let entry = Entry {
+                    expects: line.expects(),
+                    ..self.entry(line.command())
+                };
+                return Some(self.apply(&entry));
             }
         }
         None

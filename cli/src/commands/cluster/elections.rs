@@ -2,17 +2,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use client::Client;
+use client::{Client, calls::ChangeOptions};
 use proto::v1::{ElectionSetting, ElectionTiming as WireTiming, GetStatusResponse, RoundTrip, Settings};
 use serde_json::{Value, json};
-use types::{election::ElectionTiming, units::format_duration};
+use types::{Revision, election::ElectionTiming, units::format_duration};
 
-use super::super::{changed, changer, reader, tell};
+use super::super::{changer, reader, tell, tell_change};
 use crate::{
     args::{PreferArgs, ReadArgs, Shared, TimingCommand, TimingSetArgs},
     error::Failure,
     exit::Exit,
-    output::{answer, or_dash, table},
+    output::{or_dash, table},
 };
 
 /// `regent cluster timing …`.
@@ -33,21 +33,30 @@ async fn get(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
 
 async fn set(args: &TimingSetArgs, shared: &Shared) -> Result<(), Failure> {
     let fixed = fixed(args)?;
-    let client = changer(shared, &args.again)?;
+    let client = changer(shared, &args.change, at(args.etag))?;
     let settings = client.set_election_timing(fixed.as_ref()).await?;
     show(&client, shared, &settings)
 }
 
 /// `regent cluster prefer`.
 pub(super) async fn prefer(args: &PreferArgs, shared: &Shared) -> Result<(), Failure> {
-    let client = changer(shared, &args.again)?;
+    let client = changer(shared, &args.change, at(args.etag))?;
     let settings = client.set_leader_preference(&args.regions).await?;
     show(&client, shared, &settings)
 }
 
+/// Only from these settings on, where they are named.
+fn at(etag: Option<u64>) -> ChangeOptions {
+    ChangeOptions {
+        etag: etag.map(Revision),
+        ..ChangeOptions::default()
+    }
+}
+
 fn show(client: &Client, shared: &Shared, settings: &Settings) -> Result<(), Failure> {
-    let document = changed(client, settings_document(settings));
-    answer(shared.output, &document, || settings_text(settings))
+    tell_change(client, shared.output, settings_document(settings), || {
+        settings_text(settings)
+    })
 }
 
 /// What is to be fixed; none: it is to be derived. What cannot be right is not asked for.

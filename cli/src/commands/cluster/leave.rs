@@ -14,7 +14,7 @@ use types::{NodeId, Reason, reason::Refusal};
 use super::show;
 use crate::{
     args::{LeaveArgs, RemoveArgs, ReplaceArgs, Shared},
-    commands::{changed, changer},
+    commands::{asker, changed},
     confirm::confirm,
     context,
     error::Failure,
@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_millis(300);
 
 /// Takes one out.
 pub(super) async fn remove(args: RemoveArgs, shared: &Shared) -> Result<(), Failure> {
-    let client = changer(shared, &args.again)?;
+    let client = asker(shared, &args.again)?;
     let member = member_of(&client, &args.node).await?;
     ask(&args.node, member.as_ref(), &args.how)?;
     let done = take_out(&client, &args.node, member.as_ref(), &args.how).await?;

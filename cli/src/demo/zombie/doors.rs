@@ -89,6 +89,7 @@ impl RegistryDoor {
             remove: Vec::new(),
             etag: String::new(),
             token: Some(token.into()),
+            validate_only: false,
         });
         request.set_timeout(DEADLINE);
         let mut client = RegistryServiceClient::new(self.channel()?);

@@ -4,7 +4,9 @@
 
 use proto::{convert::watch::Resource, v1 as pb};
 use state::ControlState;
-use types::{AliasName, ModelName, NodeId, PlanId, RegionId, RoleName, VersionKey, replica::ReplicaKey};
+use types::{
+    AliasName, ModelName, NodeId, PlanId, RegionId, RoleName, VersionKey, WatchFilter, replica::ReplicaKey,
+};
 
 use super::super::list;
 
@@ -82,29 +84,51 @@ impl Place {
     }
 }
 
-/// Records from a place on, as many as fit a message and `limit` at most, and where the list goes on.
+/// How many records a piece of a filtered list looks at, for each that it may have.
+const LOOKED_AT: usize = 50;
+
+/// Records from a place on that the filter takes, as many as fit a message and `most` at most, and where the list goes on.
+/// There may be none, with more to come.
 pub(super) fn fill_from(
     state: &ControlState,
     from: Place,
-    limit: usize,
+    most: usize,
+    filter: &WatchFilter,
 ) -> (Vec<pb::Resource>, Option<Place>) {
+    let limit = if filter.is_everything() {
+        most
+    } else {
+        most.saturating_mul(LOOKED_AT)
+    };
     let (mut found, mut kind) = (Vec::new(), Some(from));
     while let Some(at) = kind.filter(|_| found.len() < limit) {
         kind = at.next_kind();
         found.extend(at.records(state, limit - found.len()));
     }
+    let wanted = || {
+        found
+            .iter()
+            .filter(|(_, resource)| filter.takes(&resource.subject()))
+    };
+    let filled = wanted()
+        .take(most)
+        .map(|(_, resource)| pb::Resource::from(resource));
+    let filled = list::fill(list::BYTES, filled);
     // Full where a kind ended: whether anything follows is seen by the next look.
-    let filled = list::fill(found.iter().map(|(_, resource)| pb::Resource::from(resource)));
-    let all = filled.len() == found.len() && found.len() < limit;
-    let last = filled
-        .len()
-        .checked_sub(1)
-        .and_then(|last| found.into_iter().nth(last));
+    let is_whole = wanted().nth(filled.len()).is_none();
+    if is_whole && found.len() < limit {
+        return (filled, None);
+    }
+    // What is wanted and did not fit comes next; of the rest nothing was.
+    let last = match filled.len().checked_sub(1) {
+        Some(last) if !is_whole => wanted().nth(last),
+        Some(_) | None => found.last(),
+    };
     let behind = last.map(|(place, _)| match place {
         Place::Timing => Place::Regions(None),
-        place => place,
+        place => place.clone(),
     });
-    (filled, behind.filter(|_| !all))
+    (filled, behind)
 }
 
 #[cfg(test)]

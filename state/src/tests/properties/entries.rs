@@ -148,7 +148,7 @@ pub(super) fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[E
             candidates: if a % 2 == 0 {
                 Vec::new()
             } else {
-                vec![region(a), region(a + 1)]
+                vec![region(a), region(a.wrapping_add(1))]
             },
         },
         23 => Command::FailPlan {

@@ -47,7 +47,7 @@ fn fold(into: &mut Fold, event: &Event) {
         Event::ReplicaDeleted(key) => (format!("replica {key}"), None),
         Event::Role(r) => (format!("role {}", r.role), Some(format!("{r:?}"))),
         Event::Plan(r) => (format!("plan {}", r.plan), Some(format!("{r:?}"))),
-        Event::PlanDeleted(plan) => (format!("plan {plan}"), None),
+        Event::PlanDeleted { plan, .. } => (format!("plan {plan}"), None),
     };
     match record {
         Some(record) => into.insert(key, record),
@@ -112,6 +112,7 @@ impl Oracle {
         self.the_door_accepts_the_committed_token_only(before, entry, applied);
         self.no_target_is_fenced_for_or_promoted_unless_it_can_serve(before, entry, applied);
         self.a_request_runs_once(before, entry, applied, after);
+        what_was_expected_was_so(before, entry, applied);
         applied.events.iter().for_each(|e| fold(&mut self.fold, e));
         assert_eq!(
             self.fold,
@@ -226,7 +227,8 @@ impl Oracle {
             }
             return;
         };
-        let same = first.actor == entry.actor && first.command == entry.command;
+        let asked = |e: &Entry| (e.actor.clone(), e.command.clone(), e.expects);
+        let same = asked(first) == asked(entry);
         let replayed = same && *outcome == applied.outcome;
         let refused = applied.outcome.as_ref().err().is_some_and(refused_for_its_id);
         assert!(
@@ -240,5 +242,20 @@ impl Oracle {
             "a retry changed something: {entry:?}"
         );
         assert!(applied.events.is_empty());
+    }
+}
+
+/// A change that said what it expects found it so, from the level on that knows expectations.
+fn what_was_expected_was_so(before: &ControlState, entry: &Entry, applied: &Applied) {
+    let knows = before.features().has(crate::Feature::Expectations);
+    if !knows || applied.events.is_empty() {
+        return;
+    }
+    let addressed = entry.command.addressed();
+    if let Some(etag) = entry.expects.etag {
+        assert_eq!(before.etag_of(addressed), Some(etag), "{entry:?}");
+    }
+    if let Some(epoch) = entry.expects.epoch {
+        assert_eq!(before.role_of(addressed).unwrap().epoch, epoch, "{entry:?}");
     }
 }

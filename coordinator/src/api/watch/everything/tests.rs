@@ -37,6 +37,7 @@ fn state() -> ControlState {
             request_id: RequestId::v7_from_parts(1_000, u128::from(at)),
             actor: "spiffe://regent.local/user/admin".parse().unwrap(),
             command,
+            expects: state::Expects::default(),
         };
         state.apply(Revision(at), &entry).outcome.unwrap();
     }
@@ -49,7 +50,7 @@ fn pieces_of_any_size_give_every_record_once_and_in_the_same_order() {
     let in_pieces = |limit: usize| {
         let (mut all, mut place, mut pieces) = (Vec::new(), Some(Place::default()), 0);
         while let Some(from) = place {
-            let (piece, next) = fill_from(&state, from, limit);
+            let (piece, next) = fill_from(&state, from, limit, &WatchFilter::default());
             assert!(piece.len() <= limit);
             (place, pieces) = (next, pieces + 1);
             all.extend(piece);

@@ -1,0 +1,147 @@
+//! How a change is asked for, and what comes of it: the part that all changing methods share.
+//!
+//! Invariant: one that is only validated proposes nothing, and is refused where the change itself would be.
+
+use proto::{
+    convert::{self, status::to_status},
+    v1 as pb,
+};
+use state::{Command, ControlState, Expects, Reply};
+use tokio::time::{Instant, timeout_at};
+use tonic::Status;
+use types::{Epoch, Reason, reason::Refusal};
+
+use super::{Api, outcome, status};
+use crate::{authz::Caller, propose::Asked, raft::Proposed};
+
+/// What a change says besides what it wants.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Manner {
+    request_id: String,
+    expects: Expects,
+    validate_only: bool,
+}
+
+impl Manner {
+    /// Under this request id, whatever stands, and for good.
+    pub(crate) fn of(request_id: &str) -> Self {
+        Self {
+            request_id: request_id.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Only if the record that the command addresses has this etag; empty: whatever it has.
+    pub(crate) fn etag(mut self, etag: &str) -> Result<Self, Status> {
+        self.expects.etag = convert::etag(etag).map_err(status)?;
+        Ok(self)
+    }
+
+    /// Only if the role that the command addresses is at this epoch; 0: whatever it is at.
+    pub(crate) fn expected_epoch(mut self, epoch: u64) -> Self {
+        self.expects.epoch = (epoch != 0).then(|| Epoch::from_u64(epoch));
+        self
+    }
+
+    /// Not done, if so: only decided.
+    pub(crate) fn validate_only(mut self, validate_only: bool) -> Self {
+        self.validate_only = validate_only;
+        self
+    }
+}
+
+/// A command that was applied, or would be.
+pub(crate) struct Committed {
+    pub(crate) reply: Reply,
+    pub(crate) header: pb::ResponseHeader,
+    /// The state as it would be; none where the change was made.
+    previewed: Option<Box<ControlState>>,
+}
+
+impl Committed {
+    /// Reads what the change made of the state, or would make of it.
+    pub(crate) fn read<T>(&self, api: &Api, f: impl FnOnce(&ControlState) -> T) -> T {
+        match &self.previewed {
+            Some(state) => f(state),
+            None => api.raft.read(f),
+        }
+    }
+}
+
+impl Api {
+    /// Proposes a caller's command in the manner that they ask for, or says what would come of it.
+    pub(crate) async fn propose(
+        &self,
+        caller: &Caller,
+        manner: Manner,
+        command: Command,
+    ) -> Result<Committed, Status> {
+        if manner.validate_only {
+            return self.preview(caller, manner, command).await;
+        }
+        let request_id = convert::request_id(&manner.request_id).map_err(|e| to_status(&e))?;
+        let expects = manner.expects;
+        let began = Instant::now();
+        let result = self
+            .raft
+            .propose(
+                caller.principal.clone(),
+                request_id,
+                Asked { command, expects },
+                caller.deadline,
+            )
+            .await;
+        crate::metrics::observe_proposal(outcome(&result), began.elapsed().as_secs_f64());
+        let proposed = result.map_err(|e| self.refuse(&e))?;
+        self.committed(proposed)
+    }
+
+    fn committed(&self, proposed: Proposed) -> Result<Committed, Status> {
+        let reply = proposed.outcome.map_err(|rejection| {
+            if rejection.reason() == Reason::StaleEpoch {
+                crate::metrics::observe_fenced();
+            }
+            to_status(&rejection.to_refusal())
+        })?;
+        let header = self.header(proposed.revision);
+        Ok(Committed {
+            reply,
+            header,
+            previewed: None,
+        })
+    }
+
+    async fn preview(&self, caller: &Caller, manner: Manner, command: Command) -> Result<Committed, Status> {
+        let request_id = convert::request_id(&manner.request_id).map_err(status)?;
+        let expects = manner.expects;
+        let _turn = timeout_at(caller.deadline, self.previews.acquire())
+            .await
+            .map_err(|_| status(too_many_previews()))?;
+        let previewed = self
+            .raft
+            .preview(
+                caller.principal.clone(),
+                request_id,
+                Asked { command, expects },
+                caller.deadline,
+            )
+            .await;
+        let (revision, preview) = previewed.map_err(|e| self.refuse(&e))?;
+        let reply = preview.applied.outcome;
+        let reply = reply.map_err(|rejection| status(rejection.to_refusal()))?;
+        let header = pb::ResponseHeader {
+            validated_only: true,
+            ..self.header(revision)
+        };
+        Ok(Committed {
+            reply,
+            header,
+            previewed: Some(Box::new(preview.state)),
+        })
+    }
+}
+
+fn too_many_previews() -> Refusal {
+    let why = "others are being validated";
+    Refusal::new(Reason::Overloaded, why).with("retry_after_ms", 1_000)
+}

@@ -1,0 +1,695 @@
+//! Random histories, filters, and watchers that come and go: what each folds is the filtered state, and no event comes twice.
+//! And a watcher that never reads: what it costs, and whom.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use proptest::prelude::*;
+use proto::{convert::watch::Resource, v1::watch_service_server::WatchServiceServer};
+use state::{Command, Entry, Event, Expects, requests::RequestTable};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Endpoint, Server, server::TcpIncoming};
+use types::{
+    PlanId, Principal, RegionId, RequestId, RoleName, UnixMillis, VersionKey,
+    model::{Artifact, ArtifactPath, Placement},
+    region::{Endpoints, FencingDoor, NodeKind, StoreBinding},
+    replica::ReplicaKey,
+    role::{FailoverMode, TimingPolicy},
+};
+
+use super::{events::event, stream::part, *};
+use crate::{
+    raft::Published,
+    watch_hub::{Batch, WatchHub},
+};
+
+const START: u64 = 1_700_000_000_000;
+
+fn watching(hub: &WatchHub, filter: &WatchFilter, after: Revision, bytes: usize) -> Watching<()> {
+    Watching {
+        hub: hub.clone(),
+        header: pb::ResponseHeader::default(),
+        filter: filter.clone(),
+        position: after,
+        last: hub.last(),
+        shutdown: CancellationToken::new(),
+        silence: Duration::from_millis(1),
+        bytes,
+        begun: None,
+        _open: (),
+    }
+}
+
+fn user(name: &str) -> Principal {
+    format!("spiffe://regent.local/user/{name}").parse().unwrap()
+}
+
+/// A state with its hub, and all that it ever was.
+struct World {
+    state: ControlState,
+    hub: WatchHub,
+    /// By revision, from 0.
+    history: Vec<(ControlState, Vec<Event>)>,
+}
+
+impl World {
+    /// The hub keeps eight revisions with events.
+    fn new() -> Self {
+        let state = ControlState::with_limits(RequestTable::new(), 1);
+        let mut world = Self {
+            history: vec![(state.clone(), Vec::new())],
+            state,
+            hub: WatchHub::with_limits(Revision(0), 8, usize::MAX),
+        };
+        world.apply(
+            user("admin"),
+            Command::InitCluster {
+                cluster_id: ClusterId::from_u128(7),
+                generation: 1,
+                timing: TimingPolicy::fast(),
+            },
+        );
+        for n in 0..2 {
+            let (region, store) = (region(n), store());
+            world.apply(
+                user("admin"),
+                Command::RegisterRegion {
+                    region: region.clone(),
+                },
+            );
+            world.apply(agent(n), Command::AttachStore { region, store });
+        }
+        world
+    }
+
+    fn apply(&mut self, actor: Principal, command: Command) {
+        let revision = Revision(self.history.len() as u64);
+        let entry = Entry {
+            proposed_at: UnixMillis(START),
+            request_id: RequestId::v7_from_parts(START, u128::from(revision.0)),
+            actor,
+            command,
+            expects: Expects::default(),
+        };
+        let events = self.state.apply(revision, &entry).events;
+        self.history.push((self.state.clone(), events.clone()));
+        self.hub.record(Published::Applied {
+            revision,
+            events: events.into(),
+        });
+    }
+
+    fn last(&self) -> Revision {
+        Revision(self.history.len() as u64 - 1)
+    }
+
+    /// What a list with this filter would hold at a revision.
+    fn listed(&self, at: Revision, filter: &WatchFilter) -> Fold {
+        let state = &self.state_at(at).0;
+        let (mut listed, mut place) = (Fold::new(), Some(Place::default()));
+        while let Some(from) = place {
+            let (resources, next) = fill_from(state, from, 3, filter);
+            listed.extend(resources.into_iter().map(|r| (key(&r), r)));
+            place = next;
+        }
+        listed
+    }
+
+    fn state_at(&self, at: Revision) -> &(ControlState, Vec<Event>) {
+        &self.history[usize::try_from(at.0).unwrap()]
+    }
+
+    /// Every event that the filter takes after one revision up to another, as it should come.
+    fn expected(&self, filter: &WatchFilter, after: Revision, to: Revision) -> Vec<(u64, pb::Event)> {
+        let revisions = after.0 + 1..=to.0;
+        let of = |at: u64| {
+            let events = &self.state_at(Revision(at)).1;
+            let wanted = events.iter().filter(|e| {
+                // By the resource as it is on the wire, and not by the function that the watch uses.
+                let resource = conv::resource(event(e, Revision(at)).resource).unwrap();
+                filter.takes(&resource.subject())
+            });
+            wanted
+                .map(move |e| (at, event(e, Revision(at))))
+                .collect::<Vec<_>>()
+        };
+        revisions.flat_map(of).collect()
+    }
+}
+
+fn region(n: u8) -> RegionId {
+    ["eu", "us", "ap"][usize::from(n % 3)].parse().unwrap()
+}
+fn agent(n: u8) -> Principal {
+    let (region, node) = (region(n), ["a1", "b1", "d1"][usize::from(n % 3)]);
+    format!("spiffe://regent.local/region/{region}/node/{node}")
+        .parse()
+        .unwrap()
+}
+fn store() -> StoreBinding {
+    StoreBinding {
+        endpoint: "http://s".to_owned(),
+        bucket: "b".to_owned(),
+        fencing_door: FencingDoor::Qualified,
+    }
+}
+fn model(n: u8) -> types::ModelName {
+    ["fraud.scorer", "fraud.embed", "churn"][usize::from(n % 3)]
+        .parse()
+        .unwrap()
+}
+fn role(n: u8) -> RoleName {
+    ["primaries/global", "primaries/fraud.scorer"][usize::from(n % 2)]
+        .parse()
+        .unwrap()
+}
+fn version(n: u8) -> VersionKey {
+    VersionKey {
+        model: model(n),
+        version: types::ModelVersion(u64::from(n / 3 % 3) + 1),
+    }
+}
+
+/// What a selector means; much of it is refused, and has no events.
+fn command(world: &World, (what, a, b): (u8, u8, u8)) -> (Principal, Command) {
+    let admin = user("admin");
+    let command = match what % 14 {
+        0 => Command::RegisterRegion { region: region(a) },
+        1 => Command::RegisterNode {
+            node: ["a1", "b1", "d1"][usize::from(a % 3)].parse().unwrap(),
+            region: region(a),
+            kind: NodeKind::Agent,
+            incarnation: types::NodeIncarnation::from_u128(u128::from(b % 4) + 1),
+            endpoints: Endpoints::default(),
+        },
+        2 => Command::CreateModel {
+            name: model(a),
+            description: "d".repeat(usize::from(b)),
+            tags: BTreeMap::new(),
+            placement: Placement::Everywhere,
+        },
+        3 | 4 => Command::CreateVersion {
+            model: model(a),
+            source_region: region(b % 2),
+            artifacts: vec![Artifact {
+                path: ArtifactPath::new("model").unwrap(),
+                size: types::ByteCount(3),
+                digest: types::Digest::of(b"abc"),
+                media_type: String::new(),
+            }],
+            framework: "bert".to_owned(),
+            metadata: BTreeMap::new(),
+        },
+        5 => Command::CompleteUpload { version: version(a) },
+        6 | 7 => {
+            let version = version(a);
+            let at = world
+                .state
+                .version(&version)
+                .map_or_else(|| region(0), |v| v.source_region.clone());
+            let attempt = world.state.replica(&ReplicaKey {
+                version: version.clone(),
+                region: at.clone(),
+            });
+            let attempt = attempt.map_or(0, |r| r.attempts);
+            let report = match b % 2 {
+                0 => state::ReplicaReport::Started { source: None },
+                _ => state::ReplicaReport::Verified {
+                    attempt,
+                    bytes: types::ByteCount(3),
+                },
+            };
+            let by = agent(if at == region(0) { 0 } else { 1 });
+            return (
+                by,
+                Command::ReportReplica {
+                    key: ReplicaKey { version, region: at },
+                    report,
+                },
+            );
+        }
+        8 => Command::SetAlias {
+            model: model(a),
+            alias: "candidate".parse().unwrap(),
+            version: version(a).version,
+            reason: String::new(),
+            etag: None,
+        },
+        9 => Command::DeleteAlias {
+            model: model(a),
+            alias: ["candidate", "champion"][usize::from(b % 2)].parse().unwrap(),
+            etag: None,
+        },
+        10 => Command::DeleteVersion {
+            version: version(a),
+            reason: String::new(),
+        },
+        11 => Command::CreateRole {
+            role: role(a),
+            candidates: Vec::new(),
+            mode: FailoverMode::Automatic,
+            timing: None,
+        },
+        12 => Command::SetRoleMode {
+            role: role(a),
+            mode: FailoverMode::Manual,
+        },
+        _ => {
+            // Plans that fail at once, so that old ones are forgotten.
+            let running = world.state.running_plan(&role(a)).map(|p| p.plan);
+            match running {
+                Some(plan) => Command::FailPlan {
+                    plan,
+                    reason: String::new(),
+                },
+                None => Command::StartPlan {
+                    role: role(a),
+                    kind: types::plan::PlanKind::Assign,
+                    target: types::Holder {
+                        region: region(0),
+                        node: "a1".parse().unwrap(),
+                        incarnation: world
+                            .state
+                            .node(&"a1".parse().unwrap())
+                            .map_or(types::NodeIncarnation::from_u128(1), |n| n.incarnation),
+                    },
+                    trigger: String::new(),
+                    expected_epoch: world.state.role(&role(a)).map_or(types::Epoch::ZERO, |r| r.epoch),
+                },
+            }
+        }
+    };
+    (admin, command)
+}
+
+/// Resources as a watcher holds them.
+type Fold = BTreeMap<String, pb::Resource>;
+
+fn key(resource: &pb::Resource) -> String {
+    match conv::resource(Some(resource.clone())).unwrap() {
+        Resource::Region(r) => format!("region {}", r.region),
+        Resource::Node(r) => format!("node {}", r.node),
+        Resource::Model(r) => format!("model {}", r.name),
+        Resource::Version(r) => format!("version {}", r.key),
+        Resource::Alias(r) => format!("alias {} {}", r.model, r.alias),
+        Resource::Replica(r) => format!("replica {}", r.key),
+        Resource::Role(r) => format!("role {}", r.role),
+        Resource::Plan(r) => format!("plan {}", r.plan),
+        Resource::Timing(_) => "timing".to_owned(),
+    }
+}
+
+/// One watcher, as a client is one: a list, then whole revisions; it resumes where it was.
+struct Watcher {
+    filter: WatchFilter,
+    fold: Fold,
+    /// Where it began, and where it is.
+    begun: Revision,
+    at: Revision,
+    seen: Vec<(u64, pb::Event)>,
+    parts: Vec<pb::Event>,
+    stream: Option<Watching<()>>,
+    lists: usize,
+    messages_in_parts: usize,
+}
+
+impl Watcher {
+    fn new(filter: WatchFilter) -> Self {
+        Self {
+            filter,
+            fold: Fold::new(),
+            begun: Revision(0),
+            at: Revision(0),
+            seen: Vec::new(),
+            parts: Vec::new(),
+            stream: None,
+            lists: 0,
+            messages_in_parts: 0,
+        }
+    }
+
+    fn list(&mut self, world: &World) {
+        self.fold = world.listed(world.last(), &self.filter);
+        (self.begun, self.at) = (world.last(), world.last());
+        self.seen.clear();
+        self.stream = None;
+        self.lists += 1;
+    }
+
+    fn break_off(&mut self) {
+        self.stream = None;
+        self.parts.clear();
+    }
+
+    /// One message, as it comes.
+    async fn read(&mut self, world: &World, bytes: usize) {
+        if self.stream.is_none() {
+            self.parts.clear();
+        }
+        let fresh = || watching(&world.hub, &self.filter, self.at, bytes);
+        let stream = self.stream.get_or_insert_with(fresh);
+        let message = match stream.next().await {
+            Ok(message) => message,
+            Err(status) => {
+                let refusal = proto::convert::status::from_status(&status);
+                assert_eq!(refusal.reason, Reason::Compacted, "{refusal}");
+                let oldest: u64 = refusal.operand("oldest").unwrap().parse().unwrap();
+                assert!(oldest > self.at.0, "{refusal}");
+                return self.list(world);
+            }
+        };
+        let revision = Revision(message.header.unwrap().revision);
+        assert!(revision >= self.at, "{revision} after {}", self.at);
+        self.messages_in_parts += usize::from(message.more);
+        self.parts.extend(message.events);
+        if message.more {
+            return;
+        }
+        for event in std::mem::take(&mut self.parts) {
+            let resource = event.resource.clone().unwrap();
+            match event.deleted {
+                true => drop(self.fold.remove(&key(&resource))),
+                false => drop(self.fold.insert(key(&resource), resource)),
+            }
+            self.seen.push((revision.0, event));
+        }
+        self.at = revision;
+    }
+
+    fn check(&self, world: &World) {
+        let expected = world.expected(&self.filter, self.begun, self.at);
+        assert_eq!(
+            self.seen, expected,
+            "events after {} up to {}",
+            self.begun, self.at
+        );
+        assert_eq!(self.fold, world.listed(self.at, &self.filter), "at {}", self.at);
+    }
+}
+
+fn filters() -> Vec<WatchFilter> {
+    let pattern = |text: &str| Some(text.parse().unwrap());
+    let kinds = |names: &[&str]| names.iter().map(|n| n.parse().unwrap()).collect();
+    let nothing = WatchFilter::default;
+    vec![
+        nothing(),
+        WatchFilter {
+            kinds: kinds(&["role", "plan"]),
+            ..nothing()
+        },
+        WatchFilter {
+            model: pattern("fraud.*"),
+            ..nothing()
+        },
+        WatchFilter {
+            model: pattern("fraud.*"),
+            kinds: kinds(&["role", "alias"]),
+            ..nothing()
+        },
+        WatchFilter {
+            region: pattern("eu"),
+            ..nothing()
+        },
+        WatchFilter {
+            region: pattern("u*"),
+            model: pattern("*"),
+            ..nothing()
+        },
+        WatchFilter {
+            role: pattern("primaries/*.scorer"),
+            ..nothing()
+        },
+        WatchFilter {
+            kinds: kinds(&["timing"]),
+            ..nothing()
+        },
+        WatchFilter {
+            model: pattern("nobody.*"),
+            ..nothing()
+        },
+    ]
+}
+
+/// What happens next: a change, or a watcher reads, breaks off, or is behind for a while.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Change(u8, u8, u8),
+    Read(u8),
+    BreakOff(u8),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => any::<(u8, u8, u8)>().prop_map(|(what, a, b)| Act::Change(what, a, b)),
+        2 => any::<u8>().prop_map(Act::Read),
+        1 => any::<u8>().prop_map(Act::BreakOff),
+    ]
+}
+
+/// Plays a history with every filter; how often somebody had to list again, and how many messages came in parts.
+async fn play(acts: &[Act], bytes: usize) -> (usize, usize) {
+    let mut world = World::new();
+    let mut watchers: Vec<_> = filters().into_iter().map(Watcher::new).collect();
+    for watcher in &mut watchers {
+        watcher.list(&world);
+    }
+    let count = watchers.len();
+    let chosen = |n: u8| usize::from(n) % count;
+    for act in acts {
+        match *act {
+            Act::Change(what, a, b) => {
+                let (actor, command) = command(&world, (what, a, b));
+                world.apply(actor, command);
+            }
+            Act::Read(n) => watchers[chosen(n)].read(&world, bytes).await,
+            Act::BreakOff(n) => watchers[chosen(n)].break_off(),
+        }
+    }
+    for watcher in &mut watchers {
+        while watcher.at < world.last() || !watcher.parts.is_empty() {
+            watcher.read(&world, bytes).await;
+        }
+        watcher.check(&world);
+    }
+    let again = watchers.iter().map(|w| w.lists - 1).sum();
+    (again, watchers.iter().map(|w| w.messages_in_parts).sum())
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_a_filtered_watcher_folds_is_the_filtered_state_and_no_event_comes_twice(
+        acts in prop::collection::vec(act(), 1..200),
+        bytes in 1usize..2_000,
+    ) {
+        runtime().block_on(play(&acts, bytes));
+    }
+}
+
+/// That the histories reach what they are meant to; else the property above would say nothing.
+#[test]
+fn histories_make_watchers_list_again_and_revisions_come_in_parts() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut again, mut parts) = (0, 0);
+    for _ in 0..10 {
+        use proptest::strategy::ValueTree as _;
+        let acts = prop::collection::vec(act(), 200)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
+        let (lists, in_parts) = runtime().block_on(play(&acts, 300));
+        again += lists;
+        parts += in_parts;
+    }
+    assert!(
+        again > 10 && parts > 10,
+        "listed again {again} times, {parts} messages in parts"
+    );
+}
+
+/// A region that joins late is to have a copy of every version: one entry, and an event for each.
+#[test]
+fn the_events_of_a_revision_come_in_parts_that_fit_each_once() {
+    let pending = |n: u64| {
+        Event::ReplicaDeleted(ReplicaKey {
+            version: VersionKey {
+                model: "m".parse().unwrap(),
+                version: types::ModelVersion(n),
+            },
+            region: RegionId::new("r".repeat(60)).unwrap(),
+        })
+    };
+    let batch = Batch {
+        revision: Revision(7),
+        events: (1..=60_000).map(pending).collect(),
+    };
+    let to_wire = |e| event(e, batch.revision);
+    let (mut seen, mut parts, mut from) = (Vec::new(), 0, Some(0));
+    while let Some(at) = from {
+        let (next, rest) = part((&batch.events, at), (usize::MAX, list::BYTES), |_| true, to_wire);
+        let bytes: usize = next.iter().map(prost::Message::encoded_len).sum();
+        assert!(!next.is_empty() && bytes <= list::BYTES, "{bytes}");
+        seen.extend(next);
+        parts += 1;
+        from = rest;
+    }
+    assert!(parts > 1);
+    let whole: Vec<_> = batch.events.iter().map(|e| event(e, batch.revision)).collect();
+    assert!(seen == whole);
+}
+
+#[test]
+fn a_watch_whose_filter_takes_nothing_moves_on_while_others_happen() {
+    runtime().block_on(async {
+        let hub = WatchHub::new(Revision(0));
+        let record = |revision| {
+            hub.record(Published::Applied {
+                revision: Revision(revision),
+                events: [large(revision, 10)].into(),
+            });
+        };
+        let nothing = WatchFilter {
+            kinds: [types::filter::ResourceKind::Timing].into(),
+            ..WatchFilter::default()
+        };
+        let mut watch = watching(&hub, &nothing, Revision(0), list::BYTES);
+        for round in 1..=3 {
+            (1..=500).for_each(|n| record((round - 1) * 500 + n));
+            // Bookmarks alone, up to the last revision.
+            loop {
+                let bookmark = watch.next().await.unwrap();
+                assert!(bookmark.events.is_empty());
+                if bookmark.header.unwrap().revision == round * 500 {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+/// An event of about so many bytes.
+fn large(revision: u64, bytes: usize) -> Event {
+    Event::PlanDeleted {
+        plan: PlanId(revision),
+        role: format!("primaries/{}", "r".repeat(bytes.min(60)))
+            .parse()
+            .unwrap(),
+    }
+}
+
+/// Watches of one hub over real connections, and how much each has taken.
+struct Served {
+    hub: WatchHub,
+    opened: AtomicUsize,
+    made: [Arc<AtomicUsize>; 2],
+    shutdown: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl WatchService for Served {
+    type ListStream = Chunks;
+    type WatchStream = Responses;
+
+    async fn list(&self, _: Request<pb::ListRequest>) -> Result<Response<Chunks>, Status> {
+        Err(Status::unimplemented("list"))
+    }
+
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Responses>, Status> {
+        let after = Revision(request.into_inner().after_revision);
+        let made = Arc::clone(&self.made[self.opened.fetch_add(1, Ordering::SeqCst)]);
+        let mut watching = watching(&self.hub, &WatchFilter::default(), after, list::BYTES);
+        watching.shutdown = self.shutdown.clone();
+        watching.silence = BOOKMARK;
+        let count = move |message: &Result<pb::WatchResponse, Status>| {
+            let bytes = message.as_ref().map_or(0, prost::Message::encoded_len);
+            made.fetch_add(bytes, Ordering::SeqCst);
+        };
+        Ok(Response::new(watching.into_stream().inspect(count).boxed()))
+    }
+}
+
+/// It holds its position and what the connection's windows take, however much happens; who reads is not held up by it, and
+/// it is told at last that its position is no longer kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_that_never_reads_holds_no_memory_and_nobody_up() {
+    const REVISIONS: u64 = 60_000;
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let hub = WatchHub::with_limits(Revision(0), 1_000, usize::MAX);
+    let (made, end) = ([Arc::default(), Arc::default()], CancellationToken::new());
+    let served = Served {
+        hub: hub.clone(),
+        opened: AtomicUsize::new(0),
+        made: made.clone(),
+        shutdown: end.clone(),
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let server = Server::builder().add_service(WatchServiceServer::new(served));
+    let server = tokio::spawn(
+        server.serve_with_incoming_shutdown(TcpIncoming::from(listener), end.clone().cancelled_owned()),
+    );
+
+    let open = async || {
+        let channel = Endpoint::from_shared(address.clone())
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        let mut client = pb::watch_service_client::WatchServiceClient::new(channel);
+        let answer = client.watch(pb::WatchRequest::default()).await.unwrap();
+        answer.into_inner()
+    };
+    let mut stalled = open().await;
+    let mut reader = open().await;
+    let mut seen = 0;
+    for revision in 1..=REVISIONS {
+        hub.record(Published::Applied {
+            revision: Revision(revision),
+            events: [large(revision, 60)].into(),
+        });
+        // Never further ahead of whoever reads than the hub keeps.
+        while revision % 500 == 0 && seen < revision {
+            let message = tokio::time::timeout(PATIENCE, reader.message()).await;
+            let message = message.expect("who reads is held up").unwrap().unwrap();
+            let at = message.header.unwrap().revision;
+            assert!(message.events.is_empty() || at == seen + 1, "{at} after {seen}");
+            seen = at;
+        }
+    }
+    let [held, taken] = made.map(|bytes| bytes.load(Ordering::SeqCst));
+    assert!(taken > 8 << 20, "{taken}");
+    assert!(
+        held < 4 << 20,
+        "a watcher that reads nothing was made {held} of {taken} bytes"
+    );
+
+    // What was on its way comes yet, in order; then it is told.
+    let mut last = 0;
+    let refusal = loop {
+        match stalled.message().await {
+            Ok(message) => {
+                let revision = message.unwrap().header.unwrap().revision;
+                assert_eq!(revision, last + 1);
+                last = revision;
+            }
+            Err(status) => break proto::convert::status::from_status(&status),
+        }
+    };
+    assert_eq!(refusal.reason, Reason::Compacted, "{refusal}");
+    let oldest: u64 = refusal.operand("oldest").unwrap().parse().unwrap();
+    assert!(oldest > last, "after {last} it was told of {oldest}");
+    drop(stalled);
+    end.cancel();
+    server.await.unwrap().unwrap();
+}

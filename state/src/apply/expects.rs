@@ -1,0 +1,26 @@
+//! What a caller believes of the record that its command addresses, checked before any handler and alike for all.
+//!
+//! Absent on purpose: the etags and epochs that commands carry themselves; their handlers check those, also below level 2.
+
+use super::{plans, text::check_etag};
+use crate::{command::Entry, features::Feature, rejection::Rejection, state::ControlState};
+
+/// That the record is as the caller saw it. The epoch comes first: whoever is stale learns that.
+///
+/// Below the level an entry of this kind is never proposed. Were there one, builds that do not know expectations would
+/// apply it without them, and this one must come to the same state.
+pub(super) fn check(state: &ControlState, entry: &Entry) -> Result<(), Rejection> {
+    let expects = entry.expects;
+    if expects.is_nothing() || !state.features().has(Feature::Expectations) {
+        return Ok(());
+    }
+    let addressed = entry.command.addressed();
+    if let Some(epoch) = expects.epoch {
+        plans::check_expected(state.role_of(addressed)?, epoch)?;
+    }
+    if expects.etag.is_some() {
+        let current = state.etag_of(addressed).ok_or_else(|| addressed.not_found())?;
+        check_etag(&addressed.to_string(), expects.etag, Some(current))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,317 @@
+//! What callers expect of the records that they address: every command, by tables; and previews.
+
+use std::collections::BTreeSet;
+
+use types::{RequestId, Revision, RoleName};
+
+use super::{
+    language::Line,
+    samples,
+    world::{START, World},
+};
+use crate::{
+    codec::{decode_entry, encode_entry},
+    command::{Command, Entry, Expects},
+    dump::dump,
+    rejection::Rejection,
+    reply::Reply,
+    state::ControlState,
+};
+
+const PLAN: &str = "StartPlan kind=FAILOVER target=us/b1#1 epoch=g1.e2 trigger=t";
+const ANNOUNCED: &str = "CreateVersion model=fraud.scorer source=eu";
+
+/// What stands before, a command, and the record that it addresses; of plans the newest.
+const COMMANDS: &[(&str, &str, &str)] = &[
+    ("", "InitCluster", "the cluster"),
+    ("", "SetTiming timing=default", "the cluster"),
+    ("actor coordinator/c1", "MarkTime readings=c1:1s", "the cluster"),
+    (
+        "",
+        "SetElectionTiming heartbeat=180ms min=540ms max=864ms reason=slow",
+        "the cluster",
+    ),
+    ("", "SetLeaderPreference regions=us,eu", "the cluster"),
+    (
+        "RegisterNode node=c1 region=eu run=8 kind=coordinator",
+        "RemoveCoordinator node=c1 disk=9",
+        "node c1",
+    ),
+    ("", "SetFeatureLevel level=9", "the cluster"),
+    ("", "RegisterRegion region=eu", "region eu"),
+    ("", "AttachStore region=eu refused=slow", "region eu"),
+    (
+        "",
+        "SetRegionHealth region=eu from=HEALTHY to=UNHEALTHY",
+        "region eu",
+    ),
+    ("", "RegisterNode node=a1 region=eu run=2", "node a1"),
+    ("", "SetNodeStatus node=a1 status=DOWN", "node a1"),
+    ("", "CreateModel name=fraud.scorer", "model fraud.scorer"),
+    (
+        "",
+        "SetModelTags model=fraud.scorer set=k:v",
+        "model fraud.scorer",
+    ),
+    ("", ANNOUNCED, "model fraud.scorer"),
+    (
+        ANNOUNCED,
+        "CompleteUpload version=fraud.scorer@2",
+        "version fraud.scorer@2",
+    ),
+    (
+        ANNOUNCED,
+        "AbortVersion version=fraud.scorer@2",
+        "version fraud.scorer@2",
+    ),
+    (
+        "",
+        "DeprecateVersion version=fraud.scorer@1",
+        "version fraud.scorer@1",
+    ),
+    (
+        "DeleteAlias model=fraud.scorer alias=champion",
+        "DeleteVersion version=fraud.scorer@1",
+        "version fraud.scorer@1",
+    ),
+    (
+        "DeprecateVersion version=fraud.scorer@1",
+        "SetAlias model=fraud.scorer alias=champion version=1",
+        "alias champion of fraud.scorer",
+    ),
+    (
+        "",
+        "DeleteAlias model=fraud.scorer alias=champion",
+        "alias champion of fraud.scorer",
+    ),
+    (
+        "actor us/b1",
+        "ReportReplica version=fraud.scorer@1 region=us report=failed",
+        "the copy of fraud.scorer@1 in us",
+    ),
+    ("", "CreateRole role=primaries/global", "role primaries/global"),
+    ("", "SetRoleMode mode=MANUAL", "role primaries/global"),
+    ("", "SetRoleTiming timing=default", "role primaries/global"),
+    (
+        "actor coordinator/c1",
+        "RetireTtl ttl=15s since=1",
+        "role primaries/global",
+    ),
+    ("", "SetRoleCandidates candidates=us", "role primaries/global"),
+    ("", PLAN, "role primaries/global"),
+    (PLAN, "StartStep step=VERIFY_TARGET", "plan p"),
+    (PLAN, "FinishStep step=CLAIM", "plan p"),
+    (PLAN, "Fence", "plan p"),
+    (PLAN, "Promote", "plan p"),
+    (PLAN, "FailPlan reason=enough", "plan p"),
+];
+
+fn world(level: u32, setup: &str) -> World {
+    let mut world = World::standing();
+    world.lines(&format!("SetFeatureLevel level={level}"));
+    world.lines(setup);
+    world
+}
+
+/// What the command of `line` is answered there, with these words of what is expected.
+fn answer(level: u32, setup: &str, line: &str, expects: &str) -> Result<Reply, Rejection> {
+    world(level, setup)
+        .line(&format!("{line} {expects}"))
+        .unwrap()
+        .outcome
+}
+
+/// The command as it is asked in this world.
+fn command(world: &World, line: &str) -> Command {
+    let plan = world.state.plans.keys().next_back().map_or(0, |p| p.0);
+    Line::parse(line).or("plan", plan).command()
+}
+
+#[test]
+fn the_table_has_every_command() {
+    let name = |line: &str| line.split(' ').next().unwrap().to_owned();
+    let named: BTreeSet<_> = COMMANDS.iter().map(|(_, line, _)| name(line)).collect();
+    for entry in samples::entries() {
+        let shown = format!("{:?}", entry.command);
+        let known = named.iter().any(|name| shown.starts_with(name.as_str()));
+        assert!(known, "no row for {shown}");
+    }
+}
+
+#[test]
+fn a_command_is_done_only_if_its_record_has_the_etag_that_the_caller_saw() {
+    for (setup, line, what) in COMMANDS {
+        let free = answer(2, setup, line, "");
+        let before = world(2, setup);
+        let command = command(&before, line);
+        let addressed = command.addressed();
+        assert!(addressed.to_string().starts_with(what), "{line}: {addressed}");
+        let current = before.state.etag_of(addressed).unwrap();
+        assert_eq!(
+            answer(2, setup, line, &format!("if_etag={}", current.0)),
+            free,
+            "{line}"
+        );
+        let shown = Revision(current.0 - 1);
+        let refused = answer(2, setup, line, &format!("if_etag={}", shown.0)).unwrap_err();
+        let (what, current) = (addressed.to_string(), Some(current));
+        assert_eq!(
+            refused,
+            Rejection::EtagMismatch { what, shown, current },
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_command_about_a_role_is_done_only_at_the_epoch_that_the_caller_saw() {
+    for (setup, line, what) in COMMANDS {
+        let free = answer(2, setup, line, "");
+        let with = |epoch: &str| answer(2, setup, line, &format!("if_epoch={epoch}"));
+        if !what.starts_with("role") && !what.starts_with("plan") {
+            let refused = with("g1.e2").unwrap_err();
+            assert_eq!(refused.reason().as_str(), "INVALID_ARGUMENT", "{line}");
+            assert!(refused.to_string().contains("has no epoch"), "{refused}");
+            continue;
+        }
+        assert_eq!(with("g1.e2"), free, "{line}");
+        let stale = with("g1.e1").unwrap_err().to_refusal();
+        assert_eq!(stale.reason.as_str(), "STALE_EPOCH", "{line}");
+        assert_eq!(stale.operand("current"), Some("g1.e2"), "{line}");
+        let ahead = with("g1.e3").unwrap_err();
+        assert_eq!(ahead.reason().as_str(), "EPOCH_UNCONFIRMED", "{line}");
+    }
+}
+
+#[test]
+fn who_believes_something_of_what_does_not_exist_is_told_so() {
+    for (line, reason) in [
+        ("RegisterRegion region=sa", "REGION_NOT_FOUND"),
+        ("SetNodeStatus node=x status=DOWN", "NODE_NOT_FOUND"),
+        ("CreateModel name=m", "MODEL_NOT_FOUND"),
+        ("CreateVersion model=m source=eu", "MODEL_NOT_FOUND"),
+        ("AbortVersion version=fraud.scorer@9", "VERSION_NOT_FOUND"),
+        (
+            "SetAlias model=fraud.scorer alias=new version=1",
+            "ALIAS_NOT_FOUND",
+        ),
+        (
+            "ReportReplica version=fraud.scorer@9 region=us report=started",
+            "REPLICA_NOT_FOUND",
+        ),
+        ("CreateRole role=primaries/db", "ROLE_NOT_FOUND"),
+        ("FailPlan plan=99", "PLAN_NOT_FOUND"),
+    ] {
+        let refused = answer(2, "", line, "if_etag=1").unwrap_err();
+        assert_eq!(refused.reason().as_str(), reason, "{line}");
+    }
+    for (line, reason) in [
+        ("SetRoleMode role=primaries/db mode=MANUAL", "ROLE_NOT_FOUND"),
+        ("FailPlan plan=99", "PLAN_NOT_FOUND"),
+    ] {
+        let refused = answer(2, "", line, "if_epoch=g1.e2").unwrap_err();
+        assert_eq!(refused.reason().as_str(), reason, "{line}");
+    }
+    let unnamed = World::new().line("SetTiming timing=fast if_etag=1").unwrap();
+    assert_eq!(unnamed.outcome, Err(Rejection::NotBootstrapped));
+}
+
+#[test]
+fn the_epoch_is_told_before_the_etag() {
+    let refused = answer(2, "", "SetRoleMode mode=MANUAL", "if_etag=1 if_epoch=g1.e1");
+    assert_eq!(refused.unwrap_err().reason().as_str(), "STALE_EPOCH");
+}
+
+/// Builds that do not know expectations would apply such an entry without them; none is proposed below the level.
+#[test]
+fn below_the_level_an_entry_is_applied_as_older_builds_apply_it() {
+    for (setup, line, _) in COMMANDS {
+        let free = answer(1, setup, line, "");
+        assert_eq!(answer(1, setup, line, "if_etag=1 if_epoch=g1.e1"), free, "{line}");
+    }
+}
+
+#[test]
+fn the_same_id_with_other_expectations_is_refused() {
+    let mut world = world(2, "");
+    let id = RequestId::v7_from_parts(START, 1 << 40);
+    let etag = world.state.role(&RoleName::global()).unwrap().modified.0;
+    let mut ask = |line: &str| {
+        let line = Line::parse(line);
+        let entry = Entry {
+            request_id: id,
+            expects: line.expects(),
+            ..world.entry(line.command())
+        };
+        world.apply(&entry).outcome
+    };
+    let first = ask(&format!("SetRoleMode mode=MANUAL if_etag={etag}"));
+    assert!(first.is_ok(), "{first:?}");
+    // The etag is stale by now; it is the first answer that counts.
+    assert_eq!(ask(&format!("SetRoleMode mode=MANUAL if_etag={etag}")), first);
+    for other in ["", "if_epoch=g1.e2", &format!("if_etag={}", etag + 1)] {
+        let reused = ask(&format!("SetRoleMode mode=MANUAL {other}"));
+        assert_eq!(
+            reused,
+            Err(Rejection::RequestReused { request_id: id }),
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn expectations_come_back_from_their_bytes_and_none_take_no_room() {
+    for line in [
+        "SetRoleMode mode=MANUAL if_etag=9",
+        "Fence plan=7 if_epoch=g1.e2",
+        "Fence plan=7 if_etag=0",
+    ] {
+        let line = Line::parse(line);
+        let entry = Entry {
+            expects: line.expects(),
+            ..samples::entries()[0].clone()
+        };
+        let bytes = encode_entry(&entry);
+        assert_eq!(decode_entry(&bytes).unwrap(), entry);
+        for end in 0..bytes.len() {
+            assert!(decode_entry(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        let nothing = Entry {
+            expects: Expects::default(),
+            ..entry
+        };
+        assert!(encode_entry(&nothing).len() < bytes.len());
+    }
+}
+
+#[test]
+fn a_preview_says_what_would_be_and_leaves_no_trace() {
+    let mut world = world(2, "");
+    let before = dump(&world.state);
+    for (line, done) in [
+        ("SetRoleMode mode=MANUAL", true),
+        ("SetRoleMode mode=MANUAL if_epoch=g1.e1", false),
+    ] {
+        let line = Line::parse(line);
+        let entry = Entry {
+            expects: line.expects(),
+            ..world.entry(line.command())
+        };
+        let preview = world.state.preview(world.state.revision().next(), &entry);
+        assert_eq!(preview.applied.outcome.is_ok(), done);
+        let mode = |state: &ControlState| state.role(&RoleName::global()).unwrap().mode.to_string();
+        assert_eq!(mode(&preview.state) == "MANUAL", done);
+        assert_eq!(dump(&world.state), before);
+        assert_eq!(
+            world.state.first_answer(entry.request_id),
+            None,
+            "no id is remembered"
+        );
+        assert_eq!(
+            world.apply(&entry),
+            preview.applied,
+            "and what it said comes true"
+        );
+        world.state = self::world(2, "").state;
+    }
+}
