@@ -31,6 +31,7 @@ pub mod leases;
 pub mod listen;
 mod loops;
 pub mod metrics;
+mod planted;
 pub mod propose;
 pub mod raft;
 pub mod read;
@@ -104,7 +105,9 @@ impl Coordinator {
             source,
         })?;
         let sockets = listen::bind(&config)?;
-        let raft = RaftNode::start(raft_config(&config, &sockets.bound)?, Arc::new(tls.clone())).await?;
+        let log_disk = planted::log_disk(&config.data_dir)?;
+        let node = raft_config(&config, &sockets.bound)?;
+        let raft = RaftNode::start_on(node, Arc::new(tls.clone()), log_disk).await?;
         Ok(Self {
             config,
             tls,

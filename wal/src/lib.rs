@@ -15,10 +15,14 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, debug_assertions, feature = "faulty"))]
+pub mod chance;
 pub mod disk;
 mod error;
 #[cfg(any(test, feature = "faulty"))]
 pub mod faulty;
+#[cfg(debug_assertions)]
+pub mod forgetful;
 mod frame;
 mod index;
 mod log;

@@ -3,6 +3,8 @@
 mod crash;
 mod damage;
 mod faults;
+#[cfg(debug_assertions)]
+mod forgetful;
 mod golden;
 mod model;
 mod open;
@@ -17,6 +19,7 @@ use bytes::Bytes;
 
 use crate::{
     Config, Done, Entry, Log, LogId, OpenError, Opened,
+    disk::Disk,
     faulty::FaultyDisk,
     pool::{Pool, Prepared},
     writer::{Turn, Writer},
@@ -46,7 +49,11 @@ impl Still {
     }
 
     fn open_with(disk: &FaultyDisk, config: Config) -> Result<Self, OpenError> {
-        let (log, writer, opened) = Log::open_still(Arc::new(disk.clone()), config, Arc::new(()))?;
+        Self::open_on(Arc::new(disk.clone()), config)
+    }
+
+    fn open_on(disk: Arc<dyn Disk>, config: Config) -> Result<Self, OpenError> {
+        let (log, writer, opened) = Log::open_still(disk, config, Arc::new(()))?;
         Ok(Self {
             log,
             writer,
