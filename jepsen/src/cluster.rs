@@ -27,14 +27,27 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// How often it is asked meanwhile.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How the executable under test is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// As people get it.
+    Release,
+    /// With what tests plant, which no release has.
+    WithDebugAssertions,
+}
+
 /// Builds the executable of this checkout, and says where it is.
-pub(crate) async fn build() -> anyhow::Result<PathBuf> {
+pub(crate) async fn build(build: Build) -> anyhow::Result<PathBuf> {
+    let (profile, folder) = match build {
+        Build::Release => ("release", "release"),
+        Build::WithDebugAssertions => ("dev", "debug"),
+    };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("no workspace")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--release", "-p", "cli"])
+        .args(["build", "--profile", profile, "-p", "cli"])
         .current_dir(root)
         .status()
         .await?;
@@ -42,7 +55,7 @@ pub(crate) async fn build() -> anyhow::Result<PathBuf> {
         bail!("regent could not be built: {status}");
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(root.join(target).join("release").join("regent"))
+    Ok(root.join(target).join(folder).join("regent"))
 }
 
 /// A cluster in a directory.

@@ -12,6 +12,7 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use crate::{
@@ -21,6 +22,9 @@ use crate::{
 
 /// Bytes that are in the file together or not at all.
 const SECTOR: u64 = 512;
+
+/// How long a sync takes at least, as on a slow disk: on a fast one a kill would seldom find anything to lose.
+const SYNC: Duration = Duration::from_millis(5);
 
 /// What of a write that is not synced a kill finds in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +256,7 @@ impl DiskFile for ForgetfulFile {
         let mut held = locked(&self.held);
         // Of the rest nothing is in the file yet: whoever is killed meanwhile loses it.
         self.real.sync_data()?;
+        std::thread::sleep(SYNC);
         for (at, bytes) in &held.writes {
             write_all(&*self.real, bytes, *at)?;
         }

@@ -1,0 +1,133 @@
+//! Who writes between two crashes, and how what is left is listed.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use client::Client;
+use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+use types::{
+    ByteCount, Digest, ModelName, RegionId, RequestId,
+    model::{Artifact, ArtifactPath, VersionRecord},
+    reason::Refusal,
+};
+
+use super::judge::{Found, Write};
+
+/// How many write at a time.
+const WRITERS: usize = 32;
+/// Between two attempts at one write.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The key under which a version carries its write's name.
+const NAME: &str = "write";
+
+/// Where it is written, and by whom.
+#[derive(Clone, Debug)]
+pub(super) struct Book {
+    pub(super) client: Client,
+    pub(super) model: ModelName,
+    /// It has a store; nobody uploads anything.
+    pub(super) region: RegionId,
+    /// The one file that each version announces.
+    pub(super) file: ArtifactPath,
+}
+
+/// Writers at work.
+pub(super) struct Writers {
+    /// How many writes were acknowledged so far.
+    pub(super) acknowledged: watch::Receiver<usize>,
+    stop: CancellationToken,
+    all: JoinSet<Result<Vec<Write>, Refusal>>,
+}
+
+impl Writers {
+    /// Sets them to work.
+    pub(super) fn start(book: &Book) -> Self {
+        let (count, acknowledged) = watch::channel(0);
+        let stop = CancellationToken::new();
+        let mut all = JoinSet::new();
+        for writer in 0..WRITERS {
+            let (book, count, stop) = (book.clone(), count.clone(), stop.clone());
+            all.spawn(async move { work(&book, writer, &count, &stop).await });
+        }
+        Self {
+            acknowledged,
+            stop,
+            all,
+        }
+    }
+
+    /// Ends them, and says what each wrote. An error is a refusal that no crash excuses.
+    pub(super) async fn stop(mut self) -> anyhow::Result<Vec<Write>> {
+        self.stop.cancel();
+        let mut writes = Vec::new();
+        while let Some(wrote) = self.all.join_next().await {
+            writes.extend(wrote?.map_err(|refusal| anyhow::anyhow!("a write was refused: {refusal}"))?);
+        }
+        Ok(writes)
+    }
+}
+
+async fn work(
+    book: &Book,
+    writer: usize,
+    count: &watch::Sender<usize>,
+    stop: &CancellationToken,
+) -> Result<Vec<Write>, Refusal> {
+    let mut writes = Vec::new();
+    loop {
+        let mut write = Write {
+            name: format!("w{writer}-{}", writes.len()),
+            request_id: client::retry::mint_request_id(),
+            acknowledged: None,
+        };
+        let answer = stop
+            .run_until_cancelled(book.insist(&write.name, write.request_id))
+            .await;
+        write.acknowledged = answer.transpose()?;
+        let is_over = write.acknowledged.is_none();
+        writes.push(write);
+        if is_over {
+            return Ok(writes);
+        }
+        count.send_modify(|n| *n += 1);
+    }
+}
+
+impl Book {
+    /// Asks for a write until it is acknowledged; says its number. An error is final.
+    pub(super) async fn insist(&self, name: &str, request_id: RequestId) -> Result<u64, Refusal> {
+        loop {
+            match Box::pin(self.ask(name, request_id)).await {
+                Ok(version) => return Ok(version.key.version.0),
+                Err(refusal) if refusal.reason.retryable() || !refusal.reason.surely_no_effect() => {
+                    sleep(PAUSE).await;
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+    }
+
+    async fn ask(&self, name: &str, request_id: RequestId) -> Result<VersionRecord, Refusal> {
+        let artifact = Artifact {
+            path: self.file.clone(),
+            size: ByteCount(1),
+            digest: Digest::of(name.as_bytes()),
+            media_type: String::new(),
+        };
+        let metadata = BTreeMap::from([(NAME.to_owned(), name.to_owned())]);
+        let client = self.client.with_request_id(request_id);
+        client
+            .create_version(&self.model, &self.region, &[artifact], "crash", metadata)
+            .await
+    }
+
+    /// What is there, as a majority knows it.
+    pub(super) async fn list(&self) -> Result<Found, Refusal> {
+        let mut found = Found::new();
+        for version in self.client.list_versions(&self.model).await? {
+            let name = version.metadata.get(NAME).cloned().unwrap_or_default();
+            found.entry(name).or_default().push(version.key.version.0);
+        }
+        Ok(found)
+    }
+}

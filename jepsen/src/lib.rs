@@ -1,0 +1,206 @@
+//! Client-visible promises of Regent, tried under real faults: `cargo run --release -p jepsen -- suite quick`.
+//!
+//! A run is: start `regent dev` as processes, let clients work, hurt processes, stop, judge the history. Reading order:
+//! `history` (what is written down), `check` (what it must satisfy; pure), `workload` (who works), `nemesis` (who
+//! hurts), `cluster` and `run` (the shell), `verdict` (the document). Beside it, without histories: `trials` (one fault again and
+//! again, and how long) and `crash` (every coordinator killed at once, and what is left).
+//! Absent on purpose: any server code. An outcome is a verdict or a failure of the harness, and never both.
+
+#![warn(missing_docs)]
+
+mod check;
+mod cluster;
+pub mod crash;
+mod history;
+mod nemesis;
+mod outcome;
+mod run;
+mod trials;
+mod verdict;
+mod workload;
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::{cluster::Build, crash::Crashes, nemesis::Nemesis, run::Plan, trials::Trials, verdict::Verdict};
+
+/// It ran to its end and found anomalies (conventions of exit codes).
+const FINDINGS: u8 = 8;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "jepsen",
+    about = "Tries Regent's promises under faults, and judges the history"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Every workload under every nemesis.
+    Suite(SuiteArgs),
+    /// One fault again and again: how long the next write took each time, or what was lost. Exit code 8 where a bound was not kept.
+    Trials(TrialsArgs),
+}
+
+#[derive(Debug, Args)]
+struct TrialsArgs {
+    /// What is done each time.
+    #[arg(value_enum)]
+    what: Trial,
+    /// How often [default: 50; 100 of `crash`].
+    #[arg(long, value_name = "N")]
+    trials: Option<u32>,
+    /// Of `crash`: acknowledged writes between two crashes, at least.
+    #[arg(long, value_name = "N", default_value = "1000")]
+    writes: usize,
+    /// Of `crash`: repeats the choices of an earlier run.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// The executable under test [default: built from this checkout; for `crash` with debug assertions].
+    #[arg(long, value_name = "PATH")]
+    regent: Option<PathBuf>,
+    /// What stands on stdout.
+    #[arg(long, short = 'o', value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Trial {
+    /// SIGKILL to the coordinator that leads: the next write within three of the longest election timeouts.
+    LeaderKill,
+    /// SIGKILL to all coordinators under load, half of the times on disks that lose or tear what is not synced: every
+    /// acknowledged write is there, and none twice.
+    Crash,
+}
+
+#[derive(Debug, Args)]
+struct SuiteArgs {
+    /// How long: `quick` is a minute, `full` a quarter of an hour.
+    #[arg(value_enum)]
+    length: Length,
+    /// The executable under test [default: built from this checkout].
+    #[arg(long, value_name = "PATH")]
+    regent: Option<PathBuf>,
+    /// Seconds of work and faults in all, instead of the suite's own.
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// Repeats the choices of an earlier run.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// What stands on stdout.
+    #[arg(long, short = 'o', value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Length {
+    Quick,
+    Full,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// The program: arguments from the process, its document to stdout.
+pub fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| "jepsen=info,chaos=info,warn".into()))
+        .with_writer(std::io::stderr)
+        .init();
+    let concluded = match Cli::parse().command {
+        Command::Suite(args) => {
+            with_runtime(suite(&args)).map(|v| conclude(&v, args.output, v.holds(), Verdict::table))
+        }
+        Command::Trials(args) => match args.what {
+            Trial::LeaderKill => {
+                with_runtime(leader_kill(&args)).map(|t| conclude(&t, args.output, t.holds(), Trials::table))
+            }
+            Trial::Crash => {
+                with_runtime(crashes(&args)).map(|c| conclude(&c, args.output, c.holds(), Crashes::table))
+            }
+        },
+    };
+    match concluded {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!("the harness failed, which says nothing about Regent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn with_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(Box::pin(work))
+}
+
+async fn leader_kill(args: &TrialsArgs) -> anyhow::Result<Trials> {
+    let regent = executable(args.regent.as_ref(), Build::Release).await?;
+    trials::leader_kill(regent, args.trials.unwrap_or(50)).await
+}
+
+async fn crashes(args: &TrialsArgs) -> anyhow::Result<Crashes> {
+    crash::run(&crash::Plan {
+        regent: executable(args.regent.as_ref(), Build::WithDebugAssertions).await?,
+        crashes: args.trials.unwrap_or(100),
+        writes: args.writes,
+        seed: args.seed.unwrap_or_else(rand::random),
+    })
+    .await
+}
+
+async fn executable(named: Option<&PathBuf>, build: Build) -> anyhow::Result<PathBuf> {
+    match named {
+        Some(path) => Ok(std::path::absolute(path)?),
+        None => cluster::build(build).await,
+    }
+}
+
+async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
+    let regent = executable(args.regent.as_ref(), Build::Release).await?;
+    let total = args.seconds.unwrap_or(match args.length {
+        Length::Quick => 60,
+        Length::Full => 900,
+    });
+    let seed = args.seed.unwrap_or_else(rand::random);
+    let each = Duration::from_secs(total) / u32::try_from(Nemesis::ALL.len())?;
+    let mut verdict = Verdict::default();
+    for (n, nemesis) in (0u64..).zip(Nemesis::ALL) {
+        let plan = Plan {
+            regent: regent.clone(),
+            nemesis,
+            seed: seed.wrapping_add(n),
+            duration: each,
+        };
+        verdict.runs.push(Box::pin(run::run(&plan)).await?);
+    }
+    Ok(verdict)
+}
+
+fn conclude<T: Serialize>(
+    found: &T,
+    output: Output,
+    holds: bool,
+    table: impl FnOnce(&T) -> String,
+) -> ExitCode {
+    let text = match output {
+        Output::Table => table(found),
+        Output::Json => serde_json::to_string_pretty(found).unwrap_or_default(),
+    };
+    // A reader that went away does not change the verdict, which is the exit code.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    if holds {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FINDINGS)
+    }
+}
