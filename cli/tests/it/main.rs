@@ -16,6 +16,7 @@ mod cluster;
 mod demo;
 mod demo_model;
 mod dev;
+mod durable;
 mod embedded;
 mod filters;
 mod guarded;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use chaos::{ProcessRef, ProcessState};
 use client::Context;
 use tokio::process::{Child, Command};
 
@@ -104,9 +105,39 @@ impl Nodes {
         Ok(())
     }
 
-    /// What each disk would lose now, or lost at the kill. An error where they are not of the kind that loses.
-    pub(super) fn at_risk(&self) -> anyhow::Result<Vec<AtRisk>> {
-        self.nodes.iter().map(Node::at_risk).collect()
+    /// Stops all of them (SIGSTOP) in the middle of whatever they do.
+    pub(super) async fn freeze(&self) -> anyhow::Result<()> {
+        let all: Vec<ProcessRef> = self.processes()?;
+        all.iter().try_for_each(ProcessRef::pause)?;
+        while all.iter().any(|process| process.state() == ProcessState::Running) {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Lets them go on.
+    pub(super) fn thaw(&self) -> anyhow::Result<()> {
+        Ok(self.processes()?.iter().try_for_each(ProcessRef::resume)?)
+    }
+
+    fn processes(&self) -> anyhow::Result<Vec<ProcessRef>> {
+        let one = |node: &Node| {
+            let pid = node.child.as_ref().and_then(Child::id);
+            let pid = pid.with_context(|| format!("it does not run; see {}", node.log.display()))?;
+            Ok(ProcessRef::of(pid)?)
+        };
+        self.nodes.iter().map(one).collect()
+    }
+
+    /// What all disks together would lose now, or lost at the kill. An error where they are not of the kind that loses.
+    pub(super) fn at_risk(&self) -> anyhow::Result<AtRisk> {
+        let mut sum = AtRisk::default();
+        for node in &self.nodes {
+            let one = node.at_risk()?;
+            sum.lost += one.lost;
+            sum.kept += one.kept;
+        }
+        Ok(sum)
     }
 
     /// Torn tails that logs said they had cut, so far.

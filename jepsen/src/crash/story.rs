@@ -24,7 +24,7 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// A crash comes up to so long after enough was written.
 const DELAY_MILLIS_MAX: u64 = 60;
 /// Where bytes are to be lost, the crash waits so long for some to be there.
-const UNSYNCED_WITHIN: Duration = Duration::from_secs(2);
+const UNSYNCED_WITHIN: Duration = Duration::from_secs(20);
 /// Acknowledged writes that are asked for again after each crash.
 const ASKED_AGAIN: usize = 8;
 
@@ -145,31 +145,28 @@ impl Story {
         Ok(())
     }
 
-    /// At some moment; where bytes are to be lost, at one at which there are some, and first of all the one that has them.
+    /// At some moment; where bytes are to be lost, at one at which there are some.
     async fn kill(&mut self, unsynced: Unsynced) -> anyhow::Result<AtRisk> {
-        let delay = Duration::from_millis(self.chance.random_range(0..=DELAY_MILLIS_MAX));
         let mut order: Vec<usize> = (0..self.nodes.count()).collect();
         order.shuffle(&mut self.chance);
-        sleep(delay).await;
-        if unsynced == Unsynced::Kept {
-            self.nodes.kill(&order).await?;
-            return Ok(AtRisk::default());
-        }
         let until = Instant::now() + UNSYNCED_WITHIN;
-        while Instant::now() < until {
-            let at_risk = self.nodes.at_risk()?;
-            if let Some(first) = order.iter().position(|n| at_risk[*n].lost > 0) {
-                order.swap(0, first);
-                break;
+        loop {
+            sleep(Duration::from_millis(
+                self.chance.random_range(0..=DELAY_MILLIS_MAX),
+            ))
+            .await;
+            if unsynced == Unsynced::Kept {
+                self.nodes.kill(&order).await?;
+                return Ok(AtRisk::default());
             }
-            tokio::task::yield_now().await;
+            // What is at risk changes until they stand still.
+            self.nodes.freeze().await?;
+            if self.nodes.at_risk()?.lost > 0 || Instant::now() > until {
+                self.nodes.kill(&order).await?;
+                return self.nodes.at_risk();
+            }
+            self.nodes.thaw()?;
         }
-        self.nodes.kill(&order).await?;
-        let each = self.nodes.at_risk()?;
-        let (lost, kept) = each
-            .iter()
-            .fold((0, 0), |sum, one| (sum.0 + one.lost, sum.1 + one.kept));
-        Ok(AtRisk { lost, kept })
     }
 
     /// What the last crash left: judged, then asked for again where nobody knows, then judged again.
