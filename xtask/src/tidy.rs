@@ -161,6 +161,8 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     breaches.extend(banned(&metadata));
     breaches.extend(files(root)?);
     breaches.extend(metric_names(root)?);
+    let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
+    breaches.extend(planted(&manifest.parse()?));
     if breaches.is_empty() {
         return Ok(());
     }
@@ -321,4 +323,37 @@ fn metric_names(root: &Path) -> anyhow::Result<Vec<String>> {
 /// `tests.rs`, or a file in a folder `tests`.
 fn is_test(path: &Path) -> bool {
     path.ends_with("tests.rs") || path.components().any(|c| c.as_os_str() == "tests")
+}
+
+/// What tests plant in real processes is compiled under debug assertions: a profile that people get has none.
+fn planted(manifest: &toml::Table) -> Vec<String> {
+    let profile = |name: &str| manifest.get("profile")?.get(name)?.get("debug-assertions");
+    let asserts = ["release", "dist", "bench"].into_iter();
+    let asserts = asserts.filter(|name| profile(name).is_some_and(|value| value.as_bool() != Some(false)));
+    asserts
+        .map(|name| format!("profile {name} has debug-assertions: packages would hold what tests plant"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_of_packages_has_no_debug_assertions() {
+        for (text, expected) in [
+            (
+                "[profile.release]\nlto = false\n[profile.dev]\ndebug-assertions = true",
+                0,
+            ),
+            ("[profile.release]\ndebug-assertions = false", 0),
+            ("[profile.release]\ndebug-assertions = true", 1),
+            (
+                "[profile.dist]\ninherits = \"release\"\ndebug-assertions = true",
+                1,
+            ),
+        ] {
+            assert_eq!(planted(&text.parse().unwrap()).len(), expected, "{text}");
+        }
+    }
 }
