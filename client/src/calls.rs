@@ -353,6 +353,7 @@ mod plans;
 mod regions;
 mod replicas;
 mod roles;
+mod snapshots;
 mod versions;
 
 use self::options::Reads;
@@ -360,3 +361,4 @@ pub use cluster::RemoveMember;
 pub use leases::{FenceStanding, Renewal};
 pub use options::ChangeOptions;
 pub use replicas::ReplicaReport;
+pub use snapshots::SnapshotDownload;

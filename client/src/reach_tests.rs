@@ -118,6 +118,13 @@ impl Coordinator {
 
 #[tonic::async_trait]
 impl cluster_service_server::ClusterService for Coordinator {
+    type SaveSnapshotStream = futures::stream::Empty<Result<pb::SaveSnapshotResponse, Status>>;
+    async fn save_snapshot(
+        &self,
+        _: Request<pb::SaveSnapshotRequest>,
+    ) -> Result<Response<Self::SaveSnapshotStream>, Status> {
+        Err(Status::unimplemented("save_snapshot"))
+    }
     async fn get_status(
         &self,
         _: Request<pb::GetStatusRequest>,

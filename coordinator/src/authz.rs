@@ -81,6 +81,7 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/regent.v1.ClusterService/SetTiming", USERS),
     ("/regent.v1.ClusterService/SetElectionTiming", USERS),
     ("/regent.v1.ClusterService/SetLeaderPreference", USERS),
+    ("/regent.v1.ClusterService/SaveSnapshot", USERS),
     ("/regent.v1.RegistryService/CreateModel", USERS),
     ("/regent.v1.RegistryService/GetModel", ALL),
     ("/regent.v1.RegistryService/ListModels", ALL),

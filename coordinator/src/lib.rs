@@ -61,6 +61,7 @@ use crate::{
 pub use crate::{
     config::Config,
     error::{BadSetting, ConfigError, ConfigFault, RunError},
+    raft::offline,
 };
 
 /// How long a leader that stops waits for another one.

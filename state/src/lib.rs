@@ -33,6 +33,7 @@ pub mod hash;
 mod r#gen;
 pub mod invariants;
 pub mod query;
+pub mod recovery;
 pub mod rejection;
 pub mod reply;
 pub mod requests;

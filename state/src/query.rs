@@ -76,7 +76,37 @@ fn after<K: Ord + Clone, R: PartialEq + Record<K>>(
     table.range((key.map_or(Unbounded, Excluded), Unbounded))
 }
 
+/// How many records of each kind there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is named by what it counts")]
+pub struct Counts {
+    pub regions: usize,
+    pub nodes: usize,
+    pub models: usize,
+    pub versions: usize,
+    pub aliases: usize,
+    pub replicas: usize,
+    pub roles: usize,
+    pub plans: usize,
+    /// Requests whose first answer is remembered.
+    pub answered: u64,
+}
+
 impl ControlState {
+    /// How much there is; costs the same whatever it is.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            regions: self.regions.len(),
+            nodes: self.nodes.len(),
+            models: self.models.len(),
+            versions: self.versions.len(),
+            aliases: self.aliases.len(),
+            replicas: self.replicas.len(),
+            roles: self.roles.len(),
+            plans: self.plans.len(),
+            answered: self.requests.answered.len(),
+        }
+    }
     /// State time.
     pub fn time(&self) -> UnixMillis {
         self.time

@@ -7,6 +7,7 @@ mod cluster;
 #[cfg(feature = "server")]
 mod demo;
 mod model;
+mod snapshot;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -22,6 +23,10 @@ pub(crate) use model::{
     AbortArgs, AliasArgs, ModelArgs, ModelCommand, ModelListArgs, PushArgs, UnaliasArgs, VersionsArgs,
     WaitCopies,
 };
+
+#[cfg(feature = "server")]
+pub(crate) use snapshot::RestoreArgs;
+pub(crate) use snapshot::{SaveArgs, SnapshotCommand};
 
 #[cfg(feature = "server")]
 pub(crate) use demo::{DemoArgs, ZombieWriterArgs};
@@ -339,6 +344,9 @@ pub(crate) enum ClusterCommand {
     ///
     /// A leader elsewhere hands over once a voter of a more wanted region has answered in time and been caught up for 10 s.
     Prefer(PreferArgs),
+    /// Backups: everything that is committed, as one file.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ mod elections;
 mod leave;
 mod members;
 mod show;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -44,6 +45,7 @@ pub(crate) async fn run(command: ClusterCommand, shared: Shared) -> Result<(), F
         ClusterCommand::Replace(args) => leave::replace(args, &shared).await,
         ClusterCommand::Timing(command) => elections::timing(command, &shared).await,
         ClusterCommand::Prefer(args) => elections::prefer(&args, &shared).await,
+        ClusterCommand::Snapshot(command) => Box::pin(snapshot::run(command, &shared)).await,
     }
 }
 

@@ -7,7 +7,7 @@
 
 mod fate;
 mod loaded;
-mod progress;
+pub(crate) mod progress;
 mod scan;
 mod store;
 mod sums;

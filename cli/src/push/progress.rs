@@ -6,11 +6,11 @@ use crate::output::is_watched;
 
 /// One bar.
 #[derive(Clone, Debug)]
-pub(super) struct Bar(ProgressBar);
+pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
     /// A bar of so many bytes.
-    pub(super) fn bytes(total: u64) -> Self {
+    pub(crate) fn bytes(total: u64) -> Self {
         let bar = ProgressBar::new(total);
         if !is_watched() {
             bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -24,15 +24,15 @@ impl Bar {
         Self(bar)
     }
     /// So many bytes more.
-    pub(super) fn add(&self, bytes: u64) {
+    pub(crate) fn add(&self, bytes: u64) {
         self.0.inc(bytes);
     }
     /// What moves now.
-    pub(super) fn about(&self, what: &str) {
+    pub(crate) fn about(&self, what: &str) {
         self.0.set_message(what.to_owned());
     }
     /// Takes the bar away.
-    pub(super) fn done(&self) {
+    pub(crate) fn done(&self) {
         self.0.finish_and_clear();
     }
 }

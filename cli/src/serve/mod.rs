@@ -5,7 +5,7 @@ mod dev_s3;
 #[cfg(test)]
 pub(crate) use dev_s3::DevS3Config;
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use coordinator::{ConfigError, ConfigFault};
 use node_agent::{AgentConfig, config::ConfigError as AgentConfigError};
@@ -38,8 +38,9 @@ pub(crate) async fn run(server: Server, args: ServerArgs) -> Result<(), Failure>
     }
 }
 
-async fn coordinator(args: &ServerArgs, stop: CancellationToken) -> Result<(), Failure> {
-    let config = coordinator::Config::load(&args.config).map_err(|e| {
+/// Reads a coordinator's config.
+pub(crate) fn coordinator_config(path: &Path) -> Result<coordinator::Config, Failure> {
+    coordinator::Config::load(path).map_err(|e| {
         let remedy = match &e {
             ConfigError::File { .. } => unreadable("coordinator"),
             ConfigError::Content { fault, .. } => match fault {
@@ -48,7 +49,11 @@ async fn coordinator(args: &ServerArgs, stop: CancellationToken) -> Result<(), F
             },
         };
         bad_config(chain(&e)).remedy(remedy)
-    })?;
+    })
+}
+
+async fn coordinator(args: &ServerArgs, stop: CancellationToken) -> Result<(), Failure> {
+    let config = coordinator_config(&args.config)?;
     let served = Box::pin(coordinator::run(config, stop)).await;
     served.map_err(|e| {
         let failure = Failure {
@@ -73,7 +78,7 @@ async fn agent(args: &ServerArgs, stop: CancellationToken) -> Result<(), Failure
 }
 
 /// An error with its causes; one that the text says already is not said again.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

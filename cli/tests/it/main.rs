@@ -26,5 +26,6 @@ mod members;
 mod orphans;
 mod out_of_reach;
 mod samples;
+mod snapshots;
 mod usage;
 mod verbs;

@@ -17,7 +17,7 @@ use types::{
     region::{Endpoints, NodeKind},
 };
 
-use super::{Api, Manner, caller, status};
+use super::{Api, Manner, caller, snapshots::SavedStream, status};
 use crate::{
     authz::Caller,
     raft::{JoinRequest, Member, Peer, RemoveRequest},
@@ -298,6 +298,14 @@ impl Cluster {
 
 #[tonic::async_trait]
 impl ClusterService for Cluster {
+    type SaveSnapshotStream = SavedStream;
+
+    async fn save_snapshot(&self, request: Request<pb::SaveSnapshotRequest>) -> Answer<SavedStream> {
+        let caller = caller(&request)?;
+        let read = request.into_inner().read;
+        self.0.save_snapshot(&caller, read).await.map(Response::new)
+    }
+
     async fn get_status(&self, _request: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {
         let status = self.0.raft.status();
         let leader = status.leader.as_ref();

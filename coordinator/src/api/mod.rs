@@ -13,6 +13,7 @@ pub mod primaries;
 pub mod regions;
 pub mod registry;
 pub mod session;
+mod snapshots;
 pub mod watch;
 
 use std::{sync::Arc, time::Duration};

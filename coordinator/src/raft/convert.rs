@@ -52,6 +52,15 @@ pub(crate) fn vote_in(vote: Option<pb::Vote>) -> Result<Vote, Malformed> {
     Ok(Vote::from_leader_id(leader, vote.committed))
 }
 
+/// A node's vote for itself, before anybody has granted it.
+pub(crate) fn own_vote(term: u64, node: u64) -> Vote {
+    let leader = LeaderId {
+        term,
+        voted_for: node,
+    };
+    Vote::from_leader_id(leader, false)
+}
+
 pub(crate) fn ballot_of(vote: &Vote) -> Ballot {
     Ballot {
         term: vote.leader_id.term,

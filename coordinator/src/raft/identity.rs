@@ -99,6 +99,11 @@ impl Identity {
         self.file().cluster_id
     }
 
+    /// Whose it is.
+    pub(crate) fn node(&self) -> NodeId {
+        self.file().node.clone()
+    }
+
     /// Which of all directories under this node's name it is.
     pub(crate) fn disk_id(&self) -> Option<DiskId> {
         self.file().disk_id

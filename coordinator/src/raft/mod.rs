@@ -14,6 +14,7 @@ pub mod config;
 mod convert;
 mod engine;
 pub mod error;
+mod export;
 mod features;
 pub(crate) mod files;
 mod hashes;
@@ -24,6 +25,7 @@ mod log_store;
 mod membership;
 mod memory;
 pub(crate) mod network;
+pub mod offline;
 mod preference;
 pub mod publish;
 mod removal;
@@ -77,6 +79,7 @@ use self::{
 pub use self::{
     config::{RaftConfig, RaftLimits, RaftTiming, WallClock},
     error::{JoinError, LeaderHint, ProposeError, StartError},
+    export::{Saved, SavedPart},
     publish::{Published, Subscription},
     removal::{Removal, RemovalStep, RemoveError, RemoveRequest},
     service::RaftRpc,
@@ -160,6 +163,8 @@ struct Inner {
     /// Of readers for whom the leader is asked.
     asked_rounds: Rounds,
     membership_changes: AsyncMutex<()>,
+    /// Snapshots that are being taken away.
+    exports: Arc<Semaphore>,
     stopping: CancellationToken,
     tasks: TaskTracker,
     log_closed: Mutex<Option<oneshot::Receiver<()>>>,
@@ -237,6 +242,7 @@ impl RaftNode {
                 adopting: AsyncMutex::default(),
                 stopped: watch::Sender::default(),
                 membership_changes: AsyncMutex::default(),
+                exports: Arc::new(Semaphore::new(export::AT_ONCE)),
                 stopping: CancellationToken::new(),
                 tasks: TaskTracker::new(),
                 log_closed: Mutex::new(Some(log_closed)),
@@ -477,6 +483,9 @@ impl RaftNode {
     }
     pub(crate) fn membership_changes(&self) -> &AsyncMutex<()> {
         &self.inner.membership_changes
+    }
+    pub(crate) fn exports(&self) -> &Arc<Semaphore> {
+        &self.inner.exports
     }
     pub(crate) fn leadership_sender(&self) -> &watch::Sender<Leadership> {
         &self.inner.leadership

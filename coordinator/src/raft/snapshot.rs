@@ -91,6 +91,11 @@ impl Read for FromBeginning<'_> {
 }
 
 impl SnapshotFile {
+    /// Opens a file that has its final name.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        open_final(path)
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -163,7 +168,7 @@ impl SnapshotFile {
 fn unread(error: CodecError) -> io::Error {
     match error {
         CodecError::Io(error) => error,
-        damage => damaged(damage.to_string()),
+        damage => io::Error::new(io::ErrorKind::InvalidData, damage),
     }
 }
 
@@ -291,6 +296,24 @@ impl SnapshotDir {
         }
         files::sync(&file.file, &file.path)?;
         self.adopt(meta, file)
+    }
+
+    /// Writes a snapshot to be taken away, in frames whatever the cluster's level: who reads it chooses the build. It goes with
+    /// the value, and is not synced.
+    pub(crate) fn export(
+        &self,
+        meta: &SnapshotMeta,
+        state: &ControlState,
+        go_on: impl Fn() -> io::Result<()>,
+    ) -> io::Result<SnapshotFile> {
+        let label = snapshot_meta_out(meta).encode_to_vec();
+        let mut file = self.temporary()?;
+        let sink = Sink {
+            file: &mut file,
+            go_on,
+        };
+        codec::write_snapshot(state, &label, BufWriter::with_capacity(BUFFER_BYTES, sink))?;
+        Ok(file)
     }
 
     /// A new temporary file, to be filled from the wire.

@@ -257,6 +257,16 @@ impl Store {
         self.write(&view, growth, door_sync)
     }
 
+    /// Writes a snapshot of what is applied now for somebody to take away; this node's own stays as it is. Blocks.
+    pub(crate) fn export(&self) -> io::Result<(AppliedState, SnapshotFile)> {
+        let view = self.view();
+        let written = self.while_open(|| {
+            self.snapshots
+                .export(&view.meta(), &view.state, || self.goes_on())
+        })?;
+        Ok((view, written))
+    }
+
     /// A view of now, how the log stands there, and what makes the door's lines up to there durable.
     fn look(&self) -> io::Result<(AppliedState, Growth, impl FnOnce() -> io::Result<()> + use<>)> {
         let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);

@@ -939,6 +939,54 @@ pub struct RemoveMemberResponse {
     pub steps: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SaveSnapshotRequest {
+    /// Stale: what this coordinator has applied, also without a quorum.
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<ReadOptions>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SaveSnapshotResponse {
+    #[prost(oneof = "save_snapshot_response::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<save_snapshot_response::Part>,
+}
+/// Nested message and enum types in `SaveSnapshotResponse`.
+pub mod save_snapshot_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// The first message, and no other.
+        #[prost(message, tag = "1")]
+        Begins(super::SavedSnapshot),
+        /// The next bytes of the file; 512 KiB at most.
+        #[prost(bytes, tag = "2")]
+        Chunk(::prost::alloc::vec::Vec<u8>),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SavedSnapshot {
+    /// Its revision is the last one that the file covers.
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    /// The coordinator that wrote it.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+    #[prost(uint32, tag = "4")]
+    pub generation: u32,
+    #[prost(uint32, tag = "5")]
+    pub feature_level: u32,
+    #[prost(uint64, tag = "6")]
+    pub state_time_millis: u64,
+    /// The file's length, and the SHA-256 of everything before its last 32 bytes, which are that very digest. 64 hex digits.
+    #[prost(uint64, tag = "7")]
+    pub size_bytes: u64,
+    #[prost(string, tag = "8")]
+    pub sha256: ::prost::alloc::string::String,
+    /// The integrity hash of the state; 64 hex digits.
+    #[prost(string, tag = "9")]
+    pub state_hash: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSettingsRequest {
     #[prost(message, optional, tag = "1")]
     pub read: ::core::option::Option<ReadOptions>,
@@ -1189,6 +1237,26 @@ pub mod cluster_service_client {
             ));
             self.inner.unary(req, path, codec).await
         }
+        /// Everything that is committed, as one file to be taken away: the bytes that a coordinator keeps as its own snapshot, in
+        /// pieces, after a message that says what they are. Any coordinator answers; two of these at once on one.
+        pub async fn save_snapshot(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SaveSnapshotRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SaveSnapshotResponse>>,
+            tonic::Status,
+        > {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.ClusterService/SaveSnapshot");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.v1.ClusterService", "SaveSnapshot"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1245,6 +1313,17 @@ pub mod cluster_service_server {
             &self,
             request: tonic::Request<super::SetLeaderPreferenceRequest>,
         ) -> std::result::Result<tonic::Response<super::Settings>, tonic::Status>;
+        /// Server streaming response type for the SaveSnapshot method.
+        type SaveSnapshotStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SaveSnapshotResponse, tonic::Status>,
+            > + std::marker::Send
+            + 'static;
+        /// Everything that is committed, as one file to be taken away: the bytes that a coordinator keeps as its own snapshot, in
+        /// pieces, after a message that says what they are. Any coordinator answers; two of these at once on one.
+        async fn save_snapshot(
+            &self,
+            request: tonic::Request<super::SaveSnapshotRequest>,
+        ) -> std::result::Result<tonic::Response<Self::SaveSnapshotStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct ClusterServiceServer<T> {
@@ -1639,6 +1718,50 @@ pub mod cluster_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.ClusterService/SaveSnapshot" => {
+                    #[allow(non_camel_case_types)]
+                    struct SaveSnapshotSvc<T: ClusterService>(pub Arc<T>);
+                    impl<T: ClusterService>
+                        tonic::server::ServerStreamingService<super::SaveSnapshotRequest>
+                        for SaveSnapshotSvc<T>
+                    {
+                        type Response = super::SaveSnapshotResponse;
+                        type ResponseStream = T::SaveSnapshotStream;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SaveSnapshotRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::save_snapshot(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SaveSnapshotSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

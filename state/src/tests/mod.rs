@@ -13,6 +13,7 @@ mod language;
 mod members;
 mod pages;
 mod properties;
+mod recovery;
 mod refusals;
 mod requests;
 mod rules;

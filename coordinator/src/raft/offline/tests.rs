@@ -1,0 +1,234 @@
+//! Files and directories of coordinators that do not run.
+
+use std::{fs, time::Duration};
+
+use state::{Command, features::SUPPORTED};
+use tempfile::TempDir;
+use tokio::time::Instant;
+use types::{
+    ModelName, RequestId, RoleName, UnixMillis,
+    time::{Clock as _, SystemClock},
+};
+
+use super::*;
+use crate::raft::{
+    RaftNode, SavedPart,
+    tests::alone::{alone, leading},
+};
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(40)
+}
+
+async fn propose(node: &RaftNode, command: Command) {
+    let actor = "spiffe://regent.local/user/admin".parse().unwrap();
+    let id = node.own_request_id(soon()).await;
+    let done = node.propose(actor, id, command, soon()).await.unwrap();
+    done.outcome.unwrap();
+}
+
+/// A cluster of one with some models in it.
+async fn with_models(dir: &Path, count: usize) -> RaftNode {
+    let node = leading(dir).await;
+    propose(&node, Command::SetFeatureLevel { level: SUPPORTED }).await;
+    for n in 0..count {
+        propose(&node, model(&format!("m{n}"))).await;
+    }
+    node
+}
+
+fn model(name: &str) -> Command {
+    Command::CreateModel {
+        name: name.parse().unwrap(),
+        description: String::new(),
+        tags: Default::default(),
+        placement: Default::default(),
+    }
+}
+
+/// What is taken away, as one file.
+async fn save(node: &RaftNode, to: &Path) -> crate::raft::Saved {
+    let mut parts = node.save_snapshot().unwrap();
+    let Some(Ok(SavedPart::Begins(saved))) = parts.recv().await else {
+        panic!("it begins with what it is");
+    };
+    let mut bytes = Vec::new();
+    while let Some(part) = parts.recv().await {
+        match part.unwrap() {
+            SavedPart::Chunk(chunk) => bytes.extend_from_slice(&chunk),
+            SavedPart::Begins(_) => panic!("it begins once"),
+        }
+    }
+    assert_eq!(bytes.len() as u64, saved.size);
+    fs::write(to, bytes).unwrap();
+    *saved
+}
+
+fn founder(node: &str) -> NewCluster {
+    NewCluster {
+        node: node.parse().unwrap(),
+        region: "r0".parse().unwrap(),
+        api_endpoint: "https://127.0.0.1:1".to_owned(),
+        raft_endpoint: "https://127.0.0.1:2".to_owned(),
+        generation: None,
+        outstanding_ttl: Duration::ZERO,
+        at: SystemClock.now(),
+        reason: "restored".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_saved_snapshot_says_what_is_in_it_and_leaves_the_nodes_own_alone() {
+    let dir = TempDir::new().unwrap();
+    let node = with_models(&dir.path().join("data"), 3).await;
+    let file = dir.path().join("saved");
+    let saved = save(&node, &file).await;
+    let found = inspect(&file).unwrap();
+    assert_eq!(
+        (found.revision, found.term, found.size, found.generation),
+        (saved.revision, saved.term, saved.size, saved.generation)
+    );
+    assert_eq!(found.cluster_id, node.cluster_id());
+    assert_eq!(found.state_hash, node.read(|s| s.state_hash()));
+    assert_eq!((found.counts.models, found.counts.roles), (3, 1));
+    assert_eq!(found.members.len(), 1);
+    // Not one file is left of it.
+    let left = fs::read_dir(dir.path().join("data/snapshots")).unwrap().count();
+    assert_eq!(left, 0);
+    assert_eq!(node.status().snapshot, types::Revision(0));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn so_many_are_taken_away_at_once_and_no_more() {
+    let dir = TempDir::new().unwrap();
+    let node = with_models(dir.path(), 1).await;
+    let first = node.save_snapshot().unwrap();
+    let _second = node.save_snapshot().unwrap();
+    let refused = node.save_snapshot().unwrap_err();
+    assert_eq!(refused.reason, types::Reason::Overloaded);
+    drop(first);
+    // Whoever goes makes room.
+    while node.save_snapshot().is_err() {
+        tokio::task::yield_now().await;
+    }
+    node.shutdown().await;
+}
+
+/// Whatever byte is changed, wherever it is cut: it is refused, and where there is a place it is named.
+#[tokio::test]
+async fn a_file_that_is_damaged_or_cut_is_refused_with_the_place() {
+    let dir = TempDir::new().unwrap();
+    let node = with_models(&dir.path().join("data"), 20).await;
+    let whole = dir.path().join("saved");
+    save(&node, &whole).await;
+    node.shutdown().await;
+    let bytes = fs::read(&whole).unwrap();
+    let file = dir.path().join("damaged");
+    let refused = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        match inspect(&file) {
+            Err(OfflineError::Damaged { offset, .. }) => offset,
+            other => panic!("{other:?}"),
+        }
+    };
+    for at in (0..bytes.len()).step_by(97) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x20;
+        let offset = refused(&changed);
+        // The format's number says that another release wrote it.
+        assert!(
+            (8..12).contains(&at) || offset.is_some_and(|offset| offset <= at as u64),
+            "{at}: {offset:?}"
+        );
+        assert!(refused(&bytes[..at]).is_some(), "cut at {at}");
+    }
+    let longer = [bytes.as_slice(), b"x"].concat();
+    assert_eq!(refused(&longer), Some(bytes.len() as u64));
+    // Nothing is made of it.
+    let target = dir.path().join("restored");
+    let restored = restore(&file, &target, &founder("c0")).await;
+    assert!(
+        matches!(restored, Err(OfflineError::Damaged { .. })),
+        "{restored:?}"
+    );
+    assert!(!target.exists());
+}
+
+#[tokio::test]
+async fn a_new_cluster_goes_on_from_a_saved_one_and_honours_nothing_of_it() {
+    let dir = TempDir::new().unwrap();
+    let old = with_models(&dir.path().join("data"), 5).await;
+    let old_request = RequestId::from_u128(uuid::Uuid::now_v7().as_u128());
+    let file = dir.path().join("saved");
+    save(&old, &file).await;
+    let target = dir.path().join("restored");
+    let founded = restore(&file, &target, &founder("c0")).await.unwrap();
+    assert_ne!(Some(founded.cluster_id), old.cluster_id());
+    assert_eq!((founded.from.generation, founded.generation), (1, 2));
+    old.shutdown().await;
+
+    let new = alone(&target).await;
+    let mut leadership = new.leadership();
+    leadership.wait_for(|l| l.since.is_some()).await.unwrap();
+    assert_eq!(new.cluster_id(), Some(founded.cluster_id));
+    let voters: Vec<_> = new.members().into_iter().filter(|m| m.voter).collect();
+    assert_eq!(voters.len(), 1);
+    new.read(|state| {
+        assert_eq!(state.counts().models, 5);
+        let role = state.role(&RoleName::global()).unwrap();
+        assert_eq!((role.epoch.to_string().as_str(), &role.holder), ("g2.e0", &None));
+        state.check_invariants().unwrap();
+    });
+    // What was asked before is too old, what is asked now is done.
+    let actor = "spiffe://regent.local/user/admin".parse().unwrap();
+    let late = new
+        .propose(actor, old_request, model("late"), soon())
+        .await
+        .unwrap();
+    let refused = late.outcome.unwrap_err();
+    assert_eq!(refused.reason(), types::Reason::RequestTooOld);
+    propose(&new, model("new")).await;
+    // And it is all there once more after a restart.
+    new.shutdown().await;
+    let again = alone(&target).await;
+    let mut leadership = again.leadership();
+    leadership.wait_for(|l| l.since.is_some()).await.unwrap();
+    let names = |name: &str| name.parse::<ModelName>().unwrap();
+    assert!(again.read(|s| s.model(&names("new")).is_some() && s.model(&names("m4")).is_some()));
+    again.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_may_be_somebodys_is_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let node = with_models(&data, 1).await;
+    let file = dir.path().join("saved");
+    save(&node, &file).await;
+    node.shutdown().await;
+    let refused = restore(&file, &data, &founder("c0")).await;
+    assert!(
+        matches!(refused, Err(OfflineError::NotEmpty { .. })),
+        "{refused:?}"
+    );
+    let low = NewCluster {
+        generation: Some(1),
+        ..founder("c0")
+    };
+    let target = dir.path().join("restored");
+    let refused = restore(&file, &target, &low).await;
+    assert!(
+        matches!(refused, Err(OfflineError::Unrecoverable(_))),
+        "{refused:?}"
+    );
+    // A crash in the middle leaves what no coordinator starts from, and what the next run names.
+    fs::create_dir(dir.path().join("restored.new")).unwrap();
+    let refused = restore(&file, &target, &founder("c0")).await;
+    assert!(
+        matches!(refused, Err(OfflineError::LeftOver { .. })),
+        "{refused:?}"
+    );
+    assert!(!target.exists());
+    assert!(UnixMillis(0) < SystemClock.now());
+}

@@ -1,0 +1,196 @@
+//! What a state becomes when a new cluster goes on from it: from a saved snapshot, or from one survivor's disk after the majority
+//! is lost for good (L19).
+//!
+//! Whoever answered last may have promoted, answered and promised what is not in this state. So nothing that was given out
+//! before is good any more: another cluster id voids tokens of watches and leases, a higher generation every epoch, roles are
+//! held by nobody, running plans are given up, and every request id that may have been answered is too old. The first leader
+//! waits the largest outstanding TTL out before it grants anything, as each new leader does (L8).
+//!
+//! Absent on purpose: files, membership, and how the doors learn of the new cluster id.
+//! Invariant: every epoch of the new state is above every one of the old, and of whatever the caller says was seen elsewhere.
+
+use std::{sync::Arc, time::Duration};
+
+use types::{
+    ClusterId, Epoch, NodeId, RequestId, Revision, UnixMillis,
+    plan::{PlanRecord, PlanState, StepState},
+    region::{NodeKind, NodeRecord, NodeStatus},
+    role::RoleRecord,
+};
+
+use crate::{
+    requests::Answers,
+    state::{ClusterRecord, ControlState, FormerTtl, RoleState},
+};
+
+/// How a new cluster goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Its name.
+    pub cluster_id: ClusterId,
+    /// Above every generation that was found: in the state, at agents, at pointers.
+    pub generation: u32,
+    /// The coordinator that founds it.
+    pub founder: NodeId,
+    /// The revision at which it begins, above that of the state.
+    pub revision: Revision,
+    /// Wall clock of the recovery. Requests that were made before it are too old.
+    pub at: UnixMillis,
+    /// The longest TTL that the lost cluster may have granted; that of the state counts where it is longer.
+    pub outstanding_ttl: Duration,
+    /// What happened, for people: it stands in every role and plan that it changed.
+    pub reason: String,
+}
+
+/// Why a state cannot be gone on from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unrecoverable {
+    /// There is nothing in it.
+    #[error("the state has no cluster: nothing was ever committed to it")]
+    NotBootstrapped,
+    /// A name that was used must not mean two histories.
+    #[error("the new cluster id is the old one, {0}")]
+    SameCluster(ClusterId),
+    /// Old epochs would pass for new ones.
+    #[error("generation {shown} is not above {found}, which was found in the state")]
+    Generation {
+        /// The one that was asked for.
+        shown: u32,
+        /// The highest in the state.
+        found: u32,
+    },
+    /// What is changed would have no revision of its own.
+    #[error("revision {shown} is not above {found}, that of the state")]
+    Revision {
+        /// The one that was asked for.
+        shown: Revision,
+        /// The state's.
+        found: Revision,
+    },
+}
+
+impl ControlState {
+    /// The highest generation of any epoch in this state.
+    pub fn highest_generation(&self) -> u32 {
+        let cluster = self.cluster().map_or(0, |cluster| cluster.generation);
+        let roles = self.roles.values().map(|role| role.highest_epoch.generation());
+        roles.fold(cluster, u32::max)
+    }
+
+    /// The longest TTL that this state knows to be outstanding.
+    pub fn longest_ttl(&self) -> Duration {
+        let cluster = self.cluster().map_or(Duration::ZERO, |c| c.timing.lease_ttl);
+        let roles = self.roles.values().map(RoleState::outstanding_ttl);
+        roles.fold(cluster, Duration::max)
+    }
+
+    /// The state from which the new cluster goes on.
+    pub fn recovered(&self, recovery: &Recovery) -> Result<Self, Unrecoverable> {
+        let old = self.cluster().ok_or(Unrecoverable::NotBootstrapped)?;
+        self.check_recovery(old, recovery)?;
+        let cluster = ClusterRecord {
+            cluster_id: recovery.cluster_id,
+            generation: recovery.generation,
+            modified: recovery.revision,
+            ..old.clone()
+        };
+        let mut new = Self {
+            time: self.time.max(recovery.at),
+            revision: recovery.revision,
+            cluster: Some(Arc::new(cluster)),
+            ..self.clone()
+        };
+        new.empty_roles(recovery);
+        new.give_plans_up(&recovery.reason);
+        new.void_requests();
+        new.mark_the_others(&recovery.founder);
+        Ok(new)
+    }
+
+    fn check_recovery(&self, old: &ClusterRecord, recovery: &Recovery) -> Result<(), Unrecoverable> {
+        if old.cluster_id == recovery.cluster_id {
+            return Err(Unrecoverable::SameCluster(old.cluster_id));
+        }
+        let (shown, found) = (recovery.generation, self.highest_generation());
+        if shown <= found {
+            return Err(Unrecoverable::Generation { shown, found });
+        }
+        let (shown, found) = (recovery.revision, self.revision);
+        if shown <= found {
+            return Err(Unrecoverable::Revision { shown, found });
+        }
+        Ok(())
+    }
+
+    /// Whoever held a role holds it no more, and what was longest promised to any of them is waited out for all.
+    fn empty_roles(&mut self, recovery: &Recovery) {
+        let ttl = self.longest_ttl().max(recovery.outstanding_ttl);
+        let former = FormerTtl {
+            ttl,
+            since: self.revision,
+        };
+        let epoch = Epoch::new(recovery.generation, 0);
+        for role in self.roles.clone().values() {
+            let record = RoleRecord {
+                epoch,
+                holder: None,
+                reservation: None,
+                changed_at: self.time,
+                reason: recovery.reason.clone(),
+                outstanding_ttl: ttl,
+                modified: self.revision,
+                ..role.record.clone()
+            };
+            let emptied = RoleState {
+                highest_epoch: epoch,
+                former_ttl: (ttl > record.timing.lease_ttl).then_some(former),
+                record,
+            };
+            self.roles.insert(emptied.record.role.clone(), emptied);
+        }
+    }
+
+    fn give_plans_up(&mut self, reason: &str) {
+        let plans = self.plans.clone();
+        for plan in plans.values().filter(|p| p.state == PlanState::Running) {
+            let mut plan = PlanRecord {
+                state: PlanState::Failed,
+                finished_at: Some(self.time),
+                reason: format!("void: {reason}"),
+                modified: self.revision,
+                ..plan.clone()
+            };
+            let steps = plan.steps.iter_mut();
+            for step in steps.filter(|s| s.state == StepState::Running) {
+                step.state = StepState::Failed;
+                step.finished_at = Some(self.time);
+            }
+            self.add_plan(plan);
+        }
+    }
+
+    /// Those that are known to have been answered, and those that only the lost majority knows of: they were made before now.
+    fn void_requests(&mut self) {
+        let newest = self.requests.answered.iter().next_back().map(|a| a.id);
+        let now = RequestId::v7_from_parts(self.time.0, u128::MAX);
+        self.requests.floor = self.requests.floor.max(newest).max(Some(now));
+        self.requests.answered = Answers::default();
+    }
+
+    /// The other coordinators come back with empty disks, as other runs.
+    fn mark_the_others(&mut self, founder: &NodeId) {
+        let is_other = |n: &&NodeRecord| {
+            n.kind == NodeKind::Coordinator && n.node != *founder && n.status != NodeStatus::Removed
+        };
+        let nodes = self.nodes.clone();
+        for node in nodes.values().filter(is_other) {
+            let gone = NodeRecord {
+                status: NodeStatus::Removed,
+                changed_at: self.time,
+                modified: self.revision,
+                ..node.clone()
+            };
+            self.nodes.insert(gone.node.clone(), gone);
+        }
+    }
+}
