@@ -95,7 +95,9 @@ impl Story {
             stop_driver,
             _sessions: sessions.into(),
         };
-        story.apply(user(), Command::SetTiming { timing: patient() }).await;
+        story
+            .apply(user(), Command::SetTiming { timing: patient() })
+            .await;
         let (role, timing) = (RoleName::global(), patient());
         story.apply(user(), Command::SetRoleTiming { role, timing }).await;
         for name in ["eu", "us"] {
