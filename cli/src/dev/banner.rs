@@ -81,6 +81,7 @@ pub(super) fn tour(regions: &[RegionId]) -> Vec<String> {
     vec![
         "regent cluster status".to_owned(),
         "regent cluster members".to_owned(),
+        "regent cluster timing get".to_owned(),
         "regent region list".to_owned(),
         "regent node list".to_owned(),
         "regent model push models/tinylm --name demo.tinylm --wait-copies all".to_owned(),

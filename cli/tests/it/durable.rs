@@ -173,8 +173,9 @@ impl Call {
 fn calls(trace: &Path) -> Vec<Call> {
     let text = String::from_utf8_lossy(&std::fs::read(trace).unwrap()).into_owned();
     let call = |line: &str| {
-        let mut words = line.splitn(3, ' ').filter(|w| !w.is_empty());
-        let (_, begun, call) = (words.next()?, words.next()?, words.next()?);
+        // A short process id is filled up with blanks.
+        let (_, rest) = line.split_once(' ')?;
+        let (begun, call) = rest.trim_start().split_once(' ')?;
         let (name, text) = call.split_once('(')?;
         Some(Call {
             begun: begun.parse().ok()?,
