@@ -9,8 +9,9 @@ use std::{
 };
 
 use types::{
-    AliasName, ByteCount, ClusterId, DiskId, Epoch, FencingToken, Holder, ModelName, ModelVersion, NodeId,
-    NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision, RoleName, UnixMillis, VersionKey,
+    AliasName, ByteCount, ClusterId, Digest, DiskId, Epoch, FencingToken, Holder, ModelName, ModelVersion,
+    NodeId, NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision, RoleName, UnixMillis,
+    VersionKey,
     election::ElectionTiming,
     model::{Artifact, Placement},
     plan::{DoorClaim, PlanKind, StepKind},
@@ -43,12 +44,15 @@ pub struct Expects {
     pub etag: Option<Revision>,
     /// The epoch of the role that is addressed, or whose plan is; none: whatever it is.
     pub epoch: Option<Epoch>,
+    /// SHA-256 of what the caller said, where the command follows from that and from a state that moves on. It is then this
+    /// that must not change under a request id, and not the command: a retry is the same request, whatever would follow now.
+    pub asked: Option<Digest>,
 }
 
 impl Expects {
-    /// Whether anything will do.
+    /// Whether anything will do, and there is nothing else to say.
     pub const fn is_nothing(&self) -> bool {
-        self.etag.is_none() && self.epoch.is_none()
+        self.etag.is_none() && self.epoch.is_none() && self.asked.is_none()
     }
 }
 

@@ -17,8 +17,8 @@ use policy::{
     readiness::{Coverage, Loads, ServedVersion},
 };
 use types::{
-    AliasName, DiskId, Holder, ModelName, ModelVersion, NodeId, PlanId, RegionId, RequestId, Revision,
-    RoleName, UnixMillis, VersionKey,
+    AliasName, Digest, DiskId, Holder, ModelName, ModelVersion, NodeId, PlanId, Principal, RegionId,
+    RequestId, Revision, RoleName, UnixMillis, VersionKey,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::{PlanRecord, PlanState},
     region::{Health, NodeKind, NodeRecord, NodeStatus, RegionRecord},
@@ -299,6 +299,17 @@ impl ControlState {
     /// All plans that are remembered, oldest first, after one of them.
     pub fn plans(&self, start: Option<PlanId>, limit: usize) -> Page<'_, PlanId, PlanRecord> {
         page(after(&self.plans, start), limit, |_| true)
+    }
+    /// What a request was answered first of which the digest is told ([`crate::Expects::asked`]), if it is remembered; that
+    /// the id was another request's, or another caller's, if so.
+    pub fn answer_to(
+        &self,
+        request: RequestId,
+        actor: &Principal,
+        asked: Digest,
+    ) -> Option<Result<Reply, Rejection>> {
+        let digest = crate::apply::expects::digest_of(actor, asked);
+        self.requests.answer_to(request, digest)
     }
     /// What a request was answered first, if it is remembered. Says nothing of who asked.
     pub fn first_answer(&self, request: RequestId) -> Option<Result<Reply, Rejection>> {

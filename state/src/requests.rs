@@ -99,6 +99,15 @@ impl RequestTable {
         }
     }
 
+    /// What a request was answered first; refused if the id was that of another one.
+    pub(crate) fn answer_to(&self, id: RequestId, digest: Digest) -> Option<Result<Reply, Rejection>> {
+        let known = self.answered.get(id)?;
+        Some(match known.digest == digest {
+            true => known.outcome.outcome(),
+            false => Err(Rejection::RequestReused { request_id: id }),
+        })
+    }
+
     /// What an id was answered first.
     pub(crate) fn first_answer(&self, id: RequestId) -> Option<Result<Reply, Rejection>> {
         self.answered.get(id).map(|known| known.outcome.outcome())

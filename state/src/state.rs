@@ -275,6 +275,7 @@ impl ControlState {
             Ok(time) => self.time = time,
             Err(rejection) => return refused(rejection),
         }
+        let digest = apply::expects::digest(self, entry, digest);
         match self.requests.look_up(entry, digest, self.time) {
             Err(rejection) => refused(rejection),
             Ok(Seen::Before(outcome)) => Applied {

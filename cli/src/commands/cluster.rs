@@ -81,9 +81,9 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
     })
 }
 
-/// The roles whose failovers somebody holds, as any coordinator knows them; none where nobody answers.
+/// The roles whose failovers somebody holds; none where no quorum answers.
 async fn paused_roles(context: &Context, shared: &Shared) -> Option<Vec<RoleRecord>> {
-    let client = context::connect_checked(context, shared).ok()?.with_stale_reads();
+    let client = context::connect_checked(context, shared).ok()?;
     let roles = client.with_deadline(shared.timeout.min(ROUND)).list_roles().await;
     let mut roles = roles.ok()?;
     roles.retain(|role| matches!(role.mode, FailoverMode::Paused { .. }));

@@ -158,8 +158,6 @@ fn freshness(dev: &Dev) {
     let digits = "demo.digits";
     for verb in [
         vec!["region", "list"],
-        vec!["primary", "list"],
-        vec!["primary", "get"],
         vec!["model", "list"],
         vec!["model", "get", digits],
         vec!["model", "versions", digits],
@@ -185,6 +183,14 @@ fn freshness(dev: &Dev) {
             "{verb:?}: {table}"
         );
         assert!(!dev.run(&verb).stdout.contains("stale"), "{verb:?}");
+    }
+    for verb in ["list", "get"] {
+        let fresh = dev.json(&["primary", verb]);
+        assert_eq!(fresh["stale"], false, "{fresh}");
+        for flag in [["--stale"].as_slice(), &["--max-staleness", "1h"]] {
+            dev.run(&[&["primary", verb], flag].concat())
+                .failed_with(2, &["never stale", "leave allow_stale"]);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use proto::{
 use state::{Command, ControlState, Expects, Reply};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
-use types::{Epoch, Reason, reason::Refusal};
+use types::{Digest, Epoch, Reason, reason::Refusal};
 
 use super::{Api, outcome, status};
 use crate::{authz::Caller, propose::Asked, raft::Proposed};
@@ -40,6 +40,12 @@ impl Manner {
     /// Only if the role that the command addresses is at this epoch; 0: whatever it is at.
     pub(crate) fn expected_epoch(mut self, epoch: u64) -> Self {
         self.expects.epoch = (epoch != 0).then(|| Epoch::from_u64(epoch));
+        self
+    }
+
+    /// The command follows from what was asked and from the state: it is what was asked that the request id is for.
+    pub(crate) fn asked(mut self, asked: Option<Digest>) -> Self {
+        self.expects.asked = asked;
         self
     }
 

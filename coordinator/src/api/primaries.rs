@@ -6,14 +6,15 @@ use policy::{
     failover::{FailoverView, choose_in_region, holder_gone},
     fence::{self, Confirmation},
 };
+use prost::Message as _;
 use proto::{
     convert::{invalid, primaries as conv, regions, text},
     v1::{self as pb, primary_service_server::PrimaryService},
 };
-use state::{Command, ControlState, Reply, StepOutcome};
+use state::{Command, ControlState, Feature, Reply, StepOutcome};
 use tonic::{Request, Response, Status};
 use types::{
-    FencingToken, Holder, PlanId, Principal, Reason, RegionId, RequestId, RoleName,
+    Digest, FencingToken, Holder, PlanId, Principal, Reason, RegionId, RequestId, RoleName,
     plan::PlanKind,
     reason::Refusal,
     role::{FailoverMode, RoleRecord},
@@ -79,9 +80,39 @@ fn own_token(caller: &Caller, token: Option<pb::FencingToken>) -> Result<Fencing
     Ok(token)
 }
 
-/// The plan that this request began already. What a retry would ask for follows from a state that has moved on since, so
-/// the first answer is looked up before that (I9).
+/// What was asked, whatever follows from it: all of a request but its id, and whether it is only to be validated.
+fn asked(request: &pb::SwitchoverRequest) -> Digest {
+    let asked = pb::SwitchoverRequest {
+        request_id: String::new(),
+        validate_only: false,
+        ..request.clone()
+    };
+    Digest::of(&asked.encode_to_vec())
+}
+
+/// The plan that this request began already, or why it began none. What a retry would ask for follows from a state that has
+/// moved on since, so the first answer is looked up before that (I9).
 fn asked_before(
+    state: &ControlState,
+    request: RequestId,
+    caller: &Principal,
+    asked: Digest,
+) -> Option<Result<PlanId, Status>> {
+    let answer = state.answer_to(request, caller, asked)?;
+    Some(match answer {
+        Ok(Reply::Plan { plan }) => Ok(plan),
+        Ok(other) => Err(not_a_plan(&other)),
+        Err(rejection) => Err(status(rejection.to_refusal())),
+    })
+}
+
+fn not_a_plan(reply: &Reply) -> Status {
+    let message = format!("apply answered with another kind of reply: {reply:?}");
+    status(Refusal::new(Reason::Internal, message))
+}
+
+/// The same below the level from which on entries tell what was asked: by what the plan tells.
+fn began_before(
     state: &ControlState,
     request: RequestId,
     caller: &Principal,
@@ -96,11 +127,12 @@ fn asked_before(
     is_it.then_some(plan)
 }
 
-/// How a token is checked: whoever asks is about to act, so a stale answer is no answer.
-fn confirmed_only(read: Option<pb::ReadOptions>) -> Result<Option<pb::ReadOptions>, Status> {
+/// How roles, plans and fences are read: whoever asks who holds what, under which epoch, is about to act, so a stale answer is
+/// no answer.
+pub(super) fn confirmed_only(read: Option<pb::ReadOptions>) -> Result<Option<pb::ReadOptions>, Status> {
     let is_stale = |read: &pb::ReadOptions| read.allow_stale || read.max_staleness_millis > 0;
     if read.as_ref().is_some_and(is_stale) {
-        let why = "a token is checked by a quorum: leave allow_stale and max_staleness_millis out";
+        let why = "roles, plans and fences are answered by a quorum, never stale: leave allow_stale and max_staleness_millis out";
         return Err(status(invalid("read", why)));
     }
     Ok(read)
@@ -184,7 +216,9 @@ impl PrimaryService for Primaries {
         let r = request.into_inner();
         let (header, roles) = self
             .0
-            .read(&caller, r.read, |s| s.roles().map(told).collect())
+            .read(&caller, confirmed_only(r.read)?, |s| {
+                s.roles().map(told).collect()
+            })
             .await?;
         Ok(Response::new(pb::ListRolesResponse {
             header: Some(header),
@@ -198,7 +232,7 @@ impl PrimaryService for Primaries {
         let role = text("role", &r.role).map_err(status)?;
         let (header, found) = self
             .0
-            .read(&caller, r.read, |s| role_of(s, &role).map(told))
+            .read(&caller, confirmed_only(r.read)?, |s| role_of(s, &role).map(told))
             .await?;
         Ok(Response::new(pb::RoleResponse {
             header: Some(header),
@@ -281,11 +315,16 @@ impl PrimaryService for Primaries {
         // All that was committed before this call is applied here: an answer that its first try got, too.
         let revision = self.0.linearize(caller.deadline).await?;
         let request = proto::convert::request_id(&r.request_id).map_err(status)?;
-        if let Some(plan) = self
-            .0
-            .raft
-            .read(|s| asked_before(s, request, &caller.principal, &role, &region))
-        {
+        let asked = Some(asked(&r)).filter(|_| self.0.raft.read(|s| s.features().has(Feature::Expectations)));
+        let before = self.0.raft.read(|s| {
+            let began = || began_before(s, request, &caller.principal, &role, &region).map(Ok);
+            match asked {
+                Some(asked) => asked_before(s, request, &caller.principal, asked),
+                None => began(),
+            }
+        });
+        if let Some(plan) = before {
+            let plan = plan?;
             let plan = self.0.raft.read(|s| plan_of(s, plan))?;
             let header = Some(pb::ResponseHeader {
                 validated_only: r.validate_only,
@@ -322,11 +361,10 @@ impl PrimaryService for Primaries {
             expected_epoch: epoch,
         };
         let manner = Manner::of(&r.request_id).etag(&r.etag)?;
-        let manner = manner.validate_only(r.validate_only);
+        let manner = manner.validate_only(r.validate_only).asked(asked);
         let done = self.0.propose(&caller, manner, command).await?;
         let Reply::Plan { plan } = done.reply else {
-            let message = format!("apply answered with another kind of reply: {:?}", done.reply);
-            return Err(status(Refusal::new(Reason::Internal, message)));
+            return Err(not_a_plan(&done.reply));
         };
         self.plan_answer(&done, plan)
     }
@@ -336,7 +374,7 @@ impl PrimaryService for Primaries {
         let r = request.into_inner();
         let (header, found) = self
             .0
-            .read(&caller, r.read, |s| plan_of(s, PlanId(r.plan)))
+            .read(&caller, confirmed_only(r.read)?, |s| plan_of(s, PlanId(r.plan)))
             .await?;
         Ok(Response::new(pb::PlanResponse {
             header: Some(header),
@@ -355,7 +393,9 @@ impl PrimaryService for Primaries {
         let size = list::page_size(r.page_size);
         let (header, (plans, next)) = self
             .0
-            .read(&caller, r.read, |s| plan_page(s, role.as_ref(), start, size))
+            .read(&caller, confirmed_only(r.read)?, |s| {
+                plan_page(s, role.as_ref(), start, size)
+            })
             .await?;
         Ok(Response::new(pb::ListPlansResponse {
             header: Some(header),

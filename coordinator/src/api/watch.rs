@@ -19,7 +19,7 @@ use proto::{
 use state::ControlState;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
-use types::{ClusterId, Reason, Revision, WatchFilter, reason::Refusal};
+use types::{ClusterId, Reason, Revision, WatchFilter, filter::ResourceKind, reason::Refusal};
 
 use self::{
     everything::{Place, fill_from},
@@ -28,7 +28,9 @@ use self::{
 use super::{
     Api, caller,
     copies::{Copied, Copies},
-    list, status,
+    list,
+    primaries::confirmed_only,
+    status,
 };
 use crate::metrics::Watcher;
 
@@ -106,8 +108,12 @@ impl WatchService for Watches {
         let permit = self.permit()?;
         let r = request.into_inner();
         let filter = conv::filter(r.filter).map_err(status)?;
+        let read = match may_have_roles(&filter) {
+            true => confirmed_only(r.read)?,
+            false => r.read,
+        };
         // As fresh as the caller asks for; what is listed is from then on.
-        let (mut header, ()) = self.api.read(&caller, r.read, |_| ()).await?;
+        let (mut header, ()) = self.api.read(&caller, read, |_| ()).await?;
         let look = || self.api.raft.view();
         let copied = self
             .copies
@@ -148,6 +154,12 @@ impl WatchService for Watches {
         };
         Ok(Response::new(watching.into_stream().boxed()))
     }
+}
+
+/// Whether there may be roles and plans among what a filter takes; they are never told stale.
+fn may_have_roles(filter: &WatchFilter) -> bool {
+    let of_roles = [ResourceKind::Role, ResourceKind::Plan];
+    filter.kinds.is_empty() || of_roles.iter().any(|kind| filter.kinds.contains(kind))
 }
 
 /// The list in pieces; each is read and put into its form when it is asked for.

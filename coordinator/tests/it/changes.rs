@@ -295,3 +295,57 @@ async fn a_switchover_that_is_only_validated_is_the_plan_as_it_would_start() {
     assert_eq!(admin.get_role(&name).await.unwrap().0, role);
     story.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_switchover_is_retried_as_it_was_asked_and_not_as_something_else() {
+    let mut story = Story::begin().await;
+    let (admin, name) = (&story.admin, RoleName::global());
+    level_reached(admin).await;
+    let (role, _) = admin.get_role(&name).await.unwrap();
+    let to = region("r2");
+    // Refused once, it stays so under its id, although nothing is the matter with it any more.
+    let lost = admin.with_request_id(client::retry::mint_request_id());
+    let elsewhere = lost.switchover(&name, &region("r9"), None).await.unwrap_err();
+    assert_eq!(elsewhere.reason, Reason::RegionNotFound);
+    let etag = with_etag(&lost, Revision(role.modified.0 - 1));
+    let refused = etag.switchover(&name, &to, None).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::EtagMismatch);
+    assert_eq!(etag.switchover(&name, &to, None).await.unwrap_err(), refused);
+
+    let asked = with_etag(
+        &admin.with_request_id(client::retry::mint_request_id()),
+        role.modified,
+    );
+    let plan = asked.switchover(&name, &to, None).await.unwrap().plan;
+    story.agents[1].holds().await;
+    let others = [
+        (None, None, "r2"),
+        (Some(Revision(role.modified.0 + 1)), None, "r2"),
+        (Some(role.modified), Some(role.epoch), "r2"),
+        (Some(role.modified), None, "r1"),
+    ];
+    for leader_changed in [false, true] {
+        if leader_changed {
+            admin.transfer_leadership("").await.unwrap();
+        }
+        let again = asked.switchover(&name, &to, None).await.unwrap();
+        assert_eq!(
+            again.plan, plan,
+            "the role has moved, its etag too, and it is the plan of then"
+        );
+        for (etag, epoch, to) in others {
+            let other = asked.with_change_options(ChangeOptions {
+                etag,
+                ..ChangeOptions::default()
+            });
+            let refused = other.switchover(&name, &region(to), epoch).await.unwrap_err();
+            assert_eq!(
+                refused.reason,
+                Reason::RequestReused,
+                "{etag:?} {epoch:?} {to}: {refused}"
+            );
+        }
+    }
+    assert_eq!(admin.list_plans(None, 10).await.unwrap()[0].plan, plan);
+    story.end().await;
+}

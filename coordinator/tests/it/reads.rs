@@ -6,7 +6,7 @@ use proto::{
     convert::status::from_status,
     v1::{
         self as pb, primary_service_client::PrimaryServiceClient,
-        registry_service_client::RegistryServiceClient,
+        registry_service_client::RegistryServiceClient, watch_service_client::WatchServiceClient,
     },
 };
 use types::{Reason, Revision};
@@ -186,6 +186,53 @@ async fn a_stale_answer_is_no_older_than_is_allowed_or_says_how_old_it_would_be(
         unknown.last_answer().unwrap().age,
         Some(Duration::from_millis(u64::MAX))
     );
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_and_plans_are_never_told_stale() {
+    let cluster = Cluster::start(1).await;
+    let (admin, role) = (cluster.admin(), types::RoleName::global());
+    let confirmed = admin.with_answers_noted();
+    confirmed.get_role(&role).await.unwrap();
+    assert_eq!(confirmed.last_answer().unwrap().age, None);
+    for stale in [admin.with_stale_reads(), admin.with_max_staleness(LONG)] {
+        for refused in [
+            stale.get_role(&role).await.map(drop),
+            stale.list_roles().await.map(drop),
+            stale.list_plans(None, 10).await.map(drop),
+            stale.get_plan(types::PlanId(1)).await.map(drop),
+        ] {
+            let refused = refused.unwrap_err();
+            assert_eq!(
+                (refused.reason, refused.operand("field")),
+                (Reason::InvalidArgument, Some("read"))
+            );
+        }
+    }
+    // A list of everything has them, too.
+    let mut service = WatchServiceClient::new(cluster.channel(0, &user("admin")).await);
+    for (kinds, taken) in [
+        (vec![], false),
+        (vec![pb::ResourceKind::KindRole], false),
+        (
+            vec![pb::ResourceKind::KindModel, pb::ResourceKind::KindPlan],
+            false,
+        ),
+        (
+            vec![pb::ResourceKind::KindModel, pb::ResourceKind::KindNode],
+            true,
+        ),
+    ] {
+        let request = pb::ListRequest {
+            read: options(true, 0, 0),
+            filter: Some(pb::WatchFilter {
+                kinds: kinds.iter().map(|kind| i32::from(*kind)).collect(),
+                ..pb::WatchFilter::default()
+            }),
+        };
+        assert_eq!(service.list(request).await.is_ok(), taken, "{kinds:?}");
+    }
     cluster.shutdown().await;
 }
 

@@ -3821,7 +3821,7 @@ pub mod region_service_server {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRolesRequest {
-    /// A stale answer is for people and tables; who acts by an epoch reads without.
+    /// Roles, plans and fences are never answered stale: allow_stale and max_staleness_millis are refused here.
     #[prost(message, optional, tag = "1")]
     pub read: ::core::option::Option<ReadOptions>,
 }
@@ -5237,7 +5237,8 @@ pub mod watch_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Everything at one revision, in chunks; the last chunk says so. A linearizable read unless `read` says otherwise.
+        /// Everything at one revision, in chunks; the last chunk says so. A linearizable read unless `read` says otherwise, which it
+        /// may where the filter takes neither roles nor plans.
         pub async fn list(
             &mut self,
             request: impl tonic::IntoRequest<super::ListRequest>,
@@ -5297,7 +5298,8 @@ pub mod watch_service_server {
                 Item = std::result::Result<super::ListChunk, tonic::Status>,
             > + std::marker::Send
             + 'static;
-        /// Everything at one revision, in chunks; the last chunk says so. A linearizable read unless `read` says otherwise.
+        /// Everything at one revision, in chunks; the last chunk says so. A linearizable read unless `read` says otherwise, which it
+        /// may where the filter takes neither roles nor plans.
         async fn list(
             &self,
             request: tonic::Request<super::ListRequest>,

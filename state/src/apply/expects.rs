@@ -2,6 +2,8 @@
 //!
 //! Absent on purpose: the etags and epochs that commands carry themselves; their handlers check those, also below level 2.
 
+use types::{Digest, Principal};
+
 use super::{plans, text::check_etag};
 use crate::{command::Entry, features::Feature, rejection::Rejection, state::ControlState};
 
@@ -23,4 +25,18 @@ pub(super) fn check(state: &ControlState, entry: &Entry) -> Result<(), Rejection
         check_etag(&addressed.to_string(), expects.etag, Some(current))?;
     }
     Ok(())
+}
+
+/// What must not change under the entry's request id: what its caller said, where the entry tells; else all that `whole`
+/// digests. Below the level builds know nothing else.
+pub(crate) fn digest(state: &ControlState, entry: &Entry, whole: Digest) -> Digest {
+    match entry.expects.asked {
+        Some(asked) if state.features().has(Feature::Expectations) => digest_of(&entry.actor, asked),
+        Some(_) | None => whole,
+    }
+}
+
+/// Of who says it, too: nobody gets another's answer.
+pub(crate) fn digest_of(actor: &Principal, asked: Digest) -> Digest {
+    Digest::of(format!("{asked} by {actor}").as_bytes())
 }

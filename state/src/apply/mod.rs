@@ -8,7 +8,7 @@ mod change;
 mod cluster;
 mod door;
 mod elections;
-mod expects;
+pub(crate) mod expects;
 mod members;
 mod models;
 mod nodes;

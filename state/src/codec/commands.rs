@@ -54,5 +54,5 @@ wire_oneof!(StepOutcome => pb::step_outcome::Kind {
 });
 wire_kind!(ReplicaReport => pb::ReplicaReport, StepOutcome => pb::StepOutcome);
 wire_struct! {
-    Expects => pb::Expects { etag, epoch }
+    Expects => pb::Expects { etag, epoch, asked }
 }

@@ -95,12 +95,15 @@ pub mod entry {
     }
 }
 /// What the caller believes of the record that its command addresses.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Expects {
     #[prost(uint64, optional, tag = "1")]
     pub etag: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "2")]
     pub epoch: ::core::option::Option<u64>,
+    /// SHA-256 of what the caller said, where the command follows from that and from the state.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub asked: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InitCluster {

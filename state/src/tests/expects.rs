@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use types::{RequestId, Revision, RoleName};
+use types::{Digest, Principal, RequestId, Revision, RoleName};
 
 use super::{
     language::Line,
@@ -10,7 +10,7 @@ use super::{
     world::{START, World},
 };
 use crate::{
-    codec::{decode_entry, encode_entry},
+    codec::{decode_entry, decode_snapshot, encode_entry, encode_snapshot},
     command::{Command, Entry, Expects},
     dump::dump,
     rejection::Rejection,
@@ -259,12 +259,70 @@ fn the_same_id_with_other_expectations_is_refused() {
     }
 }
 
+/// What a caller said under an id, what followed from it then, and what would follow by now.
+#[test]
+fn a_retry_is_known_by_what_was_asked_whatever_would_follow_from_it_now() {
+    let id = RequestId::v7_from_parts(START, 1 << 40);
+    let entry = |world: &mut World, line: &str| {
+        let line = Line::parse(line);
+        Entry {
+            request_id: id,
+            expects: line.expects(),
+            ..world.entry(line.command())
+        }
+    };
+    let reused = Err(Rejection::RequestReused { request_id: id });
+    for (first, done) in [
+        ("SetRoleMode mode=MANUAL asked=this", true),
+        ("SetRoleMode mode=MANUAL asked=this if_epoch=g1.e99", false),
+    ] {
+        let mut world = world(2, "");
+        let asked = Digest::of(b"this");
+        let actor = world
+            .entry(Line::parse("SetRoleMode mode=MANUAL").command())
+            .actor;
+        assert_eq!(world.state.answer_to(id, &actor, asked), None);
+        let first = entry(&mut world, first);
+        let answer = world.apply(&first).outcome;
+        assert_eq!(answer.is_ok(), done, "{answer:?}");
+        // A snapshot and another leader know it as well.
+        world.state = decode_snapshot(&encode_snapshot(&world.state)).unwrap();
+        let again = entry(&mut world, "SetRoleMode mode=AUTOMATIC asked=this");
+        assert_eq!(world.apply(&again).outcome, answer);
+        assert_eq!(world.state.answer_to(id, &actor, asked), Some(answer));
+        for other in ["SetRoleMode mode=MANUAL asked=that", "SetRoleMode mode=MANUAL"] {
+            let other = entry(&mut world, other);
+            assert_eq!(world.apply(&other).outcome, reused);
+        }
+        assert_eq!(
+            world.state.answer_to(id, &actor, Digest::of(b"that")),
+            Some(reused.clone())
+        );
+        let somebody = Principal::User {
+            name: "mallory".parse().unwrap(),
+        };
+        let stolen = Entry {
+            actor: somebody.clone(),
+            ..again
+        };
+        assert_eq!(world.apply(&stolen).outcome, reused);
+        assert_eq!(world.state.answer_to(id, &somebody, asked), Some(reused.clone()));
+    }
+    // Builds that do not know it digest the command, and so does this one below the level.
+    let mut world = world(1, "");
+    let first = entry(&mut world, "SetRoleMode mode=MANUAL asked=this");
+    assert!(world.apply(&first).outcome.is_ok());
+    let other = entry(&mut world, "SetRoleMode mode=AUTOMATIC asked=this");
+    assert_eq!(world.apply(&other).outcome, reused);
+}
+
 #[test]
 fn expectations_come_back_from_their_bytes_and_none_take_no_room() {
     for line in [
         "SetRoleMode mode=MANUAL if_etag=9",
         "Fence plan=7 if_epoch=g1.e2",
         "Fence plan=7 if_etag=0",
+        "Fence plan=7 asked=this",
     ] {
         let line = Line::parse(line);
         let entry = Entry {

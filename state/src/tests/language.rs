@@ -89,6 +89,9 @@ impl Line {
         Expects {
             etag: self.maybe("if_etag").map(Revision),
             epoch: self.maybe("if_epoch"),
+            asked: self
+                .maybe::<String>("asked")
+                .map(|text| types::Digest::of(text.as_bytes())),
         }
     }
     fn plan(&self) -> PlanId {

@@ -115,6 +115,7 @@ fn expecting(state: &ControlState, entry: Entry, Pick { b, c, .. }: Pick) -> Ent
     let expects = Expects {
         etag: etag.filter(|_| c.is_multiple_of(8)),
         epoch: epoch.map(|epoch| Epoch::from_u64(epoch.as_u64().saturating_sub(off))),
+        asked: None,
     };
     Entry { expects, ..entry }
 }
