@@ -230,7 +230,7 @@ impl RaftNode {
 
     /// What is proposed while the disk is full would take the room that votes and the entries of elections need.
     fn check_room(&self) -> Result<(), ProposeError> {
-        if self.room().level() == wal::Level::Ample || !self.leadership().borrow().is_leader {
+        if !self.is_full() || !self.leadership().borrow().is_leader {
             return Ok(());
         }
         let room = self.room().room();

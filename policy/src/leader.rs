@@ -53,7 +53,7 @@ pub fn better(preferred: &[RegionId], leader: &Seat, others: &[Voter]) -> Option
     Some(best.node.clone())
 }
 
-/// Who takes over from a witness that leads: the most caught-up voter that may lead and is fit now.
+/// Who takes over from a leader that cannot lead for good, as a witness or one whose disk is full: the most caught-up voter that may lead and is fit now.
 pub fn relief<'v>(others: impl IntoIterator<Item = (&'v Voter, u64)>) -> Option<NodeId> {
     let fit = others
         .into_iter()

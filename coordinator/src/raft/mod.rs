@@ -454,6 +454,10 @@ impl RaftNode {
     pub(crate) fn room(&self) -> &wal::View {
         &self.inner.room
     }
+    /// Whether the log's disk has no room for more than the reserve.
+    pub(crate) fn is_full(&self) -> bool {
+        self.room().level() != wal::Level::Ample
+    }
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.inner.store
     }

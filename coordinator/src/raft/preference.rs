@@ -1,10 +1,11 @@
-//! The leader's side of who should lead: hands leadership to a voter of a more wanted region, as soon as that is right.
+//! The leader's side of who should lead: hands leadership to a voter of a more wanted region, or away from a
+//! full disk, as soon as that is right.
 //!
 //! Absent on purpose: decisions (`policy::leader`), and any memory beyond since when each voter is fit.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use policy::leader::{Seat, Voter, better};
+use policy::leader::{Seat, Voter, better, relief};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 use types::NodeId;
@@ -90,10 +91,19 @@ impl RaftNode {
         let status = self.status();
         let (last, lately) = (status.last_log.0, status.timing.election_max);
         let mut others = status.members;
-        others.retain(|m| m.voter && m.raft_id != self.own_id());
+        let full = |m: &Member| self.round_trips().is_full(m.raft_id, now);
+        others.retain(|m| m.voter && m.raft_id != self.own_id() && !full(m));
         let fit = others.iter().filter(|m| is_fit(m, last, lately));
         let fit: Vec<NodeId> = fit.map(|m| m.peer.node.clone()).collect();
         fitness.note(leadership.term, &fit, now);
+        if self.is_full() {
+            // It refuses every change, also those of plans; one with room goes on with them.
+            let others: Vec<(Voter, u64)> = others
+                .iter()
+                .map(|m| (fitness.of(m, now), m.matched.map_or(0, |at| at.0)))
+                .collect();
+            return relief(others.iter().map(|(voter, matched)| (voter, *matched)));
+        }
         let preferred = self.read(|s| s.cluster().map(|c| c.elections.preferred.clone()))?;
         let seat = Seat {
             region: self.own_peer().region.clone(),

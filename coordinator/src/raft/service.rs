@@ -177,7 +177,7 @@ const ROOM_LOOK: Duration = Duration::from_millis(50);
 impl RaftNode {
     /// Whether the log takes a leader's commands. On a disk that is full the rest of its reserve belongs to votes, and to the
     /// entries by which leaders and members change.
-    async fn has_room_for(&self, message: &rpc::AppendEntriesRequest<TypeConfig>) -> bool {
+    pub(super) async fn has_room_for(&self, message: &rpc::AppendEntriesRequest<TypeConfig>) -> bool {
         let command = |entry: &LogEntry| matches!(entry.payload, EntryPayload::Normal(_));
         if !message.entries.iter().any(command) {
             return true;

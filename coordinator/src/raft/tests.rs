@@ -1,6 +1,7 @@
 //! The store by itself: openraft's own suite, what a crash leaves on disk, and the steps of a join.
 
 pub(crate) mod alone;
+mod full;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -267,6 +267,9 @@ pub struct PingResponse {
     /// How far it is from the others, as it measured lately.
     #[prost(message, repeated, tag = "2")]
     pub round_trips: ::prost::alloc::vec::Vec<RoundTrip>,
+    /// Its disk has no room for more of the log: it cannot lead.
+    #[prost(bool, tag = "3")]
+    pub disk_full: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ElectionTiming {

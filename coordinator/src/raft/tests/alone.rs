@@ -25,7 +25,7 @@ async fn alone_at(dir: &Path, clock: WallClock) -> RaftNode {
     alone_on(dir, clock, None).await
 }
 
-async fn alone_on(dir: &Path, clock: WallClock, log_disk: Option<Arc<dyn Disk>>) -> RaftNode {
+pub(super) async fn alone_on(dir: &Path, clock: WallClock, log_disk: Option<Arc<dyn Disk>>) -> RaftNode {
     let config = RaftConfig {
         node: node("c0"),
         region: "r0".parse().unwrap(),

@@ -93,6 +93,7 @@ impl RaftNode {
         let own = self.round_trips().own(Instant::now()).into_iter();
         pb::PingResponse {
             timing: Some(timing_out(&self.timing())),
+            disk_full: self.is_full(),
             round_trips: own
                 .map(|(raft_id, far)| pb::RoundTrip {
                     raft_id,
@@ -108,6 +109,7 @@ fn said(answer: &pb::PingResponse, began: Instant) -> Option<Said> {
     Some(Said {
         at: began,
         timing: timing_in(answer.timing.as_ref()?),
+        disk_full: answer.disk_full,
         round_trips: answer.round_trips.iter().map(far).collect(),
     })
 }

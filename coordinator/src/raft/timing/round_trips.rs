@@ -38,6 +38,7 @@ struct Known {
 pub(crate) struct Said {
     pub(super) at: Instant,
     pub(super) timing: RaftTiming,
+    pub(super) disk_full: bool,
     pub(super) round_trips: BTreeMap<u64, Duration>,
 }
 
@@ -113,6 +114,13 @@ impl RoundTrips {
         Some(self.members().get(&member)?.said(now)?.timing)
     }
 
+    /// Whether a member said lately that its disk is full.
+    pub(crate) fn is_full(&self, member: u64, now: Instant) -> bool {
+        let members = self.members();
+        let said = members.get(&member).and_then(|known| known.said(now));
+        said.is_some_and(|said| said.disk_full)
+    }
+
     /// Between two members, this node being `own`: the longer one of what both ends say.
     pub(crate) fn between(&self, own: u64, a: u64, b: u64, now: Instant) -> Option<Duration> {
         let members = self.members();
@@ -140,6 +148,7 @@ mod tests {
         Said {
             at,
             timing: RaftTiming::default(),
+            disk_full: false,
             round_trips: round_trips
                 .iter()
                 .map(|(id, ms)| (*id, Duration::from_millis(*ms)))

@@ -30,6 +30,7 @@ use types::{
     reason::{Reason, Refusal},
     role::TimingPolicy,
 };
+use wal::{disk::Disk, faulty::FaultyDisk};
 
 /// Longer than anything here may take, also on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(40);
@@ -95,6 +96,7 @@ pub(super) struct Site {
     pub(super) config: RaftConfig,
     address: SocketAddr,
     distance: Distance,
+    disk: Option<FaultyDisk>,
     pub(super) running: Option<Running>,
 }
 
@@ -120,7 +122,8 @@ impl Site {
 
     pub(super) async fn start(&mut self) -> Result<(), StartError> {
         let listener = TcpListener::bind(self.address).await.unwrap();
-        self.running = Some(run(self.config.clone(), listener, self.distance.clone()).await?);
+        let (config, disk) = (self.config.clone(), self.disk.clone());
+        self.running = Some(run(config, listener, self.distance.clone(), disk).await?);
         Ok(())
     }
 
@@ -150,7 +153,12 @@ fn note_caller<B>(mut request: http::Request<B>) -> http::Request<B> {
     request
 }
 
-async fn run(config: RaftConfig, listener: TcpListener, distance: Distance) -> Result<Running, StartError> {
+async fn run(
+    config: RaftConfig,
+    listener: TcpListener,
+    distance: Distance,
+    disk: Option<FaultyDisk>,
+) -> Result<Running, StartError> {
     let caller = Principal::Coordinator {
         region: config.region.clone(),
         node: config.node.clone(),
@@ -160,7 +168,8 @@ async fn run(config: RaftConfig, listener: TcpListener, distance: Distance) -> R
         let endpoint = endpoint.user_agent(caller.to_string())?;
         Ok(distance.channel(own.as_str(), peer.node.as_str(), &endpoint))
     };
-    let node = RaftNode::start(config, Arc::new(dial)).await?;
+    let disk = disk.map(|disk| Arc::new(disk) as Arc<dyn Disk>);
+    let node = RaftNode::start_on(config, Arc::new(dial), disk).await?;
     let stop_server = CancellationToken::new();
     let served = Server::builder()
         .layer(tower::util::MapRequestLayer::new(note_caller))
@@ -186,6 +195,8 @@ pub(super) struct Cluster {
     timing: RaftTiming,
     /// The wall clocks of the first nodes; the others have the machine's.
     clocks: Vec<WallClock>,
+    /// The disks of the first nodes' logs; the others have the machine's.
+    disks: Vec<FaultyDisk>,
 }
 
 impl Cluster {
@@ -206,21 +217,39 @@ impl Cluster {
         timing: RaftTiming,
         clocks: Vec<WallClock>,
     ) -> Self {
-        let mut cluster = Self {
+        let mut cluster = Self::empty(timing);
+        cluster.clocks = clocks;
+        cluster.grow(n, limits).await;
+        cluster
+    }
+
+    /// A voter for each of these disks, on which its log is.
+    pub(super) async fn on(disks: Vec<FaultyDisk>, limits: RaftLimits) -> Self {
+        let (mut cluster, n) = (Self::empty(timing()), disks.len());
+        cluster.disks = disks;
+        cluster.grow(n, limits).await;
+        cluster
+    }
+
+    fn empty(timing: RaftTiming) -> Self {
+        Self {
             sites: Vec::new(),
             root: TempDir::new().unwrap(),
             distance: Distance::default(),
             timing,
-            clocks,
-        };
-        for _ in 0..n {
-            let i = cluster.add_site(limits).await;
-            if i > 0 {
-                cluster.join(i).await;
-            }
-            cluster.node(i).founded(deadline()).await.unwrap();
+            clocks: Vec::new(),
+            disks: Vec::new(),
         }
-        cluster
+    }
+
+    async fn grow(&mut self, n: usize, limits: RaftLimits) {
+        for _ in 0..n {
+            let i = self.add_site(limits).await;
+            if i > 0 {
+                self.join(i).await;
+            }
+            self.node(i).founded(deadline()).await.unwrap();
+        }
     }
 
     /// Starts one more node; it is no member yet, unless it is the first.
@@ -239,8 +268,9 @@ impl Cluster {
             limits,
             clock: self.clocks.get(i).cloned().unwrap_or_else(WallClock::system),
         };
+        let disk = self.disks.get(i).cloned();
         let running = Some(
-            run(config.clone(), listener, self.distance.clone())
+            run(config.clone(), listener, self.distance.clone(), disk.clone())
                 .await
                 .unwrap(),
         );
@@ -248,6 +278,7 @@ impl Cluster {
             config,
             address,
             distance: self.distance.clone(),
+            disk,
             running,
         });
         i

@@ -4,6 +4,7 @@ mod disk;
 mod distance;
 mod elections;
 mod features;
+mod full;
 mod handover;
 mod harness;
 mod lost_disk;
