@@ -40,6 +40,8 @@ struct Metrics {
     log_queue_bytes: Gauge<i64, AtomicI64>,
     disk_free: Gauge<i64, AtomicI64>,
     disk_full: Gauge<i64, AtomicI64>,
+    divergences: Counters,
+    state_suspect: Gauge<i64, AtomicI64>,
     fence_epoch: Gauges,
     fenced: Counters,
     renewals: Counters,
@@ -76,6 +78,8 @@ impl Metrics {
             applied: gauge(&mut registry, &names::RAFT_APPLIED_INDEX),
             proposals: counter(&mut registry, &names::RAFT_PROPOSALS),
             propose_seconds,
+            divergences: counter(&mut registry, &names::RAFT_STATE_DIVERGENCES),
+            state_suspect: gauge(&mut registry, &names::RAFT_STATE_SUSPECT),
             fence_epoch: gauge(&mut registry, &names::FENCE_EPOCH),
             fenced: counter(&mut registry, &names::FENCED_REJECTIONS),
             renewals: counter(&mut registry, &names::LEASE_RENEWALS),
@@ -153,6 +157,20 @@ pub fn observe_renewal<T>(result: &Result<T, types::reason::Refusal>) {
         Err(refusal) => refusal.reason.to_string(),
     };
     METRICS.renewals.get_or_create(&vec![("outcome", outcome)]).inc();
+}
+
+/// States were found to differ: `differs` (this one from the majority's), `replaced` (this one was), `doubted` (it is open who
+/// is right), `other` (another one from the majority's), `no_majority`.
+pub fn observe_divergence(outcome: &str) {
+    METRICS
+        .divergences
+        .get_or_create(&vec![("outcome", outcome.to_owned())])
+        .inc();
+}
+
+/// Whether this node serves nobody because it does not believe its own state.
+pub fn set_state_suspect(suspect: bool) {
+    METRICS.state_suspect.set(i64::from(suspect));
 }
 
 /// The registry's door refused a stale epoch.

@@ -115,7 +115,11 @@ impl RaftNode {
         let bytes = encode(entry)?;
         let _room = self.room_for(&bytes)?;
         match timeout_at(deadline, self.write(bytes, term, deadline)).await {
-            Ok(answer) => answered(answer?),
+            // What a state that is not believed answers is no answer.
+            Ok(answer) => match self.store().suspicion().why() {
+                Some(why) => answer.and_then(|_| Err(unknown(why))),
+                None => answered(answer?),
+            },
             Err(_) => Err(ProposeError::OutcomeUnknown {
                 detail: "no answer before the deadline".to_owned(),
             }),

@@ -35,7 +35,7 @@ impl RaftNode {
         let patience = Instant::now() + self.timing().election_max * 3;
         loop {
             let error = match self.read_index(deadline).await {
-                Ok(index) => return self.wait_applied(Revision(index), deadline).await,
+                Ok(index) => return self.wait_believed(Revision(index), deadline).await,
                 Err(error) => error,
             };
             let may_pass = matches!(
@@ -53,7 +53,14 @@ impl RaftNode {
     /// committed before it is applied here (L7). Never a lease read.
     pub async fn confirm_leadership(&self, deadline: Instant) -> Result<Revision, ProposeError> {
         let index = self.own_read_index(deadline).await?;
-        self.wait_applied(Revision(index), deadline).await
+        self.wait_believed(Revision(index), deadline).await
+    }
+
+    /// Waits until `revision` is applied here, and refuses if the state is not believed by then.
+    async fn wait_believed(&self, revision: Revision, deadline: Instant) -> Result<Revision, ProposeError> {
+        let at = self.wait_applied(revision, deadline).await?;
+        self.check_serving()?;
+        Ok(at)
     }
 
     /// Waits until `revision` is applied here.

@@ -8,7 +8,8 @@
 //! [`health`] (which regions are well), [`failover`] (what to do about it), [`features`] (which rules
 //! a whole cluster knows), [`clock`] (what time it is), [`compaction`] (when a
 //! snapshot is due), [`membership`] (who may leave), [`standing`] (whose disk is older than
-//! others remember), [`timing`] (how fast elections are), [`leader`] (which coordinator should lead).
+//! others remember), [`timing`] (how fast elections are), [`leader`] (which coordinator should lead), [`integrity`] (whose state
+//! is the log's).
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod failover;
 pub mod features;
 pub mod fence;
 pub mod health;
+pub mod integrity;
 pub mod leader;
 pub mod membership;
 pub mod placement;

@@ -6,6 +6,7 @@ mod failover;
 mod features;
 mod fence;
 mod health;
+mod integrity;
 mod leader;
 mod membership;
 mod standing;

@@ -81,7 +81,7 @@ impl Sum {
 }
 
 /// The hash of a whole state: equal for equal states. 32 bytes; 64 hex digits in text.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StateHash([u8; 32]);
 
 impl StateHash {

@@ -50,6 +50,8 @@ metrics! {
     RAFT_LOG_QUEUE_BYTES = "regent_raft_log_queue_bytes" Gauge [], "Bytes of the writes that wait for the disk.";
     RAFT_DISK_FREE_BYTES = "regent_raft_disk_free_bytes" Gauge [], "Bytes free on the disk of the log, as of its last look.";
     RAFT_DISK_FULL = "regent_raft_disk_full" Gauge [], "1 while the disk of the log has no room for its next segments: new proposals are refused.";
+    RAFT_STATE_DIVERGENCES = "regent_raft_state_divergences_total" Counter ["outcome"], "Times that coordinators' states were found to differ, by what came of it.";
+    RAFT_STATE_SUSPECT = "regent_raft_state_suspect" Gauge [], "1 while this coordinator serves nobody because its state differs from others', or may.";
     FENCE_EPOCH = "regent_fence_epoch" Gauge ["role"], "Counter of the role's current epoch.";
     FENCED_REJECTIONS = "regent_fenced_rejections_total" Counter ["door"], "Writes refused for a stale epoch.";
     LEASE_RENEWALS = "regent_lease_renewals_total" Counter ["outcome"], "Lease renewals answered, by outcome.";

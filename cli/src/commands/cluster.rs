@@ -73,6 +73,7 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
         let lines = paused.iter().flatten().map(show::paused_line);
         std::iter::once(table)
             .chain(round.clusters())
+            .chain(show::states(&round.asked))
             .chain(members::lines(&round))
             .chain(round.best().map(elections::text))
             .chain(lines)

@@ -343,6 +343,14 @@ impl ClusterService for Cluster {
             election_setting: elections.timing.as_ref().map(election_setting),
             round_trips: status.round_trips.iter().map(round_trip).collect(),
             preferred_regions: preferred(&elections),
+            state_suspect: status.suspicion,
+            state_agreed_revision: status.compared.agreed.0,
+            state_differs_at: status
+                .compared
+                .differing
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         }))
     }
 

@@ -101,7 +101,10 @@ impl Api {
         let (fresh, applied) = (self.freshness.look(), self.raft.applied());
         let age = fresh.age(BootInstant::now());
         let stale = wanted.takes(age, applied);
-        if !stale {
+        if stale {
+            // An old state is what is asked for; a wrong one is not.
+            self.raft.check_serving().map_err(|e| self.refuse(&e))?;
+        } else {
             let confirmed = self.confirm(caller.deadline).await;
             let revision = confirmed.map_err(|e| {
                 let age = self.freshness.look().age(BootInstant::now());

@@ -147,6 +147,11 @@ impl Engine {
         self.raft().shutdown().await.map_err(|e| e.to_string())
     }
 
+    /// The log, while the engine is open. Whoever has it lets it go soon: it closes with the last one.
+    pub(crate) fn log(&self) -> Option<LogStore> {
+        self.parts().map(|parts| parts.log)
+    }
+
     fn parts(&self) -> Option<Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

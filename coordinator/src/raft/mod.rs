@@ -21,9 +21,11 @@ mod hashes;
 mod hearing;
 mod held;
 mod identity;
+mod integrity;
 mod log_store;
 mod membership;
 mod memory;
+mod mend;
 pub(crate) mod network;
 pub mod offline;
 mod preference;
@@ -32,6 +34,7 @@ mod removal;
 mod service;
 mod snapshot;
 mod state_machine;
+mod suspicion;
 #[cfg(test)]
 pub(crate) mod tests;
 mod time;
@@ -80,6 +83,7 @@ pub use self::{
     config::{RaftConfig, RaftLimits, RaftTiming, WallClock},
     error::{JoinError, LeaderHint, ProposeError, StartError},
     export::{Saved, SavedPart},
+    integrity::Compared,
     publish::{Published, Subscription},
     removal::{Removal, RemovalStep, RemoveError, RemoveRequest},
     service::RaftRpc,
@@ -151,6 +155,8 @@ struct Inner {
     round_trips: RoundTrips,
     /// Held while the timing changes.
     adopting: AsyncMutex<()>,
+    /// What came of the last comparison of states.
+    compared: watch::Sender<Compared>,
     /// Why Raft stopped, once it did.
     stopped: watch::Sender<Option<String>>,
     in_flight: Semaphore,
@@ -240,6 +246,7 @@ impl RaftNode {
                 in_force,
                 round_trips: RoundTrips::default(),
                 adopting: AsyncMutex::default(),
+                compared: watch::Sender::default(),
                 stopped: watch::Sender::default(),
                 membership_changes: AsyncMutex::default(),
                 exports: Arc::new(Semaphore::new(export::AT_ONCE)),
@@ -261,6 +268,7 @@ impl RaftNode {
         self.spawn(Self::serve_proposals);
         self.spawn(Self::compact);
         self.spawn(Self::prefer_leader);
+        self.spawn(Self::compare_states);
         if let Some(timing) = self.config().bootstrap.clone()
             && self.cluster_id().is_none()
         {
@@ -325,6 +333,13 @@ impl RaftNode {
     /// at most 64. Equal at all nodes that have applied the same log.
     pub fn state_hashes(&self) -> Vec<(Revision, StateHash)> {
         self.inner.store.hashes()
+    }
+
+    /// Puts another state in the place of this replica's, for tests of what finds it. No release build has it.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub fn tamper(&self, with: impl FnOnce(&ControlState) -> ControlState) {
+        self.inner.store.tamper(with);
     }
 
     /// The revision applied last.
@@ -497,6 +512,9 @@ impl RaftNode {
     pub(crate) fn hearing(&self) -> &Hearing {
         &self.inner.hearing
     }
+    pub(crate) fn compared(&self) -> &watch::Sender<Compared> {
+        &self.inner.compared
+    }
     pub(crate) fn reckoning(&self) -> &Reckoning {
         &self.inner.reckoning
     }
@@ -513,11 +531,11 @@ impl RaftNode {
         now.membership_config.membership().clone()
     }
 
-    /// An error once the node stops or has stopped, before anything is proposed.
+    /// An error once the node stops or has stopped, or does not believe its own state; before anything is proposed.
     pub(crate) fn check_serving(&self) -> Result<(), ProposeError> {
         let cause = self.inner.stopped.borrow().clone();
         let stopping = self.inner.stopping.is_cancelled().then(|| "stopping".to_owned());
-        match cause.or(stopping) {
+        match cause.or(stopping).or_else(|| self.inner.store.suspicion().why()) {
             Some(detail) => Err(ProposeError::NotServing { detail }),
             None => Ok(()),
         }

@@ -28,7 +28,8 @@ use tonic::transport::Channel;
 
 use self::connections::CONNECT_LEAST;
 pub(crate) use self::connections::{CallError, Connections, Lane, MESSAGE_BYTES_MAX};
-use self::streams::{Progress, Rpc, snapshot_parts, status_error};
+pub(super) use self::streams::snapshot_parts;
+use self::streams::{Progress, Rpc, status_error};
 use super::{
     convert,
     snapshot::SnapshotFile,

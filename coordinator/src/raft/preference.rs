@@ -92,7 +92,10 @@ impl RaftNode {
         let (last, lately) = (status.last_log.0, status.timing.election_max);
         let mut others = status.members;
         let full = |m: &Member| self.round_trips().is_full(m.raft_id, now);
-        others.retain(|m| m.voter && m.raft_id != self.own_id() && !full(m));
+        // One whose state is being replaced hands back at once.
+        let wrong = status.compared.differing;
+        let may = |m: &Member| !full(m) && !wrong.contains(&m.peer.node);
+        others.retain(|m| m.voter && m.raft_id != self.own_id() && may(m));
         let fit = others.iter().filter(|m| is_fit(m, last, lately));
         let fit: Vec<NodeId> = fit.map(|m| m.peer.node.clone()).collect();
         fitness.note(leadership.term, &fit, now);

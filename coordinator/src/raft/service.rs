@@ -24,7 +24,8 @@ use types::{
 use super::{
     Authenticate, RaftNode,
     convert::{self, Malformed},
-    snapshot::{Incoming, SnapshotFile},
+    network::snapshot_parts,
+    snapshot::{Incoming, SnapshotDir, SnapshotFile},
     types::{LogEntry, TypeConfig, raft_id},
 };
 
@@ -127,42 +128,8 @@ impl RaftRpc {
         caller: &NodeId,
         parts: &mut Streaming<pb::SnapshotPart>,
     ) -> Result<(super::types::Vote, SnapshotFile), Status> {
-        use pb::snapshot_part::Part;
-        let Some(Part::Header(header)) = next_part(parts).await? else {
-            return Err(malformed(&Malformed("a snapshot without a header".to_owned())));
-        };
-        self.check_route(caller, header.route.as_ref())?;
-        if header.size_bytes > SNAPSHOT_BYTES_MAX {
-            let text = format!(
-                "a snapshot of {} bytes; {SNAPSHOT_BYTES_MAX} is the limit",
-                header.size_bytes
-            );
-            return Err(to_status(&Refusal::new(Reason::LimitExceeded, text)));
-        }
-        let mut incoming = self
-            .node
-            .store()
-            .snapshots()
-            .receive()
-            .map_err(|e| io_status(&e))?;
-        let mut rest = header.size_bytes;
-        while let Some(part) = next_part(parts).await? {
-            let Part::Chunk(chunk) = part else {
-                return Err(malformed(&Malformed("two headers".to_owned())));
-            };
-            rest = rest
-                .checked_sub(chunk.len() as u64)
-                .ok_or_else(|| malformed(&Malformed("more bytes than the header said".to_owned())))?;
-            incoming = write_chunk(incoming, chunk).await?;
-        }
-        let whole = incoming.is_whole();
-        let file = finish(incoming).await?;
-        let digest = file.digest().map_err(|e| io_status(&e))?;
-        if rest > 0 || !whole || digest[..] != header.sha256[..] {
-            return Err(malformed(&Malformed(
-                "the snapshot was cut or changed on its way".to_owned(),
-            )));
-        }
+        let check = |header: &pb::SnapshotHeader| self.check_route(caller, header.route.as_ref());
+        let (header, file) = collect(self.node.store().snapshots(), parts, check).await?;
         Ok((convert::vote_in(header.vote).map_err(|e| malformed(&e))?, file))
     }
 }
@@ -191,6 +158,46 @@ impl RaftNode {
         }
         true
     }
+}
+
+/// Takes a snapshot in, once `check` has let its header pass; what was cut or changed on its way is refused.
+pub(super) async fn collect(
+    snapshots: &SnapshotDir,
+    parts: &mut Streaming<pb::SnapshotPart>,
+    check: impl FnOnce(&pb::SnapshotHeader) -> Result<(), Status>,
+) -> Result<(pb::SnapshotHeader, SnapshotFile), Status> {
+    use pb::snapshot_part::Part;
+    let Some(Part::Header(header)) = next_part(parts).await? else {
+        return Err(malformed(&Malformed("a snapshot without a header".to_owned())));
+    };
+    check(&header)?;
+    if header.size_bytes > SNAPSHOT_BYTES_MAX {
+        let text = format!(
+            "a snapshot of {} bytes; {SNAPSHOT_BYTES_MAX} is the limit",
+            header.size_bytes
+        );
+        return Err(to_status(&Refusal::new(Reason::LimitExceeded, text)));
+    }
+    let mut incoming = snapshots.receive().map_err(|e| io_status(&e))?;
+    let mut rest = header.size_bytes;
+    while let Some(part) = next_part(parts).await? {
+        let Part::Chunk(chunk) = part else {
+            return Err(malformed(&Malformed("two headers".to_owned())));
+        };
+        rest = rest
+            .checked_sub(chunk.len() as u64)
+            .ok_or_else(|| malformed(&Malformed("more bytes than the header said".to_owned())))?;
+        incoming = write_chunk(incoming, chunk).await?;
+    }
+    let whole = incoming.is_whole();
+    let file = finish(incoming).await?;
+    let digest = file.digest().map_err(|e| io_status(&e))?;
+    if rest > 0 || !whole || digest[..] != header.sha256[..] {
+        return Err(malformed(&Malformed(
+            "the snapshot was cut or changed on its way".to_owned(),
+        )));
+    }
+    Ok((header, file))
 }
 
 async fn next_part(
@@ -368,6 +375,48 @@ impl RaftService for RaftRpc {
         let confirmed = self.node.own_read_index(deadline).await;
         let index = confirmed.map_err(|e| to_status(&e.to_refusal()))?;
         Ok(Response::new(pb::ReadIndexResponse { index }))
+    }
+
+    async fn state_hashes(
+        &self,
+        request: Request<pb::StateHashesRequest>,
+    ) -> Result<Response<pb::StateHashesResponse>, Status> {
+        let message = self.admit(request, |m| m.route.as_ref())?;
+        let hashes = self
+            .node
+            .hashes_from(types::Revision(message.from_revision))
+            .into_iter();
+        let hashes = hashes.map(|(revision, hash)| pb::StateHashAt {
+            revision: revision.0,
+            hash: hash.as_bytes().to_vec(),
+        });
+        Ok(Response::new(pb::StateHashesResponse {
+            hashes: hashes.collect(),
+        }))
+    }
+
+    type FetchSnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotPart, Status>> + Send>>;
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<pb::FetchSnapshotRequest>,
+    ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        let message = self.admit(request, |m| m.route.as_ref())?;
+        self.node
+            .check_serving()
+            .map_err(|e| to_status(&e.to_refusal()))?;
+        let store = self.node.store().clone();
+        let find = move || store.snapshot_at_least(message.at_least_index);
+        let file = tokio::task::spawn_blocking(find).await;
+        let file = file.map_err(stopped)?.map_err(|e| io_status(&e))?;
+        let header = pb::SnapshotHeader {
+            size_bytes: file.size(),
+            sha256: file.digest().map_err(|e| io_status(&e))?.to_vec(),
+            ..pb::SnapshotHeader::default()
+        };
+        let parts = snapshot_parts(header, file).map(Ok);
+        let parts = parts.take_until(self.node.stopping().clone().cancelled_owned());
+        Ok(Response::new(Box::pin(parts)))
     }
 
     async fn read_clock(

@@ -21,7 +21,7 @@ use openraft::{
 };
 use policy::compaction::{Growth, GrowthBounds};
 use state::{ControlState, StateHash, TooNew, codec};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify, watch};
 use types::Revision;
 
 use super::{
@@ -31,6 +31,7 @@ use super::{
     identity::Identity,
     publish::{Published, Publisher},
     snapshot::{SnapshotDir, SnapshotFile},
+    suspicion::Suspicion,
     types::{Answer, LogEntry, LogId, Proposed, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::door_log::{self, DoorLog};
@@ -57,6 +58,20 @@ impl AppliedState {
             last_membership: self.membership.clone(),
         }
     }
+
+    /// Applies the next entry, which has this command, and nothing else: no event, no line of the door, no answer.
+    pub(crate) fn take(
+        &mut self,
+        entry: &LogEntry,
+        command: Option<&codec::ReadEntry>,
+    ) -> Option<state::Applied> {
+        self.last = Some(entry.log_id);
+        if let EntryPayload::Membership(membership) = &entry.payload {
+            self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+        }
+        let revision = Revision(entry.log_id.index());
+        command.map(|command| self.state.apply_read(revision, command))
+    }
 }
 
 /// Shared between the state machine, which alone writes, and readers.
@@ -77,6 +92,9 @@ pub(crate) struct Store {
     hashes: Mutex<Hashes>,
     log: Mutex<Log>,
     due: Notify,
+    /// Whoever applies holds it; and whoever replaces a state that is not the log's.
+    applying: AsyncMutex<()>,
+    suspicion: Suspicion,
 }
 
 impl Store {
@@ -97,6 +115,9 @@ impl Store {
             },
         };
         let revision = applied.revision();
+        let suspicion = Suspicion::open(identity.dir());
+        let suspicion =
+            suspicion.map_err(data_dir(identity.dir(), "cannot read what it says of its state"))?;
         Ok(Arc::new(Self {
             snapshot: Mutex::new(applied.last.is_some().then(|| applied.meta())),
             applied: RwLock::new(applied),
@@ -110,6 +131,8 @@ impl Store {
             hashes: Mutex::default(),
             log: Mutex::new(Log::new(bounds, snapshot_bytes)),
             due: Notify::new(),
+            applying: AsyncMutex::default(),
+            suspicion,
         }))
     }
 
@@ -153,6 +176,14 @@ impl Store {
         hashes.all()
     }
 
+    /// The same, and the hash of now.
+    pub(crate) fn hashes_and_now(&self) -> Vec<(Revision, StateHash)> {
+        let mut all = self.hashes();
+        let applied = self.applied();
+        all.push((applied.revision(), applied.state.state_hash()));
+        all
+    }
+
     /// The revision applied last, as it grows.
     pub(crate) fn progress(&self) -> watch::Receiver<Revision> {
         self.progress.subscribe()
@@ -178,18 +209,11 @@ impl Store {
     /// Applies one entry; everything but publishing.
     fn apply(&self, entry: &LogEntry) -> io::Result<Answer> {
         let revision = Revision(entry.log_id.index());
-        let command = match &entry.payload {
-            EntryPayload::Normal(bytes) => Some(decode(revision, &bytes.0)?),
-            EntryPayload::Blank | EntryPayload::Membership(_) => None,
-        };
+        let command = command_of(entry)?;
         // Held over both, so that whoever syncs the door has the lines of every entry that it sees applied.
         let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         let (applied, cluster) = self.change(|at| {
-            at.last = Some(entry.log_id);
-            if let EntryPayload::Membership(membership) = &entry.payload {
-                at.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
-            }
-            let applied = command.map(|command| at.state.apply_read(revision, &command));
+            let applied = at.take(entry, command.as_ref());
             (applied, at.state.cluster().map(|c| c.cluster_id))
         });
         self.note(entry);
@@ -241,8 +265,9 @@ impl Store {
             Answer::Nothing => [].into(),
             Answer::Applied(proposed) => proposed.events.clone(),
         };
-        // The log begins at index 0 with the founding membership; revisions begin at 1.
-        if revision > Revision::default() {
+        // The log begins at index 0 with the founding membership; revisions begin at 1. What comes of a state that is not
+        // believed nobody hears; they list anew once it is.
+        if revision > Revision::default() && !self.suspicion.is_held() {
             self.publisher
                 .publish(Published::Applied { revision, events })
                 .await;
@@ -250,9 +275,12 @@ impl Store {
         self.progress.send_replace(revision);
     }
 
-    /// Writes a snapshot of what is applied now; what is applied meanwhile does not wait for it. Blocks. An error leaves
-    /// the newest one as it was, and no file.
+    /// Writes a snapshot of what is applied now, if that is believed; what is applied meanwhile does not wait for it. Blocks. An
+    /// error leaves the newest one as it was, and no file.
     pub(crate) fn write_snapshot(&self) -> io::Result<SnapshotFile> {
+        if let Some(why) = self.suspicion.why() {
+            return Err(io::Error::other(why));
+        }
         let (view, growth, door_sync) = self.look()?;
         self.write(&view, growth, door_sync)
     }
@@ -293,6 +321,17 @@ impl Store {
         Ok(snapshot)
     }
 
+    /// The newest snapshot, or one that is written now where that is older than `index`. Blocks.
+    pub(crate) fn snapshot_at_least(&self, index: u64) -> io::Result<SnapshotFile> {
+        let covers = |meta: SnapshotMeta| meta.last_log_id.is_some_and(|last| last.index() >= index);
+        if self.newest_snapshot().is_some_and(covers)
+            && let Some(file) = self.snapshots.newest().map_err(|(_, e)| e)?
+        {
+            return Ok(file);
+        }
+        self.write_snapshot()
+    }
+
     /// Takes over a leader's snapshot; blocks while it is read. The old state goes when its last reader lets it go.
     pub(crate) fn install(&self, meta: &SnapshotMeta, mut snapshot: SnapshotFile) -> io::Result<Revision> {
         let applied = load(&mut snapshot)?;
@@ -309,14 +348,64 @@ impl Store {
         let revision = applied.revision();
         let replaced = self.change(|at| std::mem::replace(at, applied));
         drop(replaced);
-        self.hashes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .forget();
+        self.forget_hashes();
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let all = log.growth();
         log.covered(all, bytes);
         Ok(revision)
+    }
+
+    /// Whether what is applied here is to be believed.
+    pub(crate) fn suspicion(&self) -> &Suspicion {
+        &self.suspicion
+    }
+
+    /// Nothing is applied while it is held.
+    pub(crate) async fn hold_apply(&self) -> AsyncMutexGuard<'_, ()> {
+        self.applying.lock().await
+    }
+
+    /// Puts the right state in the place of one that was found wrong: on disk first. The caller holds apply back. Blocks.
+    pub(crate) fn replace(&self, right: AppliedState) -> io::Result<()> {
+        let (revision, applied) = (right.revision(), self.applied().revision());
+        if revision != applied {
+            let problem = format!("the other state stands at {revision}, this one at {applied}");
+            return Err(io::Error::other(problem));
+        }
+        let meta = right.meta();
+        let growth = self.log.lock().unwrap_or_else(PoisonError::into_inner).growth();
+        let snapshot = self.while_open(|| {
+            self.door(DoorLog::sync)?;
+            self.snapshots.write(&meta, &right.state, || self.goes_on())
+        })?;
+        self.remember_snapshot(&meta);
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.covered(growth, snapshot.size());
+        drop(log);
+        let replaced = self.change(|at| std::mem::replace(at, right));
+        drop(replaced);
+        self.forget_hashes();
+        Ok(())
+    }
+
+    /// The state is the log's. Watchers list anew: what they were told may be wrong, and lately they were told nothing.
+    pub(crate) async fn believe_again(&self) -> io::Result<()> {
+        let _still = self.hold_apply().await;
+        self.suspicion.lift()?;
+        let revision = self.applied().revision();
+        self.publisher.publish(Published::Reset { revision }).await;
+        Ok(())
+    }
+
+    /// Puts another state in the place of the right one, for tests of what finds it. No release build has it.
+    #[cfg(debug_assertions)]
+    pub(crate) fn tamper(&self, with: impl FnOnce(&ControlState) -> ControlState) {
+        self.change(|at| at.state = with(&at.state));
+    }
+
+    fn forget_hashes(&self) {
+        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes.forget();
     }
 
     /// Keeps the newest: a snapshot that was built while a newer one was installed is of no use.
@@ -381,7 +470,7 @@ fn stopped() -> io::Error {
     io::Error::other("the node has stopped; its files are closed")
 }
 
-fn load(file: &mut SnapshotFile) -> io::Result<AppliedState> {
+pub(crate) fn load(file: &mut SnapshotFile) -> io::Result<AppliedState> {
     let loaded = file.take()?;
     loaded.state.check_features().map_err(too_new)?;
     Ok(AppliedState {
@@ -389,6 +478,14 @@ fn load(file: &mut SnapshotFile) -> io::Result<AppliedState> {
         last: loaded.meta.last_log_id,
         membership: loaded.meta.last_membership,
     })
+}
+
+/// The command of an entry, if it has one.
+pub(crate) fn command_of(entry: &LogEntry) -> io::Result<Option<codec::ReadEntry>> {
+    match &entry.payload {
+        EntryPayload::Normal(bytes) => decode(Revision(entry.log_id.index()), &bytes.0).map(Some),
+        EntryPayload::Blank | EntryPayload::Membership(_) => Ok(None),
+    }
 }
 
 fn decode(revision: Revision, bytes: &[u8]) -> io::Result<codec::ReadEntry> {
@@ -421,6 +518,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
+            let _applying = self.0.applying.lock().await;
             let answer = self.0.while_open(|| self.0.apply(&entry))?;
             self.0.publish(Revision(entry.log_id.index()), &answer).await;
             if let Some(responder) = responder {
@@ -452,6 +550,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     /// Reads go on meanwhile: they see the old state until the new one is whole.
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
+        let _applying = self.0.applying.lock().await;
         let (store, meta) = (self.0.clone(), meta.clone());
         let install = move || store.install(&meta, snapshot);
         let installed = tokio::task::spawn_blocking(install).await;

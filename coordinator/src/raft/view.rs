@@ -14,6 +14,7 @@ use super::{
     RaftNode,
     config::RaftTiming,
     error::LeaderHint,
+    integrity::Compared,
     types::{LogId, Peer, TypeConfig, term_of},
 };
 
@@ -113,6 +114,10 @@ pub struct RaftStatus {
     pub round_trips: Vec<(NodeId, NodeId, Duration)>,
     /// Why Raft stopped, if it did.
     pub stopped: Option<String>,
+    /// Why this node serves nobody from its state, if it does not.
+    pub suspicion: Option<String>,
+    /// What came of the last comparison of its state with the others'.
+    pub compared: Compared,
 }
 
 type Metrics = RaftMetrics<TypeConfig>;
@@ -147,6 +152,8 @@ impl RaftNode {
             timing: self.timing(),
             round_trips: self.known_round_trips(&members),
             stopped: now.running_state.as_ref().err().map(ToString::to_string),
+            suspicion: self.store().suspicion().why(),
+            compared: self.compared().borrow().clone(),
             members,
         }
     }

@@ -342,6 +342,36 @@ pub struct ReadClockResponse {
     #[prost(uint64, tag = "1")]
     pub time: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StateHashesRequest {
+    #[prost(message, optional, tag = "1")]
+    pub route: ::core::option::Option<Route>,
+    /// Older ones are of no interest.
+    #[prost(uint64, tag = "2")]
+    pub from_revision: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StateHashAt {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// 32 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub hash: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StateHashesResponse {
+    /// Oldest first: those at round revisions, at most 64, and that of now.
+    #[prost(message, repeated, tag = "1")]
+    pub hashes: ::prost::alloc::vec::Vec<StateHashAt>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchSnapshotRequest {
+    #[prost(message, optional, tag = "1")]
+    pub route: ::core::option::Option<Route>,
+    /// The log of whoever asks begins behind this index: an older snapshot is of no use there.
+    #[prost(uint64, tag = "2")]
+    pub at_least_index: u64,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Verdict {
@@ -587,6 +617,44 @@ pub mod raft_service_client {
                 .insert(GrpcMethod::new("regent.raft.v1.RaftService", "Features"));
             self.inner.unary(req, path, codec).await
         }
+        /// The hashes of this node's state at the last round revisions that it applied, and of now, for replicas to compare.
+        pub async fn state_hashes(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StateHashesRequest>,
+        ) -> std::result::Result<tonic::Response<super::StateHashesResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.raft.v1.RaftService/StateHashes");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.raft.v1.RaftService", "StateHashes"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A snapshot of this node's state: a header, then its bytes in chunks. For a replica whose own state is wrong.
+        pub async fn fetch_snapshot(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FetchSnapshotRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SnapshotPart>>,
+            tonic::Status,
+        > {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.raft.v1.RaftService/FetchSnapshot");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.raft.v1.RaftService",
+                "FetchSnapshot",
+            ));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// What this node's wall clock says.
         pub async fn read_clock(
             &mut self,
@@ -693,6 +761,21 @@ pub mod raft_service_server {
             &self,
             request: tonic::Request<super::FeaturesRequest>,
         ) -> std::result::Result<tonic::Response<super::FeaturesResponse>, tonic::Status>;
+        /// The hashes of this node's state at the last round revisions that it applied, and of now, for replicas to compare.
+        async fn state_hashes(
+            &self,
+            request: tonic::Request<super::StateHashesRequest>,
+        ) -> std::result::Result<tonic::Response<super::StateHashesResponse>, tonic::Status>;
+        /// Server streaming response type for the FetchSnapshot method.
+        type FetchSnapshotStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SnapshotPart, tonic::Status>,
+            > + std::marker::Send
+            + 'static;
+        /// A snapshot of this node's state: a header, then its bytes in chunks. For a replica whose own state is wrong.
+        async fn fetch_snapshot(
+            &self,
+            request: tonic::Request<super::FetchSnapshotRequest>,
+        ) -> std::result::Result<tonic::Response<Self::FetchSnapshotStream>, tonic::Status>;
         /// What this node's wall clock says.
         async fn read_clock(
             &self,
@@ -1094,6 +1177,89 @@ pub mod raft_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.raft.v1.RaftService/StateHashes" => {
+                    #[allow(non_camel_case_types)]
+                    struct StateHashesSvc<T: RaftService>(pub Arc<T>);
+                    impl<T: RaftService> tonic::server::UnaryService<super::StateHashesRequest> for StateHashesSvc<T> {
+                        type Response = super::StateHashesResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StateHashesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RaftService>::state_hashes(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StateHashesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.raft.v1.RaftService/FetchSnapshot" => {
+                    #[allow(non_camel_case_types)]
+                    struct FetchSnapshotSvc<T: RaftService>(pub Arc<T>);
+                    impl<T: RaftService>
+                        tonic::server::ServerStreamingService<super::FetchSnapshotRequest>
+                        for FetchSnapshotSvc<T>
+                    {
+                        type Response = super::SnapshotPart;
+                        type ResponseStream = T::FetchSnapshotStream;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FetchSnapshotRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RaftService>::fetch_snapshot(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FetchSnapshotSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

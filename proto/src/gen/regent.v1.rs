@@ -798,6 +798,15 @@ pub struct GetStatusResponse {
     /// Regions whose coordinators should lead, most wanted first.
     #[prost(string, repeated, tag = "68")]
     pub preferred_regions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why this coordinator serves nobody from its state, if it does not: it differs from that of others, or may.
+    #[prost(string, optional, tag = "90")]
+    pub state_suspect: ::core::option::Option<::prost::alloc::string::String>,
+    /// Up to which revision a majority of the voters agreed with this coordinator's state when they were last compared.
+    #[prost(uint64, tag = "91")]
+    pub state_agreed_revision: u64,
+    /// Members whose states differed from this coordinator's then.
+    #[prost(string, repeated, tag = "92")]
+    pub state_differs_at: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRequest {

@@ -1,6 +1,6 @@
 //! How a coordinator and a member look, in a table and in a document.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use proto::v1::Member;
 use serde_json::{Value, json};
@@ -61,6 +61,9 @@ pub(super) fn document(asked: &Asked, members: &[Member]) -> Value {
             "applied_index": status.applied_index,
             "snapshot_index": status.snapshot_index,
             "has_quorum": status.has_quorum,
+            "state_suspect": status.state_suspect,
+            "state_agreed_revision": status.state_agreed_revision,
+            "state_differs_at": status.state_differs_at,
             "version": status.version,
             "feature_level": status.feature_level,
             "supported_level": status.supported_level,
@@ -80,6 +83,18 @@ pub(super) fn document(asked: &Asked, members: &[Member]) -> Value {
             })
         }
     }
+}
+
+/// What is wrong with states: who does not believe its own, and whom others found wrong.
+pub(super) fn states(asked: &[Asked]) -> Vec<String> {
+    let answers = || asked.iter().filter_map(|a| a.answer.as_ref().ok());
+    let suspects = answers().filter_map(|s| Some((s, s.state_suspect.as_ref()?)));
+    let suspects = suspects.map(|(s, why)| format!("{} serves nobody: {why}", s.node));
+    let differing: BTreeSet<_> = answers().flat_map(|s| &s.state_differs_at).collect();
+    let differing = differing.into_iter().map(|node| {
+        format!("{node} has another state than the majority; it replaces it by itself, and its log says how that goes")
+    });
+    suspects.chain(differing).collect()
 }
 
 /// A role whose failovers are held.

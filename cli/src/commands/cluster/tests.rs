@@ -286,3 +286,24 @@ fn belongs(asked: &mut Asked, id: &str) {
         ..ResponseHeader::default()
     });
 }
+
+#[test]
+fn a_state_that_is_not_believed_is_told_with_its_reason_and_by_those_who_found_it() {
+    let mut all = round("a leads 7 yes | b a 7 yes 90 | c -", 0).asked;
+    assert!(show::states(&all).is_empty());
+    let answer =
+        |asked: &mut Asked, change: &dyn Fn(&mut GetStatusResponse)| change(asked.answer.as_mut().unwrap());
+    answer(&mut all[0], &|s| s.state_differs_at = vec!["b".to_owned()]);
+    answer(&mut all[1], &|s| {
+        s.state_suspect = Some("its state is not that of a, c".to_owned())
+    });
+    let lines = show::states(&all);
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0], "b serves nobody: its state is not that of a, c");
+    assert!(
+        lines[1].starts_with("b has another state than the majority"),
+        "{lines:?}"
+    );
+    let document = show::document(&all[1], &[]);
+    assert_eq!(document["state_suspect"], "its state is not that of a, c");
+}

@@ -65,7 +65,7 @@ impl Progress {
     }
 }
 
-pub(super) fn snapshot_parts(
+pub(in crate::raft) fn snapshot_parts(
     header: pb::SnapshotHeader,
     file: SnapshotFile,
 ) -> impl Stream<Item = pb::SnapshotPart> + Send + 'static {

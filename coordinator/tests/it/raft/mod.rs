@@ -7,6 +7,7 @@ mod features;
 mod full;
 mod handover;
 mod harness;
+mod integrity;
 mod lost_disk;
 mod members;
 mod older_disk;
