@@ -25,7 +25,7 @@ pub(crate) use model::{
 };
 
 #[cfg(feature = "server")]
-pub(crate) use snapshot::RestoreArgs;
+pub(crate) use snapshot::{RecoverArgs, RestoreArgs};
 pub(crate) use snapshot::{SaveArgs, SnapshotCommand};
 
 #[cfg(feature = "server")]
@@ -347,6 +347,14 @@ pub(crate) enum ClusterCommand {
     /// Backups: everything that is committed, as one file.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    #[cfg(feature = "server")]
+    /// Founds a new cluster from the one coordinator that is left, after the majority is lost for good; needs no cluster.
+    ///
+    /// It reads the survivor's data directory, says what is known to be lost, asks for the node's name to be typed, and puts the
+    /// directory of a new cluster in its place; the old one is kept beside it. The new cluster has another id and a higher
+    /// generation: what the lost majority gave out that the survivor never heard of is refused all the same, also should it come
+    /// back. Refused with exit code 5 while another member takes connections.
+    Recover(RecoverArgs),
 }
 
 #[derive(Debug, Subcommand)]

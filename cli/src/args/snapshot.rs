@@ -1,4 +1,4 @@
-//! Arguments of `regent cluster snapshot …`.
+//! Arguments of `regent cluster snapshot …` and `regent cluster recover`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -76,4 +76,24 @@ pub(crate) struct AboveArgs {
     /// in the file].
     #[arg(long, value_name = "DURATION", value_parser = super::duration, default_value = "0s")]
     pub(crate) longest_ttl: Duration,
+}
+
+#[cfg(feature = "server")]
+/// `regent cluster recover`.
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    /// Do it: give up what the survivor has not stored, and end the old cluster.
+    #[arg(long = "unsafe")]
+    pub(crate) is_unsafe: bool,
+    /// The survivor's config (TOML): its node, region and data_dir. It must not run.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Only show what the survivor has, and what is known to be lost; of several survivors take the one whose log ends last.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask for the node's name to be typed.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) above: AboveArgs,
 }

@@ -5,6 +5,8 @@
 mod elections;
 mod leave;
 mod members;
+#[cfg(feature = "server")]
+mod recover;
 mod show;
 mod snapshot;
 #[cfg(test)]
@@ -45,6 +47,8 @@ pub(crate) async fn run(command: ClusterCommand, shared: Shared) -> Result<(), F
         ClusterCommand::Replace(args) => leave::replace(args, &shared).await,
         ClusterCommand::Timing(command) => elections::timing(command, &shared).await,
         ClusterCommand::Prefer(args) => elections::prefer(&args, &shared).await,
+        #[cfg(feature = "server")]
+        ClusterCommand::Recover(args) => Box::pin(recover::run(&args, &shared)).await,
         ClusterCommand::Snapshot(command) => Box::pin(snapshot::run(command, &shared)).await,
     }
 }

@@ -14,7 +14,9 @@ use tokio::time::timeout;
 use types::{ByteCount, Reason, reason::Refusal};
 
 #[cfg(feature = "server")]
-use self::offline::{described, failed};
+use self::offline::described;
+#[cfg(feature = "server")]
+pub(super) use self::offline::{described_state, failed, founding, roles};
 use self::part::Part;
 use super::super::{reader, tell};
 use crate::{

@@ -1,10 +1,11 @@
 //! Snapshot files and data directories of coordinators that do not run: looked at, and founded anew from.
 //!
-//! Reading order: [`inspect`], `refound`. Absent on purpose: any call of a running cluster.
+//! Reading order: [`inspect`], `refound`, `survivor`. Absent on purpose: any call of a running cluster.
 //! Invariant: nothing that is reported was read from bytes whose digests do not hold, and a directory comes into being whole.
 
 mod inspect;
 mod refound;
+mod survivor;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use types::{NodeId, RegionId};
 pub use self::{
     inspect::{Inspection, inspect},
     refound::{Founded, NewCluster, restore},
+    survivor::{Other, Standing, Survivor},
 };
 use super::error::StartError;
 

@@ -72,6 +72,8 @@ pub struct Founded {
 
 /// Makes a data directory of a new cluster from a snapshot file. There must be nothing at `data_dir`, or an empty directory.
 pub async fn restore(path: &Path, data_dir: &Path, new: &NewCluster) -> Result<Founded, OfflineError> {
+    // Its folder has to have a name.
+    let data_dir = &std::path::absolute(data_dir).map_err(file(data_dir, "find"))?;
     check_empty(data_dir)?;
     let (loaded, size) = load(path)?;
     let sha256 = super::inspect::digest_of(path)?;

@@ -232,3 +232,54 @@ async fn a_directory_that_may_be_somebodys_is_left_alone() {
     assert!(!target.exists());
     assert!(UnixMillis(0) < SystemClock.now());
 }
+
+/// Its log is longer than its snapshot, and its end was never called committed by anybody.
+#[tokio::test]
+async fn a_survivor_goes_on_with_all_of_its_log_and_the_old_directory_is_kept() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let old = with_models(&data, 3).await;
+    old.take_snapshot().await.unwrap();
+    propose(&old, model("behind")).await;
+    let (cluster, applied) = (old.cluster_id().unwrap(), old.applied());
+    // It is locked while it runs.
+    let locked = Survivor::open(&data, &"c0".parse().unwrap()).await;
+    assert!(matches!(locked, Err(OfflineError::Directory(_))), "{locked:?}");
+    old.shutdown().await;
+    fs::write(data.join("listen.json"), "{}").unwrap();
+
+    let survivor = Survivor::open(&data, &"c0".parse().unwrap()).await.unwrap();
+    let standing = survivor.standing();
+    assert_eq!((standing.at.revision, standing.at.counts.models), (applied, 4));
+    assert!(standing.committed <= applied && standing.others.is_empty());
+    let (founded, kept) = survivor.recover(&founder("c0")).await.unwrap();
+    assert_eq!((founded.generation, founded.revision), (2, applied.next()));
+    assert_eq!(kept, dir.path().join(format!("data.of-{cluster}")));
+    assert!(kept.join("node.json").exists() && !dir.path().join("data.new").exists());
+    assert_eq!(fs::read_to_string(data.join("listen.json")).unwrap(), "{}");
+
+    let new = alone(&data).await;
+    let mut leadership = new.leadership();
+    leadership.wait_for(|l| l.since.is_some()).await.unwrap();
+    assert_eq!(new.cluster_id(), Some(founded.cluster_id));
+    assert!(new.read(|s| s.model(&"behind".parse().unwrap()).is_some()));
+    new.shutdown().await;
+    // The old one is as it was: with its own cluster, should it ever be needed.
+    let again = alone(&kept).await;
+    assert_eq!(again.cluster_id(), Some(cluster));
+    again.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_survivor_that_lacks_its_snapshot_or_never_ran_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let never = Survivor::open(&dir.path().join("never"), &"c0".parse().unwrap()).await;
+    assert!(matches!(never, Err(OfflineError::File { .. })), "{never:?}");
+    assert!(!dir.path().join("never").exists());
+    let data = dir.path().join("data");
+    let node = with_models(&data, 1).await;
+    node.take_snapshot().await.unwrap();
+    node.shutdown().await;
+    let other = Survivor::open(&data, &"c9".parse().unwrap()).await;
+    assert!(matches!(other, Err(OfflineError::Directory(_))), "{other:?}");
+}

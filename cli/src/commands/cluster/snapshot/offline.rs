@@ -76,7 +76,7 @@ fn next(founded: &Founded, config: &Path) -> String {
 }
 
 /// What a founding came to, for programs.
-fn founding(founded: &Founded) -> Value {
+pub(in super::super) fn founding(founded: &Founded) -> Value {
     json!({
         "cluster_id": founded.cluster_id,
         "generation": founded.generation,
@@ -89,6 +89,15 @@ fn founding(founded: &Founded) -> Value {
 
 /// What a snapshot holds, for programs.
 pub(super) fn described(found: &Inspection, file: &Path) -> Value {
+    let mut document = described_state(found);
+    document["file"] = json!(file.display().to_string());
+    document["size_bytes"] = json!(found.size);
+    document["sha256"] = json!(found.sha256.hex());
+    document
+}
+
+/// What a state holds, wherever it was read.
+pub(in super::super) fn described_state(found: &Inspection) -> Value {
     let members = found.members.iter().map(|(peer, voter)| {
         json!({
             "node": peer.node,
@@ -101,9 +110,6 @@ pub(super) fn described(found: &Inspection, file: &Path) -> Value {
     });
     let counts = &found.counts;
     json!({
-        "file": file.display().to_string(),
-        "size_bytes": found.size,
-        "sha256": found.sha256.hex(),
         "cluster_id": found.cluster_id,
         "generation": found.generation,
         "feature_level": found.feature_level,
@@ -174,7 +180,7 @@ fn members(found: &Inspection) -> String {
     table(["COORDINATOR", "REGION", "VOTES"], rows)
 }
 
-fn roles(found: &Inspection) -> String {
+pub(in super::super) fn roles(found: &Inspection) -> String {
     let rows = found.roles.iter().map(|role| {
         let holder = role.holder.as_ref();
         let holder = holder.map_or_else(|| "-".to_owned(), ToString::to_string);
@@ -184,7 +190,7 @@ fn roles(found: &Inspection) -> String {
 }
 
 /// A file or directory that cannot be used, with what helps.
-pub(super) fn failed(error: &OfflineError) -> Failure {
+pub(in super::super) fn failed(error: &OfflineError) -> Failure {
     let text = error.to_string();
     match error {
         OfflineError::File { path, source, .. } => {
@@ -212,7 +218,7 @@ pub(super) fn failed(error: &OfflineError) -> Failure {
             .remedy("set data_dir in the config to a directory that is empty or not there yet"),
         OfflineError::LeftOver { path } => Failure::new(Exit::Precondition, text)
             .with("directory", path.display())
-            .remedy("no coordinator ever started on it: remove it, and run this again"),
+            .remedy("put it aside under another name, and run this again"),
         OfflineError::OtherNode { .. } => {
             Failure::new(Exit::Precondition, text).remedy("name a coordinator of that region, or a new name")
         }
