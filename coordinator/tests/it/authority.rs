@@ -105,7 +105,7 @@ fn requests_of_the_descriptors() -> Vec<(String, Vec<String>)> {
 fn every_change_takes_a_request_id_and_can_be_only_validated() {
     let is_read = |method: &str| {
         let name = method.split('/').next_back().unwrap();
-        ["Get", "List", "Check", "Watch"]
+        ["Get", "List", "Check", "Watch", "Save"]
             .iter()
             .any(|verb| name.starts_with(verb))
     };
