@@ -273,9 +273,10 @@ impl Agents {
         let (mut last, mut since) = (0, Instant::now());
         while since.elapsed() < QUIET {
             self.check()?;
-            let (_, status) = cluster.leader().await?;
-            if status.last_log_index != last {
-                (last, since) = (status.last_log_index, Instant::now());
+            // During an election nobody leads.
+            let found = cluster.leader().await.map(|(_, status)| status.last_log_index);
+            if found.as_ref().ok() != Some(&last) {
+                (last, since) = (found.unwrap_or(last), Instant::now());
             }
             ensure!(
                 Instant::now() < until,

@@ -10,7 +10,7 @@
 //! and is cut; one with something valid behind it is damage, and the log does not open. A full disk loses nothing and ends
 //! nothing: writes wait. A failed sync is never tried again.
 //!
-//! Reading order: [`disk`], `frame`, `record`, `scan`, `replay`, `recover`, then `index`, `writer`, `pool`, `log`.
+//! Reading order: [`disk`], `frame`, `record`, `scan`, `replay`, `recover`, then `index`, `shared`, `writer`, `pool`, `log`.
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -33,6 +33,7 @@ mod recover;
 mod replay;
 mod scan;
 mod segment;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -44,9 +45,10 @@ use bytes::Bytes;
 
 pub use crate::{
     error::{AppendError, Corruption, Failure, OpenError, ReadError},
-    log::{Done, Log, View, Waiting},
+    log::{Log, View},
     pool::{Level, Room},
     recover::{Cut, Opened},
+    shared::{Done, Waiting},
 };
 
 /// Position in the log, with the term that wrote it. Ordered by term, then index.

@@ -4,9 +4,9 @@ use std::{io, sync::Arc, thread};
 
 use crate::{
     error::Failure,
-    log::{Shared, Wake},
     pool::Prepared,
     priority,
+    shared::{Shared, Wake},
     writer::{Turn, Writer},
 };
 

@@ -11,9 +11,9 @@ use crate::{
     error::Failure,
     frame::{FRAMES_AT, HEADER_BYTES, Kind, aligned, seal},
     index::Place,
-    log::{Op, Shared},
     record::{COMMITTED_BYTES, Head, Record},
     segment::{Kept, Segment, segment_name},
+    shared::{Op, Shared},
 };
 
 /// Records of one batch, in bytes, unless a single one is larger.
