@@ -23,6 +23,7 @@ use types::{NodeIncarnation, reason::Refusal};
 
 use crate::{
     certs::Ca,
+    events::Events,
     limits::{at_most, informs},
     machine::Machine,
     process::Server,
@@ -78,13 +79,22 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let agents = Agents::start(&ca, cluster.endpoints(), options.agents)?;
     agents.are_there().await?;
     agents.are_quiet(&cluster).await?;
+    let observer = client_as(
+        &ca,
+        "observer",
+        "spiffe://regent.local/user/observer",
+        cluster.endpoints(),
+        0,
+    )?;
+    let events = Events::follow(observer, CALL).await;
     let measured = measure(&cluster, &agents, options.time).await?;
+    let happened = events.told();
     agents.stop().await?;
     cluster.stop().await?;
     Ok(Report {
         machine,
         rows: measured.rows(),
-        notes: notes(options),
+        notes: notes(options).into_iter().chain(happened).collect(),
     })
 }
 

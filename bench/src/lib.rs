@@ -13,6 +13,7 @@ pub mod agents;
 pub mod certs;
 pub mod consensus;
 pub mod etcd;
+mod events;
 pub mod keys;
 pub mod limits;
 pub mod load;
