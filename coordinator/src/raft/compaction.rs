@@ -11,7 +11,7 @@ use policy::compaction::{Growth, GrowthBounds, is_due};
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::RaftNode;
+use super::{RaftNode, snapshot::SnapshotFile};
 
 /// Pause after a snapshot that could not be written. Long enough for a full disk to be no reason for a busy one.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -70,14 +70,31 @@ impl RaftNode {
         }
     }
 
-    /// Writes a snapshot of now, and lets the log before it go. An error leaves everything as it was.
-    pub(crate) async fn take_snapshot(&self) -> io::Result<()> {
+    /// Writes a snapshot of now, and lets the log before it go. An error leaves everything as it was. Whoever wants a snapshot of
+    /// this node's own asks for it here: one that Raft was not told of would count as growth that is over, and no entry would go.
+    pub(crate) async fn take_snapshot(&self) -> io::Result<SnapshotFile> {
         let store = self.store().clone();
         let written = tokio::task::spawn_blocking(move || store.write_snapshot()).await;
         let file = written.map_err(io::Error::other)??;
         debug!(path = %file.path().display(), bytes = file.size(), "snapshot written");
+        self.tell_of_snapshot().await;
+        Ok(file)
+    }
+
+    /// Has Raft look at the newest snapshot, and purge the log behind it.
+    pub(super) async fn tell_of_snapshot(&self) {
         // An error says that Raft has stopped, which is told elsewhere.
         let _ = self.raft().trigger().snapshot().await;
-        Ok(())
+    }
+
+    /// The newest snapshot, or one that is written now where that is older than `index`.
+    pub(super) async fn snapshot_at_least(&self, index: u64) -> io::Result<SnapshotFile> {
+        let store = self.store().clone();
+        let find = move || store.newest_from(index);
+        let newest = tokio::task::spawn_blocking(find).await;
+        match newest.map_err(io::Error::other)?? {
+            Some(file) => Ok(file),
+            None => self.take_snapshot().await,
+        }
     }
 }

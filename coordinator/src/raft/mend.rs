@@ -101,8 +101,7 @@ impl RaftNode {
         let (store, upto) = (self.store().clone(), state.revision());
         let replacing = tokio::task::spawn_blocking(move || store.replace(state)).await;
         replacing.map_err(io::Error::other)??;
-        // An error says that Raft has stopped, which is told elsewhere.
-        let _ = self.raft().trigger().snapshot().await;
+        self.tell_of_snapshot().await;
         info!(%node, %from, %upto, "this replica's state was replaced by that of another and the log after it");
         Ok(())
     }

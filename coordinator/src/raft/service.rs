@@ -405,10 +405,8 @@ impl RaftService for RaftRpc {
         self.node
             .check_serving()
             .map_err(|e| to_status(&e.to_refusal()))?;
-        let store = self.node.store().clone();
-        let find = move || store.snapshot_at_least(message.at_least_index);
-        let file = tokio::task::spawn_blocking(find).await;
-        let file = file.map_err(stopped)?.map_err(|e| io_status(&e))?;
+        let file = self.node.snapshot_at_least(message.at_least_index).await;
+        let file = file.map_err(|e| io_status(&e))?;
         let header = pb::SnapshotHeader {
             size_bytes: file.size(),
             sha256: file.digest().map_err(|e| io_status(&e))?.to_vec(),

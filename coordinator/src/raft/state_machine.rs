@@ -276,7 +276,7 @@ impl Store {
     }
 
     /// Writes a snapshot of what is applied now, if that is believed; what is applied meanwhile does not wait for it. Blocks. An
-    /// error leaves the newest one as it was, and no file.
+    /// error leaves the newest one as it was, and no file. The caller tells Raft of it.
     pub(crate) fn write_snapshot(&self) -> io::Result<SnapshotFile> {
         if let Some(why) = self.suspicion.why() {
             return Err(io::Error::other(why));
@@ -321,15 +321,13 @@ impl Store {
         Ok(snapshot)
     }
 
-    /// The newest snapshot, or one that is written now where that is older than `index`. Blocks.
-    pub(crate) fn snapshot_at_least(&self, index: u64) -> io::Result<SnapshotFile> {
+    /// The newest snapshot, unless it is older than `index`. Blocks.
+    pub(crate) fn newest_from(&self, index: u64) -> io::Result<Option<SnapshotFile>> {
         let covers = |meta: SnapshotMeta| meta.last_log_id.is_some_and(|last| last.index() >= index);
-        if self.newest_snapshot().is_some_and(covers)
-            && let Some(file) = self.snapshots.newest().map_err(|(_, e)| e)?
-        {
-            return Ok(file);
+        if !self.newest_snapshot().is_some_and(covers) {
+            return Ok(None);
         }
-        self.write_snapshot()
+        self.snapshots.newest().map_err(|(_, e)| e)
     }
 
     /// Takes over a leader's snapshot; blocks while it is read. The old state goes when its last reader lets it go.

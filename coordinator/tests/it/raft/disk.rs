@@ -105,6 +105,31 @@ async fn a_node_far_behind_is_brought_up_by_a_snapshot() {
     cluster.stop_all().await;
 }
 
+/// The growth of the log counts from that snapshot on: were Raft not told, nothing before it would go until the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn raft_hears_of_a_snapshot_that_somebody_else_asked_for() {
+    let limits = RaftLimits {
+        logs_kept: 5,
+        ..RaftLimits::default()
+    };
+    let mut cluster = Cluster::of(2, limits).await;
+    for i in 0..30 {
+        cluster.write(&format!("m{i}")).await;
+    }
+    cluster.assert_converged().await;
+    let at = cluster.node(1).applied();
+    let request = proto::raft_v1::FetchSnapshotRequest {
+        route: Some(cluster.route(0, 1)),
+        at_least_index: at.0,
+    };
+    let answer = cluster.calls(0, 1).fetch_snapshot(request).await.unwrap();
+    let mut parts = answer.into_inner();
+    while within("a part", parts.message()).await.unwrap().is_some() {}
+    cluster.snapshot_taken(1).await;
+    assert!(cluster.node(1).status().snapshot >= at);
+    cluster.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_torn_log_tail_costs_nothing_that_a_quorum_acknowledged() {
     let mut cluster = Cluster::of(3, RaftLimits::default()).await;
