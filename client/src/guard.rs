@@ -6,6 +6,7 @@
 //! Invariant: what [`Lease::left`] promises is over before the leader may count the lease as lapsed, as long as the
 //! two clocks run apart by less than a tenth.
 
+mod course;
 mod keeper;
 mod lease;
 #[cfg(test)]
@@ -20,7 +21,9 @@ use types::{
     reason::{Reason, Refusal},
 };
 
-use keeper::{Course, FIRST_LIMIT, Keeper, Renew};
+use course::FIRST_LIMIT;
+pub use course::{Course, Due, is_final};
+use keeper::{Keeper, Renew};
 pub use lease::{BootInstant, Lease};
 
 use crate::calls::Client;

@@ -2,5 +2,6 @@
 
 pub mod driver;
 mod memory;
+mod rules;
 #[cfg(test)]
 mod tests;

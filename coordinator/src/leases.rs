@@ -1,29 +1,28 @@
 //! Leases on the leader: renewals, releases, and changes of roles in order with them.
 //!
-//! Absent on purpose: the reckoning itself, which is pure ([`table`]), the rounds behind renewals ([`renewals`]), and
-//! anything written to the log for a renewal.
+//! Absent on purpose: the rules ([`rules`]) and the reckoning ([`table`]), which are pure, the rounds behind renewals
+//! ([`renewals`]), and anything written to the log for a renewal.
 //! Invariant: the table's lock is the one order of renewals and changes of a role (L6): a change marks its epoch before
 //! it is proposed, and a renewal looks at the mark and at the applied state under the same lock as it extends.
 
 mod renewals;
+pub mod rules;
 pub mod table;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use policy::failover::next_holder;
-use state::{Command, ControlState};
+use state::{Command, query::LeaseView};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
-use types::{
-    Epoch, FencingToken, Principal, Reason, RequestId, Revision, RoleName, reason::Refusal, role::RoleRecord,
-};
+use types::{Epoch, FencingToken, Principal, Reason, RequestId, Revision, RoleName, reason::Refusal};
 
 pub use renewals::Renewals;
 use renewals::{QUEUE, Renewal};
+use rules::{Early, Round, Waited};
 pub use table::{ChangeMark, ChangeOutcome, Grant, LeaseTable, RoleView};
 
 use crate::raft::{ProposeError, Proposed, RaftNode};
@@ -109,20 +108,7 @@ impl Leases {
             .raft
             .propose_in(Some(term), actor, request_id, change.command, deadline)
             .await;
-        let outcome = match &result {
-            Err(ProposeError::OutcomeUnknown { .. }) => ChangeOutcome::Unknown,
-            Ok(_) => ChangeOutcome::Applied,
-            Err(
-                ProposeError::NotLeader { .. }
-                | ProposeError::NoQuorum { .. }
-                | ProposeError::Overloaded { .. }
-                | ProposeError::DiskFull { .. }
-                | ProposeError::OverloadedBytes { .. }
-                | ProposeError::TooLarge { .. }
-                | ProposeError::BelowLevel { .. }
-                | ProposeError::NotServing { .. },
-            ) => ChangeOutcome::NotProposed,
-        };
+        let outcome = rules::outcome_of(&result);
         self.table().end_change(mark, outcome);
         Some(result)
     }
@@ -131,11 +117,16 @@ impl Leases {
     /// entry must be none of a later one, under which the holder may have renewed. A role that is not there has nobody to
     /// change.
     fn begin(&self, change: &RoleChange) -> Option<(ChangeMark, u64)> {
+        let RoleChange {
+            role,
+            epoch,
+            needs_free,
+            ..
+        } = change;
         let (mut table, term) = self.table_in_term();
-        let mark = self.raft.read(|state| {
-            let view = view(state, state.role(&change.role)?)?;
-            table.begin_change(&view, change.epoch, change.needs_free, Instant::now())
-        });
+        let mark = self
+            .raft
+            .read(|state| rules::begin(&mut table, state, role, *epoch, *needs_free, Instant::now()));
         Some((mark?, term))
     }
 
@@ -147,9 +138,7 @@ impl Leases {
     /// Lets a role's holder renew again, unless a plan moves the role.
     pub fn settle(&self, role: &RoleName) {
         let mut table = self.table();
-        if self.raft.read(|state| state.running_plan(role).is_none()) {
-            table.settle(role);
-        }
+        self.raft.read(|state| rules::settle(&mut table, state, role));
     }
 
     /// Changes whenever a holder released its lease.
@@ -178,14 +167,10 @@ impl Leases {
 
     fn take_release(&self, token: &FencingToken) -> Result<(), Refusal> {
         let mut table = self.table();
-        let known = table.was_released(&token.role, token.epoch);
-        self.raft.read(|state| {
-            let view = state.role(&token.role).and_then(|role| view(state, role));
-            let view = view.ok_or_else(|| unknown(&token.role))?;
-            table.release(&view, token, Instant::now())
-        })?;
-        // It is said again until the role has moved, and is news once.
-        if !known {
+        let is_news = self
+            .raft
+            .read(|state| rules::release(&mut table, state, token, Instant::now()))?;
+        if is_news {
             self.released.send_replace(());
         }
         Ok(())
@@ -196,16 +181,11 @@ impl Leases {
         self.table().was_released(role, epoch)
     }
 
-    /// The time from which no grant that was made so far can be believed in; none while this node does not lead.
-    pub fn free_at(&self, role: &RoleName) -> Option<Instant> {
+    /// What this leadership knows of a role's leases at `now`, in one look; none of a role that is not there.
+    pub fn look(&self, role: &RoleName, now: Instant) -> Option<LeaseView> {
         let table = self.table();
         self.raft
-            .read(|state| table.free_at(&view(state, state.role(role)?)?))
-    }
-
-    /// When the last renewal came in that this leadership granted under this epoch: a sign of life of its holder.
-    pub fn renewed_at(&self, role: &RoleName, epoch: Epoch) -> Option<Instant> {
-        self.table().renewed_at(role, epoch)
+            .read(|state| rules::lease_view(&table, state, role, now))
     }
 
     /// The table, brought up to this node's leadership. Lock order: table, then state.
@@ -222,48 +202,34 @@ impl Leases {
         (table, leadership.term)
     }
 
-    /// Whether a change of the role is proposed, and its outcome not known.
-    fn is_changing(&self, role: &RoleName) -> bool {
-        self.table().is_changing(role)
-    }
-
-    /// Decides a renewal after a round that began after its receipt (L7). None: a promotion is about to commit its epoch.
-    fn decide(&self, token: &FencingToken, received: Instant) -> Result<Option<(Revision, Grant)>, Refusal> {
+    /// Decides a renewal by a round that began after its receipt (L7). None: a promotion is about to commit its epoch.
+    fn decide(&self, renewal: &Renewal, round: &Round) -> Result<Option<(Revision, Grant)>, Refusal> {
+        let Renewal { token, received, .. } = renewal;
         let mut table = self.table();
-        let (revision, decided) = self.raft.read_at(|state| {
-            let view = state.role(&token.role).and_then(|role| view(state, role));
-            let view = view.ok_or_else(|| unknown(&token.role))?;
-            match table.renew(&view, token, received, Instant::now()) {
-                Err(refusal)
-                    if refusal.reason == Reason::EpochUnconfirmed && is_next(state, &view, token) =>
-                {
-                    Ok(None)
-                }
-                decided => decided.map(Some),
-            }
-        });
+        let (revision, decided) = self
+            .raft
+            .read_at(|state| rules::renew(&mut table, state, token, *received, round, Instant::now()));
         Ok(decided?.map(|grant| (revision, grant)))
     }
-}
 
-/// Whether a running plan is about to commit this very token.
-fn is_next(state: &ControlState, view: &RoleView<'_>, token: &FencingToken) -> bool {
-    let plan = state.running_plan(&token.role);
-    let next = plan.and_then(|plan| next_holder(view.role, plan));
-    next == Some((token.epoch, &token.holder))
-}
+    /// Looks at an early renewal again. None: it waits on.
+    fn judge(&self, early: &Early) -> Option<Result<(Revision, Grant), Refusal>> {
+        let mut table = self.table();
+        let (revision, judged) = self
+            .raft
+            .read_at(|state| rules::judge(&mut table, state, early, Instant::now()));
+        match judged {
+            Waited::On => None,
+            Waited::Deposed => {
+                let leader = self.raft.leadership().borrow().leader.clone();
+                Some(Err(ProposeError::NotLeader { leader }.to_refusal()))
+            }
+            Waited::Over(result) => Some(result.map(|grant| (revision, grant))),
+        }
+    }
 
-fn unknown(role: &RoleName) -> Refusal {
-    Refusal::new(Reason::RoleNotFound, format!("no role {role}")).with("role", role)
-}
-
-/// What the lease table needs to know of a role.
-fn view<'a>(state: &ControlState, role: &'a RoleRecord) -> Option<RoleView<'a>> {
-    let holder_run = role.holder.as_ref().and_then(|h| Some((h, state.node(&h.node)?)));
-    Some(RoleView {
-        role,
-        outstanding_ttl: state.outstanding_ttl(&role.role)?,
-        cluster_id: state.cluster()?.cluster_id,
-        holder_replaced: holder_run.is_some_and(|(h, node)| node.incarnation != h.incarnation),
-    })
+    /// Until when an early renewal waits.
+    fn end_of_wait(&self, early: &Early) -> Instant {
+        rules::end_of_wait(&self.table(), early)
+    }
 }

@@ -1,6 +1,6 @@
 //! The agent's door (L13): what it says to the fencing token of a privileged call, and what it writes down.
 //!
-//! Absent on purpose: the rule itself (`policy::fence`) and what the call then does.
+//! Absent on purpose: the rule itself (`policy::fence`, `policy::door`) and what the call then does.
 //! Invariants: a floor rises only from committed state or after `CheckFence` said that the token is current; no token
 //! passes unless a quorum called it current within [`CONFIRMED_FOR`], so that an agent that was paused or cut off does
 //! not trust what it knew before; an effect happens under the same lock as the last look at the floor and at the age of
@@ -16,7 +16,11 @@ use std::{
 
 use async_trait::async_trait;
 use client::{calls::FenceStanding, guard::BootInstant};
-use policy::fence::{Floor, Refused, Verdict, check};
+pub use policy::door::{CONFIRMED_FOR, TRUSTED_FOR};
+use policy::{
+    door::{self, Admission},
+    fence::{Floor, Refused, Verdict, check},
+};
 use tokio::sync::{Mutex, MutexGuard};
 use types::{ClusterId, Epoch, FencingToken, Principal, Reason, RoleName, reason::Refusal, role::RoleRecord};
 
@@ -28,14 +32,6 @@ use crate::{
 
 /// Time for a confirmation: a caller must hear the refusal before it gives up on this door.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
-
-/// How long a confirmation counts, by CLOCK_BOOTTIME from when it was asked for. Well below any lease: a holder that
-/// woke from a pause is asked about again before it may do anything.
-pub const CONFIRMED_FOR: Duration = Duration::from_millis(500);
-
-/// The longest that a confirmation is trusted when an effect is carried out, or when a pointer is given out: what its answer
-/// may take, and the above. More than that lies between them only if this process was stopped.
-pub const TRUSTED_FOR: Duration = Duration::from_millis(2500);
 
 /// CLOCK_BOOTTIME, which tests replace.
 type Clock = Arc<dyn Fn() -> BootInstant + Send + Sync>;
@@ -161,7 +157,7 @@ impl Door {
             (
                 floor,
                 inner.verdict(&token),
-                inner.is_confirmed(&token, (self.clock)(), CONFIRMED_FOR),
+                inner.confirmed_ago(&token, (self.clock)()),
             )
         };
         let mut entry = Entry {
@@ -172,11 +168,11 @@ impl Door {
         if let Err(refusal) = check_caller(caller, &entry.token) {
             return Err(self.fail(entry, refusal).await);
         }
-        let admitted = match verdict {
+        let admitted = match verdict.map(|verdict| door::at_entrance(verdict, confirmed)) {
             Err(refusal) => Err(refusal),
-            Ok(Verdict::Accept) if confirmed => Ok(()),
-            Ok(Verdict::Refuse(refused)) => Err(refused.to_refusal()),
-            Ok(Verdict::Accept | Verdict::Raise) => self.confirm(&mut entry).await,
+            Ok(Admission::Pass) => Ok(()),
+            Ok(Admission::Refuse(refused)) => Err(refused.to_refusal()),
+            Ok(Admission::Ask) => self.confirm(&mut entry).await,
         };
         match admitted {
             Ok(()) => Ok(entry),
@@ -196,7 +192,7 @@ impl Door {
     ) -> Result<(T, Epoch), Refusal> {
         let mut inner = self.inner.lock().await;
         // Whatever lay between, a load or a pause: what was confirmed at the entrance may be over by now.
-        if !inner.is_confirmed(&entry.token, (self.clock)(), CONFIRMED_FOR) {
+        if !door::is_fresh(inner.confirmed_ago(&entry.token, (self.clock)())) {
             drop(inner);
             if let Err(refusal) = self.confirm(&mut entry).await {
                 return Err(self.fail(entry, refusal).await);
@@ -204,22 +200,19 @@ impl Door {
             inner = self.inner.lock().await;
         }
         // Under the lock of the effect: neither a higher epoch nor a pause comes between this look and the effect.
-        let trusted = inner.is_confirmed(&entry.token, (self.clock)(), TRUSTED_FOR);
+        let confirmed = inner.confirmed_ago(&entry.token, (self.clock)());
         let verdict = inner.verdict(&entry.token);
         entry.floor_before = inner.floors.get(&entry.token.role).cloned();
-        let refusal = match verdict {
-            Ok(Verdict::Accept) if trusted => {
+        let refusal = match verdict.map(|verdict| door::at_effect(verdict, confirmed)) {
+            Ok(Admission::Pass) => {
                 let (epoch, accepted) = (entry.token.epoch, line(entry.clone(), None));
                 match inner.log.carry_out(accepted, effect).map_err(log_failed)? {
                     Ok(done) => return Ok((done, epoch)),
                     Err(refusal) => refusal,
                 }
             }
-            Ok(Verdict::Refuse(refused)) => refused.to_refusal(),
-            // Below the floor it would be refused as such; the floor was raised to it before and cannot have sunk.
-            Ok(Verdict::Accept | Verdict::Raise) => {
-                unconfirmed(&entry, "its confirmation is too old").to_refusal()
-            }
+            Ok(Admission::Refuse(refused)) => refused.to_refusal(),
+            Ok(Admission::Ask) => unconfirmed(&entry, "its confirmation is too old").to_refusal(),
             Err(refusal) => refusal,
         };
         Err(self.refuse(&mut inner, entry, refusal))
@@ -248,7 +241,7 @@ impl Door {
     /// # Errors
     /// NO_QUORUM where that was asked for longer than [`TRUSTED_FOR`] ago.
     pub fn still_counts(&self, said: Committed) -> Result<Floor, Refusal> {
-        if (self.clock)().since(said.asked) < TRUSTED_FOR {
+        if door::is_trusted(Some((self.clock)().since(said.asked))) {
             return Ok(said.floor);
         }
         let text = format!(
@@ -274,13 +267,13 @@ impl Door {
         let (committed, mut inner) = self.raise_to(token, &standing).await?;
         // The record names the floor that judged the token, as the refusal does.
         entry.floor_before = inner.floors.get(&token.role).cloned();
-        match check(Some(&committed), token, token.cluster_id) {
-            Verdict::Accept if standing.current => {
+        match door::at_answer(&committed, standing.current, token) {
+            Admission::Pass => {
                 inner.confirmed.insert(token.role.clone(), (token.epoch, asked));
                 Ok(())
             }
-            Verdict::Refuse(refused) => Err(refused.to_refusal()),
-            Verdict::Accept | Verdict::Raise => Err(unconfirmed(entry, "it is not committed").to_refusal()),
+            Admission::Refuse(refused) => Err(refused.to_refusal()),
+            Admission::Ask => Err(unconfirmed(entry, "it is not committed").to_refusal()),
         }
     }
 
@@ -313,9 +306,11 @@ impl Door {
 }
 
 impl Inner {
-    fn is_confirmed(&self, token: &FencingToken, now: BootInstant, within: Duration) -> bool {
+    /// How long ago it was asked whether this token's epoch is current, and the answer was yes.
+    fn confirmed_ago(&self, token: &FencingToken, now: BootInstant) -> Option<Duration> {
         let confirmed = self.confirmed.get(&token.role);
-        confirmed.is_some_and(|(epoch, asked)| *epoch == token.epoch && now.since(*asked) < within)
+        let same = confirmed.filter(|(epoch, _)| *epoch == token.epoch);
+        same.map(|(_, asked)| now.since(*asked))
     }
 
     /// The first answer, from what is on disk; an error before committed state was read (L13).

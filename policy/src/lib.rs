@@ -4,7 +4,7 @@
 //! tests call the same functions, so that none of them decides by a copy of the rule.
 //! Invariant: equal arguments give equal answers, and every answer says why.
 //!
-//! Reading order: [`fence`] (who may write), [`readiness`] (who can serve), [`placement`] (where copies belong),
+//! Reading order: [`fence`] (who may write), [`door`] (what an agent lets in), [`readiness`] (who can serve), [`placement`] (where copies belong),
 //! [`health`] (which regions are well), [`failover`] (what to do about it), [`features`] (which rules
 //! a whole cluster knows), [`clock`] (what time it is), [`compaction`] (when a
 //! snapshot is due), [`membership`] (who may leave), [`standing`] (whose disk is older than
@@ -21,6 +21,7 @@
 
 pub mod clock;
 pub mod compaction;
+pub mod door;
 pub mod failover;
 pub mod features;
 pub mod fence;

@@ -2,6 +2,7 @@
 
 mod clock;
 mod compaction;
+mod door;
 mod failover;
 mod features;
 mod fence;

@@ -155,7 +155,26 @@ pub enum Incomparable {
     },
 }
 
+/// Why a token may not take the place of what stands under another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outranked {
+    /// That one's epoch is higher.
+    ByEpoch,
+    /// It has the same epoch, and another holder: an epoch belongs to one (I4).
+    ByHolder,
+}
+
 impl FencingToken {
+    /// The rule of every door that keeps the token of its last write (I5, L14): this one may follow it if its epoch is
+    /// higher, or the same and of the same holder.
+    pub fn outranked_by(&self, stands: &FencingToken) -> Result<Option<Outranked>, Incomparable> {
+        Ok(match self.compare(stands)? {
+            Ordering::Less => Some(Outranked::ByEpoch),
+            Ordering::Equal if self.holder != stands.holder => Some(Outranked::ByHolder),
+            Ordering::Equal | Ordering::Greater => None,
+        })
+    }
+
     /// How this token's epoch stands to `current`'s; an error where the two cannot be compared.
     pub fn compare(&self, current: &FencingToken) -> Result<Ordering, Incomparable> {
         self.check_scope(current.cluster_id, &current.role)?;

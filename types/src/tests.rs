@@ -5,7 +5,7 @@ use std::{cmp::Ordering, collections::BTreeSet, time::Duration};
 use proptest::prelude::*;
 
 use crate::{
-    epoch::Incomparable,
+    epoch::{Incomparable, Outranked},
     metrics::MetricKind,
     model::{ArtifactPath, Placement},
     region::{FencingDoor, StoreBinding},
@@ -78,6 +78,29 @@ fn tokens_of_other_roles_or_clusters_do_not_compare() {
     assert!(matches!(other_role, Err(Incomparable::Role { .. })));
     let other_cluster = mine.compare(&token(2, "primaries/global", Epoch::new(1, 1)));
     assert!(matches!(other_cluster, Err(Incomparable::Cluster { .. })));
+}
+
+#[test]
+fn a_token_follows_a_lower_one_and_its_own_and_no_other() {
+    let at = |epoch, run| FencingToken {
+        holder: Holder {
+            incarnation: NodeIncarnation::from_u128(run),
+            ..token(1, "primaries/global", Epoch::ZERO).holder
+        },
+        ..token(1, "primaries/global", Epoch::new(1, epoch))
+    };
+    let table = [
+        (at(3, 1), at(2, 9), None),
+        (at(3, 1), at(3, 1), None),
+        (at(3, 1), at(3, 9), Some(Outranked::ByHolder)),
+        (at(3, 1), at(4, 1), Some(Outranked::ByEpoch)),
+        (at(3, 1), at(4, 9), Some(Outranked::ByEpoch)),
+    ];
+    for (mine, stands, outranked) in table {
+        assert_eq!(mine.outranked_by(&stands), Ok(outranked), "{mine} over {stands}");
+    }
+    let other = token(2, "primaries/global", Epoch::new(1, 2));
+    assert!(at(3, 1).outranked_by(&other).is_err());
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The rule of the door (L14): what a holder may do with the pointer that it just read. Pure.
 
-use types::{Digest, Epoch, FencingToken, RoleName, epoch::Holder, epoch::Incomparable};
+use types::{
+    Digest, Epoch, FencingToken, RoleName,
+    epoch::{Holder, Incomparable, Outranked},
+};
 
 use super::PointerBody;
 use crate::{Condition, ETag};
@@ -85,25 +88,25 @@ pub fn decide(read: Option<&Pointed>, mine: &FencingToken, change: &PointerChang
 }
 
 fn refusal(body: &PointerBody, mine: &FencingToken) -> Option<Refusal> {
-    if let Err(incomparable) = mine.check_scope(body.cluster_id, &body.role) {
-        return Some(incomparable.into());
-    }
+    let outranked = match mine.outranked_by(&body.token()) {
+        Ok(outranked) => outranked?,
+        Err(incomparable) => return Some(incomparable.into()),
+    };
     let (role, shown, current, holder) = (mine.role.clone(), mine.epoch, body.epoch, body.holder.clone());
-    if current > shown {
-        return Some(Refusal::StaleEpoch {
+    Some(match outranked {
+        Outranked::ByEpoch => Refusal::StaleEpoch {
             role,
             shown,
             current,
             holder,
-        });
-    }
-    let other = current == shown && holder != mine.holder;
-    other.then(|| Refusal::OtherHolder {
-        role,
-        shown,
-        shown_by: mine.holder.clone(),
-        current,
-        holder,
+        },
+        Outranked::ByHolder => Refusal::OtherHolder {
+            role,
+            shown,
+            shown_by: mine.holder.clone(),
+            current,
+            holder,
+        },
     })
 }
 

@@ -12,7 +12,8 @@ use types::{
 
 use super::{
     BootInstant, GuardError, Lease, Renewals, RoleGuard, Standing,
-    keeper::{Course, Due, Renew, is_final},
+    course::{Course, Due, is_final},
+    keeper::Renew,
 };
 use crate::calls::Renewal;
 
@@ -255,6 +256,7 @@ async fn a_result_that_comes_after_the_lease_does_not_count() {
 fn the_loop_renews_at_its_interval_and_ends_with_the_lease() {
     let course = |lease: Option<u64>| Course {
         lease: lease.map(|sent| Lease::granted(at(sent), RENEWAL)),
+        sent: at(1_000),
         ..Course::new(ms(500), ms(3_000))
     };
     for (lease, now, due) in [
@@ -267,7 +269,7 @@ fn the_loop_renews_at_its_interval_and_ends_with_the_lease() {
         (None, 1_100, Due::Nothing(ms(50))),
         (None, 60_000, Due::Renewal),
     ] {
-        assert_eq!(course(lease).due(at(1_000), at(now)), due, "{lease:?} {now}");
+        assert_eq!(course(lease).due(at(now)), due, "{lease:?} {now}");
     }
     for (lease, now, limit) in [
         (None, 0, 3_000),
@@ -284,7 +286,10 @@ fn the_loop_renews_at_its_interval_and_ends_with_the_lease() {
         ..RENEWAL
     };
     assert_eq!(
-        renewed.granted(at(400), short),
+        {
+            renewed.send(at(400));
+            renewed.granted(short)
+        },
         Lease::granted(at(1_000), RENEWAL),
         "never shortened"
     );
@@ -300,16 +305,17 @@ fn a_renewal_that_failed_is_sent_again_soon_and_one_that_was_answered_at_its_int
         lease: Some(Lease::granted(at(0), LONG_RENEWAL)),
         ..Course::new(ms(5_000), ms(3_000))
     };
-    assert_eq!(course.due(at(0), at(600)), Due::Nothing(ms(50)));
+    assert_eq!(course.due(at(600)), Due::Nothing(ms(50)));
     course.failed(&refusal(Reason::Unreachable));
-    assert_eq!(course.due(at(0), at(499)), Due::Nothing(ms(1)));
-    assert_eq!(course.due(at(0), at(500)), Due::Renewal);
-    course.granted(at(500), LONG_RENEWAL);
-    assert_eq!(course.due(at(500), at(1_100)), Due::Nothing(ms(50)));
+    assert_eq!(course.due(at(499)), Due::Nothing(ms(1)));
+    assert_eq!(course.due(at(500)), Due::Renewal);
+    course.send(at(500));
+    course.granted(LONG_RENEWAL);
+    assert_eq!(course.due(at(1_100)), Due::Nothing(ms(50)));
     // An interval that is shorter stays.
     let mut course = Course::new(ms(70), ms(3_000));
     course.failed(&refusal(Reason::Unreachable));
-    assert_eq!(course.due(at(0), at(70)), Due::Renewal);
+    assert_eq!(course.due(at(70)), Due::Renewal);
 }
 
 #[test]

@@ -8,21 +8,19 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use policy::failover::{Decision, FailoverView, decide};
-use state::{
-    Command, FormerTtl, StepOutcome,
-    query::{LeaseView, Seen},
-};
+use state::{Command, FormerTtl};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 use types::{
-    RoleName,
-    plan::{PlanKind, StepKind},
-    region::NodeRecord,
+    NodeId, RoleName,
     time::{Clock as _, SystemClock},
 };
 
-use super::memory::Memory;
+use super::{
+    memory::Memory,
+    rules::{self, Due, Sight},
+};
 use crate::{
     api::Api,
     lead::{PROPOSAL, Term, settle},
@@ -86,36 +84,14 @@ pub(crate) fn view_now(api: &Api, since: Instant, role: &RoleName) -> Option<Fai
 
 fn view(api: &Api, since: Instant, memory: &mut Memory, role: &RoleName) -> Option<FailoverView> {
     let now = Instant::now();
-    let leases = &api.leases;
-    let epoch = api.raft.read(|s| s.role(role).map(|r| r.epoch))?;
-    let lease = LeaseView {
-        lapsed: leases.free_at(role).is_some_and(|at| now >= at),
-        released: leases.was_released(role, epoch),
-        renewed: leases
-            .renewed_at(role, epoch)
-            .map(|at| now.saturating_duration_since(at)),
+    let sight = Sight {
+        role,
+        lease: api.leases.look(role, now)?,
+        since,
+        now,
     };
-    let since_election = now.saturating_duration_since(since);
-    let seen = |node: &NodeRecord| {
-        let session = api.sessions.get(&node.node);
-        let heard = session.filter(|s| s.incarnation == node.incarnation);
-        let silence = heard
-            .as_ref()
-            .map(|s| now.saturating_duration_since(s.last_heard));
-        let silent_for = silence.unwrap_or(since_election).min(since_election);
-        let is_heard = heard.is_some();
-        let report = heard.and_then(|s| s.report).unwrap_or_default();
-        Seen {
-            silent_for,
-            heard: is_heard,
-            ready: report.ready,
-            loads: report.loads,
-        }
-    };
-    api.raft.read(|s| {
-        memory.look(role, s.unsettled_plans(role), now);
-        s.failover_view(role, seen, lease, |plan| memory.age(plan, now))
-    })
+    let session = |node: &NodeId| api.sessions.get(node);
+    api.raft.read(|state| rules::view(state, memory, &sight, session))
 }
 
 async fn act(term: &Term, view: &FailoverView, decision: Decision, whys: &mut Whys) {
@@ -132,60 +108,18 @@ async fn act(term: &Term, view: &FailoverView, decision: Decision, whys: &mut Wh
     whys.remove(role);
     if let Decision::AskRelease { plan, holder } = &decision {
         debug!(%role, %plan, %holder, "the holder is asked to stop");
-        term.api.leases.hold(role, view.role.epoch);
     }
-    let due = format!("{decision:?}");
-    let Some(command) = command(view, decision) else {
-        return;
-    };
-    info!(%role, epoch = %view.role.epoch, due, "proposing");
-    match command {
-        Command::Fence { .. } => change(term, view, false, command).await,
-        Command::Promote { .. } => {
-            // After a fence the lease was waited out as a committed step; a switchover has a holder until this entry.
-            let switchover = view.plan.as_ref().is_some_and(|p| p.kind == PlanKind::Switchover);
-            change(term, view, switchover, command).await;
-        }
-        command => drop(term.propose(command).await),
+    let said = format!("{decision:?}");
+    let due = rules::due(view, decision);
+    if matches!(due, Due::Propose(_) | Due::Change { .. }) {
+        info!(%role, epoch = %view.role.epoch, due = said, "proposing");
     }
-}
-
-/// What carries a decision out; none where it is to wait.
-pub(super) fn command(view: &FailoverView, decision: Decision) -> Option<Command> {
-    Some(match decision {
-        Decision::Nothing { .. }
-        | Decision::AwaitAgent { .. }
-        | Decision::AwaitLease { .. }
-        | Decision::AskRelease { .. } => return None,
-        Decision::StartPlan {
-            kind,
-            target,
-            trigger,
-        } => Command::StartPlan {
-            role: view.role.role.clone(),
-            kind,
-            target,
-            trigger,
-            expected_epoch: view.role.epoch,
-        },
-        Decision::StartStep { plan, step, attempt }
-        | Decision::RetryStep {
-            plan, step, attempt, ..
-        } => Command::StartStep { plan, step, attempt },
-        Decision::Fence { plan, attempt } => Command::Fence { plan, attempt },
-        Decision::Promote { plan, attempt } => Command::Promote { plan, attempt },
-        Decision::LeaseWaited { plan, attempt } => Command::FinishStep {
-            plan,
-            step: StepKind::WaitLease,
-            attempt,
-            reporter: None,
-            outcome: StepOutcome::Done {
-                detail: "no lease under an earlier epoch can be outstanding".to_owned(),
-                doors: Vec::new(),
-            },
-        },
-        Decision::FailPlan { plan, reason } => Command::FailPlan { plan, reason },
-    })
+    match due {
+        Due::Wait => {}
+        Due::Hold(epoch) => term.api.leases.hold(role, epoch),
+        Due::Change { command, needs_free } => change(term, view, needs_free, command).await,
+        Due::Propose(command) => drop(term.propose(command).await),
+    }
 }
 
 async fn change(term: &Term, view: &FailoverView, needs_free: bool, command: Command) {

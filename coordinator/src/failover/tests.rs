@@ -19,7 +19,10 @@ use types::{
     role::{FailoverMode, TimingPolicy},
 };
 
-use super::{driver::command, memory::Memory};
+use super::{
+    memory::Memory,
+    rules::{Due, command, due},
+};
 
 const WALL: UnixMillis = UnixMillis(1_700_000_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -343,4 +346,46 @@ fn a_new_leader_counts_anew() {
         later,
     );
     assert_eq!(next.age(&plan, later + LOOK), LOOK);
+}
+
+/// What changes an epoch goes by the leases; of those, only the hand-over in one entry needs the role to be free.
+#[test]
+fn what_is_due_goes_by_the_leases_where_it_changes_an_epoch() {
+    let mut sim = Sim::new();
+    let (mut view, _) = sim.decide();
+    let (plan, attempt) = (types::PlanId(7), 1);
+    let holder = agent("eu");
+    view.plan = {
+        sim.look(|_| false);
+        sim.decide().0.plan
+    };
+    let mut of = |kind, decision| {
+        view.plan.as_mut().unwrap().kind = kind;
+        due(&view, decision)
+    };
+    let epoch = sim.state.role(&RoleName::global()).unwrap().epoch;
+    let change = |command, needs_free| Due::Change { command, needs_free };
+    let promote = || Command::Promote { plan, attempt };
+    assert_eq!(
+        of(PlanKind::Failover, Decision::Fence { plan, attempt }),
+        change(Command::Fence { plan, attempt }, false)
+    );
+    for (kind, needs_free) in [
+        (PlanKind::Assign, false),
+        (PlanKind::Failover, false),
+        (PlanKind::Switchover, true),
+    ] {
+        assert_eq!(
+            of(kind, Decision::Promote { plan, attempt }),
+            change(promote(), needs_free)
+        );
+    }
+    let ask = Decision::AskRelease { plan, holder };
+    assert_eq!(of(PlanKind::Switchover, ask), Due::Hold(epoch));
+    assert_eq!(of(PlanKind::Failover, Decision::AwaitLease { plan }), Due::Wait);
+    let waited = of(PlanKind::Failover, Decision::LeaseWaited { plan, attempt });
+    assert!(
+        matches!(waited, Due::Propose(Command::FinishStep { .. })),
+        "{waited:?}"
+    );
 }

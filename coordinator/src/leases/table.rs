@@ -102,6 +102,11 @@ impl LeaseTable {
         }
     }
 
+    /// When the leadership that this is the table of began; none while this node does not lead.
+    pub fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
     /// A change of (role, epoch) is about to be proposed: renewals of that epoch are refused from here (L6). One that
     /// `needs_free` is a hand-over in one entry: none, and no mark, while somebody may still believe in a grant. The mark
     /// comes before the look, so that no renewal can come between. One that nobody ends stays, which is right for a caller
@@ -296,7 +301,7 @@ fn not_leading() -> Refusal {
     Refusal::new(Reason::NotLeader, "this coordinator does not lead")
 }
 
-fn changing(token: &FencingToken, why: &str, retry_after: Duration) -> Refusal {
+pub(super) fn changing(token: &FencingToken, why: &str, retry_after: Duration) -> Refusal {
     Refusal::new(
         Reason::RoleChanging,
         format!("{} {}: {why}", token.role, token.epoch),

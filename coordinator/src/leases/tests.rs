@@ -1,5 +1,6 @@
 //! The lease table by tables and by random interleavings.
 
+mod rules;
 mod terms;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -11,7 +12,7 @@ use types::{
     role::{FailoverMode, RoleRecord, TimingPolicy},
 };
 
-use super::renewals::patience;
+use super::rules::patience;
 use super::table::{ChangeMark, ChangeOutcome, LeaseTable, RoleView, leader_ttl};
 
 const TTL: Duration = Duration::from_secs(2);
