@@ -3,7 +3,7 @@
 //! A run is: start `regent dev` as processes, let clients work, hurt processes, stop, judge the history. Reading order:
 //! `history` (what is written down), `check` (what it must satisfy; pure), `workload` (who works), `nemesis` (who
 //! hurts), `cluster` and `run` (the shell), `verdict` (the document). Beside it, without histories: `trials` (one fault again and
-//! again, and how long) and `crash` (every coordinator killed at once, and what is left).
+//! again, and how long), `crash` (every coordinator killed at once, and what is left) and `load` (writes whose answers are remembered).
 //! Absent on purpose: any server code. An outcome is a verdict or a failure of the harness, and never both.
 
 #![warn(missing_docs)]
@@ -12,6 +12,7 @@ mod check;
 mod cluster;
 pub mod crash;
 mod history;
+pub mod load;
 mod nemesis;
 mod outcome;
 mod run;

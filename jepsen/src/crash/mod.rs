@@ -5,13 +5,11 @@
 //! at all; asked for again under its request id it is answered with that number, and is there once. At the end all of it is looked
 //! at again. Every other crash finds the logs on a disk that loses or tears what is not synced.
 //!
-//! Reading order: `judge` (what must hold; pure), `writers`, `nodes` (the processes), `story` (one run), this file (its document).
+//! Reading order: `crate::load` (who writes, and what must hold), `nodes` (the processes), `story` (one run), this file (its document).
 //! Absent on purpose: agents; a log has nothing to do with them.
 
-mod judge;
 mod nodes;
 mod story;
-mod writers;
 
 use std::path::PathBuf;
 

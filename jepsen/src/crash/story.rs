@@ -10,8 +10,10 @@ use types::{ModelName, RegionId, model::ArtifactPath};
 
 use super::{
     Crash, Crashes, Plan, Unsynced,
-    judge::{self, Write},
     nodes::{AtRisk, Nodes},
+};
+use crate::load::{
+    judge::{self, Write},
     writers::{Book, Writers},
 };
 
@@ -21,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const DEADLINE: Duration = Duration::from_secs(10);
 /// One coordinator, before the next is asked.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// How many write at a time.
+const WRITERS: usize = 32;
 /// A crash comes up to so long after enough was written.
 const DELAY_MILLIS_MAX: u64 = 60;
 /// Where bytes are to be lost, the crash waits so long for some to be there.
@@ -108,7 +112,7 @@ impl Story {
         self.nodes.start(unsynced, self.chance.random())?;
         let began = Instant::now();
         let book = self.book(number)?;
-        let mut writers = Writers::start(&book);
+        let mut writers = Writers::start(&book, WRITERS);
         let first = writers.acknowledged.wait_for(|n| *n > 0);
         timeout(PATIENCE, first)
             .await

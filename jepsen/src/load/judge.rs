@@ -1,4 +1,4 @@
-//! What must hold of writes after a crash. Pure.
+//! What must hold of writes, whatever became of the cluster under them. Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,20 @@ use types::RequestId;
 
 /// One write: the announcement of a version that carries a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Write {
+pub(crate) struct Write {
     /// In no other write of its model.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Under which it is asked for, as often as need be.
-    pub(super) request_id: RequestId,
+    pub(crate) request_id: RequestId,
     /// The number that it was acknowledged with.
-    pub(super) acknowledged: Option<u64>,
+    pub(crate) acknowledged: Option<u64>,
 }
 
 /// The numbers of the versions that carry each name, as a list shows them.
-pub(super) type Found = BTreeMap<String, Vec<u64>>;
+pub(crate) type Found = BTreeMap<String, Vec<u64>>;
 
 /// What is wrong with what was found.
-pub(super) fn check(model: &str, writes: &[Write], found: &Found) -> Vec<String> {
+pub(crate) fn check(model: &str, writes: &[Write], found: &Found) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut unknown = found.clone();
     for write in writes {
@@ -46,7 +46,7 @@ pub(super) fn check(model: &str, writes: &[Write], found: &Found) -> Vec<String>
 }
 
 /// What is wrong with the answer to a write that was asked for again; `before` is what was found of it before that.
-pub(super) fn check_again(model: &str, write: &Write, before: &Found, answer: u64) -> Option<String> {
+pub(crate) fn check_again(model: &str, write: &Write, before: &Found, answer: u64) -> Option<String> {
     let there = before
         .get(&write.name)
         .and_then(|numbers| numbers.first().copied());

@@ -1,4 +1,4 @@
-//! Who writes between two crashes, and how what is left is listed.
+//! Who writes, and how what is there is listed.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,8 +13,6 @@ use types::{
 
 use super::judge::{Found, Write};
 
-/// How many write at a time.
-const WRITERS: usize = 32;
 /// Between two attempts at one write.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The key under which a version carries its write's name.
@@ -22,30 +20,31 @@ const NAME: &str = "write";
 
 /// Where it is written, and by whom.
 #[derive(Clone, Debug)]
-pub(super) struct Book {
-    pub(super) client: Client,
-    pub(super) model: ModelName,
+pub(crate) struct Book {
+    pub(crate) client: Client,
+    pub(crate) model: ModelName,
     /// It has a store; nobody uploads anything.
-    pub(super) region: RegionId,
+    pub(crate) region: RegionId,
     /// The one file that each version announces.
-    pub(super) file: ArtifactPath,
+    pub(crate) file: ArtifactPath,
 }
 
 /// Writers at work.
-pub(super) struct Writers {
+#[derive(Debug)]
+pub(crate) struct Writers {
     /// How many writes were acknowledged so far.
-    pub(super) acknowledged: watch::Receiver<usize>,
+    pub(crate) acknowledged: watch::Receiver<usize>,
     stop: CancellationToken,
     all: JoinSet<Result<Vec<Write>, Refusal>>,
 }
 
 impl Writers {
-    /// Sets them to work.
-    pub(super) fn start(book: &Book) -> Self {
+    /// Sets so many to work, each one write after the other.
+    pub(crate) fn start(book: &Book, writers: usize) -> Self {
         let (count, acknowledged) = watch::channel(0);
         let stop = CancellationToken::new();
         let mut all = JoinSet::new();
-        for writer in 0..WRITERS {
+        for writer in 0..writers {
             let (book, count, stop) = (book.clone(), count.clone(), stop.clone());
             all.spawn(async move { work(&book, writer, &count, &stop).await });
         }
@@ -56,8 +55,8 @@ impl Writers {
         }
     }
 
-    /// Ends them, and says what each wrote. An error is a refusal that no crash excuses.
-    pub(super) async fn stop(mut self) -> anyhow::Result<Vec<Write>> {
+    /// Ends them, and says what each wrote. An error is a refusal that no fault excuses.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<Vec<Write>> {
         self.stop.cancel();
         let mut writes = Vec::new();
         while let Some(wrote) = self.all.join_next().await {
@@ -95,7 +94,7 @@ async fn work(
 
 impl Book {
     /// Asks for a write until it is acknowledged; says its number. An error is final.
-    pub(super) async fn insist(&self, name: &str, request_id: RequestId) -> Result<u64, Refusal> {
+    pub(crate) async fn insist(&self, name: &str, request_id: RequestId) -> Result<u64, Refusal> {
         loop {
             match Box::pin(self.ask(name, request_id)).await {
                 Ok(version) => return Ok(version.key.version.0),
@@ -117,12 +116,12 @@ impl Book {
         let metadata = BTreeMap::from([(NAME.to_owned(), name.to_owned())]);
         let client = self.client.with_request_id(request_id);
         client
-            .create_version(&self.model, &self.region, &[artifact], "crash", metadata)
+            .create_version(&self.model, &self.region, &[artifact], "load", metadata)
             .await
     }
 
     /// What is there, as a majority knows it.
-    pub(super) async fn list(&self) -> Result<Found, Refusal> {
+    pub(crate) async fn list(&self) -> Result<Found, Refusal> {
         let mut found = Found::new();
         for version in self.client.list_versions(&self.model).await? {
             let name = version.metadata.get(NAME).cloned().unwrap_or_default();
