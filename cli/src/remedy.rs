@@ -35,6 +35,9 @@ pub(crate) fn of(refusal: &Refusal) -> String {
             "`regent model alias` moves the alias, `regent model unalias` removes it"
         }
         Reason::VersionState => "`regent model versions NAME` shows the state of each version",
+        Reason::FeatureLevel => {
+            "`regent cluster status` shows the level, and which coordinator's build keeps it from rising"
+        }
         Reason::MembershipUnsafe => {
             "`regent cluster members` shows who votes, who answers, and which losses the cluster survives"
         }

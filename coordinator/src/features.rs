@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use policy::features::{NextLevel, next_level};
-use state::{Command, features::SUPPORTED};
+use state::Command;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -38,7 +38,7 @@ async fn look(term: &mut Term, behind: &mut Vec<NodeId>) -> bool {
     let wake = Instant::now() + AGAIN;
     let known = |state: &state::ControlState| state.cluster().map(|cluster| cluster.feature_level);
     match term.api.raft.read(known) {
-        Some(level) if level < SUPPORTED => {
+        Some(level) if level < term.api.raft.supported_level() => {
             raise(term, level, behind).await;
             term.rest(wake).await
         }
@@ -49,10 +49,11 @@ async fn look(term: &mut Term, behind: &mut Vec<NodeId>) -> bool {
 
 async fn raise(term: &Term, current: u32, behind: &mut Vec<NodeId>) {
     let raft = &term.api.raft;
+    let supported = raft.supported_level();
     let asked = raft.supported_by_voters(ANSWER).await;
-    match next_level(current, SUPPORTED, &asked) {
+    match next_level(current, supported, &asked) {
         NextLevel::Stay => {}
-        NextLevel::Wait(voters) => tell(current, voters, behind),
+        NextLevel::Wait(voters) => tell((current, supported), voters, behind),
         NextLevel::Raise(level) => {
             // Nobody becomes a voter from here on until the level is applied, so nobody who was not asked.
             let Ok(_unchanged) = timeout(PROPOSAL, raft.membership_changes().lock()).await else {
@@ -79,14 +80,14 @@ fn entry(
 }
 
 /// Says who holds the level, once for each answer.
-fn tell(level: u32, voters: Vec<NodeId>, behind: &mut Vec<NodeId>) {
+fn tell((level, supported): (u32, u32), voters: Vec<NodeId>, behind: &mut Vec<NodeId>) {
     if voters == *behind {
         return;
     }
     let names: Vec<_> = voters.iter().map(NodeId::as_str).collect();
     info!(
         level,
-        supported = SUPPORTED,
+        supported,
         waits_for = names.join(", "),
         "feature level stays"
     );

@@ -15,7 +15,6 @@ use proto::{
     v1::{self as pb, cluster_service_client::ClusterServiceClient},
 };
 use rand::Rng as _;
-use state::features::SUPPORTED;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -130,7 +129,7 @@ impl Joiner {
         let request = JoinRequest {
             peer: peer.clone(),
             cluster_id: cluster_id.ok_or_else(|| JoinError::NotBootstrapped.to_refusal())?,
-            supported_level: SUPPORTED,
+            supported_level: self.api.raft.supported_level(),
         };
         self.api
             .raft
@@ -241,7 +240,7 @@ impl Joiner {
             incarnation: self.incarnation.to_string(),
             cluster_id: cluster_id.map(|id| id.to_string()).unwrap_or_default(),
             disk_id: peer.disk.map(|id| id.to_string()).unwrap_or_default(),
-            supported_level: SUPPORTED,
+            supported_level: self.api.raft.supported_level(),
         }
     }
 }

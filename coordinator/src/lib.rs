@@ -277,5 +277,6 @@ fn raft_config(config: &Config, bound: &ListenFile) -> Result<RaftConfig, RunErr
         timing: config.raft_timing()?,
         limits: config.raft_limits(),
         clock: WallClock::system(),
+        supported_level: planted::supported_level()?,
     })
 }

@@ -1,30 +1,62 @@
-//! A disk of a test's under the log of a real process: it forgets what is not synced when the process is killed.
+//! What tests plant in a real process: a disk under its log that forgets what is not synced, and an age of its build.
 //!
-//! `REGENT_PLANTED_LOG_DISK=drop:SEED` loses all of it, `tear:SEED` keeps some sectors; `unsynced` in the data directory says at
-//! every moment what a kill would lose. It is no key of the config: those are for operators. And it is code of builds with debug
-//! assertions alone, which no package is: a release cannot be told to do it, and ignores the variable.
-//! Absent on purpose: the disk itself (`wal::forgetful`).
+//! `REGENT_PLANTED_LOG_DISK=drop:SEED` loses at a kill all that is not synced, `tear:SEED` keeps some sectors; `unsynced` in the data
+//! directory says at every moment what a kill would lose. `REGENT_PLANTED_FEATURE_LEVEL=N` makes of a process a build from before the
+//! levels above N: it says so, asks for none of them, and stops where it meets one.
+//! Neither is a key of the config: those are for operators. And it is code of builds with debug assertions alone, which no package
+//! is: a release cannot be told to do it, and ignores the variables.
+//! Absent on purpose: the disk itself (`wal::forgetful`), and what a level means (`state::features`).
 
 use std::{path::Path, sync::Arc};
 
 use wal::disk::Disk;
 
+use state::features::SUPPORTED;
+
 use crate::error::BadSetting;
 
-/// The variable.
 #[cfg(debug_assertions)]
-const VARIABLE: &str = "REGENT_PLANTED_LOG_DISK";
+const FEATURE_LEVEL: &str = "REGENT_PLANTED_FEATURE_LEVEL";
+#[cfg(debug_assertions)]
+const LOG_DISK: &str = "REGENT_PLANTED_LOG_DISK";
+
+/// Up to which feature level this process knows the rules.
+#[cfg(debug_assertions)]
+pub(crate) fn supported_level() -> Result<u32, BadSetting> {
+    let Some(asked) = std::env::var_os(FEATURE_LEVEL) else {
+        return Ok(SUPPORTED);
+    };
+    let asked = asked.to_string_lossy();
+    let level = level(&asked).ok_or_else(|| {
+        let way = format!("write a level up to {SUPPORTED}, which this build knows, or leave it out");
+        BadSetting::new(format!("{FEATURE_LEVEL} is {asked:?}"), way)
+    })?;
+    tracing::warn!(level, "a test has this process be of an older build");
+    Ok(level)
+}
+
+/// The same where nobody can plant anything.
+#[cfg(not(debug_assertions))]
+pub(crate) fn supported_level() -> Result<u32, BadSetting> {
+    Ok(SUPPORTED)
+}
+
+/// No process can know what its build does not.
+#[cfg(debug_assertions)]
+fn level(asked: &str) -> Option<u32> {
+    asked.parse().ok().filter(|level| *level <= SUPPORTED)
+}
 
 /// The disk for the log below `data_dir`, where a test asks for one.
 #[cfg(debug_assertions)]
 pub(crate) fn log_disk(data_dir: &Path) -> Result<Option<Arc<dyn Disk>>, BadSetting> {
     use wal::forgetful::ForgetfulDisk;
-    let Some(asked) = std::env::var_os(VARIABLE) else {
+    let Some(asked) = std::env::var_os(LOG_DISK) else {
         return Ok(None);
     };
     let bad = |problem: String| BadSetting::new(problem, "write drop:SEED or tear:SEED, or leave it out");
     let asked = asked.to_string_lossy();
-    let (keeps, seed) = parse(&asked).ok_or_else(|| bad(format!("{VARIABLE} is {asked:?}")))?;
+    let (keeps, seed) = parse(&asked).ok_or_else(|| bad(format!("{LOG_DISK} is {asked:?}")))?;
     let record = data_dir.join("unsynced");
     let disk = ForgetfulDisk::new(data_dir.join("log"), &record, keeps, seed);
     let disk = disk.map_err(|e| bad(format!("{}: {e}", record.display())))?;
@@ -54,6 +86,23 @@ mod tests {
     use wal::forgetful::Kept;
 
     use super::*;
+
+    #[test]
+    fn a_build_may_be_taken_for_an_older_one_and_for_no_newer_one() {
+        let newest = SUPPORTED.to_string();
+        let newer = (SUPPORTED + 1).to_string();
+        let cases = [
+            ("0", Some(0)),
+            ("1", Some(1)),
+            (newest.as_str(), Some(SUPPORTED)),
+            (newer.as_str(), None),
+            ("-1", None),
+            ("", None),
+        ];
+        for (asked, expected) in cases {
+            assert_eq!(level(asked), expected, "{asked}");
+        }
+    }
 
     #[test]
     fn a_disk_is_asked_for_by_kind_and_seed() {

@@ -94,7 +94,7 @@ impl RaftNode {
         let overloaded = |_| ProposeError::Overloaded { in_flight: bound };
         let _permit = self.in_flight().try_acquire().map_err(overloaded)?;
         let Asked { command, expects } = asked.into();
-        self.check_expectations_are_known(&expects)?;
+        self.check_is_known(&command, &expects)?;
         let entry = Entry {
             proposed_at: self.stamp(deadline).await?,
             request_id,
@@ -145,7 +145,7 @@ impl RaftNode {
     ) -> Result<(Revision, Preview), ProposeError> {
         let Asked { command, expects } = asked.into();
         self.linearize(deadline).await?;
-        self.check_expectations_are_known(&expects)?;
+        self.check_is_known(&command, &expects)?;
         let (proposed_at, mark) = self.would_stamp(deadline).await?;
         let entry = Entry {
             proposed_at,
@@ -164,17 +164,22 @@ impl RaftNode {
         Ok((revision, preview))
     }
 
-    /// No entry expects anything before the cluster's level says that every build checks it: the level only grows.
-    fn check_expectations_are_known(&self, expects: &Expects) -> Result<(), ProposeError> {
-        let needs = Feature::Expectations;
+    /// No entry has a command that some build cannot read, or expects anything that some build does not check, before the
+    /// cluster's level says that all do: the level only grows.
+    fn check_is_known(&self, command: &Command, expects: &Expects) -> Result<(), ProposeError> {
         let features = self.read(state::ControlState::features);
-        if expects.is_nothing() || features.has(needs) {
-            return Ok(());
+        let expectation =
+            (!expects.is_nothing()).then_some(("an etag or expected epoch", Feature::Expectations));
+        let command = command.needs().map(|needs| ("this", needs));
+        let mut wanted = command.into_iter().chain(expectation);
+        match wanted.find(|(_, needs)| !features.has(*needs)) {
+            None => Ok(()),
+            Some((what, needs)) => Err(ProposeError::BelowLevel {
+                what,
+                level: features.level(),
+                needs: needs.level(),
+            }),
         }
-        Err(ProposeError::BelowLevel {
-            level: features.level(),
-            needs: needs.level(),
-        })
     }
 
     async fn write(&self, bytes: EntryBytes, term: Option<u64>, deadline: Instant) -> Written {

@@ -1,6 +1,7 @@
 //! Which rules are switched on: one number in the state, raised by `SetFeatureLevel` alone, never by a build's version.
 //!
-//! Whoever changes what `apply` does to an entry adds a [`Feature`], asks for it in `apply`, and raises [`SUPPORTED`]: two
+//! Whoever changes what `apply` does to an entry adds a [`Feature`], asks for it in `apply` (and names it in [`Command::needs`], where the
+//! command itself is new), and raises [`SUPPORTED`]: two
 //! builds of one cluster then compute the same state from the same entry. The leader raises the level once all voters have
 //! said that their builds know it. What `apply` asks of crate `policy` is part of what it does.
 //! Absent on purpose: the way down. A rule that was on has shaped the state.
@@ -61,14 +62,17 @@ impl Features {
     }
 }
 
-/// The cluster is ahead of this build, which would apply its entries wrongly.
+/// The cluster is ahead of a build, which would apply its entries wrongly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the cluster is at feature level {level}, and this build knows levels up to {SUPPORTED}: upgrade this coordinator"
+    "the cluster is at feature level {level}, and this build knows levels up to {known}: upgrade this coordinator; a newer build goes \
+     on with the same data_dir, and no older one does"
 )]
 pub struct TooNew {
     /// The cluster's level.
     pub level: u32,
+    /// The highest that the build knows.
+    pub known: u32,
 }
 
 impl ControlState {
@@ -77,26 +81,69 @@ impl ControlState {
         Features(self.cluster.as_ref().map_or(0, |cluster| cluster.feature_level))
     }
 
-    /// Whether this build may go on from this state.
-    pub fn check_features(&self) -> Result<(), TooNew> {
-        check(self.features().level())
+    /// Whether a build that knows levels up to `known` may go on from this state: this one's is [`SUPPORTED`].
+    pub fn check_features(&self, known: u32) -> Result<(), TooNew> {
+        check(self.features().level(), known)
     }
 }
 
 impl Entry {
-    /// Whether this build may apply this entry.
-    pub fn check_features(&self) -> Result<(), TooNew> {
-        let Command::SetFeatureLevel { level } = self.command else {
-            return Ok(());
-        };
-        check(level)
+    /// Whether a build that knows levels up to `known` may apply this entry.
+    pub fn check_features(&self, known: u32) -> Result<(), TooNew> {
+        if let Command::SetFeatureLevel { level } = self.command {
+            return check(level, known);
+        }
+        check(self.command.needs().map_or(0, Feature::level), known)
     }
 }
 
-fn check(level: u32) -> Result<(), TooNew> {
-    if level <= SUPPORTED {
+impl Command {
+    /// The rule that it came with: a build from before it cannot read the entry, and stops, so nobody proposes it earlier.
+    /// `None`: every build knows it.
+    pub const fn needs(&self) -> Option<Feature> {
+        match self {
+            Self::MarkTime { .. } => Some(Feature::TimeMarks),
+            Self::RemoveCoordinator { .. } => Some(Feature::CoordinatorsLeave),
+            Self::SetElectionTiming { .. } | Self::SetLeaderPreference { .. } => {
+                Some(Feature::ElectionSettings)
+            }
+            Self::InitCluster { .. }
+            | Self::SetTiming { .. }
+            | Self::SetFeatureLevel { .. }
+            | Self::RegisterRegion { .. }
+            | Self::AttachStore { .. }
+            | Self::SetRegionHealth { .. }
+            | Self::RegisterNode { .. }
+            | Self::SetNodeStatus { .. }
+            | Self::CreateModel { .. }
+            | Self::SetModelTags { .. }
+            | Self::CreateVersion { .. }
+            | Self::CompleteUpload { .. }
+            | Self::AbortVersion { .. }
+            | Self::DeprecateVersion { .. }
+            | Self::DeleteVersion { .. }
+            | Self::SetAlias { .. }
+            | Self::DeleteAlias { .. }
+            | Self::ReportReplica { .. }
+            | Self::CreateRole { .. }
+            | Self::SetRoleMode { .. }
+            | Self::SetRoleTiming { .. }
+            | Self::RetireTtl { .. }
+            | Self::SetRoleCandidates { .. }
+            | Self::StartPlan { .. }
+            | Self::StartStep { .. }
+            | Self::FinishStep { .. }
+            | Self::Fence { .. }
+            | Self::Promote { .. }
+            | Self::FailPlan { .. } => None,
+        }
+    }
+}
+
+fn check(level: u32, known: u32) -> Result<(), TooNew> {
+    if level <= known {
         Ok(())
     } else {
-        Err(TooNew { level })
+        Err(TooNew { level, known })
     }
 }

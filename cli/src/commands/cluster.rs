@@ -4,6 +4,7 @@
 
 mod elections;
 mod leave;
+mod levels;
 mod members;
 #[cfg(feature = "server")]
 mod recover;
@@ -60,12 +61,14 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
     let (round, paused) = tokio::join!(settled(&context, shared), paused_roles(&context, shared));
     let failure = round.failure();
     let members = round.members();
+    let levels = levels::of(&round);
     let mut document = json!({
         "cluster_id": round.cluster_id(),
         "has_quorum": failure.is_none(),
         "coordinators": round.asked.iter().map(|a| show::document(a, &members)).collect::<Vec<_>>(),
         "members": members.iter().map(show::member).collect::<Vec<_>>(),
         "elections": round.best().map(elections::document),
+        "features": levels.as_ref().map(levels::Levels::document),
         "paused_roles": paused.as_ref().map(|roles| roles.iter().map(show::paused).collect::<Vec<_>>()),
     });
     if let (Some(all), Some(more)) = (document.as_object_mut(), members::document(&round).as_object()) {
@@ -79,6 +82,7 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
             .chain(round.clusters())
             .chain(show::states(&round.asked))
             .chain(members::lines(&round))
+            .chain(levels.as_ref().map(levels::Levels::line))
             .chain(round.best().map(elections::text))
             .chain(lines)
             .collect::<Vec<_>>()

@@ -33,8 +33,17 @@ impl Dev {
     }
     /// A new cluster that has only just begun to start.
     pub(crate) fn begin(regions: u8) -> Self {
+        Self::begin_with(regions, &[])
+    }
+    /// A new cluster, up and healthy, whose processes have these variables.
+    pub(crate) fn start_with(regions: u8, variables: &[(&str, &str)]) -> Self {
+        let dev = Self::begin_with(regions, variables);
+        dev.wait_for(UP);
+        dev
+    }
+    fn begin_with(regions: u8, variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (running, said) = launch(&dir, regions);
+        let (running, said) = launch(&dir, regions, variables);
         Self {
             dir,
             regions,
@@ -49,7 +58,7 @@ impl Dev {
     }
     /// The same directory, of which nothing is up yet.
     pub(crate) fn begin_again(&mut self) {
-        (self.running, self.said) = launch(&self.dir, self.regions);
+        (self.running, self.said) = launch(&self.dir, self.regions, &[]);
     }
     /// Waits until this many of its children run; they start one after the other.
     pub(crate) fn wait_running(&self, count: usize) {
@@ -140,8 +149,9 @@ fn command(dir: &TempDir, regions: u8) -> Command {
     command
 }
 
-fn launch(dir: &TempDir, regions: u8) -> (Running, Lines) {
+fn launch(dir: &TempDir, regions: u8, variables: &[(&str, &str)]) -> (Running, Lines) {
     let mut command = command(dir, regions);
+    command.envs(variables.iter().copied());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = Running(command.spawn().unwrap());
     let said = Lines::of_both(&mut running.0);

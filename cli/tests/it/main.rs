@@ -28,5 +28,6 @@ mod out_of_reach;
 mod recovery;
 mod samples;
 mod snapshots;
+mod upgrade;
 mod usage;
 mod verbs;

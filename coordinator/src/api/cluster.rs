@@ -7,7 +7,7 @@ use proto::{
     convert::{primaries as conv, text},
     v1::{self as pb, cluster_service_server::ClusterService},
 };
-use state::{Command, ControlState, Rejection, RemovedCoordinator, features::SUPPORTED};
+use state::{Command, ControlState, Rejection, RemovedCoordinator};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use types::{
@@ -332,7 +332,7 @@ impl ClusterService for Cluster {
             leader_silent_millis: status.leader_silent.map(millis),
             election_due_millis: status.election_due.map(millis),
             feature_level: self.0.raft.read(|s| s.features().level()),
-            supported_level: SUPPORTED,
+            supported_level: self.0.raft.supported_level(),
             removed: self
                 .0
                 .raft

@@ -32,6 +32,9 @@ pub struct RaftConfig {
     pub limits: RaftLimits,
     /// What this node says the time is, where it is asked: one voice of the voters' (L10).
     pub clock: WallClock,
+    /// Up to which feature level this node goes, and says that it knows the rules: `state::features::SUPPORTED`, but where a
+    /// test has an older build.
+    pub supported_level: u32,
 }
 
 /// A wall clock that is handed in.

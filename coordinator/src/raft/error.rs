@@ -80,9 +80,11 @@ pub enum ProposeError {
     /// The cluster has not switched on what the caller asks for: some coordinator's build may not know it. Surely not
     /// proposed.
     #[error(
-        "an etag or expected epoch of this kind takes feature level {needs}, and the cluster is at {level}: upgrade every coordinator first"
+        "{what} takes feature level {needs}, and the cluster is at {level}: upgrade every coordinator first"
     )]
     BelowLevel {
+        /// What they ask for.
+        what: &'static str,
         /// The cluster's level.
         level: u32,
         /// The level that knows it.
@@ -133,7 +135,7 @@ impl ProposeError {
             Self::OverloadedBytes { limit } => Refusal::new(Reason::Overloaded, message)
                 .with("in_flight_bytes", limit)
                 .with("retry_after_ms", 100),
-            Self::BelowLevel { level, needs } => Refusal::new(Reason::FeatureLevel, message)
+            Self::BelowLevel { level, needs, .. } => Refusal::new(Reason::FeatureLevel, message)
                 .with("current", level)
                 .with("needs", needs),
             Self::NotServing { .. } => Refusal::new(Reason::NotServing, message),
@@ -302,7 +304,7 @@ pub enum JoinError {
     /// Its build would stop at the cluster's log, and a voter that stopped would count against the majority.
     #[error(
         "the cluster is at feature level {level}, and the build of node {node} knows levels up to {supported}: upgrade this \
-         coordinator"
+         coordinator; a newer build goes on with the same data_dir, and no older one does"
     )]
     TooOld {
         /// Who asked.

@@ -7,7 +7,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures::future::join_all;
 use proto::raft_v1::{self as pb, raft_service_client::RaftServiceClient};
-use state::features::SUPPORTED;
 use tonic::{Code, transport::Channel};
 use types::NodeId;
 
@@ -17,6 +16,11 @@ use super::{
 };
 
 impl RaftNode {
+    /// Up to which level this node's build knows the rules.
+    pub(crate) fn supported_level(&self) -> u32 {
+        self.config().supported_level
+    }
+
     /// Every voter, also of a change of membership that is under way, by name and Raft id.
     pub(crate) fn voters(&self) -> BTreeMap<NodeId, u64> {
         let membership = self.membership();
@@ -33,7 +37,7 @@ impl RaftNode {
 
     async fn supported_by(&self, voter: u64, ttl: Duration) -> Option<u32> {
         if voter == self.own_id() {
-            return Some(SUPPORTED);
+            return Some(self.supported_level());
         }
         let request = pb::FeaturesRequest {
             route: Some(self.connections().route(voter)),

@@ -13,13 +13,7 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 use types::{NodeId, Revision};
 
-use super::{
-    RaftNode,
-    network::Lane,
-    service::collect,
-    snapshot::SnapshotFile,
-    state_machine::{AppliedState, command_of, load},
-};
+use super::{RaftNode, network::Lane, service::collect, snapshot::SnapshotFile, state_machine::AppliedState};
 
 /// How long another voter may take to begin its snapshot: it may have to write one.
 const FETCH: Duration = Duration::from_secs(30);
@@ -86,7 +80,8 @@ impl RaftNode {
     ) -> Result<(), MendError> {
         let fetched = timeout(TRANSFER, self.fetch_snapshot(id)).await;
         let mut file = fetched.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let loading = tokio::task::spawn_blocking(move || load(&mut file)).await;
+        let store = self.store().clone();
+        let loading = tokio::task::spawn_blocking(move || store.load(&mut file)).await;
         let mut state = loading.map_err(io::Error::other)??;
         let from = state.revision();
         self.wait_applied(from, Instant::now() + CATCH_UP)
@@ -128,7 +123,7 @@ impl RaftNode {
                 return Err(io::Error::other(format!("the log has no entry {from} any more")));
             }
             for entry in entries {
-                let command = command_of(&entry)?;
+                let command = self.store().command_of(&entry)?;
                 state.take(&entry, command.as_ref());
                 if !is_right(state) {
                     return Ok(false);

@@ -198,7 +198,7 @@ impl RaftNode {
         let timing = identity.timing().unwrap_or(config.timing);
         let raft_config = openraft_config(&config, &timing, false)?;
         let in_force = Arc::new(InForce::new(timing));
-        let store = Store::open(identity.clone(), config.limits.growth())?;
+        let store = Store::open(identity.clone(), config.limits.growth(), config.supported_level)?;
         let (mut log, log_closed) = open_log(&identity, log_disk)?;
         check_log_is_there(&identity, &log)?;
         let room = log.view();

@@ -12,7 +12,6 @@ use proto::{
     convert::status::to_status,
     raft_v1::{self as pb, raft_service_server::RaftService},
 };
-use state::features::SUPPORTED;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -462,7 +461,7 @@ impl RaftService for RaftRpc {
     ) -> Result<Response<pb::FeaturesResponse>, Status> {
         self.admit(request, |m| m.route.as_ref())?;
         Ok(Response::new(pb::FeaturesResponse {
-            supported_level: SUPPORTED,
+            supported_level: self.node.supported_level(),
         }))
     }
 }

@@ -87,6 +87,8 @@ pub(crate) struct Store {
     progress: watch::Sender<Revision>,
     /// Whoever changes files holds it; true once the directory is given back.
     closed: RwLock<bool>,
+    /// Up to which feature level this node's build knows the rules.
+    supported_level: u32,
     /// It is to be closed: what writes gives up.
     closing: AtomicBool,
     hashes: Mutex<Hashes>,
@@ -99,7 +101,12 @@ pub(crate) struct Store {
 
 impl Store {
     /// Loads the newest snapshot of the data directory; a damaged one is an error, because the log behind it is gone.
-    pub(crate) fn open(identity: Arc<Identity>, bounds: GrowthBounds) -> Result<Arc<Self>, StartError> {
+    /// So is one whose rules a build that knows levels up to `supported_level` does not know.
+    pub(crate) fn open(
+        identity: Arc<Identity>,
+        bounds: GrowthBounds,
+        supported_level: u32,
+    ) -> Result<Arc<Self>, StartError> {
         let dir = identity.dir().join("snapshots");
         let snapshots = SnapshotDir::open(&dir).map_err(data_dir(&dir, "cannot open the snapshots"))?;
         let door_path = identity.dir().join(door_log::FILE_NAME);
@@ -107,7 +114,7 @@ impl Store {
         let newest = snapshots.newest().map_err(|(path, e)| damaged(&path, &e))?;
         let snapshot_bytes = newest.as_ref().map_or(0, SnapshotFile::size);
         let applied = match newest {
-            Some(mut file) => load(&mut file).map_err(|e| not_loaded(file.path(), &e))?,
+            Some(mut file) => load(&mut file, supported_level).map_err(|e| not_loaded(file.path(), &e))?,
             None => AppliedState {
                 state: ControlState::new(),
                 last: None,
@@ -127,6 +134,7 @@ impl Store {
             publisher: Publisher::new(revision),
             progress: watch::Sender::new(revision),
             closed: RwLock::new(false),
+            supported_level,
             closing: AtomicBool::new(false),
             hashes: Mutex::default(),
             log: Mutex::new(Log::new(bounds, snapshot_bytes)),
@@ -206,10 +214,24 @@ impl Store {
         f(&mut self.door.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The state of a snapshot file, whosever it is.
+    pub(crate) fn load(&self, file: &mut SnapshotFile) -> io::Result<AppliedState> {
+        load(file, self.supported_level)
+    }
+
+    /// The command of an entry, if it has one.
+    pub(crate) fn command_of(&self, entry: &LogEntry) -> io::Result<Option<codec::ReadEntry>> {
+        let revision = Revision(entry.log_id.index());
+        match &entry.payload {
+            EntryPayload::Normal(bytes) => decode(revision, &bytes.0, self.supported_level).map(Some),
+            EntryPayload::Blank | EntryPayload::Membership(_) => Ok(None),
+        }
+    }
+
     /// Applies one entry; everything but publishing.
     fn apply(&self, entry: &LogEntry) -> io::Result<Answer> {
         let revision = Revision(entry.log_id.index());
-        let command = command_of(entry)?;
+        let command = self.command_of(entry)?;
         // Held over both, so that whoever syncs the door has the lines of every entry that it sees applied.
         let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         let (applied, cluster) = self.change(|at| {
@@ -332,7 +354,7 @@ impl Store {
 
     /// Takes over a leader's snapshot; blocks while it is read. The old state goes when its last reader lets it go.
     pub(crate) fn install(&self, meta: &SnapshotMeta, mut snapshot: SnapshotFile) -> io::Result<Revision> {
-        let applied = load(&mut snapshot)?;
+        let applied = self.load(&mut snapshot)?;
         let bytes = snapshot.size();
         self.while_open(|| {
             if let Some(cluster) = applied.state.cluster() {
@@ -468,9 +490,9 @@ fn stopped() -> io::Error {
     io::Error::other("the node has stopped; its files are closed")
 }
 
-pub(crate) fn load(file: &mut SnapshotFile) -> io::Result<AppliedState> {
+fn load(file: &mut SnapshotFile, supported_level: u32) -> io::Result<AppliedState> {
     let loaded = file.take()?;
-    loaded.state.check_features().map_err(too_new)?;
+    loaded.state.check_features(supported_level).map_err(too_new)?;
     Ok(AppliedState {
         state: loaded.state,
         last: loaded.meta.last_log_id,
@@ -478,22 +500,14 @@ pub(crate) fn load(file: &mut SnapshotFile) -> io::Result<AppliedState> {
     })
 }
 
-/// The command of an entry, if it has one.
-pub(crate) fn command_of(entry: &LogEntry) -> io::Result<Option<codec::ReadEntry>> {
-    match &entry.payload {
-        EntryPayload::Normal(bytes) => decode(Revision(entry.log_id.index()), &bytes.0).map(Some),
-        EntryPayload::Blank | EntryPayload::Membership(_) => Ok(None),
-    }
-}
-
-fn decode(revision: Revision, bytes: &[u8]) -> io::Result<codec::ReadEntry> {
+fn decode(revision: Revision, bytes: &[u8], supported_level: u32) -> io::Result<codec::ReadEntry> {
     let entry = codec::read_entry(bytes).map_err(|e| {
         let text = format!(
             "entry {revision} cannot be decoded, so this replica cannot follow; run the version that wrote it: {e}"
         );
         io::Error::new(io::ErrorKind::InvalidData, text)
     })?;
-    entry.entry().check_features().map_err(too_new)?;
+    entry.entry().check_features(supported_level).map_err(too_new)?;
     Ok(entry)
 }
 

@@ -67,7 +67,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for OnDisk {
 }
 
 fn open_store(identity: Arc<Identity>) -> Result<Arc<Store>, StartError> {
-    Store::open(identity, RaftLimits::default().growth())
+    Store::open(identity, RaftLimits::default().growth(), SUPPORTED)
 }
 
 fn open_log(dir: &Path, identity: &Arc<Identity>) -> (LogStore, oneshot::Receiver<()>) {

@@ -6,16 +6,17 @@ use proto::v1::Member;
 use serde_json::{Value, json};
 use types::{ByteCount, role::RoleRecord, units::format_duration};
 
-use super::{elections, verdict::Asked};
+use super::{elections, levels, verdict::Asked};
 use crate::output::{or_dash, size};
 
 /// Over [`row`].
-pub(super) const HEADINGS: [&str; 11] = [
-    "REGION", "NODE", "STATE", "LEADER", "TERM", "LOG", "APPLIED", "QUORUM", "SESSIONS", "MEMORY", "API",
+pub(super) const HEADINGS: [&str; 12] = [
+    "REGION", "NODE", "STATE", "LEADER", "TERM", "LOG", "APPLIED", "QUORUM", "LEVEL", "SESSIONS", "MEMORY",
+    "API",
 ];
 
 /// One coordinator. Of one that does not answer, what the membership says of it.
-pub(super) fn row(asked: &Asked, members: &[Member]) -> [String; 11] {
+pub(super) fn row(asked: &Asked, members: &[Member]) -> [String; 12] {
     match &asked.answer {
         Ok(status) => [
             status.region.clone(),
@@ -26,6 +27,7 @@ pub(super) fn row(asked: &Asked, members: &[Member]) -> [String; 11] {
             status.last_log_index.to_string(),
             status.applied_index.to_string(),
             if status.has_quorum { "yes" } else { "no" }.to_owned(),
+            levels::cell(status.feature_level, status.supported_level),
             status.sessions.to_string(),
             size(ByteCount(status.resident_bytes)),
             asked.endpoint.clone(),
@@ -37,7 +39,7 @@ pub(super) fn row(asked: &Asked, members: &[Member]) -> [String; 11] {
                 row[1].clone_from(&member.node);
             }
             row[2] = refusal.reason.to_string();
-            row[10].clone_from(&asked.endpoint);
+            row[11].clone_from(&asked.endpoint);
             row
         }
     }

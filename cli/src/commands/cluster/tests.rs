@@ -6,7 +6,7 @@ use proto::v1::{GetStatusResponse, Member, ResponseHeader};
 use types::{Reason, reason::Refusal};
 
 use super::{
-    show,
+    levels, show,
     verdict::{Asked, Round},
 };
 use crate::exit::Exit;
@@ -306,4 +306,66 @@ fn a_state_that_is_not_believed_is_told_with_its_reason_and_by_those_who_found_i
     );
     let document = show::document(&all[1], &[]);
     assert_eq!(document["state_suspect"], "its state is not that of a, c");
+}
+
+#[test]
+fn who_keeps_the_feature_level_from_rising_is_named() {
+    // The level that is on; what the builds of a, b and c know, `-` where it does not answer.
+    let cases = [
+        (
+            2,
+            "2 2 2",
+            "feature level 2: no coordinator's build knows a higher one",
+            "",
+        ),
+        (
+            1,
+            "2 1 1",
+            "level 2 waits for b (its build knows levels up to 1), c (its build knows levels up to 1)",
+            r#"[{"node":"b","supported_level":1},{"node":"c","supported_level":1}]"#,
+        ),
+        (
+            1,
+            "2 2 -",
+            "level 2 waits for c (it does not answer here)",
+            r#"[{"node":"c","supported_level":null}]"#,
+        ),
+        (
+            1,
+            "2 2 2",
+            "every voter's build knows level 2, so a leader of such a build raises it",
+            "",
+        ),
+        // As far as all can go first.
+        (0, "3 2 3", "every voter's build knows level 2", ""),
+        (
+            2,
+            "1 2 -",
+            "feature level 2: no coordinator's build knows a higher one",
+            "",
+        ),
+    ];
+    for (level, builds, line, waits_for) in cases {
+        let mut round = round("a leads 7 yes | b a 7 yes 90 | c a 7 yes 90", 0);
+        for (asked, build) in round.asked.iter_mut().zip(builds.split(' ')) {
+            match build.parse() {
+                Ok(supported) => {
+                    let status = asked.answer.as_mut().unwrap();
+                    (status.feature_level, status.supported_level) = (level, supported);
+                }
+                Err(_) => asked.answer = Err(Refusal::new(Reason::Unreachable, "silent")),
+            }
+        }
+        let levels = levels::of(&round).unwrap();
+        assert!(levels.line().contains(line), "{builds}: {}", levels.line());
+        let document = levels.document();
+        let expected = if waits_for.is_empty() { "[]" } else { waits_for };
+        assert_eq!(document["waits_for"].to_string(), expected, "{document}");
+        assert_eq!(document["level"], level);
+    }
+    assert_eq!(levels::of(&round("a - | b - | c -", 0)), None);
+    assert_eq!(
+        (levels::cell(2, 2), levels::cell(1, 2)),
+        ("2".to_owned(), "1 (knows 2)".to_owned())
+    );
 }

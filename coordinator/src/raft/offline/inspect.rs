@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use state::{ControlState, StateHash, query::Counts};
+use state::{ControlState, StateHash, features::SUPPORTED, query::Counts};
 use types::{ClusterId, Digest, Revision, UnixMillis, digest::DigestHasher, role::RoleRecord};
 
 use super::{OfflineError, file, unread};
@@ -58,7 +58,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, OfflineError> {
 pub(super) fn load(path: &Path) -> Result<(Loaded, u64), OfflineError> {
     let snapshot = SnapshotFile::open(path).map_err(file(path, "open"))?;
     let loaded = snapshot.load().map_err(|error| unread(path, error))?;
-    let known = loaded.state.check_features();
+    let known = loaded.state.check_features(SUPPORTED);
     known.map_err(|too_new| OfflineError::TooNew {
         path: path.to_owned(),
         problem: too_new.to_string(),

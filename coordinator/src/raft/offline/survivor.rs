@@ -13,7 +13,7 @@ use std::{
 
 use openraft::{EntryPayload, RaftLogReader as _, storage::RaftLogStorage as _};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use state::{ControlState, codec};
+use state::{ControlState, codec, features::SUPPORTED};
 use types::{ClusterId, Digest, NodeId, Revision};
 
 use super::{
@@ -160,7 +160,7 @@ fn newest_snapshot(data_dir: &Path) -> Result<(ControlState, SnapshotMeta), Offl
         return Ok((ControlState::new(), empty));
     };
     let loaded = newest.load().map_err(|error| unread(newest.path(), error))?;
-    check_features(newest.path(), loaded.state.check_features())?;
+    check_features(newest.path(), loaded.state.check_features(SUPPORTED))?;
     Ok((loaded.state, loaded.meta))
 }
 
@@ -231,7 +231,7 @@ fn take_in(
                 offset: None,
                 problem: format!("entry {revision} cannot be decoded: {e}"),
             })?;
-            check_features(path, read.entry().check_features())?;
+            check_features(path, read.entry().check_features(SUPPORTED))?;
             // Refusals are part of the history.
             drop(state.apply_read(revision, &read));
         }

@@ -40,6 +40,7 @@ pub(super) async fn alone_on(dir: &Path, clock: WallClock, log_disk: Option<Arc<
         },
         limits: RaftLimits::default(),
         clock,
+        supported_level: SUPPORTED,
     };
     let dial = |_: &Peer, endpoint: Endpoint| Ok(endpoint.connect_lazy());
     RaftNode::start_on(config, Arc::new(dial), log_disk)

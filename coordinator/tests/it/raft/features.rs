@@ -1,10 +1,10 @@
 //! What a build knows of the rules: who is told, and who is not taken in for it.
 
-use coordinator::raft::{JoinError, JoinRequest, RaftLimits};
+use coordinator::raft::{JoinError, JoinRequest, ProposeError, RaftLimits};
 use proto::raft_v1 as pb;
 use state::{Command, features::SUPPORTED};
 use tonic::Code;
-use types::reason::Reason;
+use types::{Principal, reason::Reason};
 
 use super::harness::{Cluster, deadline, request_id, within};
 
@@ -54,7 +54,9 @@ async fn a_build_below_the_clusters_level_is_not_taken_in() {
     assert!(matches!(refused, JoinError::TooOld { .. }), "{refused:?}");
     assert_eq!(refused.to_refusal().reason, Reason::FeatureLevel);
     assert!(
-        refused.to_string().ends_with("upgrade this coordinator"),
+        refused
+            .to_string()
+            .contains("upgrade this coordinator; a newer build goes on"),
         "{refused}"
     );
     assert_eq!(leader.members().len(), 1);
@@ -94,5 +96,43 @@ async fn a_build_that_is_too_old_by_the_time_it_would_vote_stays_a_learner() {
     assert!(matches!(refused, JoinError::TooOld { .. }), "{refused:?}");
     let voters = leader.members().into_iter().filter(|m| m.voter);
     assert_eq!(voters.count(), 1);
+    cluster.stop_all().await;
+}
+
+/// Every coordinator of an older build would stop at it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_older_builds_cannot_read_does_not_reach_the_log_below_its_level() {
+    let mut cluster = Cluster::of(1, RaftLimits::default()).await;
+    let leader = cluster.leader().await;
+    let admin: Principal = "spiffe://regent.local/user/admin".parse().unwrap();
+    let preference = || Command::SetLeaderPreference { regions: Vec::new() };
+    let before = leader.applied();
+    let refused = leader
+        .propose(admin.clone(), request_id(), preference(), deadline())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            ProposeError::BelowLevel {
+                level: 0,
+                needs: 2,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    assert_eq!(refused.to_refusal().reason, Reason::FeatureLevel);
+    let previewed = leader
+        .preview(admin.clone(), request_id(), preference(), deadline())
+        .await;
+    assert_eq!(previewed.unwrap_err(), refused);
+    assert_eq!(leader.applied(), before);
+    let raise = Command::SetFeatureLevel { level: SUPPORTED };
+    cluster.propose_as(request_id(), raise).await.outcome.unwrap();
+    let taken = leader
+        .propose(admin, request_id(), preference(), deadline())
+        .await;
+    taken.unwrap().outcome.unwrap();
     cluster.stop_all().await;
 }

@@ -267,6 +267,7 @@ impl Cluster {
             timing: self.timing,
             limits,
             clock: self.clocks.get(i).cloned().unwrap_or_else(WallClock::system),
+            supported_level: SUPPORTED,
         };
         let disk = self.disks.get(i).cloned();
         let running = Some(
