@@ -84,10 +84,33 @@ impl AgentClient {
     /// left of its lease, counted from before the call. The agent waits that long before it lets the role go, and counts
     /// from its answer; whoever counted from the answer's receipt would act on after that, by as long as the answer took or
     /// this process was stopped. A tenth is taken off, as for a lease (L4): the agent's clock may be another machine's.
+    ///
+    /// A switchover waits for it: see [`Self::token_for`].
     pub async fn token(&self, role: &RoleName) -> Result<(FencingToken, BootInstant), Refusal> {
+        self.token_within(role, 0).await
+    }
+
+    /// As [`Self::token`], for no longer than `at_most`, of which a tenth is taken off as well. A switchover waits for everybody who
+    /// was given the token: whoever asks for what a write takes, and again for the next one, holds none up.
+    pub async fn token_for(
+        &self,
+        role: &RoleName,
+        at_most: Duration,
+    ) -> Result<(FencingToken, BootInstant), Refusal> {
+        // 0 would be for as long as the lease.
+        let millis = u64::try_from(at_most.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.token_within(role, millis).await
+    }
+
+    async fn token_within(
+        &self,
+        role: &RoleName,
+        at_most_millis: u64,
+    ) -> Result<(FencingToken, BootInstant), Refusal> {
         let asked = BootInstant::now();
         let message = pb::GetTokenRequest {
             role: role.to_string(),
+            at_most_millis,
         };
         let answer = self
             .call(message, |channel, request| async move {

@@ -3,7 +3,8 @@
 //! A run is: start `regent dev` as processes, let clients work, hurt processes, stop, judge the history. Reading order:
 //! `history` (what is written down), `check` (what it must satisfy; pure), `workload` (who works), `nemesis` (who
 //! hurts), `cluster` and `run` (the shell), `verdict` (the document). Beside it, without histories: `trials` (one fault again and
-//! again, and how long), `crash` (every coordinator killed at once, and what is left) and `load` (writes whose answers are remembered).
+//! again, and how long, on a `world` of processes that stay dead), `crash` (every coordinator killed at once, and what is left) and `load`
+//! (writes whose answers are remembered).
 //! Absent on purpose: any server code. An outcome is a verdict or a failure of the harness, and never both.
 
 #![warn(missing_docs)]
@@ -19,13 +20,22 @@ mod run;
 mod trials;
 mod verdict;
 mod workload;
+mod world;
+mod zombie;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::{cluster::Build, crash::Crashes, nemesis::Nemesis, run::Plan, trials::Trials, verdict::Verdict};
+use crate::{
+    cluster::Build,
+    crash::Crashes,
+    nemesis::Nemesis,
+    run::Plan,
+    trials::{Policy, Report, RoundTrips},
+    verdict::Verdict,
+};
 
 /// It ran to its end and found anomalies (conventions of exit codes).
 const FINDINGS: u8 = 8;
@@ -46,6 +56,16 @@ enum Command {
     Suite(SuiteArgs),
     /// One fault again and again: how long the next write took each time, or what was lost. Exit code 8 where a bound was not kept.
     Trials(TrialsArgs),
+    /// A client in a region; part of trials.
+    #[command(hide = true)]
+    Writer(WriterArgs),
+}
+
+#[derive(Debug, Args)]
+struct WriterArgs {
+    /// Its config.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +76,14 @@ struct TrialsArgs {
     /// How often [default: 50; 100 of `crash`].
     #[arg(long, value_name = "N")]
     trials: Option<u32>,
+    /// Of `primary-kill` and `transfer`: how a primary's absence becomes a promotion.
+    #[arg(long, value_enum, default_value = "fast")]
+    policy: Policy,
+    /// Of all but `crash`: five regions that are so far from each other, the nearest pair and the farthest, in milliseconds, as
+    /// 80..250. Elections are then as fast as the coordinators find fit for what they measure [default: three regions on one
+    /// machine].
+    #[arg(long, value_name = "MIN..MAX")]
+    round_trips: Option<RoundTrips>,
     /// Of `crash`: acknowledged writes between two crashes, at least.
     #[arg(long, value_name = "N", default_value = "1000")]
     writes: usize,
@@ -74,6 +102,11 @@ struct TrialsArgs {
 enum Trial {
     /// SIGKILL to the coordinator that leads: the next write within three of the longest election timeouts.
     LeaderKill,
+    /// SIGKILL to the agent that holds the primary role: the next holder's first write within 5 s (`fast`) or 3 s (`quick`), within
+    /// 8 s between regions that are far apart, and no write under the old token accepted at any door.
+    PrimaryKill,
+    /// A planned switchover: no longer without an accepted write than three of the largest round trips.
+    Transfer,
     /// SIGKILL to all coordinators under load, half of the times on disks that lose or tear what is not synced: every
     /// acknowledged write is there, and none twice.
     Crash,
@@ -121,14 +154,8 @@ pub fn main() -> ExitCode {
         Command::Suite(args) => {
             with_runtime(suite(&args)).map(|v| conclude(&v, args.output, v.holds(), Verdict::table))
         }
-        Command::Trials(args) => match args.what {
-            Trial::LeaderKill => {
-                with_runtime(leader_kill(&args)).map(|t| conclude(&t, args.output, t.holds(), Trials::table))
-            }
-            Trial::Crash => {
-                with_runtime(crashes(&args)).map(|c| conclude(&c, args.output, c.holds(), Crashes::table))
-            }
-        },
+        Command::Trials(args) => with_runtime(trials(&args)),
+        Command::Writer(args) => with_runtime(trials::writer::run(&args.config)).map(|()| ExitCode::SUCCESS),
     };
     match concluded {
         Ok(code) => code,
@@ -144,14 +171,35 @@ fn with_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
     runtime.block_on(Box::pin(work))
 }
 
-async fn leader_kill(args: &TrialsArgs) -> anyhow::Result<Trials> {
-    let regent = executable(args.regent.as_ref(), Build::Release).await?;
-    trials::leader_kill(regent, args.trials.unwrap_or(50)).await
+async fn trials(args: &TrialsArgs) -> anyhow::Result<ExitCode> {
+    let build = match args.what {
+        Trial::Crash => Build::WithDebugAssertions,
+        Trial::LeaderKill | Trial::PrimaryKill | Trial::Transfer => Build::Release,
+    };
+    let run = trials::Run {
+        regent: executable(args.regent.as_ref(), build).await?,
+        trials: args.trials.unwrap_or(50),
+        policy: args.policy,
+        round_trips: args.round_trips,
+    };
+    Ok(match args.what {
+        Trial::LeaderKill => report(&Box::pin(trials::leader_kill(&run)).await?, args.output),
+        Trial::PrimaryKill => report(&Box::pin(trials::primary_kill(&run)).await?, args.output),
+        Trial::Transfer => report(&Box::pin(trials::transfer(&run)).await?, args.output),
+        Trial::Crash => {
+            let found = Box::pin(crashes(args, run.regent)).await?;
+            conclude(&found, args.output, found.holds(), Crashes::table)
+        }
+    })
 }
 
-async fn crashes(args: &TrialsArgs) -> anyhow::Result<Crashes> {
+fn report<T: trials::Trial>(found: &Report<T>, output: Output) -> ExitCode {
+    conclude(found, output, found.holds(), Report::table)
+}
+
+async fn crashes(args: &TrialsArgs, regent: PathBuf) -> anyhow::Result<Crashes> {
     crash::run(&crash::Plan {
-        regent: executable(args.regent.as_ref(), Build::WithDebugAssertions).await?,
+        regent,
         crashes: args.trials.unwrap_or(100),
         writes: args.writes,
         seed: args.seed.unwrap_or_else(rand::random),

@@ -80,8 +80,12 @@ impl AgentService for AgentApi {
     ) -> Result<Response<pb::GetTokenResponse>, Status> {
         let answer = identity::of_request(&request).and_then(|caller| {
             self.0.may_have_tokens(&caller)?;
-            let role = convert::text("role", &request.get_ref().role)?;
-            self.0.roles.token(&role)
+            let asked = request.get_ref();
+            let role = convert::text("role", &asked.role)?;
+            match asked.at_most_millis {
+                0 => self.0.roles.token(&role),
+                millis => self.0.roles.token_for(&role, Duration::from_millis(millis)),
+            }
         });
         let (token, valid_until) = answer.map_err(|r| to_status(&r))?;
         Ok(Response::new(pb::GetTokenResponse {

@@ -34,6 +34,8 @@ pub struct Course {
     pub missed: bool,
     /// When the last renewal was sent: what its answer grants counts from there (L4).
     pub sent: BootInstant,
+    /// From the sending of the last one that was granted to its answer.
+    pub answered_in: Duration,
 }
 
 /// What is due.
@@ -56,6 +58,7 @@ impl Course {
             first_limit,
             missed: false,
             sent: BootInstant::from_boot(Duration::ZERO),
+            answered_in: Duration::ZERO,
         }
     }
 
@@ -71,6 +74,11 @@ impl Course {
         if refusal.reason != Reason::RoleChanging {
             self.first_limit = (self.first_limit * 2).min(FIRST_LIMIT.max(self.first_limit));
         }
+    }
+
+    /// Takes in when the renewal that was sent last was answered: the next ones will take about as long.
+    pub fn answered(&mut self, now: BootInstant) {
+        self.answered_in = now.since(self.sent);
     }
 
     /// Takes in the answer to the renewal that was sent last.
@@ -92,11 +100,12 @@ impl Course {
         left.min(self.interval.saturating_mul(2)).max(ATTEMPT_MIN)
     }
 
-    /// How much of a renewal's time one silent coordinator may take. The first call has more to do than the later ones.
+    /// How much of a renewal's time one silent coordinator may take. The first call has more to do than the later ones; and a
+    /// leader that is far away is not silent because its answers take as long as they always do.
     pub fn coordinator_limit(&self, limit: Duration) -> Duration {
         let share = limit / COORDINATORS_ASKED;
         match self.lease {
-            Some(_) => share,
+            Some(_) => share.max(limit.min(self.answered_in * 2)),
             None => share.max(limit.min(FIRST_LIMIT / COORDINATORS_ASKED)),
         }
     }

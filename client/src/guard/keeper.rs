@@ -66,6 +66,7 @@ impl<R: Renew> Keeper<R> {
     fn take_in(&mut self, answer: Result<Renewal, Refusal>) -> bool {
         match answer {
             Ok(renewal) => {
+                self.course.answered((self.clock)());
                 let lease = self.course.granted(renewal);
                 self.standing.send_replace(Standing::Held(lease));
                 true

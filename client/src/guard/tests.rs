@@ -354,6 +354,25 @@ fn a_silent_coordinator_leaves_time_for_two_others_unless_the_first_renewal_need
     }
 }
 
+/// Over a continent a renewal takes two round trips; a third of the time for one would never be enough.
+#[test]
+fn a_leader_that_is_far_away_is_not_taken_for_a_silent_one() {
+    for (answered, limit, each) in [
+        (5, 1_000, 333),
+        (160, 1_000, 333),
+        (400, 1_000, 800),
+        (700, 1_000, 1_000),
+        (400, 600, 600),
+    ] {
+        let mut course = Course::new(ms(10), ms(3_000));
+        course.send(at(100));
+        course.answered(at(100 + answered));
+        course.granted(RENEWAL);
+        let found = course.coordinator_limit(ms(limit)).as_millis();
+        assert_eq!(found, each, "{answered} of {limit}");
+    }
+}
+
 #[test]
 fn only_a_refusal_that_no_retry_changes_is_final() {
     let finals: Vec<_> = Reason::ALL

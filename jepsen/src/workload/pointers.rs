@@ -4,50 +4,22 @@
 //! If-Match with the ETag of its own last accepted write, so that only the epoch of a claim can shut it out. No client
 //! here speaks S3; what came of the writes is read from the stores' own records.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use chaos::ProcessRef;
-use client::{TlsFiles, context::StoreCredentials};
-use serde::Serialize;
-use tokio::{
-    process::{Child, Command},
-    time::timeout,
-};
+use tokio::{process::Child, time::timeout};
 use types::{ModelName, ModelVersion, RegionId, RoleName, VersionKey};
 
 use super::primary::MODEL;
-use crate::{check::pointers, cluster::Cluster};
+use crate::{
+    check::pointers,
+    cluster::Cluster,
+    zombie::{Config, Store},
+};
 
 /// How long a writer may take to end its last write.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What `regent zombie-writer` reads.
-#[derive(Serialize)]
-struct Config {
-    region: RegionId,
-    role: RoleName,
-    version: VersionKey,
-    coordinators: Vec<String>,
-    log: PathBuf,
-    hold: PathBuf,
-    tls: TlsFiles,
-    keys: StoreCredentials,
-    agents: BTreeMap<RegionId, String>,
-    stores: BTreeMap<RegionId, Store>,
-}
-
-#[derive(Clone, Serialize)]
-struct Store {
-    endpoint: String,
-    bucket: String,
-}
 
 /// Writers at work. Dropping them kills them.
 #[derive(Debug)]
@@ -84,27 +56,10 @@ pub(crate) async fn start(cluster: &Cluster) -> anyhow::Result<Writers> {
             agents: agents.clone(),
             stores: stores.clone(),
         };
-        let path = dir.join("config.toml");
-        std::fs::write(&path, toml::to_string(&config)?)?;
-        writers.push(spawn(cluster, &path, &dir)?);
+        let child = config.command(cluster.regent(), &dir)?.spawn();
+        writers.push(child.context("could not start a writer")?);
     }
     Ok(Writers(writers))
-}
-
-fn spawn(cluster: &Cluster, config: &Path, dir: &Path) -> anyhow::Result<Child> {
-    let output = File::create(dir.join("output"))?;
-    let child = Command::new(cluster.regent())
-        .arg("zombie-writer")
-        .arg("--config")
-        .arg(config)
-        .args(["--die-with", &std::process::id().to_string()])
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    child.context("could not start a writer")
 }
 
 impl Writers {

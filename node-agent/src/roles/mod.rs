@@ -184,17 +184,31 @@ impl Roles {
 
     /// The token of an active role, for a process of this region that acts through this holder (L2), and until when it may
     /// act under it. A moment, not what is left of the lease: that would be counted from wherever the caller got to.
+    /// A switchover waits for that moment; see [`Self::token_for`].
     ///
     /// # Errors
     /// LEASE_LOST while the role is not held or not active here.
     pub fn token(&self, role: &RoleName) -> Result<(FencingToken, BootInstant), Refusal> {
+        self.token_for(role, Duration::MAX)
+    }
+
+    /// As [`Self::token`], for no longer than `at_most`: a switchover waits for everybody who was given the token, and not for
+    /// longer than they asked for.
+    ///
+    /// # Errors
+    /// LEASE_LOST while the role is not held or not active here.
+    pub fn token_for(
+        &self,
+        role: &RoleName,
+        at_most: Duration,
+    ) -> Result<(FencingToken, BootInstant), Refusal> {
         let holding = self.find(role).ok_or_else(|| not_held(role))?;
         // Looked at and noted in one step: a release looks at the note after it forbade further ones.
         self.shared.past(&holding.token, |past| {
             // Before the lease is looked at: what is left of it is less by then, never more.
             let now = BootInstant::now();
             let held = self.active(role, &holding)?;
-            let valid_until = now.plus(held.lease_left);
+            let valid_until = now.plus(held.lease_left.min(at_most));
             past.hand_out(valid_until);
             Ok((held.token, valid_until))
         })

@@ -141,6 +141,52 @@ async fn nothing_is_released_while_somebody_else_may_act_and_a_failed_switchover
     agent.shutdown().await.unwrap();
 }
 
+/// Of the lease more is left than is asked for, and less than an hour.
+#[tokio::test]
+async fn a_token_is_good_for_as_long_as_was_asked_for_and_a_switchover_waits_for_that() {
+    let world = World::new().await;
+    let agent = holder(&world).await;
+    let own = calls(&world, &agent, "region/west/node/a1");
+    let (short, long) = (Duration::from_millis(100), Duration::from_secs(3600));
+    let ttl = TimingPolicy::fast().lease_ttl;
+    let (_, until) = agent.roles().token_for(&global(), long).unwrap();
+    assert!(until.since(BootInstant::now()) <= ttl);
+    // Looked at in a loop: a lease of which little is left is renewed.
+    let whole = async {
+        loop {
+            let asked = BootInstant::now();
+            let (_, until) = agent.roles().token_for(&global(), short).unwrap();
+            assert!(
+                until <= BootInstant::now().plus(short),
+                "{:?}",
+                until.since(asked)
+            );
+            if until >= asked.plus(short) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), whole).await.unwrap();
+    // An agent that is asked over the wire gives it for so long, by another clock a tenth less.
+    let asked = BootInstant::now();
+    let (_, until) = own.token_for(&global(), short).await.unwrap();
+    assert!(
+        until <= asked.plus(short - short / 10),
+        "{:?}",
+        until.since(asked)
+    );
+    world
+        .coordinator
+        .commit(vec![switchover(agent.holder(), &east(), PlanState::Running)]);
+    world
+        .coordinator
+        .until("the lease is released", |s| !s.released.is_empty())
+        .await;
+    assert!(BootInstant::now() >= until);
+    agent.shutdown().await.unwrap();
+}
+
 /// Before the keeper of the lease had a chance to hear of it.
 #[tokio::test]
 async fn no_token_is_given_from_the_moment_at_which_the_switchover_is_seen() {

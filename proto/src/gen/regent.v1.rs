@@ -5955,6 +5955,10 @@ pub struct GetAgentStatusResponse {
 pub struct GetTokenRequest {
     #[prost(string, tag = "1")]
     pub role: ::prost::alloc::string::String,
+    /// For how long the caller wants to act under the token, at most; 0: for as long as the lease. A switchover waits for everybody
+    /// who was given the token, so whoever asks for what a write takes, and again for the next one, holds none up.
+    #[prost(uint64, tag = "2")]
+    pub at_most_millis: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetTokenResponse {

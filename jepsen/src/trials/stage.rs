@@ -1,0 +1,105 @@
+//! What trials of primaries are played on: a whole cluster under a policy, with a model, and a writer at work in every region.
+
+use std::{path::Path, time::Duration};
+
+use types::{Epoch, ModelName, RoleName, VersionKey};
+
+use super::{
+    Run,
+    journal::{Journal, Said},
+    stale,
+    whole::{self, Door, Whole},
+    writer::Line,
+};
+use crate::world::World;
+
+/// The model whose tag is written, and whose version agents are told to serve.
+const MODEL: &str = "trials.digits";
+/// How long a coordinator may take to say how it is.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// What a write may take on a busy machine, and four times the longest round trip more.
+const WRITE: Duration = Duration::from_millis(300);
+
+/// A cluster with writers.
+pub(super) struct Stage {
+    pub(super) world: World,
+    pub(super) journal: Journal,
+    pub(super) version: VersionKey,
+    doors: Vec<Door>,
+}
+
+impl Stage {
+    /// Sets it up.
+    pub(super) async fn set(run: &Run, world: World) -> anyhow::Result<Self> {
+        let doors = whole::doors(&world, ATTEMPT)?;
+        whole::whole(&world, &doors).await?;
+        let (admin, timing) = (world.admin()?, run.policy.timing());
+        admin.set_timing(&timing).await?;
+        admin.set_role_timing(&RoleName::global(), &timing).await?;
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits");
+        world.push(MODEL, &sample).await?;
+        let model = ModelName::new(MODEL)?;
+        Ok(Self {
+            journal: Journal::start(&world, &model, WRITE + run.longest_round_trip() * 4)?,
+            version: stale::version(&model),
+            doors,
+            world,
+        })
+    }
+
+    /// Waits until all is well and the holder's own writer has written under its token.
+    pub(super) async fn whole(&self) -> anyhow::Result<Whole> {
+        let whole = whole::whole(&self.world, &self.doors).await?;
+        self.journal.forget();
+        let what = format!("a write of {} under {}", whole.holder, whole.epoch);
+        let epoch = whole.epoch;
+        self.journal
+            .find(&what, |said| first_accepted(said, |of| of == epoch).map(drop))
+            .await?;
+        Ok(whole)
+    }
+
+    /// Ends everything.
+    pub(super) async fn end(self) -> anyhow::Result<()> {
+        self.journal.end().await?;
+        self.world.stop().await
+    }
+}
+
+/// A write that was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Accepted {
+    pub(super) said: Said,
+    /// Since boot.
+    pub(super) begun: Duration,
+    /// Since boot.
+    pub(super) ended: Duration,
+    pub(super) epoch: Epoch,
+}
+
+/// All writes that were taken.
+pub(super) fn accepted(said: &[Said]) -> impl Iterator<Item = Accepted> {
+    said.iter().filter_map(|said| match said.line {
+        Line::Write {
+            begun,
+            ended,
+            epoch,
+            accepted: true,
+            ..
+        } => Some(Accepted {
+            said: said.clone(),
+            begun,
+            ended,
+            epoch,
+        }),
+        Line::Write { .. } | Line::Token { .. } => None,
+    })
+}
+
+/// Of those, the first to be answered under such an epoch.
+pub(super) fn first_accepted(said: &[Said], of: impl Fn(Epoch) -> bool) -> Option<Accepted> {
+    accepted(said)
+        .filter(|write| of(write.epoch))
+        .min_by_key(|write| write.ended)
+}

@@ -1,0 +1,349 @@
+//! A cluster that this program founds, starts and hurts itself: configs as an operator would write them, on one machine, with or
+//! without distances between its regions.
+//!
+//! What is killed stays dead until it is started again, unlike in [`crate::cluster`], where `regent dev` starts it. With distances
+//! every process is known to the others by the address of a relay, and no config says how fast elections are.
+//! Absent on purpose: any wait for the cluster's own state; that is `crate::trials::whole`.
+//! Invariant: at most one run of each process, and none that outlives this value.
+
+mod certs;
+mod files;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use chaos::{ChaosError, Distances, Part, Place, ProcessName, ProcessRef, Processes, Run, Wan};
+use client::{Client, Context, TlsFiles};
+use serde::Deserialize;
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+use types::RegionId;
+
+pub(crate) use files::BUCKET;
+use files::Files;
+
+/// How long a process may take from its start to its `listen.json`.
+const LISTEN_LIMIT: Duration = Duration::from_secs(60);
+/// How long one may take to end after SIGTERM.
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+/// Between two looks for a file that nothing announces.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The executable under test.
+    pub(crate) regent: PathBuf,
+    /// Where everything of it stands.
+    pub(crate) dir: PathBuf,
+    /// The regions; the first founds the cluster.
+    pub(crate) regions: Vec<RegionId>,
+    /// How far they are from each other; none: as `regent dev`, on one machine and with its timings of elections.
+    pub(crate) distances: Option<Distances>,
+}
+
+/// The cluster.
+#[derive(Debug)]
+pub(crate) struct World {
+    plan: Plan,
+    files: Files,
+    wan: Option<Wan>,
+    running: Mutex<BTreeMap<ProcessName, Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    process: ProcessRef,
+    child: Child,
+}
+
+/// The ports of a process, as it wrote them down.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct Listen {
+    api: Option<SocketAddr>,
+    raft: Option<SocketAddr>,
+    agent: Option<SocketAddr>,
+    inference: Option<SocketAddr>,
+    s3: Option<SocketAddr>,
+}
+
+impl World {
+    /// Founds the cluster and starts every process of it. They find each other by themselves.
+    pub(crate) async fn found(plan: Plan) -> anyhow::Result<Self> {
+        let hosts = (0..plan.regions.len()).map(|at| match &plan.distances {
+            Some(_) => relay_host(at),
+            None => Ipv4Addr::LOCALHOST,
+        });
+        let files = Files::write(&plan, &hosts.collect::<Vec<_>>())?;
+        let wan = plan.distances.clone().map(Wan::new);
+        let world = Self {
+            plan,
+            files,
+            wan,
+            running: Mutex::default(),
+        };
+        world.place(std::process::id(), Place::Everywhere);
+        for part in [Part::Store, Part::Coordinator, Part::Agent] {
+            for region in world.plan.regions.clone() {
+                Box::pin(world.start_first(&ProcessName { region, part })).await?;
+            }
+        }
+        fs::write(world.context_file(), toml::to_string(&world.context()?)?)?;
+        Ok(world)
+    }
+
+    /// The first start of a process: its ports become known, and its relays are opened.
+    async fn start_first(&self, name: &ProcessName) -> anyhow::Result<()> {
+        let known = self.known()?;
+        self.files.write_config(name, &known)?;
+        self.spawn(name)?;
+        let listen = self.wait_listening(name).await?;
+        let Some(wan) = &self.wan else { return Ok(()) };
+        let at = self.index_of(&name.region)?;
+        let Listen {
+            api,
+            raft,
+            agent,
+            inference,
+            s3,
+        } = listen;
+        for address in [api, raft, agent, inference, s3].into_iter().flatten() {
+            let relay = SocketAddr::from((relay_host(at), address.port()));
+            wan.open(relay, address, at).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_listening(&self, name: &ProcessName) -> anyhow::Result<Listen> {
+        let deadline = Instant::now() + LISTEN_LIMIT;
+        loop {
+            if let Some(listen) = self.listen(name)? {
+                return Ok(listen);
+            }
+            if self.run_of(name).is_none() || Instant::now() >= deadline {
+                bail!("{name} does not listen; see {}", self.files.log(name).display());
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    fn listen(&self, name: &ProcessName) -> anyhow::Result<Option<Listen>> {
+        match fs::read(self.files.data(name).join("listen.json")) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What every other process is told of those that have listened once.
+    fn known(&self) -> anyhow::Result<files::Known> {
+        let mut known = files::Known::default();
+        for (at, region) in self.plan.regions.iter().enumerate() {
+            let host = self.files.host(at);
+            let port = |part, pick: fn(&Listen) -> Option<SocketAddr>| {
+                let region = region.clone();
+                let listen = self.listen(&ProcessName { region, part })?;
+                anyhow::Ok(listen.as_ref().and_then(pick).map(|address| address.port()))
+            };
+            let api = port(Part::Coordinator, |l| l.api)?;
+            known
+                .apis
+                .extend(api.map(|port| format!("https://{host}:{port}")));
+            if let Some(port) = port(Part::Store, |l| l.s3)? {
+                known
+                    .stores
+                    .insert(region.clone(), format!("http://{host}:{port}"));
+            }
+            if let Some(port) = port(Part::Agent, |l| l.agent)? {
+                known
+                    .agents
+                    .insert(region.clone(), format!("https://{host}:{port}"));
+            }
+        }
+        Ok(known)
+    }
+
+    fn spawn(&self, name: &ProcessName) -> anyhow::Result<ProcessRef> {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.files.log(name))?;
+        let subcommand = match name.part {
+            Part::Coordinator => "coordinator",
+            Part::Agent => "agent",
+            Part::Store => "dev-s3",
+        };
+        let mut command = Command::new(&self.plan.regent);
+        command
+            .arg(subcommand)
+            .arg("--config")
+            .arg(self.files.config(name));
+        command.args(["--die-with", &std::process::id().to_string()]);
+        command.stdout(log.try_clone()?).stderr(log);
+        let (process, child) = self.spawn_in(command, &name.region)?;
+        self.running().insert(name.clone(), Running { process, child });
+        Ok(process)
+    }
+
+    /// Starts a program that stands in a region, far from the others; it ends with what is returned.
+    pub(crate) fn spawn_in(
+        &self,
+        mut command: Command,
+        region: &RegionId,
+    ) -> anyhow::Result<(ProcessRef, Child)> {
+        let place = Place::Region(self.index_of(region)?);
+        let child = command.process_group(0).kill_on_drop(true).spawn();
+        let child = child.with_context(|| format!("could not start {:?}", command.as_std()))?;
+        let process = ProcessRef::of(child.id().context("it ended at once")?)?;
+        self.place(process.pid, place);
+        Ok((process, child))
+    }
+
+    fn place(&self, pid: u32, place: Place) {
+        if let Some(wan) = &self.wan {
+            wan.place(pid, place);
+        }
+    }
+
+    fn index_of(&self, region: &RegionId) -> anyhow::Result<usize> {
+        let at = self.plan.regions.iter().position(|r| r == region);
+        at.with_context(|| format!("there is no region {region}"))
+    }
+
+    /// The regions; the first founded the cluster.
+    pub(crate) fn regions(&self) -> &[RegionId] {
+        &self.plan.regions
+    }
+
+    /// The executable under test.
+    pub(crate) fn regent(&self) -> &Path {
+        &self.plan.regent
+    }
+
+    /// Where everything of it stands.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.plan.dir
+    }
+
+    fn context_file(&self) -> PathBuf {
+        self.plan.dir.join("context.toml")
+    }
+
+    /// How clients reach it; from this program over no distance.
+    pub(crate) fn context(&self) -> anyhow::Result<Context> {
+        Ok(Context {
+            endpoints: self.known()?.apis,
+            tls: self.files.admin(),
+            store: Some(self.files.keys()),
+            stores: BTreeMap::new(),
+        })
+    }
+
+    /// A client as the user `admin`.
+    pub(crate) fn admin(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(self.context()?.client_config())?)
+    }
+
+    /// The identity of a region's agent, for its writers.
+    pub(crate) fn agent_identity(&self, region: &RegionId) -> TlsFiles {
+        self.files.agent(region)
+    }
+
+    /// gRPC of each region's agent. Ports are kept over restarts.
+    pub(crate) fn agents(&self) -> anyhow::Result<BTreeMap<RegionId, String>> {
+        Ok(self.known()?.agents)
+    }
+
+    /// The object store of each region.
+    pub(crate) fn stores(&self) -> anyhow::Result<BTreeMap<RegionId, String>> {
+        Ok(self.known()?.stores)
+    }
+
+    /// Pushes a model directory, and waits for its copies.
+    pub(crate) async fn push(&self, name: &str, model: &Path) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.plan.regent);
+        command.args(["model", "push", "--name", name, "--wait-copies", "all"]);
+        command.arg("--context").arg(self.context_file()).arg(model);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command.kill_on_drop(true).spawn()?;
+        self.place(child.id().context("it ended at once")?, Place::Everywhere);
+        let output = child.wait_with_output().await?;
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr);
+            bail!("pushing {} failed: {why}", model.display());
+        }
+        Ok(())
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<ProcessName, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run_of(&self, name: &ProcessName) -> Option<ProcessRef> {
+        let process = self.running().get(name).map(|r| r.process);
+        process.filter(ProcessRef::is_alive)
+    }
+
+    /// SIGTERM to all of them, agents first, so that they can say goodbye.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        let mut running = std::mem::take(&mut *self.running());
+        for part in [Part::Agent, Part::Coordinator, Part::Store] {
+            let of_part: Vec<_> = running.extract_if(.., |name, _| name.part == part).collect();
+            for (_, one) in of_part.iter().filter(|(_, one)| one.process.is_alive()) {
+                one.process.terminate()?;
+            }
+            for (name, mut one) in of_part {
+                let ended = timeout(STOP_LIMIT, one.child.wait()).await;
+                ended.with_context(|| format!("{name} does not end within {STOP_LIMIT:?}"))??;
+            }
+        }
+        if let Some(wan) = self.wan {
+            wan.close().await;
+        }
+        Ok(())
+    }
+}
+
+/// The address by which others know the processes of a region: one of this machine's own, and another in each run, so that
+/// two runs do not meet.
+fn relay_host(region: usize) -> Ipv4Addr {
+    let [run, ..] = std::process::id().to_le_bytes();
+    let [region, ..] = region.to_le_bytes();
+    Ipv4Addr::new(127, 77, run, region.saturating_add(1))
+}
+
+impl Processes for &World {
+    fn running(&self) -> Vec<Run> {
+        let running = World::running(self);
+        let alive = running.iter().filter(|(_, one)| one.process.is_alive());
+        alive
+            .map(|(name, one)| Run {
+                name: name.clone(),
+                process: one.process,
+            })
+            .collect()
+    }
+
+    async fn start(&self, name: &ProcessName) -> Result<ProcessRef, ChaosError> {
+        if let Some(process) = self.run_of(name) {
+            return Ok(process);
+        }
+        self.spawn(name).map_err(|error| ChaosError::Start {
+            name: name.clone(),
+            why: format!("{error:#}"),
+        })
+    }
+}
