@@ -20,8 +20,7 @@ pub mod credentials;
 pub mod guard;
 pub mod identity;
 pub mod outcome;
-pub mod reach;
-pub mod rebind;
+mod reach;
 pub mod retry;
 pub mod session;
 pub mod tls13;
@@ -35,7 +34,6 @@ pub use complaint::Complaint;
 pub use context::Context;
 pub use credentials::{BadCredentials, Callee, Credentials, Distrust};
 pub use outcome::Outcome;
-pub use rebind::{CaKey, CaVerifier};
 
 #[cfg(test)]
 mod reach_tests;

@@ -12,14 +12,14 @@ use std::{
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use proto::convert::{CLUSTER_HEADER, MEANT, status::to_status};
+use proto::convert::status::to_status;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tonic::body::Body;
 use tower::{Layer, Service};
-use types::{ClusterId, Principal, Reason, reason::Refusal};
+use types::{Principal, Reason, reason::Refusal};
 
 use crate::identity;
 
@@ -81,7 +81,6 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/regent.v1.ClusterService/SetTiming", USERS),
     ("/regent.v1.ClusterService/SetElectionTiming", USERS),
     ("/regent.v1.ClusterService/SetLeaderPreference", USERS),
-    ("/regent.v1.ClusterService/RecordRebind", USERS),
     ("/regent.v1.ClusterService/SaveSnapshot", USERS),
     ("/regent.v1.RegistryService/CreateModel", USERS),
     ("/regent.v1.RegistryService/GetModel", ALL),
@@ -158,23 +157,18 @@ pub struct Caller {
 }
 
 /// Authenticates, authorises and bounds every call before its handler runs.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AuthLayer {
     in_flight: Arc<Semaphore>,
     limit: usize,
-    cluster: OwnCluster,
 }
-
-/// Which cluster this coordinator is of; none before it was taken into one.
-pub type OwnCluster = Arc<dyn Fn() -> Option<ClusterId> + Send + Sync>;
 
 impl AuthLayer {
     /// At most `limit` calls are worked on at once; one more is refused. A stream counts until its answer begins.
-    pub fn new(limit: usize, cluster: OwnCluster) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self {
             in_flight: Arc::new(Semaphore::new(limit)),
             limit,
-            cluster,
         }
     }
 
@@ -182,7 +176,6 @@ impl AuthLayer {
         let received = Instant::now();
         let principal = identity::of_connection(request.extensions())?;
         check(request.uri().path(), &principal)?;
-        check_cluster(request, &self.cluster)?;
         let permit = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| {
             Refusal::new(
                 Reason::Overloaded,
@@ -202,24 +195,6 @@ impl AuthLayer {
         });
         Ok(permit)
     }
-}
-
-/// That the caller means this cluster, where it says which one it means: its own may have ended, or be another one (L19).
-fn check_cluster(request: &Request<Body>, own: &OwnCluster) -> Result<(), Refusal> {
-    let meant = request
-        .headers()
-        .get(CLUSTER_HEADER)
-        .and_then(|v| v.to_str().ok());
-    let Some((meant, own)) = meant.and_then(|meant| Some((meant, own()?.to_string()))) else {
-        return Ok(());
-    };
-    if meant == own {
-        return Ok(());
-    }
-    let text = format!("this coordinator is of cluster {own}, and a call to cluster {meant} came to it");
-    Err(Refusal::new(Reason::WrongCluster, text)
-        .with(MEANT, meant)
-        .with("current", own))
 }
 
 /// Reads `grpc-timeout`: at most eight digits and a unit.
@@ -251,7 +226,7 @@ impl<S> Layer<S> for AuthLayer {
 }
 
 /// The service that [`AuthLayer`] makes.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Auth<S> {
     layer: AuthLayer,
     inner: S,

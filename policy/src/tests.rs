@@ -10,7 +10,6 @@ mod health;
 mod integrity;
 mod leader;
 mod membership;
-mod rebind;
 mod standing;
 mod timing;
 

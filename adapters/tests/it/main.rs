@@ -12,6 +12,5 @@ mod bypass;
 mod guard;
 mod isolation;
 mod raise;
-mod rebind;
 mod server;
 mod tls;

@@ -25,7 +25,6 @@ mod manners;
 mod members;
 mod orphans;
 mod out_of_reach;
-mod rebind;
 mod recovery;
 mod samples;
 mod snapshots;

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use proto::convert::MEANT;
 use types::reason::{Reason, Refusal};
 
 use super::{BootInstant, Lease};
@@ -127,16 +126,14 @@ impl Course {
     }
 }
 
-/// Whether a refused renewal means that this token will never hold again. A coordinator of another cluster than the one that was
-/// asked for has nothing to say of it.
+/// Whether a refused renewal means that this token will never hold again.
 pub fn is_final(refusal: &Refusal) -> bool {
-    refusal.operand(MEANT).is_none()
-        && matches!(
-            refusal.reason,
-            Reason::StaleEpoch
-                | Reason::WrongHolder
-                | Reason::WrongCluster
-                | Reason::RoleNotFound
-                | Reason::PermissionDenied
-        )
+    matches!(
+        refusal.reason,
+        Reason::StaleEpoch
+            | Reason::WrongHolder
+            | Reason::WrongCluster
+            | Reason::RoleNotFound
+            | Reason::PermissionDenied
+    )
 }

@@ -20,7 +20,6 @@ fn token(command: &Command) -> Option<&FencingToken> {
         | Command::MarkTime { .. }
         | Command::SetElectionTiming { .. }
         | Command::SetLeaderPreference { .. }
-        | Command::RecordRebind { .. }
         | Command::SetFeatureLevel { .. }
         | Command::RegisterRegion { .. }
         | Command::AttachStore { .. }

@@ -13,7 +13,6 @@ mod language;
 mod members;
 mod pages;
 mod properties;
-mod rebinds;
 mod recovery;
 mod refusals;
 mod requests;
