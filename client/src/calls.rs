@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use proto::{convert::status, v1 as pb};
+use proto::{
+    convert::{MEANT, status},
+    v1 as pb,
+};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Request, Response, Status, transport::Channel};
 use types::{
@@ -203,6 +206,21 @@ impl Client {
         self.reads.check(header)
     }
 
+    /// From now on, for every clone, only coordinators of this cluster may answer; of the others it is only asked how they are.
+    pub fn belong_to(&self, cluster: ClusterId) {
+        self.channels.belong_to(cluster);
+    }
+
+    /// The cluster that this client belongs to; none: whichever answers.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.channels.cluster()
+    }
+
+    /// Waits until a coordinator of another cluster than the own one has answered; at once where one has since this was awaited last.
+    pub async fn met_stranger(&self) {
+        self.channels.met_stranger.notified().await;
+    }
+
     /// API endpoint of the coordinator that is believed to lead.
     pub fn leader_hint(&self) -> Option<String> {
         self.channels.leader()
@@ -237,6 +255,7 @@ impl Client {
             let until = end.min(Instant::now() + self.attempt_timeout);
             let mut request = Request::new(message.clone());
             request.set_timeout(until.saturating_duration_since(Instant::now()));
+            self.channels.name_cluster(request.metadata_mut());
             let (heard, refusal) = match attempt_at(&endpoint, until, send(channel, request)).await {
                 Ok(answer) => {
                     tour.heard(&endpoint, Heard::Answer);
@@ -248,6 +267,9 @@ impl Client {
                 Err((heard, refusal)) => (heard, to.judge(refusal)),
             };
             tour.heard(&endpoint, heard.clone());
+            if refusal.operand(MEANT).is_some() {
+                self.channels.stranger(&endpoint);
+            }
             any_unknown |= refusal.reason.category() == Category::Unknown;
             match retry::next(attempt, hints, &refusal) {
                 Next::Stop => return Err(refusal),

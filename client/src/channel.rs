@@ -10,10 +10,17 @@ use std::{
     time::Duration,
 };
 
+use proto::convert::CLUSTER_HEADER;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
-use types::reason::{Reason, Refusal};
+use tokio::{sync::Notify, time::Instant};
+use tonic::{
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint},
+};
+use types::{
+    ClusterId,
+    reason::{Reason, Refusal},
+};
 
 use crate::credentials::{Callee, Credentials};
 
@@ -88,6 +95,8 @@ pub(crate) const LAST_FOR: Duration = Duration::from_secs(30);
 pub(crate) struct Channels {
     tls: Credentials,
     inner: Mutex<Inner>,
+    /// Told when a coordinator of another cluster than the own one answered.
+    pub(crate) met_stranger: Notify,
 }
 
 #[derive(Debug)]
@@ -100,6 +109,8 @@ struct Inner {
     open: BTreeMap<String, Channel>,
     /// Whether anybody was asked anything yet.
     used: bool,
+    /// The only cluster whose coordinators may answer; none: whichever it is.
+    cluster: Option<ClusterId>,
 }
 
 impl Inner {
@@ -132,10 +143,12 @@ impl Channels {
             leader: None,
             open,
             used: false,
+            cluster: None,
         };
         Ok(Self {
             tls,
             inner: Mutex::new(inner),
+            met_stranger: Notify::new(),
         })
     }
 
@@ -177,6 +190,34 @@ impl Channels {
 
     pub(crate) fn order_at(&self, now: Instant) -> Vec<String> {
         self.lock().order(now)
+    }
+
+    /// From now on only coordinators of this cluster are to answer; whoever was believed to lead the one before is forgotten.
+    pub(crate) fn belong_to(&self, cluster: ClusterId) {
+        let mut inner = self.lock();
+        if inner.cluster.replace(cluster) != Some(cluster) {
+            inner.leader = None;
+            inner.last.clear();
+        }
+    }
+
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        self.lock().cluster
+    }
+
+    /// Names the own cluster in a request: a coordinator of another one refuses it, whatever it asks for.
+    pub(crate) fn name_cluster(&self, metadata: &mut MetadataMap) {
+        let named = self.cluster().and_then(|id| id.to_string().parse().ok());
+        if let Some(id) = named {
+            metadata.insert(CLUSTER_HEADER, id);
+        }
+    }
+
+    /// This one is of another cluster: others may be of the own one.
+    pub(crate) fn stranger(&self, endpoint: &str) {
+        self.forget_leader(endpoint);
+        self.ask_last(endpoint);
+        self.met_stranger.notify_one();
     }
 
     /// From now on this one is asked last, for a while.

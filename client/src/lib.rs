@@ -20,7 +20,8 @@ pub mod credentials;
 pub mod guard;
 pub mod identity;
 pub mod outcome;
-mod reach;
+pub mod reach;
+pub mod rebind;
 pub mod retry;
 pub mod session;
 pub mod tls13;
@@ -34,6 +35,7 @@ pub use complaint::Complaint;
 pub use context::Context;
 pub use credentials::{BadCredentials, Callee, Credentials, Distrust};
 pub use outcome::Outcome;
+pub use rebind::{CaKey, CaVerifier};
 
 #[cfg(test)]
 mod reach_tests;

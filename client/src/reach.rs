@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use proto::v1::{self as pb, cluster_service_client::ClusterServiceClient};
 use tokio::time::timeout;
 use tonic::Request;
+use types::ClusterId;
 
 use crate::channel::Channels;
 
@@ -51,6 +52,20 @@ pub(crate) async fn reach(channels: &Channels, limit: Duration) {
             channels.set_leader(&status.leader_api_endpoint);
         }
     }
+}
+
+/// What every coordinator that is known says of itself, and under which endpoint; nothing of one that is silent.
+pub(crate) async fn everybody(channels: &Channels, limit: Duration) -> Vec<(String, pb::GetStatusResponse)> {
+    let asked = channels
+        .order()
+        .into_iter()
+        .map(|endpoint| how_is(channels, endpoint, limit));
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// The cluster of a coordinator; none where it has none yet.
+pub fn cluster_of(status: &pb::GetStatusResponse) -> Option<ClusterId> {
+    status.header.as_ref()?.cluster_id.parse().ok()
 }
 
 /// What a coordinator says of itself; none where it says nothing.

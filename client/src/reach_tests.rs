@@ -179,6 +179,12 @@ impl cluster_service_server::ClusterService for Coordinator {
     ) -> Result<Response<pb::Settings>, Status> {
         Err(Status::unimplemented("set_leader_preference"))
     }
+    async fn record_rebind(
+        &self,
+        _: Request<pb::RecordRebindRequest>,
+    ) -> Result<Response<pb::Rebinds>, Status> {
+        Err(Status::unimplemented("record_rebind"))
+    }
     async fn set_timing(&self, _: Request<pb::SetTimingRequest>) -> Result<Response<pb::Settings>, Status> {
         if self.2.fetch_add(1, Ordering::SeqCst) < NOT_YET {
             let refusal = Refusal::new(Reason::RoleChanging, "not yet").with("retry_after_ms", 0);

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use proto::convert::MEANT;
 use rand::Rng as _;
 use types::{
     RequestId,
@@ -43,6 +44,8 @@ pub fn next(attempt: u32, hints: u32, refusal: &Refusal) -> Next {
         (Reason::NotLeader, Some(leader)) if !leader.is_empty() && hints < 3 => {
             Next::AskLeader(leader.to_owned())
         }
+        // It is of another cluster than the caller's: somebody else may be of that one.
+        (Reason::WrongCluster, _) if refusal.operand(MEANT).is_some() => Next::AskNext { wait },
         (reason, _) if reason.retryable() => {
             let said = refusal.operand("retry_after_ms").and_then(|t| t.parse().ok());
             let said = said.map(|millis| Duration::from_millis(millis).min(Duration::from_secs(5)));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use proto::{
-    convert::{primaries, required, status},
+    convert::{MEANT, primaries, required, status},
     v1::{self as pb, session_request, session_response, session_service_client::SessionServiceClient},
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -37,8 +37,10 @@ pub struct Session {
 
 impl Session {
     /// Opens a session with the leader: follows hints, asks each coordinator once in turn, and gives up with the last
-    /// answer, in a text that says what each of them said. The caller waits and calls again.
+    /// answer, in a text that says what each of them said. The caller waits and calls again. Where only a leader of another cluster
+    /// than the client's welcomes this node, that is the session: it is to be told why this node does not come over.
     pub async fn open(client: &Client, hello: &pb::Hello, patience: Duration) -> Result<Self, Refusal> {
+        let mut stranger = None;
         let mut last = Refusal::new(Reason::Unreachable, "no coordinator was asked");
         let mut heard = BTreeMap::new();
         let mut hints = 0;
@@ -47,9 +49,15 @@ impl Session {
             let (endpoint, channel) = client.channels().pick(turn, true)?;
             let attempt = Self::open_at(endpoint.clone(), channel, hello);
             let refusal = match timeout(patience, attempt).await {
-                Ok(Ok(session)) => {
+                Ok(Ok(session)) if client.cluster().is_none_or(|own| own == session.cluster_id) => {
                     client.channels().set_leader(&endpoint);
                     return Ok(session);
+                }
+                Ok(Ok(session)) => {
+                    client.channels().stranger(&endpoint);
+                    let refusal = session.of_another_cluster();
+                    stranger = Some(session);
+                    refusal
                 }
                 Ok(Err(refusal)) => refusal,
                 Err(_) => Refusal::new(Reason::Unreachable, "did not welcome this node in time"),
@@ -64,7 +72,8 @@ impl Session {
                     client.channels().forget_leader(&endpoint);
                     (turn, hints) = (turn + 1, 0);
                 }
-                Next::Stop => return Err(with_said(refusal, &heard)),
+                Next::Stop if stranger.is_none() => return Err(with_said(refusal, &heard)),
+                Next::Stop => turn += 1,
             }
             let tried_all = turn > client.channels().count();
             last = refusal;
@@ -72,11 +81,19 @@ impl Session {
                 break;
             }
         }
+        if let Some(session) = stranger {
+            return Ok(session);
+        }
         let refusal = Refusal {
             message: each(&heard).unwrap_or(last.message),
             ..last
         };
         Err(with_said(refusal, &heard))
+    }
+
+    fn of_another_cluster(&self) -> Refusal {
+        let text = format!("it is of cluster {}", self.cluster_id);
+        Refusal::new(Reason::WrongCluster, text).with(MEANT, "another one")
     }
 
     async fn open_at(

@@ -11,7 +11,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use proto::{
     convert::{
-        status,
+        MEANT, status,
         watch::{Resource, resource},
     },
     v1::{self as pb, watch_service_client::WatchServiceClient},
@@ -121,10 +121,12 @@ impl StateWatch {
             }
             if let Err(refusal) = self.advance().await {
                 self.stream = None;
-                if matches!(
+                let must_list = matches!(
                     refusal.reason,
                     Reason::Compacted | Reason::WrongCluster | Reason::FutureRevision
-                ) {
+                );
+                // One of another cluster than the own says nothing of where this watch stands.
+                if must_list && refusal.operand(MEANT).is_none() {
                     tracing::info!(reason = %refusal.reason, "watch must list again: {refusal}");
                     self.position = None;
                     continue;
@@ -158,6 +160,21 @@ impl StateWatch {
         }
     }
 
+    /// Goes on at another coordinator, from a list: what this one gave out cannot be used.
+    pub fn elsewhere(&mut self) {
+        (self.position, self.stream) = (None, None);
+        self.ready.clear();
+        self.turn += 1;
+    }
+
+    fn refused(&self, endpoint: &str, status: &tonic::Status) -> Refusal {
+        let refusal = status::from_status(status);
+        if refusal.operand(MEANT).is_some() {
+            self.client.channels().stranger(endpoint);
+        }
+        refusal
+    }
+
     fn silent(&self) -> Refusal {
         Refusal::new(
             Reason::Unreachable,
@@ -166,17 +183,18 @@ impl StateWatch {
     }
 
     async fn list(&mut self) -> Result<(), Refusal> {
-        let (_, channel) = self.client.channels().pick(self.turn, false)?;
+        let (endpoint, channel) = self.client.channels().pick(self.turn, false)?;
         let mut service = WatchServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let mut request = tonic::Request::new(pb::ListRequest {
             read: None,
             filter: Some((&self.filter).into()),
         });
         request.set_timeout(self.patience.saturating_mul(10));
+        self.client.channels().name_cluster(request.metadata_mut());
         let answer = timeout(self.patience, service.list(request))
             .await
             .map_err(|_| self.silent())?;
-        let mut chunks = answer.map_err(|s| status::from_status(&s))?.into_inner();
+        let mut chunks = answer.map_err(|s| self.refused(&endpoint, &s))?.into_inner();
         let mut resources = Vec::new();
         loop {
             let chunk = timeout(self.patience, chunks.message())
@@ -209,19 +227,20 @@ impl StateWatch {
     }
 
     async fn connect(&mut self, (cluster_id, after): (ClusterId, Revision)) -> Result<(), Refusal> {
-        let (_, channel) = self.client.channels().pick(self.turn, false)?;
-        let request = pb::WatchRequest {
+        let (endpoint, channel) = self.client.channels().pick(self.turn, false)?;
+        let mut request = tonic::Request::new(pb::WatchRequest {
             cluster_id: cluster_id.to_string(),
             after_revision: after.0,
             filter: Some((&self.filter).into()),
-        };
+        });
+        self.client.channels().name_cluster(request.metadata_mut());
         let mut service = WatchServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let answer = timeout(self.patience, service.watch(request))
             .await
             .map_err(|_| self.silent())?;
         // The server begins again with the first part of what was not whole.
         self.begun.forget();
-        self.stream = Some(answer.map_err(|s| status::from_status(&s))?.into_inner());
+        self.stream = Some(answer.map_err(|s| self.refused(&endpoint, &s))?.into_inner());
         Ok(())
     }
 

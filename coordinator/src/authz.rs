@@ -12,14 +12,14 @@ use std::{
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use proto::convert::status::to_status;
+use proto::convert::{CLUSTER_HEADER, MEANT, status::to_status};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 use tonic::body::Body;
 use tower::{Layer, Service};
-use types::{Principal, Reason, reason::Refusal};
+use types::{ClusterId, Principal, Reason, reason::Refusal};
 
 use crate::identity;
 
@@ -81,6 +81,7 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/regent.v1.ClusterService/SetTiming", USERS),
     ("/regent.v1.ClusterService/SetElectionTiming", USERS),
     ("/regent.v1.ClusterService/SetLeaderPreference", USERS),
+    ("/regent.v1.ClusterService/RecordRebind", USERS),
     ("/regent.v1.ClusterService/SaveSnapshot", USERS),
     ("/regent.v1.RegistryService/CreateModel", USERS),
     ("/regent.v1.RegistryService/GetModel", ALL),
@@ -157,18 +158,23 @@ pub struct Caller {
 }
 
 /// Authenticates, authorises and bounds every call before its handler runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AuthLayer {
     in_flight: Arc<Semaphore>,
     limit: usize,
+    cluster: OwnCluster,
 }
+
+/// Which cluster this coordinator is of; none before it was taken into one.
+pub type OwnCluster = Arc<dyn Fn() -> Option<ClusterId> + Send + Sync>;
 
 impl AuthLayer {
     /// At most `limit` calls are worked on at once; one more is refused. A stream counts until its answer begins.
-    pub fn new(limit: usize) -> Self {
+    pub fn new(limit: usize, cluster: OwnCluster) -> Self {
         Self {
             in_flight: Arc::new(Semaphore::new(limit)),
             limit,
+            cluster,
         }
     }
 
@@ -176,6 +182,7 @@ impl AuthLayer {
         let received = Instant::now();
         let principal = identity::of_connection(request.extensions())?;
         check(request.uri().path(), &principal)?;
+        check_cluster(request, &self.cluster)?;
         let permit = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| {
             Refusal::new(
                 Reason::Overloaded,
@@ -195,6 +202,24 @@ impl AuthLayer {
         });
         Ok(permit)
     }
+}
+
+/// That the caller means this cluster, where it says which one it means: its own may have ended, or be another one (L19).
+fn check_cluster(request: &Request<Body>, own: &OwnCluster) -> Result<(), Refusal> {
+    let meant = request
+        .headers()
+        .get(CLUSTER_HEADER)
+        .and_then(|v| v.to_str().ok());
+    let Some((meant, own)) = meant.and_then(|meant| Some((meant, own()?.to_string()))) else {
+        return Ok(());
+    };
+    if meant == own {
+        return Ok(());
+    }
+    let text = format!("this coordinator is of cluster {own}, and a call to cluster {meant} came to it");
+    Err(Refusal::new(Reason::WrongCluster, text)
+        .with(MEANT, meant)
+        .with("current", own))
 }
 
 /// Reads `grpc-timeout`: at most eight digits and a unit.
@@ -226,7 +251,7 @@ impl<S> Layer<S> for AuthLayer {
 }
 
 /// The service that [`AuthLayer`] makes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Auth<S> {
     layer: AuthLayer,
     inner: S,

@@ -79,8 +79,10 @@ pub(crate) async fn serve_api(
         .build_v1()
         .map_err(|e| RunError::Descriptors(e.to_string()))?;
     let size = REQUEST_BYTES;
+    let of = Arc::clone(&api);
+    let own_cluster = Arc::new(move || of.raft.cluster_id());
     builder(tls)?
-        .layer(AuthLayer::new(IN_FLIGHT))
+        .layer(AuthLayer::new(IN_FLIGHT, own_cluster))
         .add_service(ClusterServiceServer::new(Cluster(Arc::clone(&api))).max_decoding_message_size(size))
         .add_service(RegistryServiceServer::new(Registry(Arc::clone(&api))).max_decoding_message_size(size))
         .add_service(RegionServiceServer::new(Regions(Arc::clone(&api))).max_decoding_message_size(size))

@@ -49,6 +49,8 @@ pub struct Board {
     pub peers: BTreeMap<NodeId, (RegionId, String)>,
     /// What the probes of them saw.
     pub probes: BTreeMap<NodeId, Probe>,
+    /// Why it stays with its cluster while coordinators of another one answer; none where nobody else does, or it need not follow.
+    pub stays_behind: Option<String>,
     /// The databases of this agent's config: fencing doors, or why not.
     pub databases: BTreeMap<DatabaseName, Result<String, String>>,
 }
@@ -86,6 +88,7 @@ impl Board {
             defective: BTreeSet::new(),
             peers: BTreeMap::new(),
             probes: BTreeMap::new(),
+            stays_behind: None,
             databases: BTreeMap::new(),
         }
     }

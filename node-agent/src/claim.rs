@@ -128,7 +128,13 @@ impl Claimer {
         binding: &DatabaseBinding,
         limit: Duration,
     ) -> Option<Claim> {
-        let claim = match self.reach.databases.raise(name, &self.token, limit).await {
+        let lineage = self.reach.lineage_of(&self.token);
+        let claim = match self
+            .reach
+            .databases
+            .raise(name, &self.token, &lineage, limit)
+            .await
+        {
             Claim::Unreachable(why) => self.silent(limit, why)?,
             claim => {
                 self.unanswered = Duration::ZERO;
@@ -162,10 +168,16 @@ impl Claimer {
             Err(why) => return Some(Claim::Unusable(why)),
         };
         let token = &self.token;
-        match pointer::claim_pointer(store.as_ref(), token, limit).await {
+        let lineage = self.reach.lineage_of(token);
+        match pointer::claim_pointer_for(store.as_ref(), token, &lineage, limit).await {
             Ok(claim) => {
                 tracing::info!(%region, %token, previous = ?claim.previous, "pointer claimed");
                 Some(Claim::Claimed)
+            }
+            // Until the CA has signed that the token's cluster goes on from that one.
+            Err(PointerError::Refused(refusal @ pointer::Refusal::Incomparable(_))) => {
+                tracing::debug!(%region, %token, "pointer not claimed: {refusal}");
+                Some(Claim::Unusable(refusal.to_string()))
             }
             Err(PointerError::Refused(refusal)) => {
                 tracing::warn!(%region, %token, "pointer not claimed: {refusal}");

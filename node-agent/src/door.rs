@@ -8,7 +8,7 @@
 //! before its answer leaves, and before its effect.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -20,9 +20,13 @@ pub use policy::door::{CONFIRMED_FOR, TRUSTED_FOR};
 use policy::{
     door::{self, Admission},
     fence::{Floor, Refused, Verdict, check},
+    rebind::Stays,
 };
-use tokio::sync::{Mutex, MutexGuard};
-use types::{ClusterId, Epoch, FencingToken, Principal, Reason, RoleName, reason::Refusal, role::RoleRecord};
+use tokio::sync::{Mutex, MutexGuard, watch};
+use types::{
+    ClusterId, Epoch, FencingToken, Lineage, Principal, Reason, RoleName, SignedRebind, reason::Refusal,
+    role::RoleRecord,
+};
 
 use crate::{
     door_log::{DoorLog, DoorRecord, DoorVerdict},
@@ -57,6 +61,8 @@ pub struct Door {
     oracle: Arc<dyn FenceOracle>,
     metrics: Metrics,
     clock: Clock,
+    /// The cluster that this agent belongs to, with those that it goes on from; for the doors that are guarded from here.
+    lineage: Arc<watch::Sender<Option<Lineage>>>,
 }
 
 struct Inner {
@@ -98,6 +104,7 @@ impl Door {
         metrics: Metrics,
         clock: Clock,
     ) -> Self {
+        let lineage = Arc::new(watch::Sender::new(lineage(&floors)));
         let inner = Inner {
             floors,
             log,
@@ -109,7 +116,68 @@ impl Door {
             oracle,
             metrics,
             clock,
+            lineage,
         }
+    }
+
+    /// The cluster that this agent belongs to, with every one that it goes on from; none before the first contact.
+    pub fn lineage(&self) -> watch::Receiver<Option<Lineage>> {
+        self.lineage.subscribe()
+    }
+
+    /// Takes in which clusters coordinators are of, and statements that were verified by the CA: follows where they allow it. On disk
+    /// before it counts; from then on tokens of the cluster that was left are refused for ever, and others until the committed state
+    /// of the new one was read.
+    ///
+    /// # Errors
+    /// A failing disk; this agent stays where it is then.
+    pub async fn meet(
+        &self,
+        met: &BTreeSet<ClusterId>,
+        verified: Vec<SignedRebind>,
+    ) -> Result<Met, FloorsError> {
+        let mut inner = self.inner.lock().await;
+        let Some(bound) = inner.floors.cluster_id() else {
+            return Ok(Met::default());
+        };
+        let statements = joined(&inner.floors.lineage().statements, verified);
+        let said: Vec<_> = statements.iter().map(|signed| signed.statement).collect();
+        let closed: BTreeSet<ClusterId> = inner.floors.lineage().closed.keys().copied().collect();
+        let door = policy::rebind::Bound {
+            cluster: bound,
+            seen: inner.floors.generation(),
+            closed: &closed,
+        };
+        let others = met.iter().filter(|shown| **shown != bound);
+        let answers: Vec<_> = others
+            .map(|shown| (*shown, policy::rebind::follow(door, *shown, &said)))
+            .collect();
+        let to = answers
+            .iter()
+            .find(|(_, answer)| answer.is_ok())
+            .map(|(to, _)| *to);
+        match to {
+            Some(to) => {
+                inner.floors.follow(to, statements)?;
+                inner.synced = false;
+                inner.confirmed.clear();
+            }
+            None => inner.floors.keep(statements)?,
+        }
+        let now = lineage(&inner.floors);
+        self.lineage.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
+        Ok(Met {
+            followed: to.map(|to| (bound, to)),
+            stays: answers
+                .into_iter()
+                .filter_map(|(_, answer)| answer.err())
+                .collect(),
+            conflict: policy::rebind::conflict(&said),
+        })
     }
 
     /// Takes over committed roles, as read from coordinators; from the first time on the door is open.
@@ -122,7 +190,10 @@ impl Door {
         roles: impl IntoIterator<Item = &RoleRecord>,
     ) -> Result<(), FloorsError> {
         let mut inner = self.inner.lock().await;
-        inner.floors.bind(cluster_id)?;
+        if inner.floors.cluster_id() != Some(cluster_id) {
+            inner.floors.bind(cluster_id)?;
+            self.lineage.send_replace(lineage(&inner.floors));
+        }
         let confirmed: Vec<_> = roles
             .into_iter()
             .map(|role| policy::fence::floor_of(role, cluster_id))
@@ -323,6 +394,40 @@ impl Inner {
         };
         Ok(check(self.floors.get(&token.role), token, bound))
     }
+}
+
+/// What came of meeting other clusters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Met {
+    /// From where to where this agent went, if it did.
+    pub followed: Option<(ClusterId, ClusterId)>,
+    /// Why it did not follow others.
+    pub stays: Vec<Stays>,
+    /// Two clusters that both go on from one, wherever that is.
+    pub conflict: Option<Stays>,
+}
+
+fn lineage(floors: &Floors) -> Option<Lineage> {
+    let followed = floors.lineage();
+    let said: Vec<_> = followed
+        .statements
+        .iter()
+        .map(|signed| signed.statement)
+        .collect();
+    let mut lineage = policy::rebind::lineage(floors.cluster_id()?, &said);
+    lineage.closed.extend(followed.closed.keys());
+    Some(lineage)
+}
+
+/// What is known already stays as it is; one more statement comes behind it.
+fn joined(known: &[SignedRebind], verified: Vec<SignedRebind>) -> Vec<SignedRebind> {
+    let mut all = known.to_vec();
+    for signed in verified {
+        if !all.iter().any(|known| known.statement == signed.statement) {
+            all.push(signed);
+        }
+    }
+    all
 }
 
 /// What the log says of a call.

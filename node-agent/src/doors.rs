@@ -5,7 +5,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use types::{DatabaseName, RegionId, RoleName, region::StoreBinding};
+use tokio::sync::watch;
+use types::{DatabaseName, FencingToken, Lineage, RegionId, RoleName, region::StoreBinding};
 
 use crate::{
     databases::{DatabaseBinding, Databases},
@@ -112,4 +113,15 @@ pub struct Reach {
     pub stores: Stores,
     /// Databases.
     pub databases: Databases,
+    /// The cluster that this agent belongs to, with those whose doors are its own to take over.
+    pub lineage: watch::Receiver<Option<Lineage>>,
+}
+
+impl Reach {
+    /// What a token's cluster goes on from, as far as statements say that were verified here.
+    pub(crate) fn lineage_of(&self, token: &FencingToken) -> Lineage {
+        let known = self.lineage.borrow().clone();
+        let own = known.filter(|lineage| lineage.cluster == token.cluster_id);
+        own.unwrap_or_else(|| Lineage::first(token.cluster_id))
+    }
 }

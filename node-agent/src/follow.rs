@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use client::{
-    Client,
+    Client, retry,
     watch::{Change, StateWatch},
 };
 use proto::convert::watch::Resource;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use types::ClusterId;
 
 use crate::{door::Door, floors::FloorsError, view::View};
 
@@ -18,27 +19,57 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Follows until `stop`. The door learns a role before anybody acts on it.
 ///
 /// # Errors
-/// A floor that cannot be kept, or another cluster: the process must not go on.
+/// A floor that cannot be kept: the process must not go on.
 pub async fn run(
     client: Client,
     door: Door,
     view: watch::Sender<Arc<View>>,
     stop: CancellationToken,
 ) -> Result<(), FloorsError> {
-    let mut state = StateWatch::new(client, PATIENCE);
+    let mut state = StateWatch::new(client.clone(), PATIENCE);
     loop {
         let change = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             change = state.next() => change,
         };
-        apply(change, &door, &view).await?;
+        let of = match &change {
+            Change::Reset { cluster_id, .. } => Some(*cluster_id),
+            Change::Events { .. } | Change::Bookmark { .. } => view.borrow().cluster_id,
+        };
+        // This agent has followed another one meanwhile, or must not follow this one: somebody else may be of its own.
+        let own = own_cluster(&client, &door);
+        if own.is_some_and(|own| of.is_some_and(|of| of != own)) {
+            tracing::info!(
+                ?own,
+                ?of,
+                "the watch goes on elsewhere: that is another cluster than this agent's"
+            );
+            state.elsewhere();
+            tokio::time::sleep(retry::jittered(retry::WAIT_MAX)).await;
+            continue;
+        }
+        match apply(change, &door, &view).await {
+            // It followed in this very moment: the next change is judged by that.
+            Err(error @ FloorsError::OtherCluster { .. }) => tracing::info!("{error}"),
+            applied => applied?,
+        }
+        own_cluster(&client, &door);
     }
+}
+
+/// The cluster that the door is bound to, which is the only one that is asked from then on.
+fn own_cluster(client: &Client, door: &Door) -> Option<ClusterId> {
+    let own = door.lineage().borrow().as_ref().map(|lineage| lineage.cluster);
+    if let Some(own) = own {
+        client.belong_to(own);
+    }
+    own
 }
 
 /// Takes one change.
 ///
 /// # Errors
-/// As for [`run`].
+/// A floor that cannot be kept, or another cluster than the one that the door is bound to.
 pub async fn apply(change: Change, door: &Door, view: &watch::Sender<Arc<View>>) -> Result<(), FloorsError> {
     let bound = match &change {
         Change::Reset { cluster_id, .. } => Some(*cluster_id),

@@ -224,6 +224,7 @@ impl Parts {
             incarnation: board.me.incarnation.to_string(),
             cluster_id: board.cluster_id.map(|id| id.to_string()).unwrap_or_default(),
             revision: board.revision.0,
+            stays_behind: board.stays_behind.clone().unwrap_or_default(),
             session_open: board.session.is_some(),
             session_with: board.session.clone().unwrap_or_default(),
             ready: board.ready.is_ok(),

@@ -42,6 +42,7 @@ mod privileged;
 pub mod probes;
 pub mod raise;
 pub mod readiness;
+pub mod rebind;
 pub mod reconcile;
 pub mod replicate;
 pub mod roles;

@@ -32,6 +32,8 @@ struct Inner {
     probes: Family<Labels, Counter>,
     database_fit: Family<Labels, Gauge>,
     database_ended: Family<Labels, Counter>,
+    stays_behind: Gauge,
+    rebinds: Counter,
 }
 
 /// Seconds; a model of the sample size answers in milliseconds, a long generation in seconds.
@@ -56,6 +58,8 @@ impl Default for Metrics {
             probes: register(&mut registry, table::PROBES, Family::default()),
             database_fit: register(&mut registry, table::DATABASE_FIT, Family::default()),
             database_ended: register(&mut registry, table::DATABASE_ENDED, Family::default()),
+            stays_behind: register(&mut registry, table::AGENT_STAYS_BEHIND, Gauge::default()),
+            rebinds: register(&mut registry, table::AGENT_REBINDS, Counter::default()),
             registry,
         };
         Self(Arc::new(inner))
@@ -134,6 +138,14 @@ impl Metrics {
             let gauge = self.0.unloaded.get_or_create(&labels);
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+    /// Whether coordinators of another cluster answer that this agent may not follow.
+    pub fn stays_behind(&self, stays: bool) {
+        self.0.stays_behind.set(i64::from(stays));
+    }
+    /// This agent followed another cluster.
+    pub fn followed(&self) {
+        self.0.rebinds.inc();
     }
     /// A floor stands at this epoch.
     pub fn floor(&self, role: &RoleName, epoch: Epoch) {

@@ -10,7 +10,7 @@ use client::{
     session::{Session, said},
 };
 use proto::v1 as pb;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use types::{Reason, VersionKey, reason::Refusal, region::Endpoints, role::TimingPolicy};
 
@@ -25,6 +25,8 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 const VERSIONS_MAX: usize = 10_000;
 /// Time for one coordinator to welcome this node.
 const WELCOME_LIMIT: Duration = Duration::from_secs(2);
+/// How long a session with a leader of another cluster lasts.
+const ELSEWHERE: Duration = Duration::from_secs(3);
 
 /// Keeps a session open until the process stops.
 pub struct SessionKeeper {
@@ -102,9 +104,24 @@ impl SessionKeeper {
         }
     }
 
+    /// A leader of another cluster hears that this node is not ready, and why, so that people see it there. That ends after a while:
+    /// somebody of the own cluster may be back, or this agent may have followed.
     async fn heartbeats(&self, session: &mut Session) -> Refusal {
+        let opened = Instant::now();
         loop {
-            let heartbeat = heartbeat(&self.board.borrow(), &self.serving);
+            let own = self.client.cluster().unwrap_or(session.cluster_id);
+            let is_own = own == session.cluster_id;
+            if !is_own && opened.elapsed() >= ELSEWHERE {
+                return Refusal::new(
+                    Reason::WrongCluster,
+                    format!("it is of cluster {}", session.cluster_id),
+                );
+            }
+            let mut heartbeat = heartbeat(&self.board.borrow(), &self.serving);
+            if !is_own {
+                heartbeat.ready = false;
+                heartbeat.not_ready_reason = format!("it belongs to cluster {own}");
+            }
             let patience = patience(&session.timing);
             if let Err(refusal) = session.heartbeat(heartbeat, patience).await {
                 return refusal;

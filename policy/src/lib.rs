@@ -4,7 +4,8 @@
 //! tests call the same functions, so that none of them decides by a copy of the rule.
 //! Invariant: equal arguments give equal answers, and every answer says why.
 //!
-//! Reading order: [`fence`] (who may write), [`door`] (what an agent lets in), [`readiness`] (who can serve), [`placement`] (where copies belong),
+//! Reading order: [`fence`] (who may write), [`door`] (what an agent lets in), [`rebind`] (which cluster a door belongs to),
+//! [`readiness`] (who can serve), [`placement`] (where copies belong),
 //! [`health`] (which regions are well), [`failover`] (what to do about it), [`features`] (which rules
 //! a whole cluster knows), [`clock`] (what time it is), [`compaction`] (when a
 //! snapshot is due), [`membership`] (who may leave), [`standing`] (whose disk is older than
@@ -31,6 +32,7 @@ pub mod leader;
 pub mod membership;
 pub mod placement;
 pub mod readiness;
+pub mod rebind;
 pub mod standing;
 pub mod timing;
 

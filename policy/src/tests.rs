@@ -10,6 +10,7 @@ mod health;
 mod integrity;
 mod leader;
 mod membership;
+mod rebind;
 mod standing;
 mod timing;
 

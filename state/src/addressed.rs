@@ -44,6 +44,7 @@ impl Command {
             | Self::MarkTime { .. }
             | Self::SetElectionTiming { .. }
             | Self::SetLeaderPreference { .. }
+            | Self::RecordRebind { .. }
             | Self::SetFeatureLevel { .. } => Addressed::Cluster,
             Self::RegisterRegion { region }
             | Self::AttachStore { region, .. }

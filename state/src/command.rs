@@ -10,8 +10,8 @@ use std::{
 
 use types::{
     AliasName, ByteCount, ClusterId, Digest, DiskId, Epoch, FencingToken, Holder, ModelName, ModelVersion,
-    NodeId, NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision, RoleName, UnixMillis,
-    VersionKey,
+    NodeId, NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision, RoleName, SignedRebind,
+    UnixMillis, VersionKey,
     election::ElectionTiming,
     model::{Artifact, Placement},
     plan::{DoorClaim, PlanKind, StepKind},
@@ -337,6 +337,11 @@ pub enum Command {
     SetLeaderPreference {
         /// Most wanted first; none: whoever is elected leads on.
         regions: Vec<RegionId>,
+    },
+    /// Keeps the CA's signature of a statement that this cluster goes on from another one. Whoever follows verifies it.
+    RecordRebind {
+        /// The statement and its signature.
+        rebind: SignedRebind,
     },
 }
 

@@ -56,6 +56,17 @@ fn write_records(s: &ControlState, out: &mut String) -> std::fmt::Result {
         if !c.elections.preferred.is_empty() {
             writeln!(out, "leader preferred in {:?}", c.elections.preferred)?;
         }
+        for rebind in &c.rebinds {
+            let (said, signed) = (
+                rebind.statement,
+                if rebind.is_signed() { "signed" } else { "unsigned" },
+            );
+            let (cluster, old, generation) = (said.cluster, said.supersedes, said.generation);
+            writeln!(
+                out,
+                "rebind {cluster} supersedes {old} generation {generation} {signed}"
+            )?;
+        }
     }
     for region in s.regions() {
         write_region(region, out)?;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The highest level that this build knows.
-pub const SUPPORTED: u32 = 2;
+pub const SUPPORTED: u32 = 3;
 
 /// A rule that a level switched on. Level 0 is what the log began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Feature {
     FramedSnapshots,
     /// Level 2: any entry may say which etag and epoch its record must have ([`crate::Expects`]).
     Expectations,
+    /// Level 3: the state says which clusters this one goes on from.
+    Rebinds,
 }
 
 impl Feature {
@@ -42,6 +44,7 @@ impl Feature {
             Self::ElectionSettings => 2,
             Self::FramedSnapshots => 2,
             Self::Expectations => 2,
+            Self::Rebinds => 3,
         }
     }
 }
@@ -107,6 +110,7 @@ impl Command {
             Self::SetElectionTiming { .. } | Self::SetLeaderPreference { .. } => {
                 Some(Feature::ElectionSettings)
             }
+            Self::RecordRebind { .. } => Some(Feature::Rebinds),
             Self::InitCluster { .. }
             | Self::SetTiming { .. }
             | Self::SetFeatureLevel { .. }

@@ -6,19 +6,21 @@
 //! held by nobody, running plans are given up, and every request id that may have been answered is too old. The first leader
 //! waits the largest outstanding TTL out before it grants anything, as each new leader does (L8).
 //!
-//! Absent on purpose: files, membership, and how the doors learn of the new cluster id.
+//! Absent on purpose: files, membership, and signatures: doors follow by statements that the CA signed (`policy::rebind`), which
+//! are only kept here.
 //! Invariant: every epoch of the new state is above every one of the old, and of whatever the caller says was seen elsewhere.
 
 use std::{sync::Arc, time::Duration};
 
 use types::{
-    ClusterId, Epoch, NodeId, RequestId, Revision, UnixMillis,
+    ClusterId, Epoch, NodeId, Rebind, RequestId, Revision, SignedRebind, UnixMillis,
     plan::{PlanRecord, PlanState, StepState},
     region::{NodeKind, NodeRecord, NodeStatus},
     role::RoleRecord,
 };
 
 use crate::{
+    features::Feature,
     requests::Answers,
     state::{ClusterRecord, ControlState, FormerTtl, RoleState},
 };
@@ -38,6 +40,8 @@ pub struct Recovery {
     pub at: UnixMillis,
     /// The longest TTL that the lost cluster may have granted; that of the state counts where it is longer.
     pub outstanding_ttl: Duration,
+    /// That it goes on from the old cluster, and from any other that its doors may belong to; signed or not.
+    pub rebinds: Vec<SignedRebind>,
     /// What happened, for people: it stands in every role and plan that it changed.
     pub reason: String,
 }
@@ -59,6 +63,11 @@ pub enum Unrecoverable {
         /// The highest in the state.
         found: u32,
     },
+    /// Doors would follow to another cluster than this one.
+    #[error(
+        "the statement {0:?} is not one of the new cluster and its generation, or names it as its own predecessor"
+    )]
+    Rebind(Rebind),
     /// What is changed would have no revision of its own.
     #[error("revision {shown} is not above {found}, that of the state")]
     Revision {
@@ -92,6 +101,9 @@ impl ControlState {
             cluster_id: recovery.cluster_id,
             generation: recovery.generation,
             modified: recovery.revision,
+            // The founder is the only voter, and its build is this one.
+            feature_level: old.feature_level.max(Feature::Rebinds.level()),
+            rebinds: [old.rebinds.as_slice(), &recovery.rebinds].concat(),
             ..old.clone()
         };
         let mut new = Self {
@@ -114,6 +126,14 @@ impl ControlState {
         let (shown, found) = (recovery.generation, self.highest_generation());
         if shown <= found {
             return Err(Unrecoverable::Generation { shown, found });
+        }
+        let foreign = |statement: &Rebind| {
+            let own = (recovery.cluster_id, recovery.generation);
+            (statement.cluster, statement.generation) != own || statement.supersedes == statement.cluster
+        };
+        let mut statements = recovery.rebinds.iter().map(|rebind| rebind.statement);
+        if let Some(statement) = statements.find(foreign) {
+            return Err(Unrecoverable::Rebind(statement));
         }
         let (shown, found) = (recovery.revision, self.revision);
         if shown <= found {

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use imbl::OrdSet;
 use types::{
     AliasName, ClusterId, Digest, DiskId, Epoch, ModelName, NodeId, NodeIncarnation, PlanId, Principal,
-    RegionId, Revision, RoleName, UnixMillis, VersionKey,
+    RegionId, Revision, RoleName, SignedRebind, UnixMillis, VersionKey,
     election::ElectionSettings,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
@@ -47,6 +47,8 @@ pub struct ClusterRecord {
     pub modified: Revision,
     /// Coordinators that were taken out, the last one last; of more than a thousand the oldest are forgotten.
     pub removed: Vec<RemovedCoordinator>,
+    /// Clusters that this one goes on from, the last one last; signed by the CA, or still to be signed (L19).
+    pub rebinds: Vec<SignedRebind>,
 }
 
 /// A coordinator that a person took out.

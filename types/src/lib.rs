@@ -5,7 +5,7 @@
 //! Invariant: a value that exists is valid. Text is checked once, in the constructor, and never again inside.
 //!
 //! Reading order: [`ids`], [`epoch`], [`revision`], [`digest`], [`units`], [`time`], then the records
-//! ([`region`], [`model`], [`replica`], [`role`], [`plan`], [`election`]) and [`filter`], then [`reason`], [`principal`] and
+//! ([`region`], [`model`], [`replica`], [`role`], [`plan`], [`election`], [`rebind`]) and [`filter`], then [`reason`], [`principal`] and
 //! [`metrics`].
 
 #![warn(missing_docs)]
@@ -21,6 +21,7 @@ pub mod model;
 pub mod plan;
 pub mod principal;
 pub mod reason;
+pub mod rebind;
 pub mod region;
 pub mod replica;
 pub mod revision;
@@ -37,6 +38,7 @@ pub use ids::{
 };
 pub use principal::Principal;
 pub use reason::Reason;
+pub use rebind::{Lineage, Rebind, SignedRebind};
 pub use revision::Revision;
 pub use time::UnixMillis;
 pub use units::ByteCount;

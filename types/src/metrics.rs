@@ -65,6 +65,8 @@ metrics! {
     INFERENCE_SECONDS = "regent_inference_seconds" Histogram ["model"], "Time from admission to answer.";
     MODELS_LOADED = "regent_models_loaded" Gauge [], "Model versions in memory.";
     MODELS_UNLOADED = "regent_models_unloaded" Gauge ["why"], "Model versions that should be in memory and are not: failed or waiting.";
+    AGENT_STAYS_BEHIND = "regent_agent_stays_behind" Gauge [], "1 while coordinators of another cluster answer and no signed statement lets this agent follow.";
+    AGENT_REBINDS = "regent_agent_rebinds_total" Counter [], "Times this agent followed another cluster by a statement that the CA signed.";
     AGENT_FLOOR = "regent_agent_floor_epoch" Gauge ["role"], "Counter of the lowest epoch this agent's door accepts.";
     LEASE_HELD = "regent_lease_held" Gauge ["role"], "1 while this agent holds the role's lease.";
     DATABASE_FIT = "regent_database_fit" Gauge ["database"], "1 while the database was seen to refuse writes under epochs that are over.";

@@ -4,7 +4,7 @@
 
 use std::cmp::Ordering;
 
-use types::{Epoch, FencingToken, RoleName};
+use types::{Epoch, FencingToken, Lineage, RoleName};
 
 use super::{Trouble, token::holder_text};
 
@@ -37,6 +37,8 @@ pub(crate) enum Decision {
     Create,
     /// Announce it, and raise the row from this epoch.
     Raise(Epoch),
+    /// The row is of a cluster that this one goes on from: note that it is over, and then the same.
+    Rebind(Epoch),
     /// No.
     Refuse(Refusal),
 }
@@ -83,32 +85,39 @@ pub enum Refusal {
     TooLarge(Epoch),
 }
 
-/// What `mine` may do to a fence that was read.
-pub(crate) fn decide(read: Option<&Standing>, mine: &FencingToken) -> Decision {
+/// What `mine` may do to a fence that was read. One of a cluster that `lineage` says is over may be taken over by the cluster that
+/// goes on from it (L19).
+pub(crate) fn decide(read: Option<&Standing>, mine: &FencingToken, lineage: &Lineage) -> Decision {
     if super::token::number(mine.epoch).is_none() {
         return Decision::Refuse(Refusal::TooLarge(mine.epoch));
     }
     let Some(Standing { fence, announced }) = read else {
         return Decision::Create;
     };
-    let highest = match announced {
-        Some(ahead) if ahead.cluster_id == fence.cluster_id && ahead.epoch > fence.epoch => ahead,
-        _ => fence,
-    };
-    if let Some(refusal) = refusal(highest, mine) {
-        return Decision::Refuse(refusal);
+    // What was announced by a cluster that goes on from the row's is above it: generations grow.
+    let ahead = announced.as_ref().filter(|ahead| ahead.epoch > fence.epoch);
+    for standing in ahead.into_iter().chain([fence]) {
+        if let Some(refusal) = refusal(standing, mine, lineage) {
+            return Decision::Refuse(refusal);
+        }
     }
-    if fence.epoch == mine.epoch {
+    let own = mine.cluster_id.to_string();
+    let is_other = |standing: &Fence| standing.cluster_id != own;
+    if is_other(fence) || ahead.is_some_and(is_other) {
+        Decision::Rebind(fence.epoch)
+    } else if fence.epoch == mine.epoch {
         Decision::Stands
     } else {
         Decision::Raise(fence.epoch)
     }
 }
 
-fn refusal(highest: &Fence, mine: &FencingToken) -> Option<Refusal> {
+fn refusal(highest: &Fence, mine: &FencingToken, lineage: &Lineage) -> Option<Refusal> {
     let (cluster, me) = (mine.cluster_id.to_string(), holder_text(&mine.holder));
     let (role, holder) = (mine.role.clone(), highest.holder.clone());
-    if highest.cluster_id != cluster {
+    let old = highest.cluster_id.parse();
+    let is_taken_over = old.is_ok_and(|old| lineage.takes_over(mine.cluster_id, old));
+    if highest.cluster_id != cluster && !is_taken_over {
         let expected = highest.cluster_id.clone();
         return Some(Refusal::OtherCluster {
             shown: cluster,

@@ -17,7 +17,7 @@ mod token;
 
 use std::time::Duration;
 
-use types::{FencingToken, RoleName};
+use types::{FencingToken, Lineage, RoleName};
 
 pub use attach::{Attached, Incarnation};
 pub use config::{BadPostgres, FENCE_USER, PostgresConfig};
@@ -74,7 +74,22 @@ impl Postgres {
     /// The door stands under another epoch or holder, or the epoch could not be raised in time; it may be raised all the
     /// same then, and announced: writers under older epochs are refused from the announcement on.
     pub async fn raise(&self, token: &FencingToken, limit: Duration) -> Result<Raised, RaiseError> {
-        raise::raise(self, token, limit).await
+        self.raise_for(token, &Lineage::first(token.cluster_id), limit)
+            .await
+    }
+
+    /// As [`Postgres::raise`], also over the fence of a cluster that the token's goes on from (L19): that one is noted as over first, and
+    /// neither raises nor writes here any more.
+    ///
+    /// # Errors
+    /// As for [`Postgres::raise`].
+    pub async fn raise_for(
+        &self,
+        token: &FencingToken,
+        lineage: &Lineage,
+        limit: Duration,
+    ) -> Result<Raised, RaiseError> {
+        raise::raise(self, token, lineage, limit).await
     }
 
     /// How a role's fence stands; none where no epoch of it was raised yet.

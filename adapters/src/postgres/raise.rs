@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, convert::Infallible, future::Future, time::Dura
 
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::error::SqlState;
-use types::{Epoch, FencingToken, RoleName};
+use types::{Epoch, FencingToken, Lineage, RoleName};
 
 use super::{
     Postgres, Trouble,
@@ -30,10 +30,14 @@ const READ: &str = "SELECT f.cluster_id::text, f.epoch, f.holder, a.cluster_id::
 const CREATE: &str = "INSERT INTO regent.fence (role, cluster_id, epoch, holder) VALUES ($1, $2::text::uuid, $3, $4) \
      ON CONFLICT (role) DO NOTHING";
 const ANNOUNCE: &str = "INSERT INTO regent.announced AS a (role, cluster_id, epoch, holder) VALUES ($1, $2::text::uuid, $3, $4) \
-     ON CONFLICT (role) DO UPDATE SET epoch = excluded.epoch, holder = excluded.holder, announced_at = clock_timestamp() \
-     WHERE a.cluster_id = excluded.cluster_id AND a.epoch < excluded.epoch";
-const RAISE: &str = "UPDATE regent.fence SET epoch = $3, holder = $4, raised_at = clock_timestamp() \
-     WHERE role = $1 AND cluster_id = $2::text::uuid AND epoch < $3";
+     ON CONFLICT (role) DO UPDATE SET cluster_id = excluded.cluster_id, epoch = excluded.epoch, holder = excluded.holder, \
+     announced_at = clock_timestamp() \
+     WHERE (a.cluster_id = excluded.cluster_id OR a.cluster_id::text = ANY ($5)) AND a.epoch < excluded.epoch";
+const RAISE: &str = "UPDATE regent.fence SET cluster_id = $2::text::uuid, epoch = $3, holder = $4, raised_at = clock_timestamp() \
+     WHERE role = $1 AND (cluster_id = $2::text::uuid OR cluster_id::text = ANY ($5)) AND epoch < $3";
+/// Before anything is raised over them: no raise of theirs is taken from then on, also where this one is cut short.
+const CLOSE: &str = "INSERT INTO regent.superseded (cluster_id, by) SELECT old::uuid, $2::text::uuid FROM unnest($1::text[]) AS old \
+     ON CONFLICT (cluster_id) DO NOTHING";
 /// Zero stands for a prepared transaction. Another raiser is no holder; one whose process died still waits at the server, before
 /// us, and ends nobody any more: whoever it waits for is looked up through it.
 const HOLDERS: &str = "WITH RECURSIVE b (pid) AS (SELECT unnest(pg_blocking_pids($1)) \
@@ -101,12 +105,18 @@ pub(super) async fn read(link: &mut Link, role: &RoleName) -> Result<Option<Stan
 pub(super) async fn raise(
     postgres: &Postgres,
     token: &FencingToken,
+    lineage: &Lineage,
     limit: Duration,
 ) -> Result<Raised, RaiseError> {
+    let mine = Raiser {
+        token,
+        lineage,
+        closed: lineage.closed.iter().map(ToString::to_string).collect(),
+    };
     let deadline = Instant::now() + limit;
     let raising = async {
         let mut link = postgres.connect().await?;
-        let raised = looks(postgres, &mut link, token, deadline).await;
+        let raised = looks(postgres, &mut link, &mine, deadline).await;
         link.close().await;
         raised
     };
@@ -116,16 +126,24 @@ pub(super) async fn raise(
         .unwrap_or_else(|_| Err(late()))
 }
 
+/// Whose raise it is, and over which clusters' it may go.
+struct Raiser<'a> {
+    token: &'a FencingToken,
+    lineage: &'a Lineage,
+    /// As the database is asked for them.
+    closed: Vec<String>,
+}
+
 async fn looks(
     postgres: &Postgres,
     link: &mut Link,
-    token: &FencingToken,
+    mine: &Raiser<'_>,
     deadline: Instant,
 ) -> Result<Raised, RaiseError> {
     let mut ended = 0;
     for _ in 0..LOOKS {
-        let standing = read(link, &token.role).await?;
-        let previous = match decide(standing.as_ref(), token) {
+        let standing = read(link, &mine.token.role).await?;
+        let previous = match decide(standing.as_ref(), mine.token, mine.lineage) {
             Decision::Stands => {
                 return Ok(Raised {
                     previous: None,
@@ -133,7 +151,7 @@ async fn looks(
                 });
             }
             Decision::Refuse(refusal) => return Err(refusal.into()),
-            Decision::Create if write(link, CREATE, token).await? => {
+            Decision::Create if create(link, mine.token).await? => {
                 return Ok(Raised {
                     previous: None,
                     ended,
@@ -141,9 +159,13 @@ async fn looks(
             }
             Decision::Create => continue,
             Decision::Raise(previous) => previous,
+            Decision::Rebind(previous) => {
+                close(link, mine).await?;
+                previous
+            }
         };
-        write(link, ANNOUNCE, token).await?;
-        let (raised, more) = over_holdouts(postgres, link, token, deadline).await?;
+        write(link, ANNOUNCE, mine).await?;
+        let (raised, more) = over_holdouts(postgres, link, mine, deadline).await?;
         ended += more;
         if raised {
             let previous = Some(previous);
@@ -156,15 +178,39 @@ async fn looks(
     .into())
 }
 
+/// The first epoch of a role; whether nobody was faster.
+async fn create(link: &mut Link, token: &FencingToken) -> Result<bool, tokio_postgres::Error> {
+    let (cluster, epoch, holder) = columns(token);
+    let made = link
+        .execute(CREATE, &[&token.role.as_str(), &cluster, &epoch, &holder])
+        .await?;
+    Ok(made > 0)
+}
+
+/// Notes for ever that the clusters are over that this one goes on from.
+async fn close(link: &mut Link, mine: &Raiser<'_>) -> Result<(), tokio_postgres::Error> {
+    let by = mine.token.cluster_id.to_string();
+    let closed = link.execute(CLOSE, &[&mine.closed, &by]).await?;
+    if closed > 0 {
+        tracing::warn!(cluster = %by, superseded = ?mine.closed, "a database goes over to another cluster");
+    }
+    Ok(())
+}
+
 /// Makes one statement of the raise; whether it changed the row.
-async fn write(link: &mut Link, sql: &str, token: &FencingToken) -> Result<bool, tokio_postgres::Error> {
-    let (cluster, holder) = (token.cluster_id.to_string(), holder_text(&token.holder));
-    // One that is too large was refused before.
-    let epoch = number(token.epoch).unwrap_or(i64::MAX);
+async fn write(link: &mut Link, sql: &str, mine: &Raiser<'_>) -> Result<bool, tokio_postgres::Error> {
+    let (cluster, epoch, holder) = columns(mine.token);
+    let role = mine.token.role.as_str();
     let changed = link
-        .execute(sql, &[&token.role.as_str(), &cluster, &epoch, &holder])
+        .execute(sql, &[&role, &cluster, &epoch, &holder, &mine.closed])
         .await?;
     Ok(changed > 0)
+}
+
+fn columns(token: &FencingToken) -> (String, i64, String) {
+    // One that is too large was refused before.
+    let epoch = number(token.epoch).unwrap_or(i64::MAX);
+    (token.cluster_id.to_string(), epoch, holder_text(&token.holder))
 }
 
 /// The UPDATE itself, and meanwhile the end of who holds it up for too long: whether it changed the row, and how many were
@@ -172,7 +218,7 @@ async fn write(link: &mut Link, sql: &str, token: &FencingToken) -> Result<bool,
 async fn over_holdouts(
     postgres: &Postgres,
     link: &mut Link,
-    token: &FencingToken,
+    mine: &Raiser<'_>,
     deadline: Instant,
 ) -> Result<(bool, usize), RaiseError> {
     let left = deadline.saturating_duration_since(Instant::now());
@@ -188,7 +234,7 @@ async fn over_holdouts(
     let patience = postgres.config.patience.min(left / 2);
     let mut holdouts = Holdouts::default();
     let done = either(
-        write(link, RAISE, token),
+        write(link, RAISE, mine),
         end_holdouts(postgres, own, patience, &mut holdouts),
     )
     .await;

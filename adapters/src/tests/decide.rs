@@ -1,6 +1,6 @@
 //! What a token may do to a fence, and what failures mean.
 
-use types::Epoch;
+use types::{ClusterId, Epoch, Lineage};
 
 use super::token;
 use crate::postgres::{
@@ -17,11 +17,16 @@ fn fence(cluster: u128, counter: u32, node: &str) -> Fence {
     }
 }
 
+fn first() -> Lineage {
+    Lineage::first(ClusterId::from_u128(7))
+}
+
 fn name(decision: &Decision) -> String {
     match decision {
         Decision::Stands => "stands".to_owned(),
         Decision::Create => "create".to_owned(),
         Decision::Raise(previous) => format!("raise from {previous}"),
+        Decision::Rebind(previous) => format!("rebind from {previous}"),
         Decision::Refuse(Refusal::StaleEpoch { current, .. }) => format!("stale, {current} rules"),
         Decision::Refuse(Refusal::OtherHolder { epoch, .. }) => format!("{epoch} is another's"),
         Decision::Refuse(Refusal::OtherCluster { .. }) => "another cluster".to_owned(),
@@ -65,10 +70,15 @@ fn an_epoch_only_rises_and_is_one_holders() {
         (Some(fence(7, 5, "b1")), None, "g1.e5 is another's"),
         (Some(fence(7, 6, "a1")), None, "stale, g1.e6 rules"),
         (Some(fence(8, 4, "a1")), None, "another cluster"),
-        // An announcement of another cluster is none.
+        // Of another cluster: one that has begun to take over, and one that was here before.
         (
             Some(fence(7, 4, "a1")),
             Some(fence(8, 9, "a1")),
+            "another cluster",
+        ),
+        (
+            Some(fence(7, 4, "a1")),
+            Some(fence(8, 3, "a1")),
             "raise from g1.e4",
         ),
     ];
@@ -76,10 +86,45 @@ fn an_epoch_only_rises_and_is_one_holders() {
         let shown = format!("{fence:?} {announced:?}");
         let standing = fence.map(|fence| Standing { fence, announced });
         assert_eq!(
-            name(&decide(standing.as_ref(), &token(5, "a1"))),
+            name(&decide(standing.as_ref(), &token(5, "a1"), &first())),
             expected,
             "{shown}"
         );
+    }
+}
+
+/// Cluster 7 goes on from 8, and from nothing else.
+#[test]
+fn the_fence_of_a_cluster_that_ended_is_taken_over_from_below_alone() {
+    let lineage = Lineage {
+        cluster: ClusterId::from_u128(7),
+        closed: [8].map(ClusterId::from_u128).into(),
+    };
+    let table = [
+        (fence(8, 4, "b1"), None, "rebind from g1.e4"),
+        (fence(8, 4, "b1"), Some(fence(8, 4, "b1")), "rebind from g1.e4"),
+        // Begun, and cut short.
+        (fence(8, 4, "b1"), Some(fence(7, 5, "a1")), "rebind from g1.e4"),
+        (fence(8, 3, "b1"), Some(fence(7, 4, "b1")), "rebind from g1.e3"),
+        (fence(8, 4, "b1"), Some(fence(7, 6, "b1")), "stale, g1.e6 rules"),
+        (fence(7, 4, "b1"), Some(fence(8, 9, "b1")), "stale, g1.e9 rules"),
+        (fence(7, 5, "a1"), Some(fence(8, 4, "b1")), "stands"),
+        (fence(8, 6, "b1"), None, "stale, g1.e6 rules"),
+        (fence(9, 4, "b1"), None, "another cluster"),
+        (fence(8, 4, "b1"), Some(fence(9, 6, "b1")), "another cluster"),
+    ];
+    for (fence, announced, expected) in table {
+        let shown = format!("{fence:?} {announced:?}");
+        let standing = Standing { fence, announced };
+        let found = name(&decide(Some(&standing), &token(5, "a1"), &lineage));
+        assert_eq!(found, expected, "{shown}");
+        // Nobody else takes it over by another's lineage.
+        let other = Lineage {
+            cluster: ClusterId::from_u128(6),
+            ..lineage.clone()
+        };
+        let found = decide(Some(&standing), &token(5, "a1"), &other);
+        assert!(!matches!(found, Decision::Rebind(_)), "{shown}");
     }
 }
 
@@ -87,7 +132,7 @@ fn an_epoch_only_rises_and_is_one_holders() {
 fn an_epoch_that_no_database_holds_is_refused_before_it_is_asked() {
     let mut large = token(5, "a1");
     large.epoch = Epoch::new(u32::MAX, 1);
-    assert_eq!(name(&decide(None, &large)), "too large");
+    assert_eq!(name(&decide(None, &large, &first())), "too large");
     assert_eq!(token_text(&large), None);
 }
 

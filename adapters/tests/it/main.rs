@@ -12,5 +12,6 @@ mod bypass;
 mod guard;
 mod isolation;
 mod raise;
+mod rebind;
 mod server;
 mod tls;

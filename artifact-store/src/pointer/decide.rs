@@ -1,7 +1,7 @@
 //! The rule of the door (L14): what a holder may do with the pointer that it just read. Pure.
 
 use types::{
-    Digest, Epoch, FencingToken, RoleName,
+    Digest, Epoch, FencingToken, Lineage, RoleName,
     epoch::{Holder, Incomparable, Outranked},
 };
 
@@ -73,12 +73,19 @@ pub enum Refusal {
     Incomparable(#[from] Incomparable),
 }
 
-/// What `mine` may write over what was read. `nonce` is new for each attempt.
-pub fn decide(read: Option<&Pointed>, mine: &FencingToken, change: &PointerChange, nonce: &str) -> Decision {
+/// What `mine` may write over what was read. `nonce` is new for each attempt. A body of a cluster that `lineage` says is over may be
+/// taken over by the cluster that goes on from it, and by no other (L19).
+pub fn decide(
+    read: Option<&Pointed>,
+    mine: &FencingToken,
+    lineage: &Lineage,
+    change: &PointerChange,
+    nonce: &str,
+) -> Decision {
     let Some(Pointed { body, etag }) = read else {
         return Decision::Write(next(None, mine, change, nonce), Condition::Absent);
     };
-    match refusal(body, mine) {
+    match refusal(body, mine, lineage) {
         Some(refusal) => Decision::Refuse(refusal),
         None => Decision::Write(
             next(Some(body), mine, change, nonce),
@@ -87,8 +94,16 @@ pub fn decide(read: Option<&Pointed>, mine: &FencingToken, change: &PointerChang
     }
 }
 
-fn refusal(body: &PointerBody, mine: &FencingToken) -> Option<Refusal> {
-    let outranked = match mine.outranked_by(&body.token()) {
+fn refusal(body: &PointerBody, mine: &FencingToken, lineage: &Lineage) -> Option<Refusal> {
+    // Of a cluster that ended: its epochs are below those of the one that goes on, or it was not the one that ended.
+    let standing = match lineage.takes_over(mine.cluster_id, body.cluster_id) {
+        true => FencingToken {
+            cluster_id: mine.cluster_id,
+            ..body.token()
+        },
+        false => body.token(),
+    };
+    let outranked = match mine.outranked_by(&standing) {
         Ok(outranked) => outranked?,
         Err(incomparable) => return Some(incomparable.into()),
     };

@@ -10,7 +10,7 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use types::{Epoch, FencingToken, RoleName};
+use types::{Epoch, FencingToken, Lineage, RoleName};
 use uuid::Uuid;
 
 use super::{
@@ -93,7 +93,18 @@ pub async fn write_pointer(
     change: &PointerChange,
 ) -> Result<Written, PointerError> {
     let read = read_pointer(store, &token.role).await?;
-    write_over(store, token, change, read, &Tally::default()).await
+    let mine = Claimant {
+        token,
+        lineage: &Lineage::first(token.cluster_id),
+    };
+    write_over(store, mine, change, read, &Tally::default()).await
+}
+
+/// Whose write it is, and what its cluster goes on from.
+#[derive(Clone, Copy)]
+struct Claimant<'a> {
+    token: &'a FencingToken,
+    lineage: &'a Lineage,
 }
 
 /// Raises the pointer to the token's epoch and keeps its target (L15). Claiming twice writes once. Ends within `limit`,
@@ -104,9 +115,20 @@ pub async fn claim_pointer(
     token: &FencingToken,
     limit: Duration,
 ) -> Result<Claim, PointerError> {
+    claim_pointer_for(store, token, &Lineage::first(token.cluster_id), limit).await
+}
+
+/// As [`claim_pointer`], also over a pointer of a cluster that the token's goes on from (L19).
+pub async fn claim_pointer_for(
+    store: &dyn ArtifactStore,
+    token: &FencingToken,
+    lineage: &Lineage,
+    limit: Duration,
+) -> Result<Claim, PointerError> {
+    let mine = Claimant { token, lineage };
     let tally = Tally::default();
     let chains: FuturesUnordered<_> = (0..CHAINS)
-        .map(|place| chain(store, token, &tally, place))
+        .map(|place| chain(store, mine, &tally, place))
         .collect();
     if let Ok(claimed) = timeout(limit, first_of(chains, &tally)).await {
         return claimed;
@@ -138,7 +160,7 @@ async fn first_of(
 /// One of the claims that go on at once: the first begins now, the others only where a race was lost.
 async fn chain(
     store: &dyn ArtifactStore,
-    token: &FencingToken,
+    mine: Claimant<'_>,
     tally: &Tally,
     place: u32,
 ) -> Result<Claim, PointerError> {
@@ -146,18 +168,14 @@ async fn chain(
         let round = tally.first_loss().await;
         sleep(round * place / CHAINS).await;
     }
-    claim(store, token, tally).await
+    claim(store, mine, tally).await
 }
 
-async fn claim(
-    store: &dyn ArtifactStore,
-    token: &FencingToken,
-    tally: &Tally,
-) -> Result<Claim, PointerError> {
-    let read = read_pointer(store, &token.role).await?;
+async fn claim(store: &dyn ArtifactStore, mine: Claimant<'_>, tally: &Tally) -> Result<Claim, PointerError> {
+    let read = read_pointer(store, &mine.token.role).await?;
     tally.reads.fetch_add(1, Ordering::Relaxed);
     let previous = read.as_ref().map(|pointed| pointed.body.epoch);
-    let Written { body, etag } = write_over(store, token, &PointerChange::Keep, read, tally).await?;
+    let Written { body, etag } = write_over(store, mine, &PointerChange::Keep, read, tally).await?;
     Ok(Claim { previous, body, etag })
 }
 
@@ -219,7 +237,7 @@ impl Tally {
 
 async fn write_over(
     store: &dyn ArtifactStore,
-    token: &FencingToken,
+    Claimant { token, lineage }: Claimant<'_>,
     change: &PointerChange,
     mut read: Option<Pointed>,
     tally: &Tally,
@@ -234,7 +252,7 @@ async fn write_over(
             return Ok(Written { body, etag });
         }
         let nonce = Uuid::now_v7().to_string();
-        let (body, condition) = match decide(read.as_ref(), token, change, &nonce) {
+        let (body, condition) = match decide(read.as_ref(), token, lineage, change, &nonce) {
             Decision::Refuse(refusal) => return Err(refusal.into()),
             Decision::Write(body, condition) => (body, condition),
         };

@@ -1,6 +1,8 @@
 //! The rule of the door, by table.
 
-use types::{ClusterId, Digest, Epoch, FencingToken, RoleName};
+use std::collections::BTreeSet;
+
+use types::{ClusterId, Digest, Epoch, FencingToken, Lineage, RoleName};
 
 use super::{holder, token};
 use crate::{
@@ -30,7 +32,16 @@ fn pointed(body: PointerBody) -> Option<Pointed> {
 
 /// The text of a refusal, or the body that may be written.
 fn check(read: Option<Pointed>, mine: &FencingToken, change: &PointerChange) -> Result<PointerBody, String> {
-    match decide(read.as_ref(), mine, change, "new") {
+    check_for(read, mine, &Lineage::first(mine.cluster_id), change)
+}
+
+fn check_for(
+    read: Option<Pointed>,
+    mine: &FencingToken,
+    lineage: &Lineage,
+    change: &PointerChange,
+) -> Result<PointerBody, String> {
+    match decide(read.as_ref(), mine, lineage, change, "new") {
         Decision::Refuse(refusal) => Err(refusal.to_string()),
         Decision::Write(body, condition) => {
             let expected = read.map_or(Condition::Absent, |pointed| Condition::Matches(pointed.etag));
@@ -98,6 +109,45 @@ fn another_cluster_cannot_be_compared_whatever_its_epoch() {
     };
     let refusal = check(pointed(other), &token(7, "a"), &PointerChange::Keep).unwrap_err();
     assert!(refusal.contains("cluster"), "{refusal}");
+}
+
+#[test]
+fn a_body_of_a_cluster_that_ended_is_taken_over_by_the_one_that_goes_on_and_by_no_other() {
+    let [old, new, other] = [10, 11, 12].map(ClusterId::from_u128);
+    let lineage = Lineage {
+        cluster: new,
+        closed: BTreeSet::from([old]),
+    };
+    let of = |cluster_id, generation| FencingToken {
+        cluster_id,
+        epoch: Epoch::new(generation, 1),
+        ..token(1, "a")
+    };
+    let keep = &PointerChange::Keep;
+    let taken = check_for(pointed(body(900, "b")), &of(new, 2), &lineage, keep).unwrap();
+    assert_eq!((taken.cluster_id, taken.sequence), (new, 5));
+    assert_eq!(taken.target, Some(Digest::of(b"old target")));
+    // Without the statement, by somebody else, of somebody else; not from below, and never back.
+    let foreign = PointerBody {
+        cluster_id: other,
+        ..body(1, "b")
+    };
+    for (read, mine, lineage, word) in [
+        (body(1, "b"), of(new, 2), &Lineage::first(new), "cluster"),
+        (body(1, "b"), of(other, 2), &lineage, "cluster"),
+        (foreign, of(new, 2), &lineage, "cluster"),
+        (body(900, "b"), of(new, 1), &lineage, "stale epoch"),
+        (taken, of(old, 9), &Lineage::first(old), "cluster"),
+    ] {
+        let refused = check_for(pointed(read), &mine, lineage, keep).unwrap_err();
+        assert!(refused.contains(word), "{refused}");
+    }
+    // A reader of the new cluster does not use what nobody took over yet, nor one of the old cluster what was.
+    let usable = |body: &PointerBody, cluster| body.usable(cluster, Epoch::new(1, 1));
+    assert!(matches!(
+        usable(&body(900, "b"), new),
+        Err(Unusable::OtherCluster { .. })
+    ));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod cluster;
 #[cfg(feature = "server")]
 mod demo;
 mod model;
+mod rebind;
 mod snapshot;
 
 use std::{path::PathBuf, time::Duration};
@@ -23,9 +24,10 @@ pub(crate) use model::{
     AbortArgs, AliasArgs, ModelArgs, ModelCommand, ModelListArgs, PushArgs, UnaliasArgs, VersionsArgs,
     WaitCopies,
 };
+pub(crate) use rebind::{RebindCommand, WhichArgs};
 
 #[cfg(feature = "server")]
-pub(crate) use snapshot::{RecoverArgs, RestoreArgs};
+pub(crate) use snapshot::{AboveArgs, RecoverArgs, RestoreArgs};
 pub(crate) use snapshot::{SaveArgs, SnapshotCommand};
 
 #[cfg(feature = "server")]
@@ -347,6 +349,9 @@ pub(crate) enum ClusterCommand {
     /// Backups: everything that is committed, as one file.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// That this cluster goes on from another one, signed by the CA: by that the old one's agents, pointers and databases follow.
+    #[command(subcommand)]
+    Rebind(RebindCommand),
     #[cfg(feature = "server")]
     /// Founds a new cluster from the one coordinator that is left, after the majority is lost for good; needs no cluster.
     ///

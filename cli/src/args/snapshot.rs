@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
+use types::ClusterId;
+
 use super::ReadArgs;
 
 #[derive(Debug, Subcommand)]
@@ -76,6 +78,14 @@ pub(crate) struct AboveArgs {
     /// in the file].
     #[arg(long, value_name = "DURATION", value_parser = super::duration, default_value = "0s")]
     pub(crate) longest_ttl: Duration,
+    /// A cluster that the new one supersedes, besides the one that it goes on from: one that was restored or recovered after this state
+    /// was written, whose doors are to follow, too. May be given several times.
+    #[arg(long, value_name = "CLUSTER")]
+    pub(crate) supersedes: Vec<ClusterId>,
+    /// The private key (PEM) of the CA that signed the nodes' certificates: it signs that the new cluster supersedes the old one, so that
+    /// agents, pointers and databases follow. Without it they stay where they are until `regent cluster rebind` has a signature.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_key: Option<PathBuf>,
 }
 
 #[cfg(feature = "server")]

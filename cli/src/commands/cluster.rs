@@ -6,6 +6,7 @@ mod elections;
 mod leave;
 mod levels;
 mod members;
+mod rebind;
 #[cfg(feature = "server")]
 mod recover;
 mod show;
@@ -50,6 +51,7 @@ pub(crate) async fn run(command: ClusterCommand, shared: Shared) -> Result<(), F
         ClusterCommand::Prefer(args) => elections::prefer(&args, &shared).await,
         #[cfg(feature = "server")]
         ClusterCommand::Recover(args) => Box::pin(recover::run(&args, &shared)).await,
+        ClusterCommand::Rebind(command) => rebind::run(command, &shared).await,
         ClusterCommand::Snapshot(command) => Box::pin(snapshot::run(command, &shared)).await,
     }
 }

@@ -66,6 +66,7 @@ impl Row {
             Ok(status) => json!({
                 "ready": status.ready,
                 "not_ready_reason": status.not_ready_reason,
+                "stays_behind": status.stays_behind,
                 "session_with": status.session_with,
                 "served": status.served.iter().map(served).collect::<Vec<_>>(),
             }),
@@ -148,7 +149,13 @@ fn why(status: &GetAgentStatusResponse) -> String {
         }
     });
     let unready = Some(status.not_ready_reason.clone()).filter(|why| !why.is_empty());
-    unready.into_iter().chain(missing).collect::<Vec<_>>().join("; ")
+    let stays = Some(status.stays_behind.clone()).filter(|why| !why.is_empty());
+    stays
+        .into_iter()
+        .chain(unready)
+        .chain(missing)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 #[cfg(test)]
@@ -174,6 +181,11 @@ mod tests {
         };
         check("", &[], ("0 of 0", ""));
         check("", &[version(1, true, "")], ("1 of 1", ""));
+        let behind = GetAgentStatusResponse {
+            stays_behind: "it is not signed".to_owned(),
+            ..GetAgentStatusResponse::default()
+        };
+        assert_eq!(why(&behind), "it is not signed");
         let mixed = [
             version(1, true, ""),
             version(2, false, "no such kind"),

@@ -14,14 +14,14 @@ use crate::{
 
 #[path = "../../../adapters/tests/it/server.rs"]
 #[expect(dead_code, reason = "the adapter's own tests use the rest")]
-mod server;
+pub(crate) mod server;
 
 use server::{SOON, Server, shown, write};
 
-const REGIONS: [&str; 3] = ["us-west-2", "eu-west-1", "ap-southeast-1"];
+pub(crate) const REGIONS: [&str; 3] = ["us-west-2", "eu-west-1", "ap-southeast-1"];
 
 /// The agent of a region again, with the database in its config.
-fn with_database(dev: &Dev, region: &str, url: &str) -> Running {
+pub(crate) fn with_database(dev: &Dev, region: &str, url: &str) -> Running {
     let agent = dev.pid_of(region, "agent");
     dev.signal(agent, Signal::KILL);
     until("the agent is gone", || !is_alive(agent));

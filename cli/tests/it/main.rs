@@ -25,6 +25,7 @@ mod manners;
 mod members;
 mod orphans;
 mod out_of_reach;
+mod rebind;
 mod recovery;
 mod samples;
 mod snapshots;

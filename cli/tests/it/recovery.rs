@@ -21,22 +21,22 @@ use crate::{
     harness::{Ran, Running, is_alive, regent, run, turn, until},
 };
 
-const HOLDER: &str = "eu-west-1";
-const OTHER: &str = "us-west-2";
-const SURVIVOR: &str = "ap-southeast-1";
+pub(crate) const HOLDER: &str = "eu-west-1";
+pub(crate) const OTHER: &str = "us-west-2";
+pub(crate) const SURVIVOR: &str = "ap-southeast-1";
 
-fn kill(dev: &Dev, region: &str, part: &str) {
+pub(crate) fn kill(dev: &Dev, region: &str, part: &str) {
     let pid = dev.pid_of(region, part);
     dev.signal(pid, Signal::KILL);
     until("it is gone", || !is_alive(pid));
 }
 
-fn process(dev: &Dev, region: &str, part: &str) -> PathBuf {
+pub(crate) fn process(dev: &Dev, region: &str, part: &str) -> PathBuf {
     dev.path().join("regions").join(region).join(part)
 }
 
 /// Another run of one of the cluster's processes, with some keys of its config replaced.
-fn start(dev: &Dev, region: &str, part: &str, keys: &[(&str, String)]) -> Running {
+pub(crate) fn start(dev: &Dev, region: &str, part: &str, keys: &[(&str, String)]) -> Running {
     let dir = process(dev, region, part);
     let text = fs::read_to_string(dir.join("config.toml")).unwrap();
     let lines = text.lines().map(|line| {
@@ -57,13 +57,13 @@ fn log(dev: &Dev, region: &str, part: &str) -> PathBuf {
     process(dev, region, part).join("again.log")
 }
 
-fn api(dev: &Dev, region: &str) -> String {
+pub(crate) fn api(dev: &Dev, region: &str) -> String {
     let listen = process(dev, region, "coordinator").join("data/listen.json");
     let listen: Value = serde_json::from_str(&fs::read_to_string(listen).unwrap()).unwrap();
     format!("https://{}", listen["api"].as_str().unwrap())
 }
 
-fn context(dev: &Dev, regions: &[&str]) -> Context {
+pub(crate) fn context(dev: &Dev, regions: &[&str]) -> Context {
     Context {
         endpoints: regions.iter().map(|region| api(dev, region)).collect(),
         ..dev.context()
@@ -71,20 +71,20 @@ fn context(dev: &Dev, regions: &[&str]) -> Context {
 }
 
 /// The same, as a region's agent.
-fn as_agent(dev: &Dev, region: &str, mut context: Context) -> Context {
+pub(crate) fn as_agent(dev: &Dev, region: &str, mut context: Context) -> Context {
     let certs = dev.path().join("certs");
     context.tls.cert_file = certs.join(format!("{region}-agent.pem"));
     context.tls.key_file = certs.join(format!("{region}-agent.key"));
     context
 }
 
-fn client(context: &Context) -> Client {
+pub(crate) fn client(context: &Context) -> Client {
     let client = Client::new(context.client_config()).unwrap();
     client.with_deadline(Duration::from_secs(5))
 }
 
 /// Who holds the role, as those coordinators say; none while nobody does, or nobody answers.
-fn held(context: &Context) -> Option<FencingToken> {
+pub(crate) fn held(context: &Context) -> Option<FencingToken> {
     let found = Runtime::new()
         .unwrap()
         .block_on(async { client(context).get_role(&RoleName::global()).await });
@@ -104,7 +104,7 @@ fn voters(context: &Context) -> usize {
     status.map_or(0, |s| s.members.iter().filter(|m| m.voter).count())
 }
 
-fn recover(dev: &Dev, more: &[&str]) -> Ran {
+pub(crate) fn recover(dev: &Dev, more: &[&str]) -> Ran {
     let config = process(dev, SURVIVOR, "coordinator").join("config.toml");
     let fixed = [
         "cluster",
@@ -129,7 +129,7 @@ fn one_survivor_goes_on_and_the_revived_majority_is_nobodys() {
     nothing_is_recovered_from_a_running_cluster(&dev);
     kill(&dev, OTHER, "coordinator");
     kill(&dev, HOLDER, "coordinator");
-    // They would meet another cluster than theirs, and end.
+    // The cluster that was left is to have its holder when it is revived.
     let _asleep = [OTHER, HOLDER].map(|region| Asleep::of(&dev, region, "agent"));
     kill(&dev, SURVIVOR, "agent");
     let recovered = the_survivor_goes_on(&dev, &old);
@@ -195,13 +195,20 @@ fn the_survivor_goes_on(dev: &Dev, old: &FencingToken) -> Value {
     // It had missed them all, so it could not know by which epoch to go on, but for the generation.
     let known: types::Epoch = serde_json::from_value(done["from"]["roles"][0]["epoch"].clone()).unwrap();
     assert!(known < old.epoch, "{known} {}", old.epoch);
+    let rebind = &done["rebinds"][0];
+    assert_eq!(
+        rebind["supersedes"],
+        Value::from(old.cluster_id.to_string()),
+        "{done}"
+    );
+    assert_eq!(rebind["signed"], false, "{done}");
     let kept = Path::new(done["kept"].as_str().unwrap());
     assert!(kept.join("node.json").exists(), "{done}");
     done
 }
 
 /// Its majority is back, and its holder goes on under the old token: what follows is no straw man.
-fn the_old_cluster_lives(dev: &Dev, old: &FencingToken) {
+pub(crate) fn the_old_cluster_lives(dev: &Dev, old: &FencingToken) {
     let majority = as_agent(dev, HOLDER, context(dev, &[OTHER, HOLDER]));
     until("the old majority renews the old lease", || {
         let runtime = Runtime::new().unwrap();

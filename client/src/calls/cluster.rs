@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use proto::{
-    convert::primaries,
+    convert::{primaries, rebinds},
     v1::{self as pb, cluster_service_client::ClusterServiceClient},
 };
-use types::{NodeId, RegionId, election::ElectionTiming, reason::Refusal, role::TimingPolicy};
+use types::{NodeId, RegionId, SignedRebind, election::ElectionTiming, reason::Refusal, role::TimingPolicy};
 
 use super::{Client, Header, options::Kind};
 
@@ -34,6 +34,11 @@ impl Client {
             pb::GetStatusRequest {}
         )
         .inspect(|answer| self.note(answer.header.as_ref()))
+    }
+
+    /// What each known coordinator says of itself, whichever cluster it belongs to; whoever does not answer within `limit` is left out.
+    pub async fn every_status(&self, limit: Duration) -> Vec<(String, pb::GetStatusResponse)> {
+        crate::reach::everybody(self.channels(), limit).await
     }
 
     /// A coordinator asks to be taken in.
@@ -111,6 +116,19 @@ impl Client {
             regions: regions.iter().map(ToString::to_string).collect(),
         };
         send!(self, Change, ClusterServiceClient::set_leader_preference, message)
+    }
+
+    /// Has the CA's signature of a statement kept, that this cluster goes on from another one; all statements then.
+    pub async fn record_rebind(&self, rebind: &SignedRebind) -> Result<Vec<SignedRebind>, Refusal> {
+        let said = self.said(Kind::RECORD).await?;
+        let message = pb::RecordRebindRequest {
+            request_id: said.request_id,
+            rebind: Some(rebind.into()),
+            etag: said.etag,
+            validate_only: said.validate_only,
+        };
+        let answer = send!(self, Change, ClusterServiceClient::record_rebind, message)?;
+        Ok(rebinds::understood(answer.rebinds))
     }
 
     /// Up to which feature level the cluster's rules are on.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use proto::convert::MEANT;
 use types::reason::{Reason, Refusal};
 
 use super::{BootInstant, Lease};
@@ -126,14 +127,16 @@ impl Course {
     }
 }
 
-/// Whether a refused renewal means that this token will never hold again.
+/// Whether a refused renewal means that this token will never hold again. A coordinator of another cluster than the one that was
+/// asked for has nothing to say of it.
 pub fn is_final(refusal: &Refusal) -> bool {
-    matches!(
-        refusal.reason,
-        Reason::StaleEpoch
-            | Reason::WrongHolder
-            | Reason::WrongCluster
-            | Reason::RoleNotFound
-            | Reason::PermissionDenied
-    )
+    refusal.operand(MEANT).is_none()
+        && matches!(
+            refusal.reason,
+            Reason::StaleEpoch
+                | Reason::WrongHolder
+                | Reason::WrongCluster
+                | Reason::RoleNotFound
+                | Reason::PermissionDenied
+        )
 }

@@ -58,6 +58,12 @@ fn removed(r: &RemovedCoordinator) -> pb::RemovedMember {
     }
 }
 
+/// Which clusters this one goes on from.
+pub(super) fn rebinds(state: &ControlState) -> Vec<pb::SignedRebind> {
+    let kept = state.cluster().map(|c| c.rebinds.as_slice()).unwrap_or_default();
+    kept.iter().map(Into::into).collect()
+}
+
 fn survival(survival: &Survival) -> pb::RegionSurvival {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     match survival {
@@ -343,6 +349,8 @@ impl ClusterService for Cluster {
             election_setting: elections.timing.as_ref().map(election_setting),
             round_trips: status.round_trips.iter().map(round_trip).collect(),
             preferred_regions: preferred(&elections),
+            rebinds: self.0.raft.read(rebinds),
+            generation: self.0.raft.read(|s| s.cluster().map_or(0, |c| c.generation)),
             state_suspect: status.suspicion,
             state_agreed_revision: status.compared.agreed.0,
             state_differs_at: status
@@ -471,5 +479,23 @@ impl ClusterService for Cluster {
             regions: regions.collect::<Result<_, _>>()?,
         };
         self.set(&caller, manner, command).await
+    }
+
+    async fn record_rebind(&self, request: Request<pb::RecordRebindRequest>) -> Answer<pb::Rebinds> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let manner = manner.validate_only(r.validate_only);
+        let rebind = proto::convert::required("rebind", r.rebind).map_err(status)?;
+        let command = Command::RecordRebind {
+            rebind: proto::convert::rebinds::rebind(rebind).map_err(status)?,
+        };
+        let done = self.0.propose(&caller, manner, command).await?;
+        let header = done.header.clone();
+        let rebinds = done.read(&self.0, |s| Ok::<_, Status>(rebinds(s)))?;
+        Ok(Response::new(pb::Rebinds {
+            header: Some(header),
+            rebinds,
+        }))
     }
 }

@@ -167,6 +167,7 @@ fn each_kind_of_caller_has_its_methods() {
         ("ClusterService/SetTiming", [true, false, false]),
         ("ClusterService/SetElectionTiming", [true, false, false]),
         ("ClusterService/SetLeaderPreference", [true, false, false]),
+        ("ClusterService/RecordRebind", [true, false, false]),
         ("SessionService/Session", [false, true, false]),
     ];
     let coordinator: Principal = "spiffe://regent.local/region/r1/coordinator/c1".parse().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use client::Client;
+use client::{CaVerifier, Client};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use types::{Holder, NodeIncarnation, region::Endpoints};
@@ -31,6 +31,7 @@ use crate::{
     pointers::Pointers,
     probes,
     raise::Raiser,
+    rebind::Rebinder,
     reconcile::Limits,
     replicate::Replicator,
     roles::Roles,
@@ -65,9 +66,20 @@ impl Agent {
         let metrics = Metrics::default();
         let stores = Stores::new(opener);
         let databases = databases(&config, &metrics)?;
+        let door = Door::new(
+            disk.floors,
+            disk.door_log,
+            Arc::new(client.clone()),
+            metrics.clone(),
+        );
+        let bound = door.lineage().borrow().as_ref().map(|lineage| lineage.cluster);
+        if let Some(cluster) = bound {
+            client.belong_to(cluster);
+        }
         let reach = Reach {
             stores: stores.clone(),
             databases: databases.clone(),
+            lineage: door.lineage(),
         };
         let serving = Serving::new(config.limits.inference_queue, metrics.clone());
         let roles = Roles::new(client.clone(), reach.clone(), metrics.clone());
@@ -77,12 +89,6 @@ impl Agent {
             ..LocalWishes::default()
         });
         let (view, view_seen) = watch::channel(Arc::new(View::default()));
-        let door = Door::new(
-            disk.floors,
-            disk.door_log,
-            Arc::new(client.clone()),
-            metrics.clone(),
-        );
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
         let control: Arc<dyn Control> = Arc::new(client.clone());
         let replicator = Replicator {
@@ -127,6 +133,13 @@ impl Agent {
             pins: Arc::clone(&pins),
             pointer_room: PointerRoom::new(me.region.clone()),
         });
+        let rebinder = Rebinder {
+            client: client.clone(),
+            door: door.clone(),
+            ca: CaVerifier::load(&config.tls.ca_file).map_err(|e| AgentError::Identity(e.message))?,
+            board: board.clone(),
+            metrics: metrics.clone(),
+        };
         let tls = identity::server_tls(&config.tls).map_err(AgentError::Identity)?;
         let http_client = probes::client().map_err(AgentError::Probes)?;
         let worker = Worker::new(
@@ -175,6 +188,8 @@ impl Agent {
         tasks.spawn(infallible(attach.run(stop.clone())));
         tasks.spawn(infallible(databases.run(board.clone(), stop.clone())));
         tasks.spawn(infallible(probes::run(http_client, board, metrics, stop.clone())));
+        let rebinding = rebinder.run(stop.clone());
+        tasks.spawn(async move { rebinding.await.map_err(AgentError::Floors) });
         let following = follow::run(client, door, view, stop.clone());
         tasks.spawn(async move { following.await.map_err(AgentError::Floors) });
         tasks.spawn(serve_grpc(listeners.agent, tls, api, close.clone()));

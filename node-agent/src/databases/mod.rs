@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use client::{Complaint, retry};
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
-use types::{DatabaseName, Epoch, FencingToken, RoleName};
+use types::{DatabaseName, Epoch, FencingToken, Lineage, RoleName};
 
 use crate::{board::Board, claim::Claim, config::PostgresSection, metrics::Metrics};
 
@@ -49,8 +49,9 @@ pub trait Database: Send + Sync {
     /// Why nothing can be said of it yet, in words.
     async fn probe(&self, roles: &BTreeSet<RoleName>, limit: Duration) -> Result<(Probed, Fences), String>;
 
-    /// Brings the role's fence under the token, within `limit`; also how many connections had to be ended for it.
-    async fn raise(&self, token: &FencingToken, limit: Duration) -> (Claim, usize);
+    /// Brings the role's fence under the token, within `limit`, also over one of a cluster that the token's goes on from; also how
+    /// many connections had to be ended for it.
+    async fn raise(&self, token: &FencingToken, lineage: &Lineage, limit: Duration) -> (Claim, usize);
 }
 
 /// Where the fences of a database stand, by role.
@@ -155,11 +156,17 @@ impl Databases {
     }
 
     /// Raises a role's epoch in a database of this agent's.
-    pub(crate) async fn raise(&self, name: &DatabaseName, token: &FencingToken, limit: Duration) -> Claim {
+    pub(crate) async fn raise(
+        &self,
+        name: &DatabaseName,
+        token: &FencingToken,
+        lineage: &Lineage,
+        limit: Duration,
+    ) -> Claim {
         let Some(database) = self.all.get(name) else {
             return Claim::Unusable(format!("no database {name} in this agent's config"));
         };
-        let (claim, ended) = database.raise(token, limit).await;
+        let (claim, ended) = database.raise(token, lineage, limit).await;
         self.metrics.database_ended(name, ended);
         claim
     }

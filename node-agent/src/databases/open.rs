@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use adapters::postgres::{Postgres, PostgresConfig, RaiseError, Trouble};
+use adapters::postgres::{Postgres, PostgresConfig, RaiseError, Refusal, Trouble};
 use async_trait::async_trait;
-use types::{FencingToken, RoleName};
+use types::{FencingToken, Lineage, RoleName};
 
 use super::{Database, Fences, Probed};
 use crate::{claim::Claim, config::PostgresSection};
@@ -40,9 +40,13 @@ impl Database for Postgres {
         Ok((probed, attached.epochs))
     }
 
-    async fn raise(&self, token: &FencingToken, limit: Duration) -> (Claim, usize) {
-        match Postgres::raise(self, token, limit).await {
+    async fn raise(&self, token: &FencingToken, lineage: &Lineage, limit: Duration) -> (Claim, usize) {
+        match self.raise_for(token, lineage, limit).await {
             Ok(raised) => (Claim::Claimed, raised.ended),
+            // Until the CA has signed that the token's cluster goes on from that one.
+            Err(RaiseError::Refused(refusal @ Refusal::OtherCluster { .. })) => {
+                (Claim::Unusable(refusal.to_string()), 0)
+            }
             Err(RaiseError::Refused(refusal)) => (Claim::Refused(refusal.to_string()), 0),
             Err(RaiseError::Trouble(Trouble::Unreachable(why))) => (Claim::Unreachable(why), 0),
             Err(RaiseError::Trouble(Trouble::Unusable(why))) => (Claim::Unusable(why), 0),

@@ -33,7 +33,16 @@ pub(super) async fn health(State(state): State<HttpState>) -> (StatusCode, Json<
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let mut checks = json!({"models": models, "session": session});
+    let cluster = match &board.stays_behind {
+        Some(why) => check(false, why.clone()),
+        None => check(
+            true,
+            board
+                .cluster_id
+                .map_or_else(|| "none yet".to_owned(), |id| id.to_string()),
+        ),
+    };
+    let mut checks = json!({"models": models, "session": session, "cluster": cluster});
     // A database that is no door stops writers, not inference: it is said, and keeps nobody from asking here.
     for (database, standing) in &board.databases {
         let (Ok(detail) | Err(detail)) = standing;

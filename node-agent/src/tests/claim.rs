@@ -44,6 +44,7 @@ fn claimer_of(stores: Stores) -> Claimer {
     let reach = Reach {
         stores,
         databases: Databases::of(Vec::new(), Metrics::default()),
+        lineage: tokio::sync::watch::channel(None).1,
     };
     let door = DoorKey::Pointer(region("west"));
     Claimer::new(reach, token(3, &me()), door, Binding::Store(binding("west")))

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use types::{Epoch, FencingToken, RoleName};
+use types::{Epoch, FencingToken, Lineage, RoleName};
 
 use super::records::{binding, me, region, token};
 use crate::{
@@ -45,7 +45,7 @@ impl Database for Scripted {
         }
     }
 
-    async fn raise(&self, _: &FencingToken, _: Duration) -> (Claim, usize) {
+    async fn raise(&self, _: &FencingToken, _: &Lineage, _: Duration) -> (Claim, usize) {
         (Claim::Claimed, 2)
     }
 }
@@ -246,6 +246,7 @@ async fn a_claim_before_the_first_probe_raises_and_is_none() {
     let reach = Reach {
         stores: Stores::new(Arc::new(NoStores)),
         databases: databases.clone(),
+        lineage: tokio::sync::watch::channel(None).1,
     };
     let claim = |probed| {
         let door = DoorKey::Postgres("orders".parse().unwrap());
@@ -270,7 +271,7 @@ async fn a_database_is_unreachable_after_a_whole_limit_of_silence() {
         async fn probe(&self, _: &BTreeSet<RoleName>, _: Duration) -> Answer {
             Ok(stands(1, &[], 1))
         }
-        async fn raise(&self, _: &FencingToken, limit: Duration) -> (Claim, usize) {
+        async fn raise(&self, _: &FencingToken, _: &Lineage, limit: Duration) -> (Claim, usize) {
             (Claim::Unreachable(format!("no answer within {limit:?}")), 0)
         }
     }
@@ -279,6 +280,7 @@ async fn a_database_is_unreachable_after_a_whole_limit_of_silence() {
     let reach = Reach {
         stores: Stores::new(Arc::new(NoStores)),
         databases: Databases::of(vec![(name, BTreeSet::new(), silent)], Metrics::default()),
+        lineage: tokio::sync::watch::channel(None).1,
     };
     let door = DoorKey::Postgres("orders".parse().unwrap());
     let binding = Binding::Database(database(&[], Some(probed(1, &[]))));

@@ -1,6 +1,7 @@
 //! The door: who comes in, what rises, what is written down.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -12,13 +13,14 @@ use std::{
 use artifact_store::Gate;
 use async_trait::async_trait;
 use client::{calls::FenceStanding, guard::BootInstant};
-use types::{FencingToken, Holder, Reason, RoleName, reason::Refusal};
+use policy::rebind::Stays;
+use types::{ClusterId, FencingToken, Holder, Reason, Rebind, RoleName, SignedRebind, reason::Refusal};
 
 use super::records::*;
 use crate::{
     door::{CONFIRMED_FOR, Door, Entry, FenceOracle},
     door_log::{self, DoorLog, DoorRecord, DoorVerdict},
-    floors::Floors,
+    floors::{Floors, FloorsError},
     metrics::Metrics,
 };
 
@@ -463,4 +465,105 @@ async fn an_effect_that_cannot_be_written_down_does_not_happen_and_one_that_fail
     // Nor does a refusal leave that is not written down.
     assert_eq!(bench.call(token(4, &east())).await, "INTERNAL");
     assert_eq!(rows().len(), 2);
+}
+
+const NEW: ClusterId = ClusterId::from_u128(0xbeef);
+
+fn says(cluster: ClusterId, supersedes: ClusterId, generation: u32) -> SignedRebind {
+    SignedRebind {
+        statement: Rebind {
+            cluster,
+            supersedes,
+            generation,
+        },
+        signature: vec![1],
+    }
+}
+
+fn of_new(token: FencingToken, generation: u32) -> FencingToken {
+    FencingToken {
+        cluster_id: NEW,
+        epoch: types::Epoch::new(generation, 1),
+        ..token
+    }
+}
+
+/// L19, in the order in which an agent meets it: no statement, the statement, a restart, the old cluster again.
+#[tokio::test]
+async fn a_door_follows_a_statement_only_and_refuses_the_old_cluster_for_ever() {
+    let bench = bench();
+    bench.learn(7, Some(west())).await;
+    bench.coordinators.commit(7, Some(west()));
+    let met = |cluster| BTreeSet::from([cluster, CLUSTER]);
+    // Somebody else is there, and nobody said that it goes on from here.
+    let outcome = bench.door.meet(&met(NEW), Vec::new()).await.unwrap();
+    assert_eq!(outcome.followed, None);
+    assert!(
+        matches!(outcome.stays[..], [Stays::Unsigned { .. }]),
+        "{outcome:?}"
+    );
+    assert_eq!(bench.call(token(7, &west())).await, "ok");
+    let floors = bench.door.learn(NEW, []).await;
+    assert!(matches!(floors, Err(FloorsError::OtherCluster { .. })));
+    // One of a generation that this door has seen already changes nothing.
+    let low = vec![says(NEW, CLUSTER, 1)];
+    let outcome = bench.door.meet(&met(NEW), low).await.unwrap();
+    assert!(outcome.followed.is_none(), "{outcome:?}");
+    let outcome = bench
+        .door
+        .meet(&met(NEW), vec![says(NEW, CLUSTER, 2)])
+        .await
+        .unwrap();
+    assert_eq!(outcome.followed, Some((CLUSTER, NEW)));
+    assert!(
+        bench
+            .door
+            .lineage()
+            .borrow()
+            .as_ref()
+            .unwrap()
+            .takes_over(NEW, CLUSTER)
+    );
+    // Of the new cluster nothing is known yet, of the old one nothing is good any more.
+    assert_eq!(bench.call(of_new(token(1, &east()), 2)).await, "NO_QUORUM");
+    bench.door.learn(NEW, []).await.unwrap();
+    assert_eq!(bench.call(token(7, &west())).await, "WRONG_CLUSTER");
+    assert_eq!(bench.call(token(900, &west())).await, "WRONG_CLUSTER");
+    let log = log_in(bench.dir.path());
+    let bench = bench.reopened(log);
+    for statements in [vec![], vec![says(CLUSTER, NEW, 3)]] {
+        let outcome = bench.door.meet(&met(NEW), statements).await.unwrap();
+        assert_eq!(outcome.followed, None);
+        assert!(
+            matches!(outcome.stays[..], [Stays::Superseded { .. }]),
+            "{outcome:?}"
+        );
+    }
+    let back = bench.door.learn(CLUSTER, []).await;
+    assert!(matches!(back, Err(FloorsError::OtherCluster { .. })));
+    bench.door.learn(NEW, []).await.unwrap();
+    assert_eq!(bench.call(token(7, &west())).await, "WRONG_CLUSTER");
+}
+
+/// Two survivors of one cluster were recovered, by two people.
+#[tokio::test]
+async fn a_door_of_a_split_cluster_stays_until_one_of_the_two_has_ended() {
+    let bench = bench();
+    bench.learn(7, Some(west())).await;
+    let [one, other, third] = [1, 2, 3].map(|n| ClusterId::from_u128(0xf00 + n));
+    let split = vec![says(one, CLUSTER, 2), says(other, CLUSTER, 2)];
+    let met = BTreeSet::from([one, other]);
+    let outcome = bench.door.meet(&met, split).await.unwrap();
+    assert!(
+        outcome.followed.is_none() && outcome.conflict.is_some(),
+        "{outcome:?}"
+    );
+    let ended = vec![says(third, one, 3), says(third, other, 3)];
+    let outcome = bench
+        .door
+        .meet(&BTreeSet::from([third, one]), ended)
+        .await
+        .unwrap();
+    assert_eq!(outcome.followed, Some((CLUSTER, third)));
+    assert_eq!(outcome.conflict, None);
 }

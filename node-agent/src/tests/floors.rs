@@ -62,7 +62,8 @@ fn a_file_that_cannot_be_understood_is_an_error_and_not_an_open_door() {
     for text in [
         "",
         "{",
-        r#"{"version":2,"cluster_id":null,"floors":[]}"#,
+        r#"{"version":3,"cluster_id":null,"floors":[]}"#,
+        r#"{"version":2,"cluster_id":null,"floors":[],"closed":[{"cluster_id":"00000000-0000-0000-0000-000000000007","floors":[]}]}"#,
         r#"{"version":1,"floors":[],"x":1}"#,
     ] {
         std::fs::write(&path, text).unwrap();
@@ -83,6 +84,40 @@ fn a_floor_that_cannot_be_written_is_not_raised() {
         Err(FloorsError::Io { .. })
     ));
     assert_eq!(floors.get(&RoleName::global()), None);
+}
+
+/// L19: what was left is kept for ever, and an older release must not read it as if nothing had been.
+#[test]
+fn the_cluster_that_was_left_is_kept_apart_and_the_new_one_begins_without_floors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("floors.json");
+    let version = || {
+        let text = std::fs::read_to_string(&path).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["version"].clone()
+    };
+    let folder = dir.path().file_name().unwrap().to_string_lossy().into_owned();
+    let mut floors = Floors::open(&path).unwrap();
+    floors.raise([floor(5, Some(me()))]).unwrap();
+    assert_eq!(version(), 1);
+    let new = ClusterId::from_u128(8);
+    let signed = types::SignedRebind {
+        statement: types::Rebind {
+            cluster: new,
+            supersedes: CLUSTER,
+            generation: 2,
+        },
+        signature: vec![7; 70],
+    };
+    journal::take();
+    floors.follow(new, vec![signed.clone()]).unwrap();
+    assert_eq!(journal::take().last(), Some(&format!("sync {folder}")));
+    assert_eq!(version(), 2);
+    for floors in [floors, Floors::open(&path).unwrap()] {
+        assert_eq!((floors.cluster_id(), floors.all().count()), (Some(new), 0));
+        let left = &floors.lineage().closed[&CLUSTER];
+        assert_eq!(left.get(&RoleName::global()), Some(&floor(5, Some(me()))));
+        assert_eq!(floors.lineage().statements, [signed.clone()]);
+    }
 }
 
 /// L13: a name on a file whose bytes are not on the disk is a floor that a crash lowers.

@@ -5,10 +5,17 @@ use std::{str::FromStr, time::Duration};
 use types::reason::{Reason, Refusal};
 
 pub mod primaries;
+pub mod rebinds;
 pub mod regions;
 pub mod registry;
 pub mod status;
 pub mod watch;
+
+/// The header by which a caller says which cluster it means. A coordinator of another one refuses the call, whatever it asks for, with
+/// an operand [`MEANT`].
+pub const CLUSTER_HEADER: &str = "regent-cluster";
+/// The operand of WRONG_CLUSTER that names the cluster which the caller meant: another coordinator may be of that one.
+pub const MEANT: &str = "meant";
 
 /// A conversion inwards: the value, or an INVALID_ARGUMENT that names the field.
 pub type Parsed<T> = Result<T, Refusal>;

@@ -18,6 +18,16 @@ pub struct ResponseHeader {
     #[prost(bool, tag = "5")]
     pub validated_only: bool,
 }
+/// That one cluster goes on from another one, with the signature of the CA.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedRebind {
+    /// The text that is signed, byte for byte.
+    #[prost(string, tag = "1")]
+    pub statement: ::prost::alloc::string::String,
+    /// Empty where nobody has signed it yet.
+    #[prost(bytes = "vec", tag = "2")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+}
 /// How fresh a read must be. Without options it is linearizable: it sees all that was acknowledged before it began, at
 /// whichever coordinator it is asked. There are no lease reads: what is not said to be stale was confirmed by a quorum.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -798,6 +808,11 @@ pub struct GetStatusResponse {
     /// Regions whose coordinators should lead, most wanted first.
     #[prost(string, repeated, tag = "68")]
     pub preferred_regions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Clusters that this one goes on from, as far as this coordinator has applied; and the generation of its epochs.
+    #[prost(message, repeated, tag = "95")]
+    pub rebinds: ::prost::alloc::vec::Vec<SignedRebind>,
+    #[prost(uint32, tag = "96")]
+    pub generation: u32,
     /// Why this coordinator serves nobody from its state, if it does not: it differs from that of others, or may.
     #[prost(string, optional, tag = "90")]
     pub state_suspect: ::core::option::Option<::prost::alloc::string::String>,
@@ -892,6 +907,25 @@ pub struct SetElectionTimingRequest {
     pub etag: ::prost::alloc::string::String,
     #[prost(bool, tag = "5")]
     pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordRebindRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub rebind: ::core::option::Option<SignedRebind>,
+    /// Of the settings.
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Rebinds {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    #[prost(message, repeated, tag = "2")]
+    pub rebinds: ::prost::alloc::vec::Vec<SignedRebind>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetLeaderPreferenceRequest {
@@ -1246,6 +1280,22 @@ pub mod cluster_service_client {
             ));
             self.inner.unary(req, path, codec).await
         }
+        /// Stores the CA's signature of a statement that this cluster goes on from another one. Doors verify it, coordinators do not.
+        pub async fn record_rebind(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RecordRebindRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rebinds>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.ClusterService/RecordRebind");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.v1.ClusterService", "RecordRebind"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Everything that is committed, as one file to be taken away: the bytes that a coordinator keeps as its own snapshot, in
         /// pieces, after a message that says what they are. Any coordinator answers; two of these at once on one.
         pub async fn save_snapshot(
@@ -1322,6 +1372,11 @@ pub mod cluster_service_server {
             &self,
             request: tonic::Request<super::SetLeaderPreferenceRequest>,
         ) -> std::result::Result<tonic::Response<super::Settings>, tonic::Status>;
+        /// Stores the CA's signature of a statement that this cluster goes on from another one. Doors verify it, coordinators do not.
+        async fn record_rebind(
+            &self,
+            request: tonic::Request<super::RecordRebindRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rebinds>, tonic::Status>;
         /// Server streaming response type for the SaveSnapshot method.
         type SaveSnapshotStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::SaveSnapshotResponse, tonic::Status>,
@@ -1716,6 +1771,47 @@ pub mod cluster_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetLeaderPreferenceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.ClusterService/RecordRebind" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecordRebindSvc<T: ClusterService>(pub Arc<T>);
+                    impl<T: ClusterService> tonic::server::UnaryService<super::RecordRebindRequest>
+                        for RecordRebindSvc<T>
+                    {
+                        type Response = super::Rebinds;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecordRebindRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::record_rebind(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecordRebindSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -5581,14 +5677,14 @@ pub struct Heartbeat {
     #[prost(message, repeated, tag = "6")]
     pub failed: ::prost::alloc::vec::Vec<LoadedVersion>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionResponse {
     #[prost(oneof = "session_response::Message", tags = "1, 2")]
     pub message: ::core::option::Option<session_response::Message>,
 }
 /// Nested message and enum types in `SessionResponse`.
 pub mod session_response {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Message {
         #[prost(message, tag = "1")]
         Welcome(super::Welcome),
@@ -5596,7 +5692,7 @@ pub mod session_response {
         Ack(super::HeartbeatAck),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Welcome {
     #[prost(string, tag = "1")]
     pub cluster_id: ::prost::alloc::string::String,
@@ -5604,6 +5700,9 @@ pub struct Welcome {
     pub timing: ::core::option::Option<TimingPolicy>,
     #[prost(uint64, tag = "3")]
     pub revision: u64,
+    /// Clusters that this one goes on from: whoever belongs to one of them may follow.
+    #[prost(message, repeated, tag = "95")]
+    pub rebinds: ::prost::alloc::vec::Vec<SignedRebind>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeartbeatAck {
@@ -5950,6 +6049,9 @@ pub struct GetAgentStatusResponse {
     pub floors: ::prost::alloc::vec::Vec<Floor>,
     #[prost(message, repeated, tag = "12")]
     pub served: ::prost::alloc::vec::Vec<ServedVersion>,
+    /// Why it stays with its cluster while coordinators of another one answer; empty where it need not follow.
+    #[prost(string, tag = "95")]
+    pub stays_behind: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetTokenRequest {

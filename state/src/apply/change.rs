@@ -16,7 +16,7 @@ use types::{
 use crate::{
     command::Entry,
     event::Event,
-    features::Features,
+    features::{Feature, Features},
     rejection::Rejection,
     reply::Reply,
     state::{ClusterRecord, ControlState, RoleState, WasPublished},
@@ -52,6 +52,15 @@ impl<'a> Change<'a> {
     /// The rules that are on at this entry.
     pub(crate) fn features(&self) -> Features {
         self.state.features()
+    }
+    /// That a rule is on.
+    pub(crate) fn enabled(&self, feature: Feature) -> Result<(), Rejection> {
+        if self.features().has(feature) {
+            return Ok(());
+        }
+        let (level, needed) = (self.features().level(), feature.level());
+        let problem = format!("is {level}, and this takes {needed}: upgrade every coordinator first");
+        Err(Rejection::invalid("the cluster's feature level", problem))
     }
     pub(crate) fn actor(&self) -> &'a Principal {
         &self.entry.actor

@@ -36,6 +36,7 @@ pub(super) fn init(
         created_at: change.now(),
         modified: change.revision(),
         removed: Vec::new(),
+        rebinds: Vec::new(),
     });
     let global = empty_role(change, RoleName::global(), generation, timing.clone());
     change.put_role(global);

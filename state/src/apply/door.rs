@@ -20,6 +20,7 @@ fn token(command: &Command) -> Option<&FencingToken> {
         | Command::MarkTime { .. }
         | Command::SetElectionTiming { .. }
         | Command::SetLeaderPreference { .. }
+        | Command::RecordRebind { .. }
         | Command::SetFeatureLevel { .. }
         | Command::RegisterRegion { .. }
         | Command::AttachStore { .. }

@@ -59,12 +59,7 @@ pub(super) fn set_preference(change: &mut Change<'_>, regions: &[RegionId]) -> O
 }
 
 fn enabled(change: &Change<'_>) -> Result<ClusterRecord, Rejection> {
-    let needed = Feature::ElectionSettings;
-    if !change.features().has(needed) {
-        let (level, needed) = (change.features().level(), needed.level());
-        let problem = format!("is {level}, and this takes {needed}: upgrade every coordinator first");
-        return Err(Rejection::invalid("the cluster's feature level", problem));
-    }
+    change.enabled(Feature::ElectionSettings)?;
     change.cluster()
 }
 

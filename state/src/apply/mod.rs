@@ -14,6 +14,7 @@ mod models;
 mod nodes;
 mod plans;
 mod primary;
+mod rebinds;
 mod regions;
 mod replicas;
 mod text;
@@ -155,5 +156,6 @@ fn handle(change: &mut Change<'_>, command: &Command) -> Outcome {
             reason,
         } => elections::set_timing(change, *timing, *derived, reason),
         Command::SetLeaderPreference { regions } => elections::set_preference(change, regions),
+        Command::RecordRebind { rebind } => rebinds::record(change, rebind),
     }
 }

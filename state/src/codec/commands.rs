@@ -40,6 +40,7 @@ wire_oneof!(Command => pb::entry::Command {
     FailPlan => pb::FailPlan { plan, reason },
     SetElectionTiming => pb::SetElectionTiming { timing, derived, reason },
     SetLeaderPreference => pb::SetLeaderPreference { regions },
+    RecordRebind => pb::RecordRebind { rebind },
 });
 
 wire_oneof!(ReplicaReport => pb::replica_report::Kind {

@@ -1,8 +1,8 @@
 //! Records and the values inside them.
 
 use types::{
-    AliasName, FencingToken, Holder, ModelName, NodeId, NodeIncarnation, PlanId, RegionId, RoleName,
-    VersionKey,
+    AliasName, FencingToken, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Rebind, RegionId, RoleName,
+    SignedRebind, VersionKey,
     election::{ElectionSettings, ElectionTiming, TimingSetting},
     model::{AliasRecord, Artifact, ModelRecord, Placement, VersionRecord, VersionState},
     plan::{DoorClaim, PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
@@ -69,8 +69,10 @@ wire_struct! {
     ElectionTiming => pb::ElectionTiming { heartbeat, election_min, election_max }
     TimingSetting => pb::TimingSetting { timing, derived, reason }
     ClusterRecord => pb::Cluster {
-        cluster_id, generation, timing, feature_level, created_at, modified, removed, elections,
+        cluster_id, generation, timing, feature_level, created_at, modified, removed, elections, rebinds,
     }
+    Rebind => pb::Rebind { cluster, supersedes, generation }
+    SignedRebind => pb::SignedRebind { statement, signature }
     RemovedCoordinator => pb::RemovedCoordinator { node, disk, at, by }
     RoleState => pb::RoleState { record, highest_epoch, former_ttl }
     FormerTtl => pb::FormerTtl { ttl, since }

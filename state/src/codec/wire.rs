@@ -85,7 +85,7 @@ macro_rules! same {
         }
     )*};
 }
-same!(bool, u32, u64, String, BTreeMap<String, String>);
+same!(bool, u8, u32, u64, String, BTreeMap<String, String>);
 
 macro_rules! text {
     ($($type:ty),*) => {$(

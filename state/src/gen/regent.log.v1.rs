@@ -16,7 +16,7 @@ pub struct Entry {
     /// Last, so that a cut entry is seen as one: the command is required.
     #[prost(
         oneof = "entry::Command",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55, 65, 66"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55, 65, 66, 95"
     )]
     pub command: ::core::option::Option<entry::Command>,
 }
@@ -92,6 +92,8 @@ pub mod entry {
         SetElectionTiming(super::SetElectionTiming),
         #[prost(message, tag = "66")]
         SetLeaderPreference(super::SetLeaderPreference),
+        #[prost(message, tag = "95")]
+        RecordRebind(super::RecordRebind),
     }
 }
 /// What the caller believes of the record that its command addresses.
@@ -157,6 +159,29 @@ pub struct SetElectionTiming {
 pub struct SetLeaderPreference {
     #[prost(string, repeated, tag = "1")]
     pub regions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordRebind {
+    #[prost(message, optional, tag = "1")]
+    pub rebind: ::core::option::Option<SignedRebind>,
+}
+/// That one cluster goes on from another.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rebind {
+    #[prost(bytes = "vec", tag = "1")]
+    pub cluster: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub supersedes: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    pub generation: u32,
+}
+/// Empty signature: not signed yet.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedRebind {
+    #[prost(message, optional, tag = "1")]
+    pub statement: ::core::option::Option<Rebind>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterRegion {
@@ -1036,6 +1061,9 @@ pub struct Cluster {
     /// Absent, as before feature level 2: no setting.
     #[prost(message, optional, tag = "65")]
     pub elections: ::core::option::Option<ElectionSettings>,
+    /// Clusters that this one goes on from, the last one last.
+    #[prost(message, repeated, tag = "95")]
+    pub rebinds: ::prost::alloc::vec::Vec<SignedRebind>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemovedCoordinator {

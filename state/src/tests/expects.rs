@@ -32,6 +32,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "the cluster",
     ),
     ("", "SetLeaderPreference regions=us,eu", "the cluster"),
+    ("", "RecordRebind over=9 by=1", "the cluster"),
     (
         "RegisterNode node=c1 region=eu run=8 kind=coordinator",
         "RemoveCoordinator node=c1 disk=9",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Debug, str::FromStr, time::Duration};
 
 use types::{
     ByteCount, ClusterId, Digest, DiskId, Epoch, FencingToken, Holder, ModelVersion, NodeIncarnation, PlanId,
-    Revision, RoleName, UnixMillis, VersionKey,
+    Rebind, Revision, RoleName, SignedRebind, UnixMillis, VersionKey,
     election::ElectionTiming,
     model::{Artifact, ArtifactPath, Placement},
     plan::{DoorClaim, PlanKind, StepKind},
@@ -352,10 +352,24 @@ impl Line {
             "SetLeaderPreference" => Command::SetLeaderPreference {
                 regions: self.list("regions"),
             },
+            "RecordRebind" => Command::RecordRebind {
+                rebind: self.rebind(),
+            },
             other => panic!("no command {other}"),
         }
     }
 
+    fn rebind(&self) -> SignedRebind {
+        let cluster = |key, default| ClusterId::from_u128(self.maybe(key).unwrap_or(default));
+        SignedRebind {
+            statement: Rebind {
+                cluster: cluster("cluster", 0xc1),
+                supersedes: cluster("over", 9),
+                generation: self.maybe("generation").unwrap_or(1),
+            },
+            signature: self.maybe("by").map_or_else(Vec::new, |byte| vec![byte; 70]),
+        }
+    }
     fn role(&self) -> RoleName {
         self.maybe("role").unwrap_or_else(RoleName::global)
     }

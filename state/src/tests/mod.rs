@@ -13,6 +13,7 @@ mod language;
 mod members;
 mod pages;
 mod properties;
+mod rebinds;
 mod recovery;
 mod refusals;
 mod requests;

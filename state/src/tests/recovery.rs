@@ -20,6 +20,7 @@ fn recovery(generation: u32) -> Recovery {
         revision: Revision(1_000_000),
         at: AT,
         outstanding_ttl: Duration::ZERO,
+        rebinds: Vec::new(),
         reason: "recovered from one survivor".to_owned(),
     }
 }

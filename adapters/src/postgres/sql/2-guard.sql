@@ -56,6 +56,12 @@ BEGIN
         FROM regent.announced a WHERE a.role = guarding;
     IF ahead.epoch > shown AND ahead.cluster_id = token[1] THEN
         PERFORM regent.refuse_stale(guarding, shown, ahead.epoch, ahead.holder);
+    ELSIF ahead.epoch > shown THEN
+        -- Another cluster is about to take over: generations grow, so what a former one announced once is below.
+        RAISE EXCEPTION USING ERRCODE = 'RG004',
+            MESSAGE = format('token of cluster %s at a door that goes over to cluster %s', left(token[1], 100), ahead.cluster_id),
+            DETAIL = format('role=%s shown=%s current=%s', guarding, left(token[1], 100), ahead.cluster_id),
+            HINT = 'take the token from an agent of the cluster that rules here';
     END IF;
 
     SELECT f.cluster_id::text AS cluster_id, f.epoch, f.holder INTO ruling

@@ -70,7 +70,7 @@ BEGIN ATOMIC
     UNION ALL
     SELECT DISTINCT 'refuse', w.role, t.relid::regclass::text, format('%s may write to it itself, past the guard', w.name)
         FROM regent.writers() w
-        CROSS JOIN (VALUES ('regent.fence'::regclass), ('regent.announced'), ('regent.guarded')) AS t (relid)
+        CROSS JOIN (VALUES ('regent.fence'::regclass), ('regent.announced'), ('regent.guarded'), ('regent.superseded')) AS t (relid)
         WHERE has_table_privilege(w.writer, t.relid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER')
             OR has_any_column_privilege(w.writer, t.relid, 'INSERT, UPDATE')
     UNION ALL
@@ -106,4 +106,4 @@ SELECT regent.attach('regent.probe', 'regent/probe');
 
 REVOKE ALL ON ALL TABLES IN SCHEMA regent FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA regent FROM PUBLIC;
-INSERT INTO regent.version (version) VALUES (1) ON CONFLICT (singleton) DO UPDATE SET version = excluded.version;
+INSERT INTO regent.version (version) VALUES (2) ON CONFLICT (singleton) DO UPDATE SET version = excluded.version;

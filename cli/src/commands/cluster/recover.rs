@@ -14,7 +14,7 @@ use types::{
     units::format_duration,
 };
 
-use super::snapshot::{described_state, failed, founding, roles};
+use super::snapshot::{ca_key, described_state, failed, follow, founding, roles};
 use crate::{
     args::{RecoverArgs, Shared},
     confirm::confirm,
@@ -33,6 +33,7 @@ pub(super) async fn run(args: &RecoverArgs, shared: &Shared) -> Result<(), Failu
         return Err(not_unsafe());
     }
     let config = serve::coordinator_config(&args.config)?;
+    let ca_key = ca_key(&args.above, &config.tls.ca_file)?;
     let survivor = Survivor::open(&config.data_dir, &config.node).await;
     let survivor = survivor.map_err(|e| failed(&e))?;
     let standing = survivor.standing();
@@ -51,6 +52,8 @@ pub(super) async fn run(args: &RecoverArgs, shared: &Shared) -> Result<(), Failu
         raft_endpoint: config.endpoint(config.listen_raft.port()),
         generation: args.above.generation,
         outstanding_ttl: args.above.longest_ttl,
+        supersedes: args.above.supersedes.clone(),
+        ca_key,
         at: SystemClock.now(),
         reason: format!("the cluster was recovered from {} alone", config.node),
     };
@@ -189,7 +192,7 @@ fn done(founded: &Founded, kept: &Path, config: &Path) -> String {
     format!(
         "new cluster   {}\ngeneration    {} (was {})\nbegins at     revision {}\ndata_dir      {}\nkept          {}\n\nnext:\n  1. regent \
          coordinator --config {}\n  2. the other coordinators join it with empty data directories; with their old ones they are \
-         refused\n  roles are given out after the longest old lease, {} and a tenth",
+         refused\n  3. {}\n  roles are given out after the longest old lease, {} and a tenth",
         founded.cluster_id,
         founded.generation,
         founded.from.generation,
@@ -197,6 +200,7 @@ fn done(founded: &Founded, kept: &Path, config: &Path) -> String {
         founded.data_dir.display(),
         kept.display(),
         config.display(),
+        follow(founded),
         format_duration(founded.waits),
     )
 }

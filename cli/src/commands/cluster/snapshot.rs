@@ -16,7 +16,7 @@ use types::{ByteCount, Reason, reason::Refusal};
 #[cfg(feature = "server")]
 use self::offline::described;
 #[cfg(feature = "server")]
-pub(super) use self::offline::{described_state, failed, founding, roles};
+pub(super) use self::offline::{ca_key, described_state, failed, follow, founding, roles};
 use self::part::Part;
 use super::super::{reader, tell};
 use crate::{

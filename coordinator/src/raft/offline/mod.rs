@@ -80,6 +80,9 @@ pub enum OfflineError {
     /// No cluster can go on from this state in that way.
     #[error(transparent)]
     Unrecoverable(#[from] Unrecoverable),
+    /// What doors follow by was not signed; nothing was written.
+    #[error("{0}")]
+    Unsigned(String),
     /// The directory cannot be opened as a coordinator's.
     #[error(transparent)]
     Directory(#[from] StartError),

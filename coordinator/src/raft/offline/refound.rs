@@ -11,9 +11,12 @@ use std::{
     time::Duration,
 };
 
+use client::CaKey;
 use openraft::storage::RaftLogStorage as _;
 use state::{ControlState, recovery::Recovery};
-use types::{ClusterId, DiskId, NodeId, RegionId, Revision, UnixMillis, region::NodeKind};
+use types::{
+    ClusterId, DiskId, NodeId, Rebind, RegionId, Revision, SignedRebind, UnixMillis, region::NodeKind,
+};
 use uuid::Uuid;
 
 use super::{
@@ -45,6 +48,10 @@ pub struct NewCluster {
     pub generation: Option<u32>,
     /// The longest TTL that may have been granted and is not in the state.
     pub outstanding_ttl: Duration,
+    /// More clusters that this one supersedes, which the state that it goes on from does not name.
+    pub supersedes: Vec<ClusterId>,
+    /// Signs that it supersedes the old one; none: that is to be signed later, and doors stay where they are until it is.
+    pub ca_key: Option<CaKey>,
     /// Wall clock of now.
     pub at: UnixMillis,
     /// What happens, for people.
@@ -64,6 +71,8 @@ pub struct Founded {
     pub revision: Revision,
     /// How long its first leader waits before it grants a lease, without the drift that is added.
     pub waits: Duration,
+    /// That it goes on from the old one: signed, or to be signed.
+    pub rebinds: Vec<SignedRebind>,
     /// Its data directory.
     pub data_dir: PathBuf,
     /// That directory's id.
@@ -91,6 +100,7 @@ pub(super) struct Planned {
     last: LogId,
     cluster_id: ClusterId,
     generation: u32,
+    rebinds: Vec<SignedRebind>,
 }
 
 impl Planned {
@@ -106,6 +116,7 @@ impl Planned {
         let cluster_id = ClusterId::from_u128(Uuid::now_v7().as_u128());
         let above = state.highest_generation().saturating_add(1);
         let generation = new.generation.unwrap_or(above);
+        let rebinds = rebinds(state, new, cluster_id, generation)?;
         let state = state.recovered(&Recovery {
             cluster_id,
             generation,
@@ -113,6 +124,7 @@ impl Planned {
             revision: Revision(last.index()),
             at: new.at,
             outstanding_ttl: new.outstanding_ttl,
+            rebinds: rebinds.clone(),
             reason: new.reason.clone(),
         })?;
         Ok(Self {
@@ -120,6 +132,7 @@ impl Planned {
             last,
             cluster_id,
             generation,
+            rebinds,
         })
     }
 
@@ -192,10 +205,35 @@ impl Planned {
             generation: self.generation,
             revision: self.state.revision(),
             waits: self.state.longest_ttl(),
+            rebinds: self.rebinds.clone(),
             data_dir: data_dir.to_owned(),
             disk,
         }
     }
+}
+
+/// That the new cluster goes on from the one of the state, and from those that only its operator knows of.
+fn rebinds(
+    state: &ControlState,
+    new: &NewCluster,
+    cluster: ClusterId,
+    generation: u32,
+) -> Result<Vec<SignedRebind>, OfflineError> {
+    let own = state.cluster().map(|old| old.cluster_id);
+    let olds: BTreeSet<ClusterId> = own.into_iter().chain(new.supersedes.iter().copied()).collect();
+    let statements = olds.into_iter().map(|supersedes| Rebind {
+        cluster,
+        supersedes,
+        generation,
+    });
+    let signed = statements.map(|statement| match &new.ca_key {
+        Some(key) => key.sign(statement).map_err(OfflineError::Unsigned),
+        None => Ok(SignedRebind {
+            statement,
+            signature: Vec::new(),
+        }),
+    });
+    signed.collect()
 }
 
 /// A name in the same folder, for what is not in its place.

@@ -72,6 +72,8 @@ fn founder(node: &str) -> NewCluster {
         raft_endpoint: "https://127.0.0.1:2".to_owned(),
         generation: None,
         outstanding_ttl: Duration::ZERO,
+        supersedes: Vec::new(),
+        ca_key: None,
         at: SystemClock.now(),
         reason: "restored".to_owned(),
     }
@@ -166,6 +168,13 @@ async fn a_new_cluster_goes_on_from_a_saved_one_and_honours_nothing_of_it() {
     let founded = restore(&file, &target, &founder("c0")).await.unwrap();
     assert_ne!(Some(founded.cluster_id), old.cluster_id());
     assert_eq!((founded.from.generation, founded.generation), (1, 2));
+    // That it goes on from the old one is to be signed.
+    let [to_sign] = founded.rebinds.as_slice() else {
+        panic!("{founded:?}");
+    };
+    let said = (to_sign.statement.cluster, Some(to_sign.statement.supersedes));
+    assert_eq!(said, (founded.cluster_id, old.cluster_id()));
+    assert!(!to_sign.is_signed());
     old.shutdown().await;
 
     let new = alone(&target).await;
@@ -175,6 +184,7 @@ async fn a_new_cluster_goes_on_from_a_saved_one_and_honours_nothing_of_it() {
     let voters: Vec<_> = new.members().into_iter().filter(|m| m.voter).collect();
     assert_eq!(voters.len(), 1);
     new.read(|state| {
+        assert_eq!(state.cluster().unwrap().rebinds, founded.rebinds);
         assert_eq!(state.counts().models, 5);
         let role = state.role(&RoleName::global()).unwrap();
         assert_eq!((role.epoch.to_string().as_str(), &role.holder), ("g2.e0", &None));

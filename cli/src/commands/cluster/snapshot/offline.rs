@@ -2,16 +2,17 @@
 
 use std::{io, path::Path};
 
+use client::{CaKey, CaVerifier};
 use coordinator::offline::{self, Founded, Inspection, NewCluster, OfflineError};
 use serde_json::{Value, json};
 use types::{
-    ByteCount, Reason,
+    ByteCount, Reason, SignedRebind,
     time::{Clock as _, SystemClock},
     units::format_duration,
 };
 
 use crate::{
-    args::{OutputFormat, RestoreArgs},
+    args::{AboveArgs, OutputFormat, RestoreArgs},
     error::Failure,
     exit::Exit,
     output::{ago, answer, size, table},
@@ -36,6 +37,8 @@ pub(super) async fn restore(args: &RestoreArgs, format: OutputFormat) -> Result<
         raft_endpoint: config.endpoint(config.listen_raft.port()),
         generation: args.above.generation,
         outstanding_ttl: args.above.longest_ttl,
+        supersedes: args.above.supersedes.clone(),
+        ca_key: ca_key(&args.above, &config.tls.ca_file)?,
         at: SystemClock.now(),
         reason: "the cluster was restored from a snapshot".to_owned(),
     };
@@ -69,10 +72,33 @@ fn summary(founded: &Founded) -> String {
 fn next(founded: &Founded, config: &Path) -> String {
     let waits = format_duration(founded.waits);
     format!(
-        "  1. regent coordinator --config {}\n  2. the other coordinators join it with empty data directories\n  3. each agent begins anew with an \
-         empty data directory: it was bound to the old cluster\n  roles are given out after the longest old lease, {waits} and a tenth",
-        config.display()
+        "  1. regent coordinator --config {}\n  2. the other coordinators join it with empty data directories\n  3. {}\n  roles are given out \
+         after the longest old lease, {waits} and a tenth",
+        config.display(),
+        follow(founded)
     )
+}
+
+/// What becomes of the doors of the old cluster.
+pub(in super::super) fn follow(founded: &Founded) -> &'static str {
+    match founded.rebinds.iter().all(SignedRebind::is_signed) {
+        true => {
+            "name its coordinators to the agents: they, their pointers and databases follow by the signed statement"
+        }
+        false => {
+            "agents, pointers and databases stay with the old cluster until the CA has signed that they follow: `regent cluster \
+             rebind sign --ca-key FILE`, or `rebind statement` and `rebind record` where the key is kept elsewhere"
+        }
+    }
+}
+
+/// The key that is to sign that doors may follow, if there is one. It must be that of the CA that they trust.
+pub(in super::super) fn ca_key(args: &AboveArgs, ca_file: &Path) -> Result<Option<CaKey>, Failure> {
+    let Some(file) = &args.ca_key else {
+        return Ok(None);
+    };
+    let ca = CaVerifier::load(ca_file)?;
+    super::super::rebind::load_key(file, &ca).map(Some)
 }
 
 /// What a founding came to, for programs.
@@ -83,6 +109,7 @@ pub(in super::super) fn founding(founded: &Founded) -> Value {
         "revision": founded.revision,
         "data_dir": founded.data_dir.display().to_string(),
         "disk_id": founded.disk.map(|disk| disk.to_string()),
+        "rebinds": super::super::rebind::documents(&founded.rebinds),
         "waits_for_old_leases": format_duration(founded.waits),
     })
 }
@@ -223,6 +250,7 @@ pub(in super::super) fn failed(error: &OfflineError) -> Failure {
             Failure::new(Exit::Precondition, text).remedy("name a coordinator of that region, or a new name")
         }
         OfflineError::Unrecoverable(_) => Failure::new(Exit::Precondition, text),
+        OfflineError::Unsigned(_) => Failure::new(Exit::Usage, text),
         OfflineError::Directory(_) => Failure::other(serve::chain(error)),
     }
 }
