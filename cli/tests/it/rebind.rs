@@ -229,8 +229,10 @@ impl World<'_> {
         let version: VersionKey = "rebind.model@1".parse().unwrap();
         self.runtime.block_on(async {
             let admin = client(new);
-            let made = admin.create_model(&model, "", Default::default(), &Default::default());
-            made.await.unwrap();
+            admin
+                .create_model(&model, "", Default::default(), &Default::default())
+                .await
+                .unwrap();
         });
         for (token, reason, code) in [
             (old, Reason::WrongCluster, "RG004"),
