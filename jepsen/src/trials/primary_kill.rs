@@ -77,10 +77,9 @@ pub(crate) async fn primary_kill(run: &Run) -> anyhow::Result<Report<Killed>> {
 
 async fn play(run: &Run, world: World) -> anyhow::Result<Report<Killed>> {
     let stage = Box::pin(Stage::set(run, world)).await?;
-    let limit = run.policy.limit(run.round_trips.is_some());
     let mut trials = Vec::new();
     for trial in 1..=run.trials {
-        let one = Box::pin(kill_once(&stage, limit, trial)).await?;
+        let one = Box::pin(kill_once(&stage, run, trial)).await?;
         tracing::info!(
             trial,
             seconds = one.seconds,
@@ -100,7 +99,7 @@ async fn play(run: &Run, world: World) -> anyhow::Result<Report<Killed>> {
     Ok(Report::of(setting, trials))
 }
 
-async fn kill_once(stage: &Stage, limit: Duration, trial: u32) -> anyhow::Result<Killed> {
+async fn kill_once(stage: &Stage, run: &Run, trial: u32) -> anyhow::Result<Killed> {
     let before = stage.whole().await?;
     let (region, old) = (before.holder.region.clone(), before.epoch);
     let zombie = Box::pin(Zombie::start(&stage.world, &region, old, &stage.version)).await?;
@@ -111,6 +110,10 @@ async fn kill_once(stage: &Stage, limit: Duration, trial: u32) -> anyhow::Result
         },
     };
     let injector = Injector::new(&stage.world);
+    let far = run.round_trips.is_some();
+    if far {
+        zombie.spare_own_store()?;
+    }
     let began = since_boot(BootInstant::now());
     let installed = injector.install(&kill).await?;
     let first = stage
@@ -121,6 +124,9 @@ async fn kill_once(stage: &Stage, limit: Duration, trial: u32) -> anyhow::Result
         .await?;
     let token = token_of(&stage.journal.said(), first.epoch);
     let (at, wall) = token.context("a write under an epoch of which nobody was given a token")?;
+    if far {
+        zombie.go_on()?;
+    }
     injector.prove(&installed).await?;
     injector.heal(installed).await?;
     stage.whole().await?;
@@ -132,7 +138,7 @@ async fn kill_once(stage: &Stage, limit: Duration, trial: u32) -> anyhow::Result
         to_epoch: first.epoch,
         seconds: (first.ended.saturating_sub(began)).as_secs_f64(),
         seconds_to_token: (at.saturating_sub(began)).as_secs_f64(),
-        limit_seconds: limit.as_secs_f64(),
+        limit_seconds: run.policy.limit(far).as_secs_f64(),
         stale: zombie.end(old, wall).await?,
     })
 }
