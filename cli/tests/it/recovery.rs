@@ -209,7 +209,7 @@ fn the_survivor_goes_on(dev: &Dev, old: &FencingToken) -> Value {
 
 /// Its majority is back, and its holder goes on under the old token: what follows is no straw man.
 pub(crate) fn the_old_cluster_lives(dev: &Dev, old: &FencingToken) {
-    let majority = as_agent(dev, HOLDER, context(dev, &[OTHER, HOLDER]));
+    let majority = as_agent(dev, old.holder.region.as_str(), context(dev, &[OTHER, HOLDER]));
     until("the old majority renews the old lease", || {
         let runtime = Runtime::new().unwrap();
         runtime.block_on(async { client(&majority).renew_lease(old).await.is_ok() })
