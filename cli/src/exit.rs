@@ -41,6 +41,7 @@ impl Exit {
             | Reason::RoleNotFound
             | Reason::PlanNotFound
             | Reason::ReplicaNotFound
+            | Reason::ExperimentNotFound
             | Reason::ModelNotLoaded => Self::NotFound,
             Reason::AlreadyExists
             | Reason::StaleEpoch

@@ -55,6 +55,28 @@ fn lines_are_accepted_or_refused() {
         true,
     );
     check_parse("regent primary pause --expect-epoch 7", false);
+    check_parse("regent experiment create m march --arm 1=90 --arm 2=10", true);
+    check_parse("regent experiment create m march --arm 1", false);
+    check_parse("regent experiment create m march", false);
+    check_parse("regent experiment create m March --arm 1=90", false);
+    check_parse(
+        "regent experiment set-split m march --arm 1=50 --arm 2=50 --etag 9",
+        true,
+    );
+    check_parse("regent experiment set-split m march --arm 1=50 --arm 2=50", false);
+    check_parse(
+        "regent experiment report m march --arm 2 --metric p95_ms=31.5 --metric paid=-1",
+        true,
+    );
+    check_parse(
+        "regent experiment report m march --arm 2 --metric paid=0.1234567",
+        false,
+    );
+    check_parse("regent experiment report m march --arm 2 --metric paid", false);
+    check_parse(
+        "regent experiment assign m march user-1 --region eu --stale",
+        true,
+    );
     check_parse(
         "regent switchover primaries/global --to eu --validate-only --wait",
         false,

@@ -368,6 +368,7 @@ pub(crate) const MAX_MESSAGE: usize = 16 << 20;
 // Below the macro, which they are written with.
 mod aliases;
 mod cluster;
+mod experiments;
 mod leases;
 mod models;
 mod options;
@@ -380,6 +381,7 @@ mod versions;
 
 use self::options::Reads;
 pub use cluster::RemoveMember;
+pub use experiments::Assigned;
 pub use leases::{FenceStanding, Renewal};
 pub use options::ChangeOptions;
 pub use replicas::ReplicaReport;

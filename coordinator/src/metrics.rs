@@ -212,7 +212,9 @@ pub fn observe_events(events: &[Event]) {
             | Event::AliasDeleted { .. }
             | Event::Replica(_)
             | Event::ReplicaDeleted(_)
-            | Event::PlanDeleted { .. } => {}
+            | Event::PlanDeleted { .. }
+            | Event::Experiment(_)
+            | Event::ExperimentDeleted { .. } => {}
         }
     }
 }

@@ -5,9 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 use proto::v1::{
-    cluster_service_server::ClusterServiceServer, primary_service_server::PrimaryServiceServer,
-    region_service_server::RegionServiceServer, registry_service_server::RegistryServiceServer,
-    session_service_server::SessionServiceServer, watch_service_server::WatchServiceServer,
+    cluster_service_server::ClusterServiceServer, experiment_service_server::ExperimentServiceServer,
+    primary_service_server::PrimaryServiceServer, region_service_server::RegionServiceServer,
+    registry_service_server::RegistryServiceServer, session_service_server::SessionServiceServer,
+    watch_service_server::WatchServiceServer,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
@@ -15,8 +16,8 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     api::{
-        Api, cluster::Cluster, primaries::Primaries, regions::Regions, registry::Registry, session::Sessions,
-        watch::Watches,
+        Api, cluster::Cluster, experiments::Experiments, primaries::Primaries, regions::Regions,
+        registry::Registry, session::Sessions, watch::Watches,
     },
     authz::AuthLayer,
     error::RunError,
@@ -85,6 +86,9 @@ pub(crate) async fn serve_api(
         .layer(AuthLayer::new(IN_FLIGHT, own_cluster))
         .add_service(ClusterServiceServer::new(Cluster(Arc::clone(&api))).max_decoding_message_size(size))
         .add_service(RegistryServiceServer::new(Registry(Arc::clone(&api))).max_decoding_message_size(size))
+        .add_service(
+            ExperimentServiceServer::new(Experiments(Arc::clone(&api))).max_decoding_message_size(size),
+        )
         .add_service(RegionServiceServer::new(Regions(Arc::clone(&api))).max_decoding_message_size(size))
         .add_service(PrimaryServiceServer::new(Primaries(Arc::clone(&api))).max_decoding_message_size(size))
         .add_service(SessionServiceServer::new(Sessions(Arc::clone(&api))).max_decoding_message_size(size))

@@ -184,13 +184,18 @@ fn estimate(event: &Event) -> usize {
             Event::Plan(p) => 1024 + p.trigger.len() + p.steps.len() * 256 + p.doors.len() * 128,
             Event::Role(r) => 1024 + r.candidates.len() * 32,
             Event::Region(r) => 512 + r.health_evidence.len(),
+            Event::Experiment(e) => {
+                let metrics: usize = e.arms.iter().map(|arm| arm.metrics.len()).sum();
+                512 + e.description.len() + e.reason.len() + e.arms.len() * 64 + metrics * 128
+            }
             Event::Cluster(_)
             | Event::Node(_)
             | Event::Alias(_)
             | Event::AliasDeleted { .. }
             | Event::Replica(_)
             | Event::ReplicaDeleted(_)
-            | Event::PlanDeleted { .. } => 512,
+            | Event::PlanDeleted { .. }
+            | Event::ExperimentDeleted { .. } => 512,
         }
 }
 

@@ -55,6 +55,8 @@ impl View {
             Resource::Role(r) => drop(self.roles.insert(r.role.clone(), Arc::new(*r))),
             Resource::Plan(r) => drop(self.plans.insert(r.plan, Arc::new(*r))),
             Resource::Timing(r) => self.timing = Some(r),
+            // An agent serves what aliases point at; who gives requests to versions asks for assignments.
+            Resource::Experiment(_) => {}
         }
     }
 
@@ -70,6 +72,7 @@ impl View {
             Resource::Role(r) => drop(self.roles.remove(&r.role)),
             Resource::Plan(r) => drop(self.plans.remove(&r.plan)),
             Resource::Timing(_) => self.timing = None,
+            Resource::Experiment(_) => {}
         }
     }
 }

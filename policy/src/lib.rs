@@ -5,7 +5,7 @@
 //! Invariant: equal arguments give equal answers, and every answer says why.
 //!
 //! Reading order: [`fence`] (who may write), [`door`] (what an agent lets in), [`rebind`] (which cluster a door belongs to),
-//! [`readiness`] (who can serve), [`placement`] (where copies belong),
+//! [`readiness`] (who can serve), [`placement`] (where copies belong), [`experiment`] (who gets which version),
 //! [`health`] (which regions are well), [`failover`] (what to do about it), [`features`] (which rules
 //! a whole cluster knows), [`clock`] (what time it is), [`compaction`] (when a
 //! snapshot is due), [`membership`] (who may leave), [`standing`] (whose disk is older than
@@ -23,6 +23,7 @@
 pub mod clock;
 pub mod compaction;
 pub mod door;
+pub mod experiment;
 pub mod failover;
 pub mod features;
 pub mod fence;

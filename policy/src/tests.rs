@@ -3,6 +3,7 @@
 mod clock;
 mod compaction;
 mod door;
+mod experiment;
 mod failover;
 mod features;
 mod fence;

@@ -61,6 +61,7 @@ fn the_descriptor_set_names_every_service() {
     for name in [
         "ClusterService",
         "RegistryService",
+        "ExperimentService",
         "RegionService",
         "PrimaryService",
         "WatchService",
@@ -68,4 +69,124 @@ fn the_descriptor_set_names_every_service() {
     ] {
         assert!(services.iter().any(|s| s == name), "{name} in {services:?}");
     }
+}
+
+fn experiment() -> types::experiment::ExperimentRecord {
+    use types::experiment::{Arm, ExperimentRecord, ExperimentState, SLOTS, Slots};
+    let arm = |version, percent| Arm {
+        version: types::ModelVersion(version),
+        percent,
+        metrics: [("paid".parse().unwrap(), types::Micros(-912_500))].into(),
+    };
+    ExperimentRecord {
+        model: "fraud.scorer".parse().unwrap(),
+        name: "march".parse().unwrap(),
+        description: "does it pay".to_owned(),
+        state: ExperimentState::Ended,
+        arms: vec![arm(3, 100), arm(4, 0)],
+        slots: Slots::new(&[0; SLOTS]).unwrap(),
+        reason: "3 pays".to_owned(),
+        created_at: types::UnixMillis(5),
+        created_by: "spiffe://regent.local/user/admin".parse().unwrap(),
+        ended_at: Some(types::UnixMillis(9)),
+        modified: types::Revision(7),
+    }
+}
+
+#[test]
+fn an_experiment_comes_back_as_it_was_and_a_bad_one_is_named() {
+    use crate::{convert::experiments, v1 as pb};
+    let record = experiment();
+    let wire = pb::Experiment::from(&record);
+    assert_eq!(wire.arms[0].metrics["paid"], "-0.9125");
+    assert_eq!(experiments::experiment(wire.clone()).unwrap(), record);
+    let running = types::experiment::ExperimentRecord {
+        ended_at: None,
+        ..record
+    };
+    assert_eq!(experiments::experiment((&running).into()).unwrap(), running);
+    let bad = [
+        (
+            "slots",
+            pb::Experiment {
+                slots: vec![0; 99],
+                ..wire.clone()
+            },
+        ),
+        (
+            "state",
+            pb::Experiment {
+                state: 7,
+                ..wire.clone()
+            },
+        ),
+        (
+            "name",
+            pb::Experiment {
+                name: "March".to_owned(),
+                ..wire
+            },
+        ),
+    ];
+    for (field, wire) in bad {
+        let refusal = experiments::experiment(wire).unwrap_err();
+        assert_eq!(refusal.operand("field"), Some(field), "{refusal}");
+    }
+    let split = vec![pb::Share {
+        version: 0,
+        percent: 100,
+    }];
+    assert!(
+        experiments::split(split)
+            .unwrap_err()
+            .message
+            .contains("split.version")
+    );
+    let metrics = [("paid".to_owned(), "0.1234567".to_owned())].into();
+    assert_eq!(
+        experiments::metrics(metrics).unwrap_err().operand("field"),
+        Some("metrics.paid")
+    );
+}
+
+/// A watcher of before there were experiments breaks off where it meets one, and then for ever: it says nothing of what it
+/// can read, and must be sent what there was then.
+#[test]
+fn who_names_no_kinds_is_sent_those_that_they_can_read() {
+    use crate::{
+        convert::watch::{Resource, filter},
+        v1 as pb,
+    };
+    use types::{WatchFilter, filter::ResourceKind};
+    let sees = |wire: Option<pb::WatchFilter>| {
+        let taken = filter(wire).unwrap();
+        taken.takes(&Resource::Experiment(Box::new(experiment())).subject())
+    };
+    let old = pb::WatchFilter::default();
+    assert!(!sees(None) && !sees(Some(old.clone())));
+    let new = pb::WatchFilter::from(&WatchFilter::default());
+    assert!(sees(Some(new.clone())));
+    assert!(
+        filter(Some(new.clone())).unwrap().is_everything(),
+        "nothing is left out for who knows all"
+    );
+    let newer = pb::WatchFilter {
+        newest_kind: 1_000,
+        ..new
+    };
+    assert!(
+        filter(Some(newer)).unwrap().is_everything(),
+        "nor for who knows more"
+    );
+    let old = filter(Some(old)).unwrap();
+    assert_eq!(
+        old.kinds.len(),
+        ResourceKind::ALL.len() - 1,
+        "only what is new is left out"
+    );
+    let named = pb::WatchFilter {
+        kinds: vec![pb::ResourceKind::KindExperiment as i32],
+        ..Default::default()
+    };
+    assert!(sees(Some(named)), "who names a kind knows it");
 }

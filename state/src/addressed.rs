@@ -6,8 +6,8 @@
 use std::fmt;
 
 use types::{
-    AliasName, ModelName, NodeId, PlanId, RegionId, Revision, RoleName, VersionKey, replica::ReplicaKey,
-    role::RoleRecord,
+    AliasName, ExperimentName, ModelName, NodeId, PlanId, RegionId, Revision, RoleName, VersionKey,
+    replica::ReplicaKey, role::RoleRecord,
 };
 
 use crate::{command::Command, rejection::Rejection, state::ControlState};
@@ -27,6 +27,8 @@ pub enum Addressed<'a> {
     Version(&'a VersionKey),
     /// An alias of a model.
     Alias(&'a ModelName, &'a AliasName),
+    /// An experiment of a model.
+    Experiment(&'a ModelName, &'a ExperimentName),
     /// A replication record.
     Replica(&'a ReplicaKey),
     /// A primary role.
@@ -62,6 +64,10 @@ impl Command {
             Self::SetAlias { model, alias, .. } | Self::DeleteAlias { model, alias, .. } => {
                 Addressed::Alias(model, alias)
             }
+            Self::CreateExperiment { model, name, .. }
+            | Self::SetExperimentSplit { model, name, .. }
+            | Self::ReportExperiment { model, name, .. }
+            | Self::EndExperiment { model, name, .. } => Addressed::Experiment(model, name),
             Self::ReportReplica { key, .. } => Addressed::Replica(key),
             Self::CreateRole { role, .. }
             | Self::SetRoleMode { role, .. }
@@ -95,6 +101,10 @@ impl Addressed<'_> {
                 model: model.clone(),
                 alias: alias.clone(),
             },
+            Self::Experiment(model, experiment) => Rejection::ExperimentNotFound {
+                model: model.clone(),
+                experiment: experiment.clone(),
+            },
             Self::Replica(key) => Rejection::ReplicaNotFound { key: key.clone() },
             Self::Role(role) => Rejection::RoleNotFound { role: role.clone() },
             Self::Plan(plan) => Rejection::PlanNotFound { plan },
@@ -111,6 +121,7 @@ impl fmt::Display for Addressed<'_> {
             Self::Model(model) => write!(f, "model {model}"),
             Self::Version(version) => write!(f, "version {version}"),
             Self::Alias(model, alias) => write!(f, "alias {alias} of {model}"),
+            Self::Experiment(model, name) => write!(f, "experiment {name} of {model}"),
             Self::Replica(key) => write!(f, "the copy of {key}"),
             Self::Role(role) => write!(f, "role {role}"),
             Self::Plan(plan) => write!(f, "plan {plan}"),
@@ -128,6 +139,7 @@ impl ControlState {
             Addressed::Model(model) => self.model(model).map(|r| r.modified),
             Addressed::Version(version) => self.version(version).map(|r| r.modified),
             Addressed::Alias(model, alias) => self.alias(model, alias).map(|r| r.modified),
+            Addressed::Experiment(model, name) => self.experiment(model, name).map(|r| r.modified),
             Addressed::Replica(key) => self.replica(key).map(|r| r.modified),
             Addressed::Role(role) => self.role(role).map(|r| r.modified),
             Addressed::Plan(plan) => self.plan(plan).map(|r| r.modified),
@@ -145,6 +157,7 @@ impl ControlState {
             | Addressed::Model(_)
             | Addressed::Version(_)
             | Addressed::Alias(..)
+            | Addressed::Experiment(..)
             | Addressed::Replica(_) => {
                 let problem = format!("{addressed} has no epoch; roles have, and plans by their role");
                 return Err(Rejection::invalid("expected_epoch", problem));

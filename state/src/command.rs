@@ -9,10 +9,11 @@ use std::{
 };
 
 use types::{
-    AliasName, ByteCount, ClusterId, Digest, DiskId, Epoch, FencingToken, Holder, ModelName, ModelVersion,
-    NodeId, NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision, RoleName, SignedRebind,
-    UnixMillis, VersionKey,
+    AliasName, ByteCount, ClusterId, Digest, DiskId, Epoch, ExperimentName, FencingToken, Holder, MetricName,
+    Micros, ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId, Principal, RegionId, RequestId,
+    Revision, RoleName, SignedRebind, UnixMillis, VersionKey,
     election::ElectionTiming,
+    experiment::Share,
     model::{Artifact, Placement},
     plan::{DoorClaim, PlanKind, StepKind},
     region::{Endpoints, Health, NodeKind, NodeStatus, StoreBinding},
@@ -342,6 +343,46 @@ pub enum Command {
     RecordRebind {
         /// The statement and its signature.
         rebind: SignedRebind,
+    },
+    /// Begins to split a model's users over versions. From feature level 4 on, as all of experiments.
+    CreateExperiment {
+        /// The model.
+        model: ModelName,
+        /// Its name; not that of another one of the model that is remembered.
+        name: ExperimentName,
+        /// For people.
+        description: String,
+        /// READY or DEPRECATED versions whose percents add up to 100; the first one is the fallback.
+        split: Vec<Share>,
+    },
+    /// Changes a running experiment's split; only by who names the record's etag.
+    SetExperimentSplit {
+        /// The model.
+        model: ModelName,
+        /// The experiment.
+        name: ExperimentName,
+        /// Every arm that it has, in any order; the others become arms behind them. 0 percent empties one.
+        split: Vec<Share>,
+    },
+    /// Says what was measured of one arm of a running experiment.
+    ReportExperiment {
+        /// The model.
+        model: ModelName,
+        /// The experiment.
+        name: ExperimentName,
+        /// The arm's version.
+        version: ModelVersion,
+        /// Values of now; those that are not named stay.
+        metrics: BTreeMap<MetricName, Micros>,
+    },
+    /// Ends an experiment, for ever.
+    EndExperiment {
+        /// The model.
+        model: ModelName,
+        /// The experiment.
+        name: ExperimentName,
+        /// Why, for people.
+        reason: String,
     },
 }
 

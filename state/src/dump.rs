@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use types::{
     Holder,
+    experiment::ExperimentRecord,
     plan::PlanRecord,
     region::{FencingDoor, RegionRecord},
     units::format_duration,
@@ -131,6 +132,9 @@ fn write_records(s: &ControlState, out: &mut String) -> std::fmt::Result {
     for plan in s.plans.values() {
         write_plan(plan, out)?;
     }
+    for experiment in s.experiments.values() {
+        write_experiment(experiment, out)?;
+    }
     Ok(())
 }
 
@@ -223,4 +227,21 @@ fn write_plan(p: &PlanRecord, out: &mut String) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+fn write_experiment(e: &ExperimentRecord, out: &mut String) -> std::fmt::Result {
+    writeln!(
+        out,
+        "experiment {} {} {} {:?} by {} at {} ended {:?} {:?} {}",
+        e.model, e.name, e.state, e.description, e.created_by, e.created_at, e.ended_at, e.reason, e.modified
+    )?;
+    for arm in &e.arms {
+        writeln!(
+            out,
+            "  arm {} {} percent {:?}",
+            arm.version, arm.percent, arm.metrics
+        )?;
+    }
+    let digits: Vec<_> = e.slots.owners().iter().map(ToString::to_string).collect();
+    writeln!(out, "  slots {}", digits.concat())
 }

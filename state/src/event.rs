@@ -3,7 +3,8 @@
 //! Every event carries the whole record after the change, so that a fold is an upsert, or a delete by key.
 
 use types::{
-    AliasName, ModelName, PlanId, RoleName,
+    AliasName, ExperimentName, ModelName, PlanId, RoleName,
+    experiment::ExperimentRecord,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
     region::{NodeRecord, RegionRecord},
@@ -49,5 +50,14 @@ pub enum Event {
         plan: PlanId,
         /// The role that it moved.
         role: RoleName,
+    },
+    /// An experiment is new or changed.
+    Experiment(Box<ExperimentRecord>),
+    /// An experiment that ended long ago is forgotten.
+    ExperimentDeleted {
+        /// The model.
+        model: ModelName,
+        /// The experiment.
+        name: ExperimentName,
     },
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The highest level that this build knows.
-pub const SUPPORTED: u32 = 3;
+pub const SUPPORTED: u32 = 4;
 
 /// A rule that a level switched on. Level 0 is what the log began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum Feature {
     Expectations,
     /// Level 3: the state says which clusters this one goes on from.
     Rebinds,
+    /// Level 4: models have experiments.
+    Experiments,
 }
 
 impl Feature {
@@ -45,6 +47,7 @@ impl Feature {
             Self::FramedSnapshots => 2,
             Self::Expectations => 2,
             Self::Rebinds => 3,
+            Self::Experiments => 4,
         }
     }
 }
@@ -111,6 +114,10 @@ impl Command {
                 Some(Feature::ElectionSettings)
             }
             Self::RecordRebind { .. } => Some(Feature::Rebinds),
+            Self::CreateExperiment { .. }
+            | Self::SetExperimentSplit { .. }
+            | Self::ReportExperiment { .. }
+            | Self::EndExperiment { .. } => Some(Feature::Experiments),
             Self::InitCluster { .. }
             | Self::SetTiming { .. }
             | Self::SetFeatureLevel { .. }

@@ -33,7 +33,7 @@ macro_rules! named {
 impl ControlState {
     /// That this state is possible.
     pub fn check_invariants(&self) -> Result<(), Broken> {
-        let checks: [(&'static str, Check); 16] = named![
+        let checks: [(&'static str, Check); 18] = named![
             records_stand_under_their_own_keys,
             nothing_was_modified_after_the_last_revision,
             every_region_joined_once,
@@ -50,6 +50,8 @@ impl ControlState {
             every_plan_is_found_by_its_role,
             steps_run_in_order_and_one_at_a_time,
             remembered_requests_stand_above_the_floor,
+            every_experiment_divides_all_users_as_its_percents_say,
+            every_arm_of_a_running_experiment_can_be_served,
         ];
         first_broken(checks.iter().map(|(name, check)| (*name, check(self))))
     }
@@ -57,7 +59,7 @@ impl ControlState {
 
 /// That `after` may follow `before`.
 pub fn check_transition(before: &ControlState, after: &ControlState) -> Result<(), Broken> {
-    let checks: [(&'static str, StepCheck); 8] = named![
+    let checks: [(&'static str, StepCheck); 9] = named![
         time_and_revision_never_go_back,
         the_cluster_keeps_its_name,
         nothing_that_must_stay_is_gone,
@@ -66,6 +68,7 @@ pub fn check_transition(before: &ControlState, after: &ControlState) -> Result<(
         an_epoch_is_never_issued_twice,
         a_version_is_immutable_and_goes_one_way,
         an_attempt_never_decreases,
+        an_experiment_keeps_its_arms_and_ends_once,
     ];
     first_broken(checks.iter().map(|(name, check)| (*name, check(before, after))))
 }
@@ -91,7 +94,10 @@ fn records_stand_under_their_own_keys(s: &ControlState) -> Result<(), String> {
             .any(|(k, r)| k != &(r.model.clone(), r.alias.clone()))
         || s.replicas.iter().any(|(k, r)| k != &r.key)
         || s.roles.iter().any(|(k, r)| k != &r.record.role)
-        || s.plans.iter().any(|(k, r)| k != &r.plan);
+        || s.plans.iter().any(|(k, r)| k != &r.plan)
+        || s.experiments
+            .iter()
+            .any(|(k, r)| k != &(r.model.clone(), r.name.clone()));
     require(!wrong, || "a record stands under another key".to_owned())
 }
 
@@ -103,7 +109,8 @@ fn nothing_was_modified_after_the_last_revision(s: &ControlState) -> Result<(), 
         .chain(s.aliases.values().map(|r| r.modified))
         .chain(s.replicas.values().map(|r| r.modified))
         .chain(s.roles.values().map(|r| r.record.modified))
-        .chain(s.plans.values().map(|r| r.modified));
+        .chain(s.plans.values().map(|r| r.modified))
+        .chain(s.experiments.values().map(|r| r.modified));
     let newest = modified.max().unwrap_or_default();
     require(newest <= s.revision, || format!("{newest} > {}", s.revision))
 }
@@ -290,6 +297,34 @@ fn remembered_requests_stand_above_the_floor(s: &ControlState) -> Result<(), Str
     })
 }
 
+fn every_experiment_divides_all_users_as_its_percents_say(s: &ControlState) -> Result<(), String> {
+    for e in s.experiments.values() {
+        let versions: BTreeSet<_> = e.arms.iter().map(|arm| arm.version).collect();
+        let divided = e.arms.iter().enumerate();
+        let divided = divided
+            .into_iter()
+            .all(|(at, arm)| e.slots.count(at) == arm.percent as usize);
+        let all: u64 = e.arms.iter().map(|arm| u64::from(arm.percent)).sum();
+        let once = versions.len() == e.arms.len() && s.models.contains_key(&e.model);
+        require(divided && all == 100 && once, || {
+            format!("{} of {}", e.name, e.model)
+        })?;
+        require(e.is_running() == e.ended_at.is_none(), || {
+            format!("end of {} of {}", e.name, e.model)
+        })?;
+    }
+    Ok(())
+}
+
+fn every_arm_of_a_running_experiment_can_be_served(s: &ControlState) -> Result<(), String> {
+    let running = s.experiments.values().filter(|e| e.is_running());
+    let mut versions = running.flat_map(|e| e.versions().map(move |key| (e, key)));
+    let lost = versions.find(|(_, key)| !s.versions.get(key).is_some_and(|v| v.is_replicated()));
+    require(lost.is_none(), || {
+        lost.map_or_else(String::new, |(e, key)| format!("{} gives {key}", e.name))
+    })
+}
+
 fn time_and_revision_never_go_back(a: &ControlState, b: &ControlState) -> Result<(), String> {
     let forward = a.time <= b.time && a.revision <= b.revision && a.requests.floor <= b.requests.floor;
     require(forward, || {
@@ -392,6 +427,24 @@ fn an_attempt_never_decreases(a: &ControlState, b: &ControlState) -> Result<(), 
         require(kept, || plan.to_string())?;
         require(before.state == PlanState::Running || before == after, || {
             format!("{plan} changed after its end")
+        })?;
+    }
+    Ok(())
+}
+
+/// The order of arms is that of slots: were an arm taken away, users of others would change theirs.
+fn an_experiment_keeps_its_arms_and_ends_once(a: &ControlState, b: &ControlState) -> Result<(), String> {
+    for (key, before) in a.experiments.iter() {
+        let Some(after) = b.experiments.get(key) else {
+            require(!before.is_running(), || {
+                format!("{} is gone while it ran", before.name)
+            })?;
+            continue;
+        };
+        let arms = before.arms.iter().map(|arm| arm.version);
+        let kept = arms.eq(after.arms.iter().take(before.arms.len()).map(|arm| arm.version));
+        require(kept && (before.is_running() || before == after), || {
+            format!("{} of {}", before.name, before.model)
         })?;
     }
     Ok(())

@@ -17,8 +17,9 @@ use policy::{
     readiness::{Coverage, Loads, ServedVersion},
 };
 use types::{
-    AliasName, Digest, DiskId, Holder, ModelName, ModelVersion, NodeId, PlanId, Principal, RegionId,
-    RequestId, Revision, RoleName, UnixMillis, VersionKey,
+    AliasName, Digest, DiskId, ExperimentName, Holder, ModelName, ModelVersion, NodeId, PlanId, Principal,
+    RegionId, RequestId, Revision, RoleName, UnixMillis, VersionKey,
+    experiment::ExperimentRecord,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::{PlanRecord, PlanState},
     region::{Health, NodeKind, NodeRecord, NodeStatus, RegionRecord},
@@ -88,6 +89,7 @@ pub struct Counts {
     pub replicas: usize,
     pub roles: usize,
     pub plans: usize,
+    pub experiments: usize,
     /// Requests whose first answer is remembered.
     pub answered: u64,
 }
@@ -104,6 +106,7 @@ impl ControlState {
             replicas: self.replicas.len(),
             roles: self.roles.len(),
             plans: self.plans.len(),
+            experiments: self.experiments.len(),
             answered: self.requests.answered.len(),
         }
     }
@@ -221,6 +224,40 @@ impl ControlState {
     /// The aliases of all models, by model and name, after one of them.
     pub fn aliases_after(&self, start: Option<(ModelName, AliasName)>) -> impl Iterator<Item = &AliasRecord> {
         after(&self.aliases, start).map(|(_, alias)| alias)
+    }
+
+    /// One experiment.
+    pub fn experiment(&self, model: &ModelName, name: &ExperimentName) -> Option<&ExperimentRecord> {
+        self.experiments.get(&(model.clone(), name.clone()))
+    }
+    /// The experiments of a model, by name, also those that ended.
+    pub fn experiments_of<'a>(&'a self, model: &'a ModelName) -> impl Iterator<Item = &'a ExperimentRecord> {
+        let of_model = self.experiments.group(move |(of, _)| of.cmp(model));
+        of_model.map(|(_, experiment)| experiment)
+    }
+    /// The experiments of all models, by model and name, after one of them.
+    pub fn experiments_after(
+        &self,
+        start: Option<(ModelName, ExperimentName)>,
+    ) -> impl Iterator<Item = &ExperimentRecord> {
+        after(&self.experiments, start).map(|(_, experiment)| experiment)
+    }
+    /// As [`Self::experiments_after`], of those alone that `is_wanted` takes, and of one model where one is named.
+    pub fn experiments_where<'a>(
+        &'a self,
+        model: Option<&'a ModelName>,
+        start: Option<(ModelName, ExperimentName)>,
+        limit: usize,
+        is_wanted: impl Fn(&ExperimentRecord) -> bool,
+    ) -> Page<'a, (ModelName, ExperimentName), ExperimentRecord> {
+        match model {
+            Some(model) => {
+                let of_model = self.experiments.group(|(of, _)| of.cmp(model));
+                let rest = of_model.filter(move |(key, _)| start.as_ref().is_none_or(|start| *key > start));
+                page(rest, limit, is_wanted)
+            }
+            None => page(after(&self.experiments, start), limit, is_wanted),
+        }
     }
 
     /// One replication record.

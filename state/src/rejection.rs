@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use policy::fence::Refused;
 use types::{
-    AliasName, ClusterId, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Principal, Reason, RegionId,
-    RequestId, Revision, RoleName, UnixMillis, VersionKey,
+    AliasName, ClusterId, ExperimentName, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Principal,
+    Reason, RegionId, RequestId, Revision, RoleName, UnixMillis, VersionKey,
     model::VersionState,
     plan::{PlanState, StepKind},
     reason::Refusal,
@@ -43,6 +43,11 @@ pub enum Rejection {
     PlanNotFound { plan: PlanId },
     #[error("no replication record for {key}")]
     ReplicaNotFound { key: ReplicaKey },
+    #[error("no experiment {experiment} of {model}")]
+    ExperimentNotFound {
+        model: ModelName,
+        experiment: ExperimentName,
+    },
     #[error("{what} {name} exists already")]
     AlreadyExists { what: String, name: String },
     /// The registry's door refused the token.
@@ -93,6 +98,11 @@ pub enum Rejection {
     },
     #[error("alias {alias} points at {version}: move or delete it first")]
     VersionInUse { version: VersionKey, alias: AliasName },
+    #[error("experiment {experiment} gives {version} to users: end it first")]
+    VersionInExperiment {
+        version: VersionKey,
+        experiment: ExperimentName,
+    },
     #[error("{what} is {from}, and cannot become {to}")]
     IllegalTransition { what: String, from: String, to: String },
     #[error("node {node} runs as {current}, not as {shown}")]
@@ -175,6 +185,7 @@ impl Rejection {
             Self::RoleNotFound { .. } => Reason::RoleNotFound,
             Self::PlanNotFound { .. } => Reason::PlanNotFound,
             Self::ReplicaNotFound { .. } => Reason::ReplicaNotFound,
+            Self::ExperimentNotFound { .. } => Reason::ExperimentNotFound,
             Self::AlreadyExists { .. } => Reason::AlreadyExists,
             Self::Door { refused } => refused.reason(),
             Self::WrongSender { .. } => Reason::WrongHolder,
@@ -183,7 +194,9 @@ impl Rejection {
             Self::RequestFromFuture { .. } => Reason::RequestFromFuture,
             Self::TimeAhead { .. } => Reason::TimeAhead,
             Self::RequestsExhausted { .. } => Reason::Overloaded,
-            Self::VersionState { .. } | Self::VersionInUse { .. } => Reason::VersionState,
+            Self::VersionState { .. } | Self::VersionInUse { .. } | Self::VersionInExperiment { .. } => {
+                Reason::VersionState
+            }
             Self::IllegalTransition { .. } => Reason::IllegalTransition,
             Self::StaleIncarnation { .. } => Reason::StaleIncarnation,
             Self::PlanRunning { .. } => Reason::PlanRunning,
@@ -216,6 +229,9 @@ impl Rejection {
             Self::PlanNotFound { plan } => refusal.with("plan", plan),
             Self::ReplicaNotFound { key } => {
                 refusal.with("version", &key.version).with("region", &key.region)
+            }
+            Self::ExperimentNotFound { model, experiment } => {
+                refusal.with("model", model).with("experiment", experiment)
             }
             Self::AlreadyExists { what, name } => refusal.with("what", what).with("name", name),
             Self::Door { refused } => refused.to_refusal(),
@@ -253,6 +269,9 @@ impl Rejection {
                 .with("state", state)
                 .with("needs", needs),
             Self::VersionInUse { version, alias } => refusal.with("version", version).with("alias", alias),
+            Self::VersionInExperiment { version, experiment } => {
+                refusal.with("version", version).with("experiment", experiment)
+            }
             Self::IllegalTransition { what, from, to } => {
                 refusal.with("what", what).with("current", from).with("shown", to)
             }

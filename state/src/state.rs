@@ -7,9 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use imbl::OrdSet;
 use types::{
-    AliasName, ClusterId, Digest, DiskId, Epoch, ModelName, NodeId, NodeIncarnation, PlanId, Principal,
-    RegionId, Revision, RoleName, SignedRebind, UnixMillis, VersionKey,
+    AliasName, ClusterId, Digest, DiskId, Epoch, ExperimentName, ModelName, NodeId, NodeIncarnation, PlanId,
+    Principal, RegionId, Revision, RoleName, SignedRebind, UnixMillis, VersionKey,
     election::ElectionSettings,
+    experiment::ExperimentRecord,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
     region::{NodeRecord, RegionRecord},
@@ -110,6 +111,7 @@ pub struct ControlState {
     pub(crate) plans: Table<PlanId, PlanRecord>,
     /// Which plans each role has; follows from `plans`.
     pub(crate) plans_of: OrdSet<(RoleName, PlanId)>,
+    pub(crate) experiments: Table<(ModelName, ExperimentName), ExperimentRecord>,
     pub(crate) requests: RequestTable,
     /// Finished plans that are kept per role.
     pub(crate) finished_plans_kept: u64,
@@ -149,6 +151,7 @@ impl ControlState {
             roles: Table::default(),
             plans: Table::default(),
             plans_of: OrdSet::new(),
+            experiments: Table::default(),
             requests,
             finished_plans_kept,
         }
@@ -175,6 +178,7 @@ impl ControlState {
             roles,
             plans,
             plans_of: _,
+            experiments,
             requests,
             finished_plans_kept: _,
         } = self;
@@ -189,6 +193,7 @@ impl ControlState {
         sum.add(replicas.sum());
         sum.add(roles.sum());
         sum.add(plans.sum());
+        sum.add(experiments.sum());
         sum.add(requests.answered.sum());
         sum.into()
     }
@@ -207,6 +212,7 @@ impl ControlState {
         sum.add(self.replicas.sum_from_scratch());
         sum.add(self.roles.sum_from_scratch());
         sum.add(self.plans.sum_from_scratch());
+        sum.add(self.experiments.sum_from_scratch());
         sum.add(self.requests.answered.sum_from_scratch());
         sum.into()
     }
@@ -233,6 +239,13 @@ impl ControlState {
         alias.model = self.own_model(alias.model);
         self.aliases
             .insert((alias.model.clone(), alias.alias.clone()), alias)
+    }
+
+    /// Adds an experiment, or replaces the one of its key; whether there was one.
+    pub(crate) fn add_experiment(&mut self, mut record: ExperimentRecord) -> bool {
+        record.model = self.own_model(record.model);
+        self.experiments
+            .insert((record.model.clone(), record.name.clone()), record)
     }
 
     /// Adds a replication record, or replaces the one of its key; whether there was one.

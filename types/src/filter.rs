@@ -24,11 +24,12 @@ pub enum ResourceKind {
     Role,
     Plan,
     Timing,
+    Experiment,
 }
 
 impl ResourceKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Region,
         Self::Node,
         Self::Model,
@@ -38,6 +39,7 @@ impl ResourceKind {
         Self::Role,
         Self::Plan,
         Self::Timing,
+        Self::Experiment,
     ];
 
     /// As people write it.
@@ -52,6 +54,7 @@ impl ResourceKind {
             Self::Role => "role",
             Self::Plan => "plan",
             Self::Timing => "timing",
+            Self::Experiment => "experiment",
         }
     }
 }
@@ -65,7 +68,7 @@ impl FromStr for ResourceKind {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
-        let one_of = "must be region, node, model, version, alias, replica, role, plan or timing";
+        let one_of = "must be region, node, model, version, alias, replica, role, plan, timing or experiment";
         found.ok_or_else(|| InvalidId::new("kind of resource", text, one_of))
     }
 }

@@ -108,6 +108,16 @@ text_id!(
     "use 1 to 63 characters of a-z, 0-9, '-' and '_', starting and ending with a letter or digit"
 );
 text_id!(
+    /// An experiment of one model: `ranker-march`.
+    ExperimentName, "experiment name", |t| is_label(t, b"-_."),
+    "use 1 to 63 characters of a-z, 0-9, '-', '_' and '.', starting and ending with a letter or digit"
+);
+text_id!(
+    /// What a measured value is called, with its unit where it has one: `accuracy`, `latency_ms`.
+    MetricName, "metric name", |t| is_label(t, b"-_."),
+    "use 1 to 63 characters of a-z, 0-9, '-', '_' and '.', starting and ending with a letter or digit"
+);
+text_id!(
     /// A database whose tables a role guards, as its door is called: `postgres/<name>`. One name for it in all configs.
     DatabaseName, "database name", |t| is_label(t, b"-_."),
     "use 1 to 63 characters of a-z, 0-9, '-', '_' and '.', starting and ending with a letter or digit"

@@ -7,6 +7,8 @@
 //! Reading order: [`ids`], [`epoch`], [`revision`], [`digest`], [`units`], [`time`], then the records
 //! ([`region`], [`model`], [`replica`], [`role`], [`plan`], [`election`], [`rebind`]) and [`filter`], then [`reason`], [`principal`] and
 //! [`metrics`].
+//! ([`region`], [`model`], [`replica`], [`experiment`] with [`micros`], [`role`], [`plan`], [`election`]) and [`filter`], then
+//! [`reason`], [`principal`] and [`metrics`].
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -14,9 +16,11 @@
 pub mod digest;
 pub mod election;
 pub mod epoch;
+pub mod experiment;
 pub mod filter;
 pub mod ids;
 pub mod metrics;
+pub mod micros;
 pub mod model;
 pub mod plan;
 pub mod principal;
@@ -33,9 +37,10 @@ pub use digest::{Digest, DigestHasher};
 pub use epoch::{Epoch, FencingToken, Holder};
 pub use filter::WatchFilter;
 pub use ids::{
-    AliasName, ClusterId, DatabaseName, DiskId, InvalidId, ModelName, ModelVersion, NodeId, NodeIncarnation,
-    PlanId, RegionId, RequestId, RoleName, VersionKey,
+    AliasName, ClusterId, DatabaseName, DiskId, ExperimentName, InvalidId, MetricName, ModelName,
+    ModelVersion, NodeId, NodeIncarnation, PlanId, RegionId, RequestId, RoleName, VersionKey,
 };
+pub use micros::Micros;
 pub use principal::Principal;
 pub use reason::Reason;
 pub use rebind::{Lineage, Rebind, SignedRebind};

@@ -76,6 +76,8 @@ reasons! {
     PlanNotFound = "PLAN_NOT_FOUND", NotFound;
     /// No replication record for this version in this region.
     ReplicaNotFound = "REPLICA_NOT_FOUND", NotFound;
+    /// No such experiment of the model.
+    ExperimentNotFound = "EXPERIMENT_NOT_FOUND", NotFound;
     /// The model is not loaded on this node.
     ModelNotLoaded = "MODEL_NOT_LOADED", NotFound;
     /// A thing of this name exists, made by another request.

@@ -16,6 +16,7 @@ const WIRE: &[&str] = &[
     "resources.proto",
     "cluster.proto",
     "registry.proto",
+    "experiments.proto",
     "regions.proto",
     "primaries.proto",
     "watch.proto",

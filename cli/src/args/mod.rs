@@ -6,6 +6,7 @@
 mod cluster;
 #[cfg(feature = "server")]
 mod demo;
+mod experiment;
 mod model;
 mod rebind;
 mod snapshot;
@@ -20,6 +21,10 @@ use types::{
 };
 
 pub(crate) use cluster::{LeaveArgs, RemoveArgs, ReplaceArgs};
+pub(crate) use experiment::{
+    ExperimentAssignArgs, ExperimentCommand, ExperimentCreateArgs, ExperimentEndArgs, ExperimentGetArgs,
+    ExperimentListArgs, ExperimentReportArgs, ExperimentSplitArgs,
+};
 pub(crate) use model::{
     AbortArgs, AliasArgs, ModelArgs, ModelCommand, ModelListArgs, PushArgs, UnaliasArgs, VersionsArgs,
     WaitCopies,
@@ -99,6 +104,12 @@ pub(crate) enum Command {
     /// Models, their versions and aliases.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Experiments: which users of a model get which version.
+    ///
+    /// An experiment says who gets what, and remembers what was measured. A version is in the memory of agents where an alias
+    /// points at it.
+    #[command(subcommand)]
+    Experiment(ExperimentCommand),
     /// Regions.
     #[command(subcommand)]
     Region(RegionCommand),
@@ -444,11 +455,11 @@ pub(crate) struct WatchArgs {
     /// End after this many revisions; one revision is one committed change, whatever the number of its events.
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// Only resources of this kind: region, node, model, version, alias, replica, role, plan or timing; may be given several
-    /// times.
+    /// Only resources of this kind: region, node, model, version, alias, replica, role, plan, timing or experiment; may be given
+    /// several times.
     #[arg(long = "kind", value_name = "KIND")]
     pub(crate) kinds: Vec<ResourceKind>,
-    /// Only of models with such a name, as in 'fraud.*': models, versions, aliases and copies, and the role
+    /// Only of models with such a name, as in 'fraud.*': models, versions, aliases, copies and experiments, and the role
     /// primaries/NAME of one with its plans. A star stands for any part of a name.
     #[arg(long, value_name = "PATTERN")]
     pub(crate) model: Option<Pattern>,

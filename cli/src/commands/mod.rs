@@ -1,6 +1,7 @@
 //! The operator's verbs: arguments → client call → answer. No rule is decided here; the registry says yes or no.
 
 pub(crate) mod cluster;
+pub(crate) mod experiment;
 pub(crate) mod infer;
 pub(crate) mod model;
 pub(crate) mod node;

@@ -91,8 +91,9 @@ fn document(change: &Change) -> Result<Value, Failure> {
     })
 }
 
-/// Fields that name a resource which can be deleted: an alias, a replica. The others of its record mean nothing then.
-const KEYS: [&str; 3] = ["model", "alias", "key"];
+/// Fields that name a resource which can be deleted: an alias, a replica, an experiment. The others of its record mean nothing
+/// then.
+const KEYS: [&str; 4] = ["model", "alias", "name", "key"];
 
 fn event(event: &Event) -> Result<Value, Failure> {
     let (kind, record) = match &event.resource {
@@ -105,6 +106,7 @@ fn event(event: &Event) -> Result<Value, Failure> {
         Resource::Role(r) => ("role", serde_json::to_value(r)),
         Resource::Plan(r) => ("plan", serde_json::to_value(r)),
         Resource::Timing(r) => ("timing", serde_json::to_value(r)),
+        Resource::Experiment(r) => ("experiment", serde_json::to_value(r)),
     };
     let mut record = record.map_err(|e| Failure::other(format!("could not write {kind} as JSON: {e}")))?;
     if let (true, Some(fields)) = (event.deleted, record.as_object_mut()) {
@@ -142,5 +144,12 @@ fn describe(resource: &Resource) -> (String, String) {
             format!("{} {} to {}", r.kind, r.state, r.target),
         ),
         Resource::Timing(r) => ("timing".to_owned(), r.name.clone()),
+        Resource::Experiment(r) => (format!("{} {}", r.model, r.name), {
+            let arms = r
+                .arms
+                .iter()
+                .map(|arm| format!("{}={}%", arm.version, arm.percent));
+            format!("{} {}", r.state, arms.collect::<Vec<_>>().join(" "))
+        }),
     }
 }

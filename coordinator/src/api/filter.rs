@@ -3,7 +3,7 @@
 //! Absent on purpose: "or", and brackets; two lists say the same. Invariant: what cannot be understood is refused, and never
 //! taken for a condition that everything, or nothing, meets.
 
-mod fields;
+pub(super) mod fields;
 #[cfg(test)]
 mod tests;
 

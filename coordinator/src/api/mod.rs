@@ -6,6 +6,7 @@
 mod change;
 pub mod cluster;
 mod copies;
+pub mod experiments;
 mod filter;
 mod list;
 mod pause;

@@ -8,6 +8,7 @@ mod authority;
 mod changes;
 mod config;
 mod elections;
+mod experiments;
 mod failover;
 mod features;
 mod fitness;

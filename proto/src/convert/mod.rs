@@ -4,6 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use types::reason::{Reason, Refusal};
 
+pub mod experiments;
 pub mod primaries;
 pub mod rebinds;
 pub mod regions;

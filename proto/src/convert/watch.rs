@@ -1,7 +1,10 @@
 //! What a watch carries: one typed resource per event.
 
+use std::collections::BTreeSet;
+
 use types::{
     WatchFilter,
+    experiment::ExperimentRecord,
     filter::{Pattern, ResourceKind, Subject},
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
@@ -10,7 +13,7 @@ use types::{
     role::{RoleRecord, TimingPolicy},
 };
 
-use super::{Parsed, enum_table, primaries, regions, registry, required, text};
+use super::{Parsed, enum_table, experiments, primaries, regions, registry, required, text};
 use crate::v1::{self as pb, resource::Resource as Wire};
 
 /// A resource of any kind, as a list or an event carries it.
@@ -26,6 +29,7 @@ pub enum Resource {
     Role(Box<RoleRecord>),
     Plan(Box<PlanRecord>),
     Timing(TimingPolicy),
+    Experiment(Box<ExperimentRecord>),
 }
 
 impl Resource {
@@ -68,6 +72,10 @@ impl Resource {
                 ..of(ResourceKind::Plan)
             },
             Self::Timing(_) => of(ResourceKind::Timing),
+            Self::Experiment(r) => Subject {
+                model: Some(&r.model),
+                ..of(ResourceKind::Experiment)
+            },
         }
     }
 }
@@ -82,6 +90,7 @@ enum_table!(kind_to_pb, kind_from_pb, "filter.kinds", ResourceKind, pb::Resource
     ResourceKind::Role = pb::ResourceKind::KindRole,
     ResourceKind::Plan = pb::ResourceKind::KindPlan,
     ResourceKind::Timing = pb::ResourceKind::KindTiming,
+    ResourceKind::Experiment = pb::ResourceKind::KindExperiment,
 });
 
 impl From<&WatchFilter> for pb::WatchFilter {
@@ -92,11 +101,31 @@ impl From<&WatchFilter> for pb::WatchFilter {
             model: pattern(&filter.model),
             region: pattern(&filter.region),
             role: pattern(&filter.role),
+            newest_kind: number(ResourceKind::Experiment),
         }
     }
 }
 
-/// Reads a filter; none takes everything.
+fn number(kind: ResourceKind) -> u32 {
+    kind_to_pb(kind).unsigned_abs()
+}
+
+/// The kinds that are wanted. Who names none takes all that they can read: a watcher of an older version breaks off where it
+/// meets a kind that it does not know, and then for ever.
+fn kinds(named: Vec<i32>, newest: u32) -> Parsed<BTreeSet<ResourceKind>> {
+    if !named.is_empty() {
+        return named.into_iter().map(kind_from_pb).collect();
+    }
+    // Those that there were before anybody said so.
+    let newest = newest.max(number(ResourceKind::Timing));
+    let readable = |kind: &ResourceKind| number(*kind) <= newest;
+    if ResourceKind::ALL.iter().all(readable) {
+        return Ok(BTreeSet::new());
+    }
+    Ok(ResourceKind::ALL.into_iter().filter(readable).collect())
+}
+
+/// Reads a filter; none takes everything that whoever sends none can read.
 pub fn filter(value: Option<pb::WatchFilter>) -> Parsed<WatchFilter> {
     let value = value.unwrap_or_default();
     let pattern = |field: &str, value: &str| match value {
@@ -104,7 +133,7 @@ pub fn filter(value: Option<pb::WatchFilter>) -> Parsed<WatchFilter> {
         value => text(field, value).map(Some),
     };
     Ok(WatchFilter {
-        kinds: value.kinds.into_iter().map(kind_from_pb).collect::<Parsed<_>>()?,
+        kinds: kinds(value.kinds, value.newest_kind)?,
         model: pattern("filter.model", &value.model)?,
         region: pattern("filter.region", &value.region)?,
         role: pattern("filter.role", &value.role)?,
@@ -123,6 +152,7 @@ impl From<&Resource> for pb::Resource {
             Resource::Role(r) => Wire::Role(r.as_ref().into()),
             Resource::Plan(r) => Wire::Plan(r.as_ref().into()),
             Resource::Timing(r) => Wire::Timing(r.into()),
+            Resource::Experiment(r) => Wire::Experiment(r.as_ref().into()),
         };
         Self { resource: Some(wire) }
     }
@@ -140,5 +170,6 @@ pub fn resource(value: Option<pb::Resource>) -> Parsed<Resource> {
         Wire::Role(r) => Resource::Role(Box::new(primaries::role(r)?)),
         Wire::Plan(r) => Resource::Plan(Box::new(primaries::plan(r)?)),
         Wire::Timing(r) => Resource::Timing(primaries::timing(Some(r))?),
+        Wire::Experiment(r) => Resource::Experiment(Box::new(experiments::experiment(r)?)),
     })
 }

@@ -228,6 +228,49 @@ pub struct Alias {
     #[prost(uint64, tag = "7")]
     pub modified_revision: u64,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExperimentArm {
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// Its share of the users.
+    #[prost(uint32, tag = "2")]
+    pub percent: u32,
+    /// What was reported last, as decimal numbers by name.
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub metrics: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Experiment {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub description: ::prost::alloc::string::String,
+    #[prost(enumeration = "ExperimentState", tag = "4")]
+    pub state: i32,
+    /// The first one is the fallback.
+    #[prost(message, repeated, tag = "5")]
+    pub arms: ::prost::alloc::vec::Vec<ExperimentArm>,
+    /// 100 bytes: the position in `arms` of the arm that each slot of users belongs to.
+    #[prost(bytes = "vec", tag = "6")]
+    pub slots: ::prost::alloc::vec::Vec<u8>,
+    /// Why it ended.
+    #[prost(string, tag = "7")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "8")]
+    pub created_at_millis: u64,
+    #[prost(string, tag = "9")]
+    pub created_by: ::prost::alloc::string::String,
+    /// 0 while it runs.
+    #[prost(uint64, tag = "10")]
+    pub ended_at_millis: u64,
+    #[prost(uint64, tag = "11")]
+    pub modified_revision: u64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Replica {
     #[prost(string, tag = "1")]
@@ -473,6 +516,35 @@ impl VersionState {
             "READY" => Some(Self::Ready),
             "DEPRECATED" => Some(Self::Deprecated),
             "DELETED" => Some(Self::Deleted),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ExperimentState {
+    Unspecified = 0,
+    ExperimentRunning = 1,
+    ExperimentEnded = 2,
+}
+impl ExperimentState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EXPERIMENT_STATE_UNSPECIFIED",
+            Self::ExperimentRunning => "EXPERIMENT_RUNNING",
+            Self::ExperimentEnded => "EXPERIMENT_ENDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EXPERIMENT_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "EXPERIMENT_RUNNING" => Some(Self::ExperimentRunning),
+            "EXPERIMENT_ENDED" => Some(Self::ExperimentEnded),
             _ => None,
         }
     }
@@ -3436,6 +3508,819 @@ pub mod registry_service_server {
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Share {
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// 0 to 100; all add up to 100.
+    #[prost(uint32, tag = "2")]
+    pub percent: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateExperimentRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub description: ::prost::alloc::string::String,
+    /// Two to ten. The first one is the fallback: who is in an arm whose version cannot be served gets it.
+    #[prost(message, repeated, tag = "5")]
+    pub split: ::prost::alloc::vec::Vec<Share>,
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExperimentResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    #[prost(message, optional, tag = "2")]
+    pub experiment: ::core::option::Option<Experiment>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetExperimentRequest {
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<ReadOptions>,
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListExperimentsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<ReadOptions>,
+    /// Empty means all.
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub page_size: u32,
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+    /// As in ListModelsRequest. Fields: model, name, description, state, version (of any arm), created_at, created_by.
+    #[prost(string, repeated, tag = "5")]
+    pub filter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListExperimentsResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    #[prost(message, repeated, tag = "2")]
+    pub experiments: ::prost::alloc::vec::Vec<Experiment>,
+    #[prost(string, tag = "3")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetExperimentSplitRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// Every arm that there is, in any order, 0 percent to empty one; others become arms behind them.
+    #[prost(message, repeated, tag = "4")]
+    pub split: ::prost::alloc::vec::Vec<Share>,
+    /// Of the experiment; must be there.
+    #[prost(string, tag = "5")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReportExperimentRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// The arm's.
+    #[prost(uint64, tag = "4")]
+    pub version: u64,
+    /// Decimal numbers by name, with at most six digits behind the point. An arm has 32 at most.
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub metrics: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(string, tag = "6")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "7")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndExperimentRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AssignUserRequest {
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<ReadOptions>,
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// Any text of 1 to 512 bytes, always the same for the same user.
+    #[prost(string, tag = "4")]
+    pub user: ::prost::alloc::string::String,
+    /// Serve only from this region's verified copies; empty: any READY or DEPRECATED version can be served.
+    #[prost(string, tag = "5")]
+    pub region: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AssignUserResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    /// The user's slot: the first 8 bytes, the big end first, of SHA-256(model 0x00 experiment 0x00 user), modulo 100.
+    #[prost(uint32, tag = "2")]
+    pub slot: u32,
+    /// The version of the arm that the slot belongs to.
+    #[prost(uint64, tag = "3")]
+    pub arm: u64,
+    /// The version to serve: the arm's, or the first arm's where that cannot be served; 0 where neither can.
+    #[prost(uint64, tag = "4")]
+    pub version: u64,
+}
+/// Generated client implementations.
+#[cfg(feature = "client")]
+pub mod experiment_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value
+    )]
+    use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
+    /// From feature level 4 of the cluster on.
+    #[derive(Debug, Clone)]
+    pub struct ExperimentServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> ExperimentServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> ExperimentServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
+                >,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            ExperimentServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Begins to split a model's users. Its versions must be READY or DEPRECATED, and cannot be deleted while it runs.
+        pub async fn create_experiment(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateExperimentRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExperimentResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/regent.v1.ExperimentService/CreateExperiment",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.ExperimentService",
+                "CreateExperiment",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn get_experiment(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetExperimentRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExperimentResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.ExperimentService/GetExperiment");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.ExperimentService",
+                "GetExperiment",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_experiments(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListExperimentsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListExperimentsResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/regent.v1.ExperimentService/ListExperiments",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.ExperimentService",
+                "ListExperiments",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes who gets what, moving no more users than it must. Takes the etag of what is changed.
+        pub async fn set_experiment_split(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetExperimentSplitRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExperimentResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/regent.v1.ExperimentService/SetExperimentSplit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.ExperimentService",
+                "SetExperimentSplit",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says what was measured of one arm; values that are not named stay.
+        pub async fn report_experiment(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReportExperimentRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExperimentResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/regent.v1.ExperimentService/ReportExperiment",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.ExperimentService",
+                "ReportExperiment",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends it, for ever. It is remembered until a hundred later ones of its model have ended.
+        pub async fn end_experiment(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EndExperimentRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExperimentResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.ExperimentService/EndExperiment");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.ExperimentService",
+                "EndExperiment",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Which version a user gets: the same one in every region and whoever leads, for as long as the split says so.
+        pub async fn assign_user(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AssignUserRequest>,
+        ) -> std::result::Result<tonic::Response<super::AssignUserResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.ExperimentService/AssignUser");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.v1.ExperimentService", "AssignUser"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+#[cfg(feature = "server")]
+pub mod experiment_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ExperimentServiceServer.
+    #[async_trait]
+    pub trait ExperimentService: std::marker::Send + std::marker::Sync + 'static {
+        /// Begins to split a model's users. Its versions must be READY or DEPRECATED, and cannot be deleted while it runs.
+        async fn create_experiment(
+            &self,
+            request: tonic::Request<super::CreateExperimentRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExperimentResponse>, tonic::Status>;
+        async fn get_experiment(
+            &self,
+            request: tonic::Request<super::GetExperimentRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExperimentResponse>, tonic::Status>;
+        async fn list_experiments(
+            &self,
+            request: tonic::Request<super::ListExperimentsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListExperimentsResponse>, tonic::Status>;
+        /// Changes who gets what, moving no more users than it must. Takes the etag of what is changed.
+        async fn set_experiment_split(
+            &self,
+            request: tonic::Request<super::SetExperimentSplitRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExperimentResponse>, tonic::Status>;
+        /// Says what was measured of one arm; values that are not named stay.
+        async fn report_experiment(
+            &self,
+            request: tonic::Request<super::ReportExperimentRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExperimentResponse>, tonic::Status>;
+        /// Ends it, for ever. It is remembered until a hundred later ones of its model have ended.
+        async fn end_experiment(
+            &self,
+            request: tonic::Request<super::EndExperimentRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExperimentResponse>, tonic::Status>;
+        /// Which version a user gets: the same one in every region and whoever leads, for as long as the split says so.
+        async fn assign_user(
+            &self,
+            request: tonic::Request<super::AssignUserRequest>,
+        ) -> std::result::Result<tonic::Response<super::AssignUserResponse>, tonic::Status>;
+    }
+    /// From feature level 4 of the cluster on.
+    #[derive(Debug)]
+    pub struct ExperimentServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ExperimentServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ExperimentServiceServer<T>
+    where
+        T: ExperimentService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/regent.v1.ExperimentService/CreateExperiment" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateExperimentSvc<T: ExperimentService>(pub Arc<T>);
+                    impl<T: ExperimentService>
+                        tonic::server::UnaryService<super::CreateExperimentRequest>
+                        for CreateExperimentSvc<T>
+                    {
+                        type Response = super::ExperimentResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateExperimentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ExperimentService>::create_experiment(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateExperimentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.ExperimentService/GetExperiment" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetExperimentSvc<T: ExperimentService>(pub Arc<T>);
+                    impl<T: ExperimentService>
+                        tonic::server::UnaryService<super::GetExperimentRequest>
+                        for GetExperimentSvc<T>
+                    {
+                        type Response = super::ExperimentResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetExperimentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ExperimentService>::get_experiment(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetExperimentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.ExperimentService/ListExperiments" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListExperimentsSvc<T: ExperimentService>(pub Arc<T>);
+                    impl<T: ExperimentService>
+                        tonic::server::UnaryService<super::ListExperimentsRequest>
+                        for ListExperimentsSvc<T>
+                    {
+                        type Response = super::ListExperimentsResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListExperimentsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ExperimentService>::list_experiments(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListExperimentsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.ExperimentService/SetExperimentSplit" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetExperimentSplitSvc<T: ExperimentService>(pub Arc<T>);
+                    impl<T: ExperimentService>
+                        tonic::server::UnaryService<super::SetExperimentSplitRequest>
+                        for SetExperimentSplitSvc<T>
+                    {
+                        type Response = super::ExperimentResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetExperimentSplitRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ExperimentService>::set_experiment_split(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetExperimentSplitSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.ExperimentService/ReportExperiment" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReportExperimentSvc<T: ExperimentService>(pub Arc<T>);
+                    impl<T: ExperimentService>
+                        tonic::server::UnaryService<super::ReportExperimentRequest>
+                        for ReportExperimentSvc<T>
+                    {
+                        type Response = super::ExperimentResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReportExperimentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ExperimentService>::report_experiment(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReportExperimentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.ExperimentService/EndExperiment" => {
+                    #[allow(non_camel_case_types)]
+                    struct EndExperimentSvc<T: ExperimentService>(pub Arc<T>);
+                    impl<T: ExperimentService>
+                        tonic::server::UnaryService<super::EndExperimentRequest>
+                        for EndExperimentSvc<T>
+                    {
+                        type Response = super::ExperimentResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EndExperimentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ExperimentService>::end_experiment(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EndExperimentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.ExperimentService/AssignUser" => {
+                    #[allow(non_camel_case_types)]
+                    struct AssignUserSvc<T: ExperimentService>(pub Arc<T>);
+                    impl<T: ExperimentService> tonic::server::UnaryService<super::AssignUserRequest>
+                        for AssignUserSvc<T>
+                    {
+                        type Response = super::AssignUserResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AssignUserRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ExperimentService>::assign_user(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AssignUserSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(
+                        tonic::Status::GRPC_STATUS,
+                        (tonic::Code::Unimplemented as i32).into(),
+                    );
+                    headers.insert(
+                        http::header::CONTENT_TYPE,
+                        tonic::metadata::GRPC_CONTENT_TYPE,
+                    );
+                    Ok(response)
+                }),
+            }
+        }
+    }
+    impl<T> Clone for ExperimentServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "regent.v1.ExperimentService";
+    impl<T> tonic::server::NamedService for ExperimentServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRegionsRequest {
     #[prost(message, optional, tag = "1")]
     pub read: ::core::option::Option<ReadOptions>,
@@ -5115,7 +6000,7 @@ pub mod primary_service_server {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Resource {
-    #[prost(oneof = "resource::Resource", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "resource::Resource", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub resource: ::core::option::Option<resource::Resource>,
 }
 /// Nested message and enum types in `Resource`.
@@ -5140,6 +6025,8 @@ pub mod resource {
         Plan(super::Plan),
         #[prost(message, tag = "9")]
         Timing(super::TimingPolicy),
+        #[prost(message, tag = "10")]
+        Experiment(super::Experiment),
     }
 }
 /// Which resources are listed and watched. A resource must meet every condition that is set; without one all are taken. What
@@ -5150,7 +6037,7 @@ pub struct WatchFilter {
     /// Of one of these kinds.
     #[prost(enumeration = "ResourceKind", repeated, tag = "1")]
     pub kinds: ::prost::alloc::vec::Vec<i32>,
-    /// Of a model whose name is of this form: the model, its versions, aliases and replicas; and the role that is named after it
+    /// Of a model whose name is of this form: the model, its versions, aliases, replicas and experiments; and the role that is named after it
     /// (`primaries/fraud.scorer`) with its plans.
     #[prost(string, tag = "2")]
     pub model: ::prost::alloc::string::String,
@@ -5160,6 +6047,11 @@ pub struct WatchFilter {
     /// Of a role whose name is of this form: the role and its plans.
     #[prost(string, tag = "4")]
     pub role: ::prost::alloc::string::String,
+    /// Where `kinds` names none: the highest number of a ResourceKind that whoever asks can read. Resources of kinds above it
+    /// are left out, so that a watcher need not be as new as its coordinators. 0: KIND_TIMING, the last one of those that there
+    /// were before the field.
+    #[prost(uint32, tag = "5")]
+    pub newest_kind: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRequest {
@@ -5225,6 +6117,7 @@ pub enum ResourceKind {
     KindRole = 7,
     KindPlan = 8,
     KindTiming = 9,
+    KindExperiment = 10,
 }
 impl ResourceKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -5243,6 +6136,7 @@ impl ResourceKind {
             Self::KindRole => "KIND_ROLE",
             Self::KindPlan => "KIND_PLAN",
             Self::KindTiming => "KIND_TIMING",
+            Self::KindExperiment => "KIND_EXPERIMENT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -5258,6 +6152,7 @@ impl ResourceKind {
             "KIND_ROLE" => Some(Self::KindRole),
             "KIND_PLAN" => Some(Self::KindPlan),
             "KIND_TIMING" => Some(Self::KindTiming),
+            "KIND_EXPERIMENT" => Some(Self::KindExperiment),
             _ => None,
         }
     }

@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use policy::{failover, placement};
 use types::{
-    AliasName, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Principal, RegionId, Revision, RoleName,
-    UnixMillis, VersionKey,
+    AliasName, ExperimentName, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Principal, RegionId,
+    Revision, RoleName, UnixMillis, VersionKey,
+    experiment::ExperimentRecord,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
     region::{NodeRecord, RegionRecord},
@@ -61,6 +62,10 @@ impl<'a> Change<'a> {
         let (level, needed) = (self.features().level(), feature.level());
         let problem = format!("is {level}, and this takes {needed}: upgrade every coordinator first");
         Err(Rejection::invalid("the cluster's feature level", problem))
+    }
+    /// The etag that the caller named; what it is compared with was checked already.
+    pub(crate) fn expected_etag(&self) -> Option<Revision> {
+        self.entry.expects.etag
     }
     pub(crate) fn actor(&self) -> &'a Principal {
         &self.entry.actor
@@ -119,6 +124,16 @@ impl<'a> Change<'a> {
         self.state.aliases.remove(&(model.clone(), alias.clone()));
         self.events.push(Event::AliasDeleted { model, alias });
     }
+    pub(crate) fn put_experiment(&mut self, mut record: ExperimentRecord) {
+        record.modified = self.state.revision;
+        self.state.add_experiment(record.clone());
+        self.events.push(Event::Experiment(Box::new(record)));
+    }
+    pub(crate) fn delete_experiment(&mut self, model: &ModelName, name: &ExperimentName) {
+        let (model, name) = (model.clone(), name.clone());
+        self.state.experiments.remove(&(model.clone(), name.clone()));
+        self.events.push(Event::ExperimentDeleted { model, name });
+    }
     pub(crate) fn put_replica(&mut self, mut record: ReplicaRecord) {
         record.modified = self.state.revision;
         self.state.add_replica(record.clone());
@@ -160,6 +175,17 @@ impl<'a> Change<'a> {
         let record = self.state.versions.get(version).cloned();
         record.ok_or_else(|| Rejection::VersionNotFound {
             version: version.clone(),
+        })
+    }
+    pub(crate) fn experiment(
+        &self,
+        model: &ModelName,
+        name: &ExperimentName,
+    ) -> Result<ExperimentRecord, Rejection> {
+        let record = self.state.experiment(model, name).cloned();
+        record.ok_or_else(|| Rejection::ExperimentNotFound {
+            model: model.clone(),
+            experiment: name.clone(),
         })
     }
     pub(crate) fn role(&self, role: &RoleName) -> Result<RoleState, Rejection> {

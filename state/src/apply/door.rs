@@ -47,6 +47,10 @@ fn token(command: &Command) -> Option<&FencingToken> {
         | Command::Fence { .. }
         | Command::Promote { .. }
         | Command::FailPlan { .. }
+        | Command::CreateExperiment { .. }
+        | Command::SetExperimentSplit { .. }
+        | Command::ReportExperiment { .. }
+        | Command::EndExperiment { .. }
         | Command::RemoveCoordinator { .. } => None,
     }
 }

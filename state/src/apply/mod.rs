@@ -9,6 +9,7 @@ mod cluster;
 mod door;
 mod elections;
 pub(crate) mod expects;
+mod experiments;
 mod members;
 mod models;
 mod nodes;
@@ -157,5 +158,21 @@ fn handle(change: &mut Change<'_>, command: &Command) -> Outcome {
         } => elections::set_timing(change, *timing, *derived, reason),
         Command::SetLeaderPreference { regions } => elections::set_preference(change, regions),
         Command::RecordRebind { rebind } => rebinds::record(change, rebind),
+        Command::CreateExperiment {
+            model,
+            name,
+            description,
+            split,
+        } => experiments::create(change, model, name, description, split),
+        Command::SetExperimentSplit { model, name, split } => {
+            experiments::set_split(change, model, name, split)
+        }
+        Command::ReportExperiment {
+            model,
+            name,
+            version,
+            metrics,
+        } => experiments::report(change, model, name, *version, metrics),
+        Command::EndExperiment { model, name, reason } => experiments::end(change, model, name, reason),
     }
 }

@@ -159,6 +159,7 @@ pub(super) fn delete(change: &mut Change<'_>, version: &VersionKey, reason: &str
         return Err(Rejection::VersionInUse { version, alias });
     }
     drop(aliases);
+    super::experiments::check_unused(change, version)?;
     end(change, record, reason);
     Ok(change.done())
 }

@@ -41,6 +41,10 @@ wire_oneof!(Command => pb::entry::Command {
     SetElectionTiming => pb::SetElectionTiming { timing, derived, reason },
     SetLeaderPreference => pb::SetLeaderPreference { regions },
     RecordRebind => pb::RecordRebind { rebind },
+    CreateExperiment => pb::CreateExperiment { model, name, description, split },
+    SetExperimentSplit => pb::SetExperimentSplit { model, name, split },
+    ReportExperiment => pb::ReportExperiment { model, name, version, metrics },
+    EndExperiment => pb::EndExperiment { model, name, reason },
 });
 
 wire_oneof!(ReplicaReport => pb::replica_report::Kind {

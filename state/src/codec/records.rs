@@ -1,9 +1,10 @@
 //! Records and the values inside them.
 
 use types::{
-    AliasName, FencingToken, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Rebind, RegionId, RoleName,
-    SignedRebind, VersionKey,
+    AliasName, ExperimentName, FencingToken, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Rebind,
+    RegionId, RoleName, SignedRebind, VersionKey,
     election::{ElectionSettings, ElectionTiming, TimingSetting},
+    experiment::{Arm, ExperimentRecord, ExperimentState, Share, Slots},
     model::{AliasRecord, Artifact, ModelRecord, Placement, VersionRecord, VersionState},
     plan::{DoorClaim, PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
     region::{Endpoints, FencingDoor, Health, NodeKind, NodeRecord, NodeStatus, RegionRecord, StoreBinding},
@@ -24,6 +25,7 @@ wire_enum! {
     NodeKind => pb::NodeKind { Coordinator, Agent }
     NodeStatus => pb::NodeStatus { Up, Down, Removed }
     VersionState => pb::VersionState { PendingUpload, Verifying, Ready, Deprecated, Deleted }
+    ExperimentState => pb::ExperimentState { Running, Ended }
     ReplicaState => pb::ReplicaState { Pending, Copying, Verified, Failed }
     PlanKind => pb::PlanKind { Assign, Failover, Switchover }
     StepKind => pb::StepKind { Detect, VerifyTarget, Fence, Claim, WaitLease, Promote }
@@ -52,6 +54,11 @@ wire_struct! {
         key, state, state_reason, source_region, artifacts, framework, metadata, created_at, created_by, modified,
     }
     AliasRecord => pb::Alias { model, alias, version, reason, moved_at, moved_by, modified }
+    Share => pb::Share { version, percent }
+    Arm => pb::Arm { version, percent, metrics }
+    ExperimentRecord => pb::Experiment {
+        model, name, description, state, arms, slots, reason, created_at, created_by, ended_at, modified,
+    }
     ReplicaKey => pb::ReplicaKey { version, region }
     ReplicaRecord => pb::Replica {
         key, state, source, bytes_done, attempts, error, started_at, completed_at, modified,
@@ -106,6 +113,15 @@ impl Wire<Option<pb::ElectionSettings>> for ElectionSettings {
     }
 }
 
+impl Wire<Vec<u8>> for Slots {
+    fn to_pb(&self) -> Vec<u8> {
+        self.owners().to_vec()
+    }
+    fn from_pb(pb: Vec<u8>) -> Result<Self, Malformed> {
+        Self::try_from(pb).map_err(Malformed::new)
+    }
+}
+
 impl Wire<pb::Placement> for Placement {
     fn to_pb(&self) -> pb::Placement {
         match self {
@@ -150,6 +166,7 @@ hashed! {
     ReplicaRecord, by ReplicaKey => pb::Replica, 10;
     RoleState, by RoleName => pb::RoleState, 11;
     PlanRecord, by PlanId => pb::Plan, 12;
+    ExperimentRecord, by (ModelName, ExperimentName) => pb::Experiment, 70;
 }
 
 impl Record<NodeId> for Vec<NodeIncarnation> {

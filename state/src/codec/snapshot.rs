@@ -131,6 +131,7 @@ fn whole(state: &ControlState) -> pb::Snapshot {
         replicas: state.replicas.values().map(Wire::to_pb).collect(),
         roles: state.roles.values().map(Wire::to_pb).collect(),
         plans: state.plans.values().map(Wire::to_pb).collect(),
+        experiments: state.experiments.values().map(Wire::to_pb).collect(),
         ..scalars(state)
     };
     if let Some(requests) = &mut whole.requests {
@@ -188,6 +189,7 @@ pub(super) fn absorb(state: &mut ControlState, part: pb::Snapshot) -> Result<(),
         state.roles.insert(r.record.role.clone(), r)
     })?;
     each("plans", part.plans, |r| state.add_plan(r))?;
+    each("experiments", part.experiments, |r| state.add_experiment(r))?;
     let requests = part.requests.unwrap_or_default();
     each("answered", requests.answered, |a| {
         !state.requests.answered.insert(a)

@@ -118,6 +118,11 @@ pub(crate) fn write_snapshot_in_frames(
         plans: vec![r],
         ..part()
     }))?;
+    let experiments = state.experiments.values().map(Wire::to_pb);
+    out.records(experiments.map(|r| pb::Snapshot {
+        experiments: vec![r],
+        ..part()
+    }))?;
     let requests = |one| pb::RequestTable {
         answered: vec![one],
         ..pb::RequestTable::default()

@@ -9,8 +9,9 @@ use std::{
 };
 
 use types::{
-    AliasName, ByteCount, ClusterId, Digest, DiskId, Epoch, ModelName, ModelVersion, NodeId, NodeIncarnation,
-    PlanId, Principal, RegionId, RequestId, Revision, RoleName, UnixMillis, model::ArtifactPath,
+    AliasName, ByteCount, ClusterId, Digest, DiskId, Epoch, ExperimentName, MetricName, Micros, ModelName,
+    ModelVersion, NodeId, NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision, RoleName,
+    UnixMillis, model::ArtifactPath,
 };
 
 /// A value that no release ever wrote.
@@ -99,7 +100,32 @@ macro_rules! text {
         }
     )*};
 }
-text!(RegionId, NodeId, ModelName, AliasName, RoleName, Principal);
+text!(
+    RegionId,
+    NodeId,
+    ModelName,
+    AliasName,
+    ExperimentName,
+    RoleName,
+    Principal
+);
+
+impl Wire<BTreeMap<String, i64>> for BTreeMap<MetricName, Micros> {
+    fn to_pb(&self) -> BTreeMap<String, i64> {
+        self.iter()
+            .map(|(name, value)| (name.to_string(), value.0))
+            .collect()
+    }
+    fn from_pb(pb: BTreeMap<String, i64>) -> Result<Self, Malformed> {
+        let read = |(name, value): (String, i64)| {
+            let parsed = name.parse().map_err(Malformed::new);
+            parsed
+                .map(|parsed| (parsed, Micros(value)))
+                .map_err(|e| e.inside(&name))
+        };
+        pb.into_iter().map(read).collect()
+    }
+}
 
 impl Wire<String> for ArtifactPath {
     fn to_pb(&self) -> String {

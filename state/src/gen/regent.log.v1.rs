@@ -16,7 +16,7 @@ pub struct Entry {
     /// Last, so that a cut entry is seen as one: the command is required.
     #[prost(
         oneof = "entry::Command",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55, 65, 66, 95"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55, 65, 66, 95, 70, 71, 72, 73"
     )]
     pub command: ::core::option::Option<entry::Command>,
 }
@@ -94,6 +94,14 @@ pub mod entry {
         SetLeaderPreference(super::SetLeaderPreference),
         #[prost(message, tag = "95")]
         RecordRebind(super::RecordRebind),
+        #[prost(message, tag = "70")]
+        CreateExperiment(super::CreateExperiment),
+        #[prost(message, tag = "71")]
+        SetExperimentSplit(super::SetExperimentSplit),
+        #[prost(message, tag = "72")]
+        ReportExperiment(super::ReportExperiment),
+        #[prost(message, tag = "73")]
+        EndExperiment(super::EndExperiment),
     }
 }
 /// What the caller believes of the record that its command addresses.
@@ -182,6 +190,48 @@ pub struct SignedRebind {
     pub statement: ::core::option::Option<Rebind>,
     #[prost(bytes = "vec", tag = "2")]
     pub signature: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateExperiment {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub description: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "4")]
+    pub split: ::prost::alloc::vec::Vec<Share>,
+}
+/// Names every arm of the experiment; the others are new.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetExperimentSplit {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub split: ::prost::alloc::vec::Vec<Share>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReportExperiment {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    /// Millionths, by name.
+    #[prost(btree_map = "string, sint64", tag = "4")]
+    pub metrics: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, i64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndExperiment {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterRegion {
@@ -590,7 +640,7 @@ pub struct ReplyRole {
 pub struct Rejection {
     #[prost(
         oneof = "rejection::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 90"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 70, 71, 90"
     )]
     pub kind: ::core::option::Option<rejection::Kind>,
 }
@@ -664,9 +714,27 @@ pub mod rejection {
         LimitExceeded(super::LimitExceeded),
         #[prost(message, tag = "33")]
         RequestsExhausted(super::RequestsExhausted),
+        #[prost(message, tag = "70")]
+        ExperimentNotFound(super::ExperimentNotFound),
+        #[prost(message, tag = "71")]
+        VersionInExperiment(super::VersionInExperiment),
         #[prost(message, tag = "90")]
         TimeAhead(super::TimeAhead),
     }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExperimentNotFound {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub experiment: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VersionInExperiment {
+    #[prost(message, optional, tag = "1")]
+    pub version: ::core::option::Option<VersionKey>,
+    #[prost(string, tag = "2")]
+    pub experiment: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimeAhead {
@@ -1003,6 +1071,8 @@ pub struct Snapshot {
     /// Models of which a version was ready once.
     #[prost(string, repeated, tag = "16")]
     pub published: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "70")]
+    pub experiments: ::prost::alloc::vec::Vec<Experiment>,
     /// Format 2, in the last frame: the integrity hash of the state.
     #[prost(bytes = "vec", tag = "50")]
     pub state_hash: ::prost::alloc::vec::Vec<u8>,
@@ -1347,6 +1417,49 @@ pub struct Alias {
     #[prost(string, tag = "6")]
     pub moved_by: ::prost::alloc::string::String,
     #[prost(uint64, tag = "7")]
+    pub modified: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Share {
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    #[prost(uint32, tag = "2")]
+    pub percent: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Arm {
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    #[prost(uint32, tag = "2")]
+    pub percent: u32,
+    /// Millionths, by name.
+    #[prost(btree_map = "string, sint64", tag = "3")]
+    pub metrics: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, i64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Experiment {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub description: ::prost::alloc::string::String,
+    #[prost(enumeration = "ExperimentState", tag = "4")]
+    pub state: i32,
+    #[prost(message, repeated, tag = "5")]
+    pub arms: ::prost::alloc::vec::Vec<Arm>,
+    /// 100 bytes: the position in `arms` of the arm that each slot of users belongs to.
+    #[prost(bytes = "vec", tag = "6")]
+    pub slots: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "7")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "8")]
+    pub created_at: u64,
+    #[prost(string, tag = "9")]
+    pub created_by: ::prost::alloc::string::String,
+    #[prost(uint64, optional, tag = "10")]
+    pub ended_at: ::core::option::Option<u64>,
+    #[prost(uint64, tag = "11")]
     pub modified: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1772,6 +1885,35 @@ impl PlanState {
             "PLAN_STATE_RUNNING" => Some(Self::Running),
             "PLAN_STATE_SUCCEEDED" => Some(Self::Succeeded),
             "PLAN_STATE_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ExperimentState {
+    Unspecified = 0,
+    Running = 1,
+    Ended = 2,
+}
+impl ExperimentState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EXPERIMENT_STATE_UNSPECIFIED",
+            Self::Running => "EXPERIMENT_STATE_RUNNING",
+            Self::Ended => "EXPERIMENT_STATE_ENDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EXPERIMENT_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "EXPERIMENT_STATE_RUNNING" => Some(Self::Running),
+            "EXPERIMENT_STATE_ENDED" => Some(Self::Ended),
             _ => None,
         }
     }

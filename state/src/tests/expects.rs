@@ -19,6 +19,25 @@ use crate::{
 };
 
 const PLAN: &str = "StartPlan kind=FAILOVER target=us/b1#1 epoch=g1.e2 trigger=t";
+/// The level at which every row of the table counts.
+const LEVEL: u32 = 4;
+/// A second version that is ready, and users split over both.
+const SPLIT: &str = "CreateVersion model=fraud.scorer source=eu
+    CompleteUpload version=fraud.scorer@2
+    actor eu/a1
+    ReportReplica version=fraud.scorer@2 region=eu report=started
+    ReportReplica version=fraud.scorer@2 region=eu report=verified
+    actor admin
+    CreateExperiment model=fraud.scorer name=march split=1:90,2:10";
+/// The same, and over.
+const OVER: &str = "CreateVersion model=fraud.scorer source=eu
+    CompleteUpload version=fraud.scorer@2
+    actor eu/a1
+    ReportReplica version=fraud.scorer@2 region=eu report=started
+    ReportReplica version=fraud.scorer@2 region=eu report=verified
+    actor admin
+    CreateExperiment model=fraud.scorer name=march split=1:90,2:10
+    EndExperiment model=fraud.scorer name=march";
 const ANNOUNCED: &str = "CreateVersion model=fraud.scorer source=eu";
 
 /// What stands before, a command, and the record that it addresses; of plans the newest.
@@ -90,6 +109,27 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "ReportReplica version=fraud.scorer@1 region=us report=failed",
         "the copy of fraud.scorer@1 in us",
     ),
+    (
+        SPLIT,
+        "CreateExperiment model=fraud.scorer name=march split=1:90,2:10",
+        "experiment march of fraud.scorer",
+    ),
+    // It needs its etag where it is not over.
+    (
+        OVER,
+        "SetExperimentSplit model=fraud.scorer name=march split=1:50,2:50",
+        "experiment march of fraud.scorer",
+    ),
+    (
+        SPLIT,
+        "ReportExperiment model=fraud.scorer name=march version=1 metrics=paid:1",
+        "experiment march of fraud.scorer",
+    ),
+    (
+        SPLIT,
+        "EndExperiment model=fraud.scorer name=march",
+        "experiment march of fraud.scorer",
+    ),
     ("", "CreateRole role=primaries/global", "role primaries/global"),
     ("", "SetRoleMode mode=MANUAL", "role primaries/global"),
     ("", "SetRoleTiming timing=default", "role primaries/global"),
@@ -142,19 +182,19 @@ fn the_table_has_every_command() {
 #[test]
 fn a_command_is_done_only_if_its_record_has_the_etag_that_the_caller_saw() {
     for (setup, line, what) in COMMANDS {
-        let free = answer(2, setup, line, "");
-        let before = world(2, setup);
+        let free = answer(LEVEL, setup, line, "");
+        let before = world(LEVEL, setup);
         let command = command(&before, line);
         let addressed = command.addressed();
         assert!(addressed.to_string().starts_with(what), "{line}: {addressed}");
         let current = before.state.etag_of(addressed).unwrap();
         assert_eq!(
-            answer(2, setup, line, &format!("if_etag={}", current.0)),
+            answer(LEVEL, setup, line, &format!("if_etag={}", current.0)),
             free,
             "{line}"
         );
         let shown = Revision(current.0 - 1);
-        let refused = answer(2, setup, line, &format!("if_etag={}", shown.0)).unwrap_err();
+        let refused = answer(LEVEL, setup, line, &format!("if_etag={}", shown.0)).unwrap_err();
         let (what, current) = (addressed.to_string(), Some(current));
         assert_eq!(
             refused,
@@ -167,8 +207,8 @@ fn a_command_is_done_only_if_its_record_has_the_etag_that_the_caller_saw() {
 #[test]
 fn a_command_about_a_role_is_done_only_at_the_epoch_that_the_caller_saw() {
     for (setup, line, what) in COMMANDS {
-        let free = answer(2, setup, line, "");
-        let with = |epoch: &str| answer(2, setup, line, &format!("if_epoch={epoch}"));
+        let free = answer(LEVEL, setup, line, "");
+        let with = |epoch: &str| answer(LEVEL, setup, line, &format!("if_epoch={epoch}"));
         if !what.starts_with("role") && !what.starts_with("plan") {
             let refused = with("g1.e2").unwrap_err();
             assert_eq!(refused.reason().as_str(), "INVALID_ARGUMENT", "{line}");
@@ -200,17 +240,21 @@ fn who_believes_something_of_what_does_not_exist_is_told_so() {
             "ReportReplica version=fraud.scorer@9 region=us report=started",
             "REPLICA_NOT_FOUND",
         ),
+        (
+            "EndExperiment model=fraud.scorer name=march",
+            "EXPERIMENT_NOT_FOUND",
+        ),
         ("CreateRole role=primaries/db", "ROLE_NOT_FOUND"),
         ("FailPlan plan=99", "PLAN_NOT_FOUND"),
     ] {
-        let refused = answer(2, "", line, "if_etag=1").unwrap_err();
+        let refused = answer(LEVEL, "", line, "if_etag=1").unwrap_err();
         assert_eq!(refused.reason().as_str(), reason, "{line}");
     }
     for (line, reason) in [
         ("SetRoleMode role=primaries/db mode=MANUAL", "ROLE_NOT_FOUND"),
         ("FailPlan plan=99", "PLAN_NOT_FOUND"),
     ] {
-        let refused = answer(2, "", line, "if_epoch=g1.e2").unwrap_err();
+        let refused = answer(LEVEL, "", line, "if_epoch=g1.e2").unwrap_err();
         assert_eq!(refused.reason().as_str(), reason, "{line}");
     }
     let unnamed = World::new().line("SetTiming timing=fast if_etag=1").unwrap();
@@ -219,14 +263,18 @@ fn who_believes_something_of_what_does_not_exist_is_told_so() {
 
 #[test]
 fn the_epoch_is_told_before_the_etag() {
-    let refused = answer(2, "", "SetRoleMode mode=MANUAL", "if_etag=1 if_epoch=g1.e1");
+    let refused = answer(LEVEL, "", "SetRoleMode mode=MANUAL", "if_etag=1 if_epoch=g1.e1");
     assert_eq!(refused.unwrap_err().reason().as_str(), "STALE_EPOCH");
 }
 
 /// Builds that do not know expectations would apply such an entry without them; none is proposed below the level.
 #[test]
 fn below_the_level_an_entry_is_applied_as_older_builds_apply_it() {
-    for (setup, line, _) in COMMANDS {
+    // There are no experiments below theirs.
+    let older = COMMANDS
+        .iter()
+        .filter(|(_, _, what)| !what.starts_with("experiment"));
+    for (setup, line, _) in older {
         let free = answer(1, setup, line, "");
         assert_eq!(answer(1, setup, line, "if_etag=1 if_epoch=g1.e1"), free, "{line}");
     }
@@ -234,7 +282,7 @@ fn below_the_level_an_entry_is_applied_as_older_builds_apply_it() {
 
 #[test]
 fn the_same_id_with_other_expectations_is_refused() {
-    let mut world = world(2, "");
+    let mut world = world(LEVEL, "");
     let id = RequestId::v7_from_parts(START, 1 << 40);
     let etag = world.state.role(&RoleName::global()).unwrap().modified.0;
     let mut ask = |line: &str| {
@@ -277,7 +325,7 @@ fn a_retry_is_known_by_what_was_asked_whatever_would_follow_from_it_now() {
         ("SetRoleMode mode=MANUAL asked=this", true),
         ("SetRoleMode mode=MANUAL asked=this if_epoch=g1.e99", false),
     ] {
-        let mut world = world(2, "");
+        let mut world = world(LEVEL, "");
         let asked = Digest::of(b"this");
         let actor = world
             .entry(Line::parse("SetRoleMode mode=MANUAL").command())
@@ -345,7 +393,7 @@ fn expectations_come_back_from_their_bytes_and_none_take_no_room() {
 
 #[test]
 fn a_preview_says_what_would_be_and_leaves_no_trace() {
-    let mut world = world(2, "");
+    let mut world = world(LEVEL, "");
     let before = dump(&world.state);
     for (line, done) in [
         ("SetRoleMode mode=MANUAL", true),
@@ -371,6 +419,6 @@ fn a_preview_says_what_would_be_and_leaves_no_trace() {
             preview.applied,
             "and what it said comes true"
         );
-        world.state = self::world(2, "").state;
+        world.state = self::world(LEVEL, "").state;
     }
 }

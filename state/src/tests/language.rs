@@ -6,6 +6,7 @@ use types::{
     ByteCount, ClusterId, Digest, DiskId, Epoch, FencingToken, Holder, ModelVersion, NodeIncarnation, PlanId,
     Rebind, Revision, RoleName, SignedRebind, UnixMillis, VersionKey,
     election::ElectionTiming,
+    experiment::Share,
     model::{Artifact, ArtifactPath, Placement},
     plan::{DoorClaim, PlanKind, StepKind},
     region::{Endpoints, FencingDoor, Health, NodeKind, NodeStatus, StoreBinding},
@@ -355,6 +356,30 @@ impl Line {
             "RecordRebind" => Command::RecordRebind {
                 rebind: self.rebind(),
             },
+            "CreateExperiment" => Command::CreateExperiment {
+                model: self.get("model"),
+                name: self.get("name"),
+                description: self.text("description"),
+                split: self.split(),
+            },
+            "SetExperimentSplit" => Command::SetExperimentSplit {
+                model: self.get("model"),
+                name: self.get("name"),
+                split: self.split(),
+            },
+            "ReportExperiment" => Command::ReportExperiment {
+                model: self.get("model"),
+                name: self.get("name"),
+                version: ModelVersion(self.get("version")),
+                metrics: (self.pairs("metrics").into_iter())
+                    .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+                    .collect(),
+            },
+            "EndExperiment" => Command::EndExperiment {
+                model: self.get("model"),
+                name: self.get("name"),
+                reason,
+            },
             other => panic!("no command {other}"),
         }
     }
@@ -369,6 +394,17 @@ impl Line {
             },
             signature: self.maybe("by").map_or_else(Vec::new, |byte| vec![byte; 70]),
         }
+    }
+    /// `split=1:50,2:50`, in this order.
+    fn split(&self) -> Vec<Share> {
+        let share = |one: String| {
+            let (version, percent) = one.split_once(':').unwrap();
+            Share {
+                version: ModelVersion(version.parse().unwrap()),
+                percent: percent.parse().unwrap(),
+            }
+        };
+        self.list::<String>("split").into_iter().map(share).collect()
     }
     fn role(&self) -> RoleName {
         self.maybe("role").unwrap_or_else(RoleName::global)

@@ -5,6 +5,7 @@
 //! plays that file alone.
 
 mod entries;
+mod experiments;
 mod moves;
 mod oracle;
 mod picks;
@@ -72,7 +73,9 @@ fn prelude(world: &mut World) -> Vec<Entry> {
             },
         ]);
     }
-    commands.into_iter().map(|c| world.entry(c)).collect()
+    let mut entries: Vec<_> = commands.into_iter().map(|c| world.entry(c)).collect();
+    entries.extend(experiments::versions(world));
+    entries
 }
 
 fn small() -> ControlState {
@@ -88,9 +91,11 @@ fn history(picks: &[Pick]) -> Vec<Entry> {
     for entry in &entries {
         checked(&mut world, &mut oracle, entry);
     }
-    // Half of the histories know expectations from the start; the others come to it, or do not.
+    // Half of the histories know every rule from the start; the others come to it, or do not.
     if picks.first().is_some_and(|first| first.a % 2 == 0) {
-        let raise = world.entry(Command::SetFeatureLevel { level: 2 });
+        let raise = world.entry(Command::SetFeatureLevel {
+            level: crate::features::SUPPORTED,
+        });
         checked(&mut world, &mut oracle, &raise);
         entries.push(raise);
     }
@@ -105,7 +110,7 @@ fn history(picks: &[Pick]) -> Vec<Entry> {
 
 /// With what its caller believes of its record, in every fourth entry: the truth, or nearly.
 fn expecting(state: &ControlState, entry: Entry, Pick { b, c, .. }: Pick) -> Entry {
-    if !c.is_multiple_of(4) {
+    if !c.is_multiple_of(4) || !entry.expects.is_nothing() {
         return entry;
     }
     let addressed = entry.command.addressed();
@@ -214,6 +219,36 @@ fn histories_move_roles_and_show_stale_tokens() {
     assert!(
         reached.iter().all(|n| *n > 5),
         "promoted, burned, stale, accepted, too old: {reached:?}"
+    );
+}
+
+#[test]
+fn histories_split_users_and_end_experiments() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut created, mut split, mut measured, mut ended, mut stale, mut in_use) = (0, 0, 0, 0, 0, 0);
+    for _ in 0..24 {
+        let picks = prop::collection::vec(pick(), 160)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
+        let mut state = small();
+        for entry in history(&picks) {
+            let applied = state.apply(next(&state), &entry);
+            match (&entry.command, &applied.outcome) {
+                (Command::CreateExperiment { .. }, Ok(_)) => created += 1,
+                (Command::SetExperimentSplit { .. }, Ok(_)) if !applied.events.is_empty() => split += 1,
+                (Command::SetExperimentSplit { .. }, Err(Rejection::EtagMismatch { .. })) => stale += 1,
+                (Command::ReportExperiment { .. }, Ok(_)) => measured += 1,
+                (Command::EndExperiment { .. }, Ok(_)) => ended += 1,
+                (Command::DeleteVersion { .. }, Err(Rejection::VersionInExperiment { .. })) => in_use += 1,
+                _ => {}
+            }
+        }
+    }
+    let reached = [created, split, measured, ended, stale, in_use];
+    assert!(
+        reached.iter().all(|n| *n > 2),
+        "created, split, measured, ended, stale, in use: {reached:?}"
     );
 }
 

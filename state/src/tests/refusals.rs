@@ -695,3 +695,183 @@ fn nobody_is_fenced_for_a_target_that_cannot_serve_any_more() {
         "a coordinator",
     );
 }
+
+/// The standing world at the level that knows experiments, with a second and a third version that are ready.
+const VERSIONS: &str = "SetFeatureLevel level=4
+    CreateVersion model=fraud.scorer source=eu
+    CompleteUpload version=fraud.scorer@2
+    actor eu/a1
+    ReportReplica version=fraud.scorer@2 region=eu report=started
+    ReportReplica version=fraud.scorer@2 region=eu report=verified
+    actor admin
+    CreateVersion model=fraud.scorer source=eu";
+const MARCH: &str = "CreateExperiment model=fraud.scorer name=march split=1:90,2:10";
+
+#[test]
+fn experiments_are_refused_below_their_level() {
+    check("", MARCH, "INVALID_ARGUMENT", "takes feature level 4");
+    check(
+        "",
+        "EndExperiment model=fraud.scorer name=march",
+        "INVALID_ARGUMENT",
+        "takes feature level 4",
+    );
+}
+
+#[test]
+fn experiments_refuse() {
+    let with = |split: &str| format!("CreateExperiment model=fraud.scorer name=april split={split}");
+    for (line, reason, words) in [
+        (
+            &*with("1:90,2:9"),
+            "INVALID_ARGUMENT",
+            "the percents add up to 99, and must to 100",
+        ),
+        (
+            &with("1:90,2:4294967295"),
+            "INVALID_ARGUMENT",
+            "add up to 4294967385",
+        ),
+        (&with("1:100"), "INVALID_ARGUMENT", "two arms at least"),
+        (&with(""), "INVALID_ARGUMENT", "two arms at least"),
+        (&with("1:50,1:50"), "INVALID_ARGUMENT", "version 1 is there twice"),
+        (&with("1:50,9:50"), "VERSION_NOT_FOUND", "fraud.scorer@9"),
+        (
+            &with("1:50,3:50"),
+            "VERSION_STATE",
+            "is PENDING_UPLOAD, and must be READY or DEPRECATED",
+        ),
+        (
+            &with(&(1..12).map(|n| format!("{n}:1")).collect::<Vec<_>>().join(",")),
+            "LIMIT_EXCEEDED",
+            "count of arms may be 10 at most, not 11",
+        ),
+        (
+            "CreateExperiment model=x name=april split=1:50,2:50",
+            "MODEL_NOT_FOUND",
+            "x",
+        ),
+        (
+            &format!("{} description={}", with("1:50,2:50"), "d".repeat(4097)),
+            "LIMIT_EXCEEDED",
+            "bytes of the description may be 4096 at most",
+        ),
+        (
+            "EndExperiment model=fraud.scorer name=april",
+            "EXPERIMENT_NOT_FOUND",
+            "no experiment april of fraud.scorer",
+        ),
+    ] {
+        check(VERSIONS, line, reason, words);
+    }
+}
+
+#[test]
+fn running_experiments_refuse() {
+    let running = format!("{VERSIONS}\n{MARCH}");
+    let split =
+        |split: &str| format!("SetExperimentSplit model=fraud.scorer name=march split={split} if_etag=42");
+    for (line, reason, words) in [
+        (MARCH, "ALREADY_EXISTS", "experiment of fraud.scorer march"),
+        (
+            "SetExperimentSplit model=fraud.scorer name=march split=1:50,2:50",
+            "INVALID_ARGUMENT",
+            "etag: is missing",
+        ),
+        (
+            "SetExperimentSplit model=fraud.scorer name=march split=1:50,2:50 if_etag=41",
+            "ETAG_MISMATCH",
+            "r42, not at r41",
+        ),
+        (
+            &split("1:100,3:0"),
+            "INVALID_ARGUMENT",
+            "does not name version 2, which is an arm",
+        ),
+        (
+            &split("1:50,2:25,2:25"),
+            "INVALID_ARGUMENT",
+            "version 2 is there twice",
+        ),
+        (&split("1:50,2:51"), "INVALID_ARGUMENT", "add up to 101"),
+        (&split("1:50,2:50,3:0"), "VERSION_STATE", "PENDING_UPLOAD"),
+        (
+            "ReportExperiment model=fraud.scorer name=march version=3 metrics=paid:1",
+            "INVALID_ARGUMENT",
+            "3 is no arm",
+        ),
+        (
+            "ReportExperiment model=fraud.scorer name=march version=1",
+            "INVALID_ARGUMENT",
+            "names no value",
+        ),
+        (
+            &format!(
+                "ReportExperiment model=fraud.scorer name=march version=1 metrics={}",
+                (0..33).map(|n| format!("m{n}:1")).collect::<Vec<_>>().join(",")
+            ),
+            "LIMIT_EXCEEDED",
+            "count of metrics of an arm may be 32 at most, not 33",
+        ),
+        (
+            "DeleteVersion version=fraud.scorer@2",
+            "VERSION_STATE",
+            "experiment march gives fraud.scorer@2 to users",
+        ),
+    ] {
+        check(&running, line, reason, words);
+    }
+    let ended = format!("{running}\nEndExperiment model=fraud.scorer name=march");
+    for (line, words) in [
+        (
+            "EndExperiment model=fraud.scorer name=march",
+            "is ENDED, and cannot become ended",
+        ),
+        (
+            "ReportExperiment model=fraud.scorer name=march version=1 metrics=paid:1",
+            "cannot become measured",
+        ),
+        (
+            "SetExperimentSplit model=fraud.scorer name=march split=1:50,2:50 if_etag=43",
+            "cannot become split otherwise",
+        ),
+    ] {
+        check(&ended, line, "ILLEGAL_TRANSITION", words);
+    }
+    check(&ended, MARCH, "ALREADY_EXISTS", "march");
+    // Nothing holds its versions any more.
+    World::standing().lines(&format!("{ended}\nDeleteVersion version=fraud.scorer@2"));
+}
+
+#[test]
+fn a_model_has_sixteen_running_experiments_and_a_hundred_ended_ones() {
+    let mut world = World::standing();
+    world.lines(VERSIONS);
+    let create = |n: u32| format!("CreateExperiment model=fraud.scorer name=e{n} split=1:50,2:50");
+    (0..16).for_each(|n| world.lines(&create(n)));
+    let refused = world.line(&create(16)).unwrap().outcome.unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("count of running experiments may be 16 at most, not 17"),
+        "{refused}"
+    );
+    for n in 0..101 {
+        world.lines(&format!(
+            "EndExperiment model=fraud.scorer name=e{n}\n{}",
+            create(n + 16)
+        ));
+    }
+    let model = "fraud.scorer".parse().unwrap();
+    let known = |world: &World, n: u32| {
+        world
+            .state
+            .experiment(&model, &format!("e{n}").parse().unwrap())
+            .is_some()
+    };
+    // The first that ended is forgotten, and nobody else.
+    assert_eq!(world.state.experiments_of(&model).count(), 16 + 100);
+    assert!(!known(&world, 0) && (1..117).all(|n| known(&world, n)));
+    world.lines("EndExperiment model=fraud.scorer name=e116");
+    world.lines(&create(0));
+}

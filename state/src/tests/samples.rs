@@ -230,6 +230,14 @@ pub(super) fn rejections() -> Vec<Rejection> {
             kept_for: std::time::Duration::from_secs(10),
             retry_after: std::time::Duration::from_secs(7),
         },
+        Rejection::ExperimentNotFound {
+            model: version().model,
+            experiment: "march".parse().unwrap(),
+        },
+        Rejection::VersionInExperiment {
+            version: version(),
+            experiment: "march".parse().unwrap(),
+        },
     ]);
     all
 }

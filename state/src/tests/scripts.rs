@@ -83,6 +83,15 @@ fn brief(event: &Event) -> String {
             None => format!("plan {} {}", p.plan, p.state),
         },
         Event::PlanDeleted { plan, .. } => format!("plan {plan} deleted"),
+        Event::Experiment(e) => {
+            let arms = e
+                .arms
+                .iter()
+                .map(|arm| format!("{}:{}", arm.version, arm.percent));
+            let arms: Vec<_> = arms.collect();
+            format!("experiment {} {} {} {}", e.model, e.name, e.state, arms.join(" "))
+        }
+        Event::ExperimentDeleted { model, name } => format!("experiment {model} {name} deleted"),
     }
 }
 
@@ -109,4 +118,9 @@ fn a_switchover_is_one_entry() {
 #[test]
 fn a_plan_that_fails_after_its_fence_burns_an_epoch() {
     check("burned.txt");
+}
+
+#[test]
+fn an_experiment_runs_and_ends() {
+    check("experiment.txt");
 }

@@ -1,10 +1,11 @@
-//! The fields of models and versions that lists can be asked by, and what they hold.
+//! The fields of models, versions and experiments that lists can be asked by, and what they hold.
 
 use std::borrow::Cow;
 
 use state::ControlState;
 use types::{
     RegionId, VersionKey,
+    experiment::ExperimentRecord,
     model::{ModelRecord, Placement, VersionRecord},
     replica::{ReplicaKey, ReplicaState},
 };
@@ -117,7 +118,36 @@ impl Fields for VersionRecord {
     }
 }
 
-fn is_verified(state: &ControlState, version: &VersionKey, region: &RegionId) -> bool {
+impl Fields for ExperimentRecord {
+    const FIELDS: &'static [(&'static str, Kind)] = &[
+        ("model", Kind::Text),
+        ("name", Kind::Text),
+        ("description", Kind::Text),
+        ("state", Kind::Word(&["RUNNING", "ENDED"])),
+        ("version", Kind::Text),
+        ("created_at", Kind::Time),
+        ("created_by", Kind::Text),
+    ];
+
+    fn find<'a>(&'a self, _: &'a ControlState, field: &str, _: &str) -> Found<'a> {
+        match field {
+            "model" => one(self.model.as_str()),
+            "name" => one(self.name.as_str()),
+            "description" => one(self.description.as_str()),
+            "state" => one(self.state.to_string()),
+            "version" => Found::Texts(
+                self.arms
+                    .iter()
+                    .map(|arm| arm.version.to_string().into())
+                    .collect(),
+            ),
+            "created_at" => Found::Number(self.created_at.0),
+            _ => one(self.created_by.to_string()),
+        }
+    }
+}
+
+pub(in crate::api) fn is_verified(state: &ControlState, version: &VersionKey, region: &RegionId) -> bool {
     let key = ReplicaKey {
         version: version.clone(),
         region: region.clone(),

@@ -5,6 +5,7 @@ use state::Event;
 use types::{
     ByteCount, ModelVersion, Principal, Revision, UnixMillis,
     epoch::Holder,
+    experiment::{ExperimentRecord, ExperimentState, SLOTS, Slots},
     filter::{ResourceKind, Subject},
     model::AliasRecord,
     plan::{PlanKind, PlanRecord, PlanState},
@@ -49,6 +50,14 @@ pub(super) fn subject(event: &Event) -> Subject<'_> {
         Event::Plan(p) => Subject {
             role: Some(&p.role),
             ..of(ResourceKind::Plan)
+        },
+        Event::Experiment(e) => Subject {
+            model: Some(&e.model),
+            ..of(ResourceKind::Experiment)
+        },
+        Event::ExperimentDeleted { model, .. } => Subject {
+            model: Some(model),
+            ..of(ResourceKind::Experiment)
         },
         Event::PlanDeleted { role, .. } => Subject {
             role: Some(role),
@@ -115,6 +124,23 @@ pub(super) fn event(event: &Event, revision: Revision) -> pb::Event {
                 modified: revision,
             };
             ("plan_deleted", Resource::Plan(Box::new(gone)), true)
+        }
+        Event::Experiment(e) => ("experiment_changed", Resource::Experiment(e.clone()), false),
+        Event::ExperimentDeleted { model, name } => {
+            let gone = ExperimentRecord {
+                model: model.clone(),
+                name: name.clone(),
+                description: String::new(),
+                state: ExperimentState::Ended,
+                arms: Vec::new(),
+                slots: Slots::new(&[0; SLOTS]).expect("as many as there must be"),
+                reason: String::new(),
+                created_at: UnixMillis::default(),
+                created_by: nobody(),
+                ended_at: None,
+                modified: revision,
+            };
+            ("experiment_deleted", Resource::Experiment(Box::new(gone)), true)
         }
     };
     pb::Event {

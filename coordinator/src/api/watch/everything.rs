@@ -5,7 +5,8 @@
 use proto::{convert::watch::Resource, v1 as pb};
 use state::ControlState;
 use types::{
-    AliasName, ModelName, NodeId, PlanId, RegionId, RoleName, VersionKey, WatchFilter, replica::ReplicaKey,
+    AliasName, ExperimentName, ModelName, NodeId, PlanId, RegionId, RoleName, VersionKey, WatchFilter,
+    replica::ReplicaKey,
 };
 
 use super::super::list;
@@ -24,6 +25,7 @@ pub(super) enum Place {
     Replicas(Option<ReplicaKey>),
     Roles(Option<RoleName>),
     Plans(Option<PlanId>),
+    Experiments(Option<(ModelName, ExperimentName)>),
 }
 
 impl Place {
@@ -38,7 +40,8 @@ impl Place {
             Self::Aliases(_) => Some(Self::Replicas(None)),
             Self::Replicas(_) => Some(Self::Roles(None)),
             Self::Roles(_) => Some(Self::Plans(None)),
-            Self::Plans(_) => None,
+            Self::Plans(_) => Some(Self::Experiments(None)),
+            Self::Experiments(_) => None,
         }
     }
 
@@ -79,6 +82,15 @@ impl Place {
                 .collect(),
             Self::Plans(from) => (state.plans(from, limit).items.into_iter())
                 .map(|p| (Self::Plans(Some(p.plan)), Resource::Plan(Box::new(p.clone()))))
+                .collect(),
+            Self::Experiments(from) => (state.experiments_after(from).take(limit))
+                .map(|e| {
+                    let key = (e.model.clone(), e.name.clone());
+                    (
+                        Self::Experiments(Some(key)),
+                        Resource::Experiment(Box::new(e.clone())),
+                    )
+                })
                 .collect(),
         }
     }

@@ -74,6 +74,12 @@ impl World {
                 timing: TimingPolicy::fast(),
             },
         );
+        world.apply(
+            user("admin"),
+            Command::SetFeatureLevel {
+                level: state::features::SUPPORTED,
+            },
+        );
         for n in 0..2 {
             let (region, store) = (region(n), store());
             world.apply(
@@ -178,7 +184,7 @@ fn version(n: u8) -> VersionKey {
 /// What a selector means; much of it is refused, and has no events.
 fn command(world: &World, (what, a, b): (u8, u8, u8)) -> (Principal, Command) {
     let admin = user("admin");
-    let command = match what % 14 {
+    let command = match what % 16 {
         0 => Command::RegisterRegion { region: region(a) },
         1 => Command::RegisterNode {
             node: ["a1", "b1", "d1"][usize::from(a % 3)].parse().unwrap(),
@@ -255,6 +261,22 @@ fn command(world: &World, (what, a, b): (u8, u8, u8)) -> (Principal, Command) {
             mode: FailoverMode::Automatic,
             timing: None,
         },
+        13 => Command::CreateExperiment {
+            model: model(a),
+            name: ["march", "april"][usize::from(b % 2)].parse().unwrap(),
+            description: String::new(),
+            split: (1..3)
+                .map(|version| types::experiment::Share {
+                    version: types::ModelVersion(version),
+                    percent: 50,
+                })
+                .collect(),
+        },
+        14 => Command::EndExperiment {
+            model: model(a),
+            name: ["march", "april"][usize::from(b % 2)].parse().unwrap(),
+            reason: "d".repeat(usize::from(b)),
+        },
         12 => Command::SetRoleMode {
             role: role(a),
             mode: FailoverMode::Manual,
@@ -301,6 +323,7 @@ fn key(resource: &pb::Resource) -> String {
         Resource::Role(r) => format!("role {}", r.role),
         Resource::Plan(r) => format!("plan {}", r.plan),
         Resource::Timing(_) => "timing".to_owned(),
+        Resource::Experiment(r) => format!("experiment {} {}", r.model, r.name),
     }
 }
 

@@ -10,6 +10,7 @@ use types::{
 };
 
 use super::{
+    experiments::experiment,
     moves::{guarded, report, step},
     oracle::Oracle,
     picks::{Pick, choose, current, holder, node, region, version},
@@ -28,7 +29,7 @@ pub(super) fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[E
     if what >= 240 && !history.is_empty() {
         return again(world, history, pick);
     }
-    let command = match what % 40 {
+    let command = match what % 44 {
         0 => Command::RegisterNode {
             node: node(a),
             region: region(if b.is_multiple_of(16) { b } else { a }),
@@ -156,6 +157,7 @@ pub(super) fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[E
             reason: "enough".to_owned(),
         },
         24..=31 => return guarded(world, oracle, pick),
+        40..=43 => return experiment(world, pick),
         _ => return step(world, pick),
     };
     world.entry(command)

@@ -48,6 +48,11 @@ fn fold(into: &mut Fold, event: &Event) {
         Event::Role(r) => (format!("role {}", r.role), Some(format!("{r:?}"))),
         Event::Plan(r) => (format!("plan {}", r.plan), Some(format!("{r:?}"))),
         Event::PlanDeleted { plan, .. } => (format!("plan {plan}"), None),
+        Event::Experiment(r) => (
+            format!("experiment {} {}", r.model, r.name),
+            Some(format!("{r:?}")),
+        ),
+        Event::ExperimentDeleted { model, name } => (format!("experiment {model} {name}"), None),
     };
     match record {
         Some(record) => into.insert(key, record),
@@ -87,6 +92,11 @@ fn listed(s: &ControlState) -> Fold {
         .cloned()
         .map(|p| Event::Plan(Box::new(p)))
         .for_each(&mut add);
+    s.experiments
+        .values()
+        .cloned()
+        .map(|e| Event::Experiment(Box::new(e)))
+        .for_each(&mut add);
     all
 }
 
@@ -113,6 +123,7 @@ impl Oracle {
         self.no_target_is_fenced_for_or_promoted_unless_it_can_serve(before, entry, applied);
         self.a_request_runs_once(before, entry, applied, after);
         what_was_expected_was_so(before, entry, applied);
+        users_move_only_as_the_split_says(before, entry, after);
         applied.events.iter().for_each(|e| fold(&mut self.fold, e));
         assert_eq!(
             self.fold,
@@ -242,6 +253,33 @@ impl Oracle {
             "a retry changed something: {entry:?}"
         );
         assert!(applied.events.is_empty());
+    }
+}
+
+/// Whoever changes the version that they get was in an arm that shrank, and is in one that grew.
+fn users_move_only_as_the_split_says(before: &ControlState, entry: &Entry, after: &ControlState) {
+    let Command::SetExperimentSplit { model, name, .. } = &entry.command else {
+        return;
+    };
+    let both = before.experiment(model, name).zip(after.experiment(model, name));
+    let Some((old, new)) = both else { return };
+    let percent = |record: &types::experiment::ExperimentRecord, version| {
+        let arm = record.arms.iter().find(|arm| arm.version == version);
+        arm.map_or(0, |arm| arm.percent)
+    };
+    for user in 0..50 {
+        let of = |record| policy::experiment::assign(record, &format!("user-{user}"), |_| true).unwrap();
+        let (was, is) = (of(old).arm, of(new).arm);
+        if was != is {
+            assert!(
+                percent(new, was) < percent(old, was),
+                "{user} left {was}: {entry:?}"
+            );
+            assert!(
+                percent(new, is) > percent(old, is),
+                "{user} came to {is}: {entry:?}"
+            );
+        }
     }
 }
 
