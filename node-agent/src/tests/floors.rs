@@ -116,7 +116,7 @@ fn the_cluster_that_was_left_is_kept_apart_and_the_new_one_begins_without_floors
         assert_eq!((floors.cluster_id(), floors.all().count()), (Some(new), 0));
         let left = &floors.lineage().closed[&CLUSTER];
         assert_eq!(left.get(&RoleName::global()), Some(&floor(5, Some(me()))));
-        assert_eq!(floors.lineage().statements, [signed.clone()]);
+        assert_eq!(floors.lineage().statements, std::slice::from_ref(&signed));
     }
 }
 
