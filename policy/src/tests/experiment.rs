@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use types::{
     ModelVersion, Revision, UnixMillis,
-    experiment::{Arm, ExperimentRecord, ExperimentState, SLOTS, Slots},
+    experiment::{Arm, ExperimentRecord, ExperimentState, Slots},
 };
 
 use crate::experiment::{assign, lay_out, slot};
@@ -128,11 +128,14 @@ fn what_does_not_add_up_has_no_layout() {
     assert_eq!(lay_out(None, &[0; 300]), None);
 }
 
+/// Percent of all users.
+const HUNDRED: u32 = 100;
+
 /// Percents of a few arms that add up.
 fn split() -> impl Strategy<Value = Vec<u32>> {
-    prop::collection::vec(0..=SLOTS as u32, 0..5).prop_map(|mut cuts| {
+    prop::collection::vec(0..=HUNDRED, 0..5).prop_map(|mut cuts| {
         cuts.sort_unstable();
-        let ends = cuts.iter().copied().chain([SLOTS as u32]);
+        let ends = cuts.iter().copied().chain([HUNDRED]);
         let mut last = 0;
         ends.map(|end| end - std::mem::replace(&mut last, end)).collect()
     })

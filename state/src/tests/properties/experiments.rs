@@ -87,7 +87,7 @@ pub(super) fn experiment(world: &mut World, pick: Pick) -> Entry {
     let record = (!known.is_empty()).then(|| choose(&known, a));
     let (model, name) = match &record {
         Some(record) if b % 8 != 0 => (record.model.clone(), record.name.clone()),
-        Some(_) | None => new_name(&world.state, pick),
+        Some(_) | None => new_name(pick),
     };
     let etag = record
         .as_ref()
@@ -102,7 +102,7 @@ pub(super) fn experiment(world: &mut World, pick: Pick) -> Entry {
         .collect();
     let command = match (record, b % 8) {
         (None, _) | (_, 0..=2) => {
-            let (model, name) = new_name(&world.state, pick);
+            let (model, name) = new_name(pick);
             let split = split(&served(&world.state, &model), pick);
             return world.entry(Command::CreateExperiment {
                 model,
@@ -154,7 +154,7 @@ pub(super) fn experiment(world: &mut World, pick: Pick) -> Entry {
     }
 }
 
-fn new_name(state: &ControlState, Pick { a, c, .. }: Pick) -> (ModelName, ExperimentName) {
+fn new_name(Pick { a, c, .. }: Pick) -> (ModelName, ExperimentName) {
     let model = match a % 8 {
         0 => version(a).model,
         _ => SPLIT.parse().unwrap(),
