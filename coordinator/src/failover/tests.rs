@@ -1,6 +1,8 @@
 //! Looks, decisions and entries in turn, without a cluster: the loop of the driver over a state machine, by a clock that
 //! the test moves.
 
+mod simulation;
+
 use std::time::Duration;
 
 use policy::{
