@@ -41,6 +41,10 @@ pub struct Config {
     pub advertise_host: Option<String>,
     /// Certificate files; there is no mode without them.
     pub tls: TlsFiles,
+    /// It votes and stores the log, keeps no state, and serves neither clients nor agents: the third voter of two regions. A
+    /// data directory is a witness's or not, for ever. Default: false.
+    #[serde(default)]
+    pub witness: bool,
     /// Set in exactly one config of a new cluster: it founds it. A data directory that has seen a cluster ignores it. With
     /// `join` it founds only once each of those has said that it knows of no cluster, so that a wiped founder founds no
     /// second one; alone it founds at once.
@@ -141,12 +145,24 @@ impl Config {
     /// Checks the relations between the knobs.
     pub fn validate(&self) -> Result<(), BadSetting> {
         self.timing()?;
+        self.check_witness()?;
         if let Some(endpoint) = self.join.iter().find(|e| !is_endpoint(e)) {
             let problem = format!("join holds {endpoint:?}");
             return Err(BadSetting::new(problem, "write each as https://host:port"));
         }
         self.check_listens()?;
         self.raft_timing().map(|_| ())
+    }
+
+    /// Which region it stands in is the operator's choice: one of its own outlives the loss of any other.
+    fn check_witness(&self) -> Result<(), BadSetting> {
+        if self.witness && self.bootstrap {
+            return Err(BadSetting::new(
+                "witness and bootstrap are both true, and a witness serves nobody who could found a cluster with it",
+                "set bootstrap = true in the config of a coordinator that serves, and name that one in join here",
+            ));
+        }
+        Ok(())
     }
 
     fn check_listens(&self) -> Result<(), BadSetting> {

@@ -11,15 +11,23 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
-use crate::{api::Api, metrics};
+use crate::{metrics, raft::RaftNode, sessions::Sessions};
 
 /// Connections at once; a scraper has one.
 const CONNECTIONS: usize = 16;
 /// How long a request's head may take.
 const HEAD: Duration = Duration::from_secs(5);
 
+/// What is looked at for each answer.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    pub(crate) raft: RaftNode,
+    /// A witness never has any.
+    pub(crate) sessions: Sessions,
+}
+
 /// Serves `/metrics` and `/health` until `shutdown`.
-pub(crate) async fn serve(api: Arc<Api>, listener: std::net::TcpListener, shutdown: CancellationToken) {
+pub(crate) async fn serve(seen: Seen, listener: std::net::TcpListener, shutdown: CancellationToken) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return debug!(%error, "metrics are not served"),
@@ -35,10 +43,10 @@ pub(crate) async fn serve(api: Arc<Api>, listener: std::net::TcpListener, shutdo
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else { continue };
-        let (api, shutdown) = (Arc::clone(&api), shutdown.clone());
+        let (seen, shutdown) = (seen.clone(), shutdown.clone());
         tasks.spawn(async move {
             let service = service_fn(move |request| {
-                let answer = answer(&api, &request);
+                let answer = answer(&seen, &request);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
@@ -58,14 +66,14 @@ pub(crate) async fn serve(api: Arc<Api>, listener: std::net::TcpListener, shutdo
     tasks.wait().await;
 }
 
-fn answer(api: &Api, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(seen: &Seen, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let (status, kind, body) = match request.uri().path() {
         "/metrics" => {
-            refresh(api);
+            refresh(seen);
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             (StatusCode::OK, kind, metrics::exposition())
         }
-        "/health" if api.raft.leadership().borrow().leader.is_some() => {
+        "/health" if seen.raft.leadership().borrow().leader.is_some() => {
             (StatusCode::OK, "text/plain", "ok\n".to_owned())
         }
         "/health" => (
@@ -83,10 +91,11 @@ fn answer(api: &Api, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     response.body(Full::new(Bytes::from(body))).unwrap_or_default()
 }
 
-fn refresh(api: &Api) {
-    let status = api.raft.status();
-    let leads = api.raft.leadership().borrow().is_leader;
+fn refresh(Seen { raft, sessions }: &Seen) {
+    let status = raft.status();
+    let leads = raft.leadership().borrow().is_leader;
     metrics::set_raft(status.leader.is_some(), leads, status.term, status.applied.0);
-    metrics::set_log(api.raft.room());
-    metrics::set_sessions(api.sessions.open_count());
+    metrics::set_witness(raft.is_witness());
+    metrics::set_log(raft.room());
+    metrics::set_sessions(sessions.open_count());
 }

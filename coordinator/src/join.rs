@@ -15,6 +15,7 @@ use proto::{
     v1::{self as pb, cluster_service_client::ClusterServiceClient},
 };
 use rand::Rng as _;
+use state::Feature;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -24,7 +25,7 @@ use types::{NodeIncarnation, Reason, reason::Refusal, role::TimingPolicy};
 use crate::{
     api::Api,
     authz::Caller,
-    raft::{JoinError, JoinRequest},
+    raft::{JoinError, JoinRequest, RaftNode},
     tls::Tls,
 };
 
@@ -40,7 +41,9 @@ const ELECTION: u32 = 6;
 
 /// What is needed to ask.
 pub(crate) struct Joiner {
-    pub(crate) api: Arc<Api>,
+    pub(crate) raft: RaftNode,
+    /// Through which a leader enters itself; none at a witness, which enters nobody.
+    pub(crate) api: Option<Arc<Api>>,
     pub(crate) tls: Tls,
     pub(crate) incarnation: NodeIncarnation,
     /// Endpoints from the config.
@@ -79,7 +82,7 @@ impl Joiner {
             }
             let wait = pause.mul_f64(rand::rng().random_range(0.5..1.0));
             pause = (pause * 2).min(PAUSE.1);
-            let mut leadership = self.api.raft.leadership();
+            let mut leadership = self.raft.leadership();
             leadership.mark_unchanged();
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
@@ -91,26 +94,27 @@ impl Joiner {
     }
 
     async fn ask(&self, turn: usize, hint: Option<String>) -> Result<(), Refusal> {
-        let leadership = self.api.raft.leadership().borrow().clone();
+        let leadership = self.raft.leadership().borrow().clone();
         if leadership.since.is_some() {
             return self.enter_own().await;
         }
-        if self.api.raft.founds() {
+        if self.raft.founds() {
             // It would ask itself, and is no stranger there.
             return Err(JoinError::NotBootstrapped.to_refusal());
         }
         // Who names a leader knows of a cluster.
-        if self.api.raft.cluster_id().is_none()
+        if self.raft.cluster_id().is_none()
             && hint.is_none()
             && let Some(timing) = self.found.clone()
         {
             if let Some(endpoint) = self.cluster_among_seeds().await? {
                 return self.ask_at(&endpoint).await;
             }
-            self.api.raft.found(timing).await.map_err(internal)?;
+            self.raft.found(timing).await.map_err(internal)?;
             return Err(JoinError::NotBootstrapped.to_refusal());
         }
-        let known = leadership.leader.map(|l| l.api_endpoint);
+        // A witness that leads takes nobody in; it hands leadership over soon.
+        let known = leadership.leader.filter(|l| !l.witness).map(|l| l.api_endpoint);
         let seed = || self.seeds.get(turn % self.seeds.len().max(1)).cloned();
         match hint.or(known).or_else(seed) {
             Some(endpoint) => self.ask_at(&endpoint).await,
@@ -123,35 +127,33 @@ impl Joiner {
 
     /// This coordinator leads: it enters itself.
     async fn enter_own(&self) -> Result<(), Refusal> {
+        let Some(api) = &self.api else {
+            let text = "this witness leads until it has handed leadership over";
+            return Err(Refusal::new(Reason::NotServing, text));
+        };
         let deadline = Instant::now() + PATIENCE;
-        let peer = self.api.raft.own_peer().clone();
-        let cluster_id = self.api.raft.cluster_id();
+        let peer = self.raft.own_peer().clone();
+        let cluster_id = self.raft.cluster_id();
         let request = JoinRequest {
             peer: peer.clone(),
             cluster_id: cluster_id.ok_or_else(|| JoinError::NotBootstrapped.to_refusal())?,
-            supported_level: self.api.raft.supported_level(),
+            supported_level: self.raft.supported_level(),
         };
-        self.api
-            .raft
-            .add_member(request, deadline)
-            .await
-            .map_err(|e| e.to_refusal())?;
+        let added = self.raft.add_member(request, deadline).await;
+        added.map_err(|e| e.to_refusal())?;
         let caller = Caller {
-            principal: self.api.own_principal(),
+            principal: api.own_principal(),
             received: Instant::now(),
             deadline,
         };
-        let entered = self
-            .api
-            .register_coordinator(&caller, &peer, self.incarnation)
-            .await;
+        let entered = api.register_coordinator(&caller, &peer, self.incarnation).await;
         entered.map_err(|status| from_status(&status))
     }
 
     /// A seed that knows of a cluster; none only if every seed says that it knows of none. This node's own founding that a
     /// crash cut off goes on without asking: nobody else can have written its log.
     async fn cluster_among_seeds(&self) -> Result<Option<String>, Refusal> {
-        if self.api.raft.has_begun().await.map_err(internal)? {
+        if self.raft.has_begun().await.map_err(internal)? {
             return Ok(None);
         }
         let asked = join_all(
@@ -209,7 +211,10 @@ impl Joiner {
 
     async fn try_ask_at(&self, endpoint: &str) -> Result<(), Refusal> {
         let mut leader = ClusterServiceClient::new(self.connect(endpoint).await?);
-        if self.api.raft.cluster_id().is_none() {
+        if self.raft.is_witness() {
+            check_knows_witnesses(&mut leader).await?;
+        }
+        if self.raft.cluster_id().is_none() {
             let welcome = leader.join(self.request()).await;
             let welcome = welcome.map_err(|status| from_status(&status))?.into_inner();
             self.enter_cluster(&welcome.cluster_id)?;
@@ -225,13 +230,13 @@ impl Joiner {
             Refusal::new(Reason::ClusterState, text)
         };
         let cluster_id = cluster_id.parse().map_err(unnamed)?;
-        let entered = self.api.raft.enter_cluster(cluster_id);
+        let entered = self.raft.enter_cluster(cluster_id);
         entered.map_err(|e| Refusal::new(Reason::Internal, format!("node.json: {e}")))
     }
 
     fn request(&self) -> pb::JoinRequest {
-        let peer = self.api.raft.own_peer();
-        let cluster_id = self.api.raft.cluster_id();
+        let peer = self.raft.own_peer();
+        let cluster_id = self.raft.cluster_id();
         pb::JoinRequest {
             node: peer.node.to_string(),
             region: peer.region.to_string(),
@@ -240,9 +245,26 @@ impl Joiner {
             incarnation: self.incarnation.to_string(),
             cluster_id: cluster_id.map(|id| id.to_string()).unwrap_or_default(),
             disk_id: peer.disk.map(|id| id.to_string()).unwrap_or_default(),
-            supported_level: self.api.raft.supported_level(),
+            supported_level: self.raft.supported_level(),
+            witness: peer.witness,
         }
     }
+}
+
+/// A build that does not know of witnesses would take this one in as a voter with a state.
+async fn check_knows_witnesses(leader: &mut ClusterServiceClient<Channel>) -> Result<(), Refusal> {
+    let status = leader.get_status(pb::GetStatusRequest {}).await;
+    let status = status.map_err(|status| from_status(&status))?.into_inner();
+    let (level, needs) = (status.feature_level, Feature::Witnesses.level());
+    // Another witness knows no level; it says who serves when it is asked.
+    if status.witness || level >= needs {
+        return Ok(());
+    }
+    let text = format!(
+        "a witness takes feature level {needs}, and {} is at {level}: the level rises once every coordinator's build knows it",
+        status.node
+    );
+    Err(Refusal::new(Reason::NotServing, text))
 }
 
 /// The operand that names who was asked.

@@ -40,6 +40,7 @@ mod server;
 pub mod sessions;
 pub mod tls;
 pub mod watch_hub;
+mod witness;
 
 use std::{sync::Arc, time::Duration};
 
@@ -129,6 +130,9 @@ impl Coordinator {
 
     /// Serves until `shutdown`, or until something stops by itself.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        if self.config.witness {
+            return self.run_witness(shutdown).await;
+        }
         let stop = CancellationToken::new();
         let stop_raft = CancellationToken::new();
         let applied = self.raft.subscribe();
@@ -140,7 +144,7 @@ impl Coordinator {
 
         let mut loops = Loops::default();
         loops.spawn("the watch hub", hub.run(applied, stop_raft.clone()));
-        let reporting = server::report_health(Arc::clone(&api), reporter.clone(), stop.clone());
+        let reporting = server::report_health(self.raft.clone(), reporter.clone(), stop.clone());
         loops.spawn("the report of the own health", reporting);
         let (fresh, end) = (Arc::clone(&api), stop.clone());
         loops.spawn("the freshness of reads", async move {
@@ -148,7 +152,11 @@ impl Coordinator {
         });
         spawn_leader_loops(&mut loops, &api, renewals, &stop);
         if let Some(listener) = self.sockets.metrics {
-            let metrics = exposition::serve(Arc::clone(&api), listener, stop.clone());
+            let seen = exposition::Seen {
+                raft: self.raft.clone(),
+                sessions: api.sessions.clone(),
+            };
+            let metrics = exposition::serve(seen, listener, stop.clone());
             loops.spawn("the metrics server", metrics);
         }
         let mut parts: JoinSet<Result<(), RunError>> = JoinSet::new();
@@ -159,7 +167,8 @@ impl Coordinator {
         let end = stop.clone();
         parts.spawn(async move { server::serve_api(shared, &tls, listener, reporter, end).await });
         let joiner = join::Joiner {
-            api: Arc::clone(&api),
+            raft: self.raft.clone(),
+            api: Some(Arc::clone(&api)),
             tls: self.tls,
             incarnation: NodeIncarnation::from_u128(uuid::Uuid::now_v7().as_u128()),
             found: self.config.founds_if_nobody_did()?,
@@ -169,27 +178,38 @@ impl Coordinator {
         parts.spawn(async move { joiner.run(end).await.map_err(RunError::Join) });
         info!(endpoint = %self.raft.own_peer().api_endpoint, "coordinator serves");
 
-        let raft_ended = async {
-            let cause = self.raft.stopped().await;
-            let turned_away = self.raft.turned_away();
-            turned_away.map_or(RunError::Raft(cause), RunError::TurnedAway)
-        };
-        let ended = wait(raft_ended, &mut parts, &mut loops, &shutdown).await;
-        hand_over(&self.raft).await;
-        stop.cancel();
-        let _ = tokio::time::timeout(DRAIN, async {
-            while parts.len() > 1 && parts.join_next().await.is_some() {}
-        })
-        .await;
-        self.raft.shutdown().await;
-        stop_raft.cancel();
-        if tokio::time::timeout(DRAIN, loops.ended()).await.is_err() {
-            warn!("some loops did not end in time");
-        }
-        // What still runs are connections that did not end when told to; dropping their server closes them.
-        parts.shutdown().await;
-        ended
+        until_the_end(self.raft, parts, loops, (stop, stop_raft), &shutdown).await
     }
+}
+
+/// Waits for `shutdown`, or for what stops by itself; then ends everything in order: servers first, Raft after them.
+async fn until_the_end(
+    raft: RaftNode,
+    mut parts: JoinSet<Result<(), RunError>>,
+    mut loops: Loops,
+    (stop, stop_raft): (CancellationToken, CancellationToken),
+    shutdown: &CancellationToken,
+) -> Result<(), RunError> {
+    let raft_ended = async {
+        let cause = raft.stopped().await;
+        let turned_away = raft.turned_away();
+        turned_away.map_or(RunError::Raft(cause), RunError::TurnedAway)
+    };
+    let ended = wait(raft_ended, &mut parts, &mut loops, shutdown).await;
+    hand_over(&raft).await;
+    stop.cancel();
+    let _ = tokio::time::timeout(DRAIN, async {
+        while parts.len() > 1 && parts.join_next().await.is_some() {}
+    })
+    .await;
+    raft.shutdown().await;
+    stop_raft.cancel();
+    if tokio::time::timeout(DRAIN, loops.ended()).await.is_err() {
+        warn!("some loops did not end in time");
+    }
+    // What still runs are connections that did not end when told to; dropping their server closes them.
+    parts.shutdown().await;
+    ended
 }
 
 /// Waits for `shutdown`; an error says what stopped by itself.
@@ -269,6 +289,7 @@ fn raft_config(config: &Config, bound: &ListenFile) -> Result<RaftConfig, RunErr
     Ok(RaftConfig {
         node: config.node.clone(),
         region: config.region.clone(),
+        witness: config.witness,
         data_dir: config.data_dir.clone(),
         api_endpoint: config.endpoint(port(bound.api)),
         raft_endpoint: config.endpoint(port(bound.raft)),

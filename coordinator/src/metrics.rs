@@ -30,6 +30,7 @@ struct Metrics {
     registry: Registry,
     has_leader: Gauge<i64, AtomicI64>,
     is_leader: Gauge<i64, AtomicI64>,
+    is_witness: Gauge<i64, AtomicI64>,
     term: Gauge<i64, AtomicI64>,
     applied: Gauge<i64, AtomicI64>,
     proposals: Counters,
@@ -74,6 +75,7 @@ impl Metrics {
             disk_full: gauge(&mut registry, &names::RAFT_DISK_FULL),
             has_leader: gauge(&mut registry, &names::RAFT_HAS_LEADER),
             is_leader: gauge(&mut registry, &names::RAFT_IS_LEADER),
+            is_witness: gauge(&mut registry, &names::RAFT_IS_WITNESS),
             term: gauge(&mut registry, &names::RAFT_TERM),
             applied: gauge(&mut registry, &names::RAFT_APPLIED_INDEX),
             proposals: counter(&mut registry, &names::RAFT_PROPOSALS),
@@ -123,6 +125,11 @@ pub fn set_raft(has_leader: bool, is_leader: bool, term: u64, applied: u64) {
     set(&METRICS.is_leader, u64::from(is_leader));
     set(&METRICS.term, term);
     set(&METRICS.applied, applied);
+}
+
+/// Whether this node votes and serves nobody.
+pub fn set_witness(witness: bool) {
+    set(&METRICS.is_witness, u64::from(witness));
 }
 
 /// The log's writer synced so many bytes.

@@ -269,6 +269,7 @@ impl RaftNode {
             node: peer.node.clone(),
             raft_id: *id,
             api_endpoint: peer.api_endpoint.clone(),
+            witness: peer.witness,
         };
         // A leader that lost its quorum may name itself; whoever is sent there comes back.
         let leader = forward.leader_id.as_ref().filter(|id| **id != self.own_id());

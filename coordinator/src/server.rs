@@ -22,7 +22,9 @@ use crate::{
     authz::AuthLayer,
     error::RunError,
     identity,
+    raft::RaftNode,
     tls::Tls,
+    witness::{WitnessLayer, WitnessStatus},
 };
 
 /// Calls that are worked on at once. Each holds little; the log bounds proposals by itself.
@@ -31,6 +33,8 @@ const IN_FLIGHT: usize = 2_048;
 const STREAMS: u32 = 1_024;
 /// Bytes of one request. A version of 10,000 files fits.
 const REQUEST_BYTES: usize = 4 << 20;
+/// Bytes of one request to a witness: it takes none that says anything.
+const WITNESS_REQUEST_BYTES: usize = 16 << 10;
 /// A connection that does not answer a ping for this long is dead, and its session with it.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -105,9 +109,40 @@ pub(crate) async fn serve_api(
         })
 }
 
+/// Serves a witness's API until `shutdown`: how it stands, and its health. Everything else is refused with who serves.
+pub(crate) async fn serve_witness_api(
+    raft: RaftNode,
+    tls: &Tls,
+    listener: std::net::TcpListener,
+    health: HealthReporter,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let address = listener
+        .local_addr()
+        .map_err(not_taken(([0, 0, 0, 0], 0).into(), "api"))?;
+    let incoming = incoming(listener).map_err(not_taken(address, "api"))?;
+    let own = raft.clone();
+    let own_cluster = Arc::new(move || own.cluster_id());
+    builder(tls)?
+        .layer(AuthLayer::new(IN_FLIGHT, own_cluster))
+        .layer(WitnessLayer(raft.clone()))
+        .add_service(
+            ClusterServiceServer::new(WitnessStatus(raft)).max_decoding_message_size(WITNESS_REQUEST_BYTES),
+        )
+        .add_service(tonic_health::pb::health_server::HealthServer::new(
+            tonic_health::server::HealthService::from_health_reporter(health),
+        ))
+        .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
+        .await
+        .map_err(|source| RunError::Serve {
+            purpose: "api",
+            source,
+        })
+}
+
 /// Serves Raft to the other coordinators until `shutdown`.
 pub(crate) async fn serve_raft(
-    raft: crate::raft::RaftNode,
+    raft: RaftNode,
     tls: &Tls,
     listener: std::net::TcpListener,
     shutdown: CancellationToken,
@@ -126,13 +161,18 @@ pub(crate) async fn serve_raft(
         })
 }
 
-/// Keeps the health service's answer: SERVING while a leader is known and the cluster's first entry is applied.
-pub(crate) async fn report_health(api: Arc<Api>, reporter: HealthReporter, shutdown: CancellationToken) {
-    let mut leadership = api.raft.leadership();
-    let mut revision = api.hub.last();
+/// Keeps the health service's answer: SERVING while a leader is known and the cluster's first entry is applied. A witness, whose
+/// service is its vote, knows of that entry by its cluster's name.
+pub(crate) async fn report_health(raft: RaftNode, reporter: HealthReporter, shutdown: CancellationToken) {
+    let mut leadership = raft.leadership();
+    let mut revision = raft.progress();
     loop {
         let known = leadership.borrow_and_update().leader.is_some();
-        let serving = known && api.raft.read(|s| s.cluster().is_some());
+        let founded = match raft.is_witness() {
+            true => raft.cluster_id().is_some(),
+            false => raft.read(|s| s.cluster().is_some()),
+        };
+        let serving = known && founded;
         let status = if serving {
             ServingStatus::Serving
         } else {

@@ -9,8 +9,8 @@
 //! [`health`] (which regions are well), [`failover`] (what to do about it), [`features`] (which rules
 //! a whole cluster knows), [`clock`] (what time it is), [`compaction`] (when a
 //! snapshot is due), [`membership`] (who may leave), [`standing`] (whose disk is older than
-//! others remember), [`timing`] (how fast elections are), [`leader`] (which coordinator should lead), [`integrity`] (whose state
-//! is the log's).
+//! others remember), [`timing`] (how fast elections are), [`leader`] (which coordinator should lead), [`witness`] (when one that
+//! serves nobody campaigns), [`integrity`] (whose state is the log's).
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -36,6 +36,7 @@ pub mod readiness;
 pub mod rebind;
 pub mod standing;
 pub mod timing;
+pub mod witness;
 
 #[cfg(test)]
 mod tests;

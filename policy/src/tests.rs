@@ -14,6 +14,7 @@ mod membership;
 mod rebind;
 mod standing;
 mod timing;
+mod witness;
 
 use std::time::Duration;
 

@@ -175,10 +175,11 @@ pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<No
     if longer && let Some((node, _)) = behind {
         return Turn::Tell(node.clone());
     }
-    let changed = others().filter(|(_, m)| m.voter && m.timing == Some(*target));
-    if let Some((node, _)) = changed.max_by_key(|(_, m)| (m.may_lead, m.matched)) {
+    let leads = |m: &Standing| m.voter && m.may_lead;
+    let changed = others().filter(|(_, m)| leads(m) && m.timing == Some(*target));
+    if let Some((node, _)) = changed.max_by_key(|(_, m)| m.matched) {
         return Turn::HandOver(node.clone());
     }
-    let voter = others().find(|(_, m)| m.voter && m.timing.is_some());
+    let voter = others().find(|(_, m)| leads(m) && m.timing.is_some());
     voter.map_or(Turn::Here, |(node, _)| Turn::Tell(node.clone()))
 }

@@ -7,6 +7,8 @@
 //! Absent on purpose: the way down. A rule that was on has shaped the state.
 //! Invariant: a build applies nothing above the level that it knows; it stops ([`TooNew`]).
 
+use types::region::NodeKind;
+
 use crate::{
     command::{Command, Entry},
     state::ControlState,
@@ -34,6 +36,8 @@ pub enum Feature {
     Rebinds,
     /// Level 4: models have experiments.
     Experiments,
+    /// Level 4: coordinators may be witnesses, which have no state.
+    Witnesses,
 }
 
 impl Feature {
@@ -48,6 +52,7 @@ impl Feature {
             Self::Expectations => 2,
             Self::Rebinds => 3,
             Self::Experiments => 4,
+            Self::Witnesses => 4,
         }
     }
 }
@@ -118,13 +123,20 @@ impl Command {
             | Self::SetExperimentSplit { .. }
             | Self::ReportExperiment { .. }
             | Self::EndExperiment { .. } => Some(Feature::Experiments),
+            Self::RegisterNode {
+                kind: NodeKind::Witness,
+                ..
+            } => Some(Feature::Witnesses),
             Self::InitCluster { .. }
             | Self::SetTiming { .. }
             | Self::SetFeatureLevel { .. }
             | Self::RegisterRegion { .. }
             | Self::AttachStore { .. }
             | Self::SetRegionHealth { .. }
-            | Self::RegisterNode { .. }
+            | Self::RegisterNode {
+                kind: NodeKind::Coordinator | NodeKind::Agent,
+                ..
+            }
             | Self::SetNodeStatus { .. }
             | Self::CreateModel { .. }
             | Self::SetModelTags { .. }

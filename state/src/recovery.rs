@@ -200,7 +200,7 @@ impl ControlState {
     /// The other coordinators come back with empty disks, as other runs.
     fn mark_the_others(&mut self, founder: &NodeId) {
         let is_other = |n: &&NodeRecord| {
-            n.kind == NodeKind::Coordinator && n.node != *founder && n.status != NodeStatus::Removed
+            n.kind != NodeKind::Agent && n.node != *founder && n.status != NodeStatus::Removed
         };
         let nodes = self.nodes.clone();
         for node in nodes.values().filter(is_other) {

@@ -40,6 +40,7 @@ macro_rules! metrics {
 metrics! {
     RAFT_HAS_LEADER = "regent_raft_has_leader" Gauge [], "1 while this coordinator knows a leader.";
     RAFT_IS_LEADER = "regent_raft_is_leader" Gauge [], "1 while this coordinator leads.";
+    RAFT_IS_WITNESS = "regent_raft_is_witness" Gauge [], "1 where this coordinator votes and serves nobody.";
     RAFT_TERM = "regent_raft_term" Gauge [], "Raft election number.";
     RAFT_APPLIED_INDEX = "regent_raft_applied_index" Gauge [], "Revision of the last applied entry.";
     RAFT_PROPOSALS = "regent_raft_proposals_total" Counter ["outcome"], "Proposals by outcome.";

@@ -84,6 +84,8 @@ pub enum NodeKind {
     Coordinator,
     /// A node agent.
     Agent,
+    /// A Raft voter that stores the log and serves nobody.
+    Witness,
 }
 
 /// A node's committed standing; sessions, which are soft, lead to it.

@@ -56,7 +56,8 @@ impl Row {
         let answer = match (node.kind, node.status) {
             (NodeKind::Agent, NodeStatus::Up) => Some(agent_status(&node, tls, patience).await),
             // Whoever is down would be waited for in vain.
-            (NodeKind::Agent, NodeStatus::Down | NodeStatus::Removed) | (NodeKind::Coordinator, _) => None,
+            (NodeKind::Agent, NodeStatus::Down | NodeStatus::Removed)
+            | (NodeKind::Coordinator | NodeKind::Witness, _) => None,
         };
         Self { node, answer }
     }
@@ -104,6 +105,7 @@ const fn kind(kind: NodeKind) -> &'static str {
     match kind {
         NodeKind::Coordinator => "COORDINATOR",
         NodeKind::Agent => "AGENT",
+        NodeKind::Witness => "WITNESS",
     }
 }
 

@@ -32,3 +32,4 @@ mod snapshots;
 mod upgrade;
 mod usage;
 mod verbs;
+mod witness;

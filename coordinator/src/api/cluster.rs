@@ -17,10 +17,11 @@ use types::{
     region::{Endpoints, NodeKind},
 };
 
-use super::{Api, Manner, caller, snapshots::SavedStream, status};
+pub(crate) use super::snapshots::SavedStream;
+use super::{Api, Manner, caller, header, status};
 use crate::{
     authz::Caller,
-    raft::{JoinRequest, Member, Peer, RemoveRequest},
+    raft::{JoinRequest, Member, Peer, RaftNode, RemoveRequest},
 };
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -41,6 +42,7 @@ fn member(m: &Member) -> pb::Member {
         matched_index: m.matched.map(|revision| revision.0),
         silent_millis: m.silent_millis,
         disk_id: disk(m.peer.disk),
+        witness: m.peer.witness,
     }
 }
 
@@ -181,7 +183,11 @@ impl Api {
         let node = Command::RegisterNode {
             node: peer.node.clone(),
             region: peer.region.clone(),
-            kind: NodeKind::Coordinator,
+            kind: if peer.witness {
+                NodeKind::Witness
+            } else {
+                NodeKind::Coordinator
+            },
             incarnation,
             endpoints: Endpoints {
                 api: peer.api_endpoint.clone(),
@@ -189,20 +195,23 @@ impl Api {
                 ..Endpoints::default()
             },
         };
-        self.register(caller, &peer.region, &peer.node, [region, node])
+        // Nobody is served where a witness stands, so it makes no region.
+        let region = (!peer.witness).then_some(region);
+        self.register(caller, &peer.region, &peer.node, region, node)
             .await
     }
 
-    /// Proposes a region, if it is new, and a run of a node, if it is not the one that the registry has.
+    /// Proposes a region, if there is to be one and it is new, and a run of a node, if it is not the one that the registry has.
     pub(crate) async fn register(
         &self,
         caller: &Caller,
         region: &RegionId,
         node: &NodeId,
-        [region_command, node_command]: [Command; 2],
+        region_command: Option<Command>,
+        node_command: Command,
     ) -> Result<(), Status> {
-        if self.raft.read(|s| s.region(region).is_none()) {
-            self.propose_own(caller, region_command).await?;
+        if let Some(command) = region_command.filter(|_| self.raft.read(|s| s.region(region).is_none())) {
+            self.propose_own(caller, command).await?;
         }
         if self.raft.read(|s| !has_run(s, node, &node_command)) {
             self.propose_own(caller, node_command).await?;
@@ -274,6 +283,7 @@ fn join_request(principal: &Principal, r: &pb::JoinRequest) -> Result<(Peer, Opt
         raft_endpoint: r.raft_endpoint.clone(),
         api_endpoint: r.api_endpoint.clone(),
         disk,
+        witness: r.witness,
     };
     Ok((peer, cluster_id))
 }
@@ -291,6 +301,52 @@ fn remove_request(caller: &Caller, r: &pb::RemoveMemberRequest) -> Result<Remove
         actor: caller.principal.clone(),
         request_id: proto::convert::request_id(&r.request_id).map_err(status)?,
     })
+}
+
+/// How a coordinator stands, by itself; needs no quorum. Of a witness all that it knows: it has no state.
+pub(crate) fn standing(raft: &RaftNode, sessions: usize) -> pb::GetStatusResponse {
+    let status = raft.status();
+    let leader = status.leader.as_ref();
+    let elections = raft.read(|s| s.cluster().map(|c| c.elections.clone()).unwrap_or_default());
+    pb::GetStatusResponse {
+        header: Some(header(raft, status.applied)),
+        node: status.node.to_string(),
+        region: raft.own_peer().region.to_string(),
+        term: status.term,
+        raft_state: status.role.as_str().to_owned(),
+        leader_node: leader.map(|l| l.node.to_string()).unwrap_or_default(),
+        leader_api_endpoint: leader.map(|l| l.api_endpoint.clone()).unwrap_or_default(),
+        members: status.members.iter().map(member).collect(),
+        last_log_index: status.last_log.0,
+        applied_index: status.applied.0,
+        snapshot_index: status.snapshot.0,
+        has_quorum: status.has_quorum,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
+        resident_bytes: resident_bytes(),
+        leader_silent_millis: status.leader_silent.map(millis),
+        election_due_millis: status.election_due.map(millis),
+        feature_level: raft.read(|s| s.features().level()),
+        supported_level: raft.supported_level(),
+        removed: raft.read(|s| s.removed_coordinators().iter().map(removed).collect()),
+        region_survival: raft.region_survival().as_ref().map(survival),
+        changing_membership: raft.is_changing_membership(),
+        election_timing: Some(election_timing(&status.timing)),
+        election_setting: elections.timing.as_ref().map(election_setting),
+        round_trips: status.round_trips.iter().map(round_trip).collect(),
+        preferred_regions: preferred(&elections),
+        rebinds: raft.read(rebinds),
+        generation: raft.read(|s| s.cluster().map_or(0, |c| c.generation)),
+        state_suspect: status.suspicion,
+        state_agreed_revision: status.compared.agreed.0,
+        state_differs_at: status
+            .compared
+            .differing
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        witness: raft.is_witness(),
+    }
 }
 
 impl Cluster {
@@ -313,53 +369,10 @@ impl ClusterService for Cluster {
     }
 
     async fn get_status(&self, _request: Request<pb::GetStatusRequest>) -> Answer<pb::GetStatusResponse> {
-        let status = self.0.raft.status();
-        let leader = status.leader.as_ref();
-        let elections = self
-            .0
-            .raft
-            .read(|s| s.cluster().map(|c| c.elections.clone()).unwrap_or_default());
-        Ok(Response::new(pb::GetStatusResponse {
-            header: Some(self.0.header(status.applied)),
-            node: status.node.to_string(),
-            region: self.0.raft.own_peer().region.to_string(),
-            term: status.term,
-            raft_state: status.role.as_str().to_owned(),
-            leader_node: leader.map(|l| l.node.to_string()).unwrap_or_default(),
-            leader_api_endpoint: leader.map(|l| l.api_endpoint.clone()).unwrap_or_default(),
-            members: status.members.iter().map(member).collect(),
-            last_log_index: status.last_log.0,
-            applied_index: status.applied.0,
-            snapshot_index: status.snapshot.0,
-            has_quorum: status.has_quorum,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            sessions: u32::try_from(self.0.sessions.open_count()).unwrap_or(u32::MAX),
-            resident_bytes: resident_bytes(),
-            leader_silent_millis: status.leader_silent.map(millis),
-            election_due_millis: status.election_due.map(millis),
-            feature_level: self.0.raft.read(|s| s.features().level()),
-            supported_level: self.0.raft.supported_level(),
-            removed: self
-                .0
-                .raft
-                .read(|s| s.removed_coordinators().iter().map(removed).collect()),
-            region_survival: self.0.raft.region_survival().as_ref().map(survival),
-            changing_membership: self.0.raft.is_changing_membership(),
-            election_timing: Some(election_timing(&status.timing)),
-            election_setting: elections.timing.as_ref().map(election_setting),
-            round_trips: status.round_trips.iter().map(round_trip).collect(),
-            preferred_regions: preferred(&elections),
-            rebinds: self.0.raft.read(rebinds),
-            generation: self.0.raft.read(|s| s.cluster().map_or(0, |c| c.generation)),
-            state_suspect: status.suspicion,
-            state_agreed_revision: status.compared.agreed.0,
-            state_differs_at: status
-                .compared
-                .differing
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-        }))
+        Ok(Response::new(standing(
+            &self.0.raft,
+            self.0.sessions.open_count(),
+        )))
     }
 
     async fn join(&self, request: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {

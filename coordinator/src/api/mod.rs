@@ -154,15 +154,7 @@ impl Api {
 
     /// The header of an answer that stands at `revision`.
     pub(crate) fn header(&self, revision: Revision) -> pb::ResponseHeader {
-        pb::ResponseHeader {
-            cluster_id: self
-                .raft
-                .cluster_id()
-                .map(|id| id.to_string())
-                .unwrap_or_default(),
-            revision: revision.0,
-            ..pb::ResponseHeader::default()
-        }
+        header(&self.raft, revision)
     }
 
     /// The status of what went wrong between the caller and the log.
@@ -178,6 +170,16 @@ impl Api {
                 leader: leadership.leader,
             })
         })
+    }
+}
+
+/// The header of an answer of this coordinator's that stands at `revision`.
+fn header(raft: &RaftNode, revision: Revision) -> pb::ResponseHeader {
+    let cluster_id = raft.cluster_id().map(|id| id.to_string());
+    pb::ResponseHeader {
+        cluster_id: cluster_id.unwrap_or_default(),
+        revision: revision.0,
+        ..pb::ResponseHeader::default()
     }
 }
 

@@ -125,25 +125,26 @@ impl Tie {
         let (region, node) = (region.clone(), node.clone());
         let incarnation: NodeIncarnation = text("incarnation", &hello.incarnation).map_err(status)?;
         let endpoints: Endpoints = regions::endpoints(hello.endpoints).map_err(status)?;
-        let commands = [
-            Command::RegisterRegion {
-                region: region.clone(),
-            },
-            Command::RegisterNode {
-                node: node.clone(),
-                region: region.clone(),
-                kind: NodeKind::Agent,
-                incarnation,
-                endpoints,
-            },
-        ];
+        let own_region = Command::RegisterRegion {
+            region: region.clone(),
+        };
+        let own_run = Command::RegisterNode {
+            node: node.clone(),
+            region: region.clone(),
+            kind: NodeKind::Agent,
+            incarnation,
+            endpoints,
+        };
         let caller = Caller {
             deadline: Instant::now() + HELLO,
             ..self.caller.clone()
         };
         // A fresh leader may not have applied yet what its predecessor acknowledged: then nothing new is proposed twice.
         self.api.linearize(caller.deadline).await?;
-        self.api.register(&caller, &region, &node, commands).await?;
+        let registering = self
+            .api
+            .register(&caller, &region, &node, Some(own_region), own_run);
+        registering.await?;
         let agent = Holder {
             region,
             node,

@@ -158,10 +158,10 @@ impl Look {
                     .map(|s| self.now.saturating_duration_since(s.last_heard));
                 Some(heard.unwrap_or(since_election).min(since_election))
             }
-            NodeKind::Coordinator if node.node == self.own => Some(Duration::ZERO),
+            NodeKind::Coordinator | NodeKind::Witness if node.node == self.own => Some(Duration::ZERO),
             // Raft tells only a leader whom it hears; one that hands over learns here first that it leads no more.
-            NodeKind::Coordinator if !self.leads() => None,
-            NodeKind::Coordinator => {
+            NodeKind::Coordinator | NodeKind::Witness if !self.leads() => None,
+            NodeKind::Coordinator | NodeKind::Witness => {
                 let member = self.members.iter().find(|m| m.peer.node == node.node)?;
                 let heard = member.silent_millis.map(Duration::from_millis);
                 Some(heard.unwrap_or(since_election).min(since_election))
@@ -176,7 +176,7 @@ impl Look {
     fn was_heard(&self, node: &NodeRecord) -> bool {
         match node.kind {
             NodeKind::Agent => self.seen.get(&node.node).is_some_and(|s| s.open),
-            NodeKind::Coordinator => {
+            NodeKind::Coordinator | NodeKind::Witness => {
                 node.node == self.own
                     || self
                         .members

@@ -150,6 +150,8 @@ pub fn outcome_of<T>(result: &Result<T, ProposeError>) -> ChangeOutcome {
             | ProposeError::OverloadedBytes { .. }
             | ProposeError::TooLarge { .. }
             | ProposeError::BelowLevel { .. }
+            | ProposeError::Witness { .. }
+            | ProposeError::WitnessDoesNotLead { .. }
             | ProposeError::NotServing { .. },
         ) => ChangeOutcome::NotProposed,
     }

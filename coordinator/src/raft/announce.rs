@@ -151,9 +151,9 @@ impl RaftNode {
         self.admission().acts()
     }
 
-    /// Lets elections here run, or not, as far as this node was let in; an openraft node that was made meanwhile may not know.
+    /// Lets elections here run, or not, as far as this node was let in and is no witness that holds back; an openraft node that was made meanwhile may not know.
     pub(super) fn steer_elections(&self) {
-        self.raft().runtime_config().elect(self.acts());
+        self.raft().runtime_config().elect(self.may_elect());
     }
 
     fn open(&self) {

@@ -48,6 +48,19 @@ impl Log {
         self.growth
     }
 
+    /// A snapshot of `snapshot_bytes` covers everything but the last `rest` entries.
+    pub(crate) fn covered_but(&mut self, rest: u64, snapshot_bytes: u64) {
+        let grown = self.growth;
+        // Which of the bytes are theirs was not kept; entries are alike in the long run.
+        let part = u128::from(grown.log_bytes) * u128::from(rest.min(grown.entries));
+        let log_bytes = part / u128::from(grown.entries.max(1));
+        self.growth = Growth {
+            entries: rest.min(grown.entries),
+            log_bytes: u64::try_from(log_bytes).unwrap_or(u64::MAX),
+            snapshot_bytes,
+        };
+    }
+
     /// A snapshot of `snapshot_bytes` covers everything up to `growth`.
     pub(crate) fn covered(&mut self, growth: Growth, snapshot_bytes: u64) {
         self.growth = Growth {
@@ -63,8 +76,12 @@ impl RaftNode {
     pub(crate) async fn compact(self) {
         loop {
             self.store().due().await;
-            if let Err(error) = self.take_snapshot().await {
-                warn!(%error, again_after = ?AGAIN_AFTER, "no snapshot could be written; the log grows until one is");
+            let taken = match self.is_witness() {
+                true => self.take_anothers_snapshot().await,
+                false => self.take_snapshot().await.map(drop),
+            };
+            if let Err(error) = taken {
+                warn!(%error, again_after = ?AGAIN_AFTER, "no snapshot could be had; the log grows until one is");
                 sleep(AGAIN_AFTER).await;
             }
         }
@@ -95,6 +112,34 @@ impl RaftNode {
         match newest.map_err(io::Error::other)?? {
             Some(file) => Ok(file),
             None => self.take_snapshot().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_voters_snapshot_does_not_cover_stays_grown() {
+        let bounds = GrowthBounds {
+            entries: 100,
+            log_bytes: 1_000,
+        };
+        for (grown, rest, expected) in [
+            (10, 4, (4, 40)),
+            (10, 0, (0, 0)),
+            (10, 12, (10, 100)),
+            (0, 3, (0, 0)),
+        ] {
+            let mut log = Log::new(bounds, 0);
+            for _ in 0..grown {
+                log.grow(10);
+            }
+            log.covered_but(rest, 7);
+            let left = log.growth();
+            assert_eq!((left.entries, left.log_bytes), expected, "{grown} but {rest}");
+            assert_eq!(left.snapshot_bytes, 7);
         }
     }
 }

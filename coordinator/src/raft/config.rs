@@ -16,6 +16,9 @@ pub struct RaftConfig {
     pub node: NodeId,
     /// Its region.
     pub region: RegionId,
+    /// It stores the log and votes, and keeps no state: it serves nobody, and leads only to hand leadership over. A data
+    /// directory is a witness's or not, for ever.
+    pub witness: bool,
     /// Holds log, snapshots, identity and door record; locked while the node runs.
     pub data_dir: PathBuf,
     /// Where clients reach this node's API now, `https://host:port`.

@@ -152,6 +152,7 @@ pub(crate) fn peer_out(raft_id: u64, peer: &Peer) -> pb::Peer {
         raft_endpoint: peer.raft_endpoint.clone(),
         api_endpoint: peer.api_endpoint.clone(),
         disk: disk_out(peer.disk),
+        witness: peer.witness,
     }
 }
 
@@ -166,6 +167,7 @@ pub(crate) fn peer_in(peer: pb::Peer) -> Result<(u64, Peer), Malformed> {
             [] => None,
             disk => Some(DiskId::from_slice(disk).map_err(malformed)?),
         },
+        witness: peer.witness,
     };
     Ok((peer.raft_id, out))
 }

@@ -19,6 +19,8 @@ pub struct LeaderHint {
     pub raft_id: u64,
     /// Where clients reach it, `https://host:port`.
     pub api_endpoint: String,
+    /// It leads only until it has handed leadership over, and serves nobody.
+    pub witness: bool,
 }
 
 /// Why a proposal or a linearizable read has no answer.
@@ -90,6 +92,26 @@ pub enum ProposeError {
         /// The level that knows it.
         needs: u32,
     },
+    /// A witness was asked for something that takes a state. Surely not proposed.
+    #[error(
+        "{node} is a witness: it votes and stores the log, and serves nobody{}{}", if *.leads {
+            "; it leads until another voter has all of the log, and hands leadership over"
+        } else { "" }, hint_text(.leader)
+    )]
+    Witness {
+        /// This coordinator.
+        node: NodeId,
+        /// It leads, for the moment.
+        leads: bool,
+        /// Who leads and serves, if that is known.
+        leader: Option<LeaderHint>,
+    },
+    /// Leadership is to go to one that would only hand it over. Nothing was done.
+    #[error("{node} is a witness, and does not lead: name a coordinator that serves")]
+    WitnessDoesNotLead {
+        /// Who was named.
+        node: NodeId,
+    },
     /// The node is stopping, or stopped on an error. Surely not proposed.
     #[error("this coordinator is not serving: {detail}")]
     NotServing {
@@ -100,6 +122,10 @@ pub enum ProposeError {
 
 fn hint_text(leader: &Option<LeaderHint>) -> String {
     match leader {
+        Some(hint) if hint.witness => {
+            let node = &hint.node;
+            format!("; {node} does, a witness, until it has handed leadership over")
+        }
         Some(hint) => format!("; {} at {} does", hint.node, hint.api_endpoint),
         None => "; no leader is known".to_owned(),
     }
@@ -111,6 +137,10 @@ impl ProposeError {
         let message = self.to_string();
         match self {
             Self::NotLeader { leader: None } => Refusal::new(Reason::NotLeader, message),
+            // Nobody is served there; another one leads soon.
+            Self::NotLeader { leader: Some(hint) } if hint.witness => {
+                Refusal::new(Reason::NotLeader, message).with("leader", &hint.node)
+            }
             Self::NotLeader { leader: Some(hint) } => Refusal::new(Reason::NotLeader, message)
                 .with("leader", &hint.node)
                 .with("leader_api", &hint.api_endpoint),
@@ -138,6 +168,16 @@ impl ProposeError {
             Self::BelowLevel { level, needs, .. } => Refusal::new(Reason::FeatureLevel, message)
                 .with("current", level)
                 .with("needs", needs),
+            // A caller that follows hints is where it is served at once.
+            Self::Witness {
+                leader: Some(hint), ..
+            } => Refusal::new(Reason::NotLeader, message)
+                .with("leader", &hint.node)
+                .with("leader_api", &hint.api_endpoint),
+            Self::Witness { leader: None, .. } => Refusal::new(Reason::NotServing, message),
+            Self::WitnessDoesNotLead { node } => {
+                Refusal::new(Reason::IllegalTransition, message).with("node", node)
+            }
             Self::NotServing { .. } => Refusal::new(Reason::NotServing, message),
         }
     }
@@ -175,6 +215,21 @@ pub enum StartError {
         found: NodeId,
         /// Who was started.
         expected: NodeId,
+    },
+    /// The directory is a witness's and the config is not, or the other way round.
+    #[error(
+        "data directory {} was made {}, and `witness` in the config of {node} says otherwise: a voter's disk never changes from one to \
+         the other. Write `witness = {witness}` again; or `regent cluster replace {node}` takes this disk out of the cluster, then \
+         start it with an empty data_dir, and it joins anew", path.display(), if *.witness { "by a witness" } else { "by a \
+         coordinator that serves" }
+    )]
+    OtherKind {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        node: NodeId,
+        /// What it was made for.
+        witness: bool,
     },
     /// The cluster turned it away in an earlier run: its disk is older than others remember, or was taken out.
     #[error("data directory {} was turned away by its cluster: {why}", path.display())]
@@ -292,6 +347,17 @@ pub enum JoinError {
         /// Who asked.
         node: NodeId,
     },
+    /// The member of this name is a witness and who asks is not, or the other way round.
+    #[error(
+        "node {node} is a member of this cluster {}, and now asks to be the other: {NEW_NODE}",
+        if *.witness { "as a witness" } else { "that serves, no witness" }
+    )]
+    OtherKind {
+        /// Who asked.
+        node: NodeId,
+        /// What the member is.
+        witness: bool,
+    },
     /// A person took it out.
     #[error(
         "node {node} was taken out of this cluster, and its disk does not come back; to join anew under this name, start it with an \
@@ -345,6 +411,9 @@ impl JoinError {
             }
             Self::LostDisk { node } | Self::OtherDisk { node } => {
                 Refusal::new(Reason::ClusterState, self.to_string()).with(Self::LOST_DISK, node)
+            }
+            Self::OtherKind { node, .. } => {
+                Refusal::new(Reason::IllegalTransition, self.to_string()).with("node", node)
             }
             Self::Removed { node } => {
                 Refusal::new(Reason::NodeRemoved, self.to_string()).with(Self::LOST_DISK, node)

@@ -40,6 +40,14 @@ impl Hearing {
         }
     }
 
+    /// When a leader spoke last, whichever it was.
+    pub(crate) fn last(&self) -> Option<Instant> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .map(|word| word.at)
+    }
+
     /// How long ago the leader of `term` spoke; `None` if it never did.
     pub(crate) fn silence(&self, term: u64, leader: u64, now: Instant) -> Option<Duration> {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);

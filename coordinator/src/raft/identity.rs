@@ -40,6 +40,9 @@ struct NodeFile {
     disk_id: Option<DiskId>,
     /// Starts of this directory, this one included.
     boots: u64,
+    /// Whether it is a witness's, which has no state.
+    #[serde(default, skip_serializing_if = "is_false")]
+    witness: bool,
     /// By which election timing it went last, in milliseconds: heartbeat, least and longest election timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timing: Option<[u64; 3]>,
@@ -50,6 +53,11 @@ struct NodeFile {
 
 const fn yes() -> bool {
     true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// A locked data directory of a known node.
@@ -64,6 +72,12 @@ pub(crate) struct Identity {
 impl Identity {
     /// Creates or opens `dir`, locks it, checks that it is `node`'s, gives it an id where it has none, and counts this start.
     pub(crate) fn open(dir: &Path, node: &NodeId) -> Result<Self, StartError> {
+        Self::open_as(dir, node, None)
+    }
+
+    /// The same for a node that says whether it is a witness: what a directory was made for counts as soon as somebody may
+    /// count on what is in it.
+    pub(crate) fn open_as(dir: &Path, node: &NodeId, witness: Option<bool>) -> Result<Self, StartError> {
         fs::create_dir_all(dir).map_err(data_dir(dir, "cannot create it"))?;
         let lock = lock(dir)?;
         let path = dir.join("node.json");
@@ -77,6 +91,7 @@ impl Identity {
                 log_begun: false,
                 disk_id: None,
                 boots: 0,
+                witness: false,
                 timing: None,
                 turned_away: None,
             },
@@ -84,6 +99,10 @@ impl Identity {
         };
         check_owner(dir, node, &file)?;
         check_not_turned_away(dir, &file)?;
+        if let Some(witness) = witness {
+            check_kind(dir, &file, witness)?;
+            file.witness = witness;
+        }
         file.boots += 1;
         let fresh = || DiskId::from_u128(Uuid::now_v7().as_u128());
         file.disk_id.get_or_insert_with(fresh);
@@ -93,6 +112,11 @@ impl Identity {
             file: Mutex::new(file),
             lock: Mutex::new(Some(lock)),
         })
+    }
+
+    /// Whether it is a witness's.
+    pub(crate) fn is_witness(&self) -> bool {
+        self.file().witness
     }
 
     pub(crate) fn cluster_id(&self) -> Option<ClusterId> {
@@ -250,6 +274,19 @@ fn check_not_turned_away(dir: &Path, file: &NodeFile) -> Result<(), StartError> 
             why: why.clone(),
         }),
     }
+}
+
+/// A witness's log may begin behind a snapshot that it never read; and another's state is not kept up to date by a witness.
+fn check_kind(dir: &Path, file: &NodeFile, witness: bool) -> Result<(), StartError> {
+    let begun = file.log_begun || file.cluster_id.is_some();
+    if file.witness == witness || !begun {
+        return Ok(());
+    }
+    Err(StartError::OtherKind {
+        path: dir.to_owned(),
+        node: file.node.clone(),
+        witness: file.witness,
+    })
 }
 
 fn write(path: &Path, file: &NodeFile) -> io::Result<()> {

@@ -103,9 +103,10 @@ impl RaftNode {
         }
     }
 
-    /// Voters whose states count, by their names.
+    /// Voters whose states count, by their names: a witness has none, and is no part of any majority here.
     fn voters_with_state(&self) -> BTreeMap<NodeId, u64> {
-        let voters = self.members().into_iter().filter(|m| m.voter);
+        let voters = self.members().into_iter();
+        let voters = voters.filter(|m| m.voter && !m.peer.witness);
         voters.map(|m| (m.peer.node, m.raft_id)).collect()
     }
 

@@ -40,6 +40,9 @@ const SEND_BYTES: usize = 8 << 20;
 /// Entries handed to apply at once, in bytes.
 const APPLY_BYTES: usize = 4 << 20;
 
+/// Kept in memory of the log at a witness, and waiting for its disk, in bytes: it has small memory, and nobody reads there.
+const WITNESS_BYTES: (usize, usize) = (2 << 20, 4 << 20);
+
 /// The log of one node. Clones share it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
@@ -66,7 +69,10 @@ impl LogStore {
             .disk_id()
             .map_or_else(|| Uuid::now_v7().into_bytes(), |id| id.to_bytes());
         let (closed, on_closed) = oneshot::channel();
-        let config = wal::Config::new(name);
+        let mut config = wal::Config::new(name);
+        if identity.is_witness() {
+            (config.cache_bytes, config.queue_bytes) = WITNESS_BYTES;
+        }
         let (log, opened) = wal::Log::open(disk, config, Arc::new(Measured), move || {
             drop::<oneshot::Sender<()>>(closed)
         })?;

@@ -13,7 +13,7 @@ use openraft::{
     async_runtime::WatchReceiver as _,
     errors::{ChangeMembershipError, ClientWriteError, RaftError},
 };
-use state::Command;
+use state::{Command, Feature};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 use types::{ClusterId, Principal, RequestId, role::TimingPolicy};
@@ -67,6 +67,12 @@ pub(crate) fn next_step(membership: &Membership, peer: &Peer) -> Result<JoinStep
             node: peer.node.clone(),
         });
     }
+    if known.witness != peer.witness {
+        return Err(JoinError::OtherKind {
+            node: peer.node.clone(),
+            witness: known.witness,
+        });
+    }
     let voter = membership.voter_ids().any(|v| v == id);
     Ok(match (*known == peer.after(known), voter) {
         (false, _) => JoinStep::UpdateEndpoints,
@@ -91,6 +97,7 @@ impl RaftNode {
             .map_err(|_| out_of_time("another change of membership"))?;
         // One that is too old now need not be added first; `promote` has the last word.
         self.check_features(&request)?;
+        self.check_witnesses_are_known(&request.peer)?;
         loop {
             self.check_not_removed(&request.peer)?;
             let step = next_step(&self.membership(), &request.peer)?;
@@ -150,6 +157,22 @@ impl RaftNode {
             node: request.peer.node.clone(),
             supported: request.supported_level,
             level,
+        })
+    }
+
+    /// A voter whose build does not know of witnesses would count one's state, and hand leadership over to it.
+    fn check_witnesses_are_known(&self, peer: &Peer) -> Result<(), JoinError> {
+        let features = self.read(state::ControlState::features);
+        if !peer.witness || features.has(Feature::Witnesses) {
+            return Ok(());
+        }
+        let (level, needs) = (features.level(), Feature::Witnesses.level());
+        Err(JoinError::NotYet {
+            node: peer.node.clone(),
+            missing: format!(
+                "a witness takes feature level {needs}, and the cluster is at {level}: the level rises once every coordinator's build \
+                 knows it"
+            ),
         })
     }
 
@@ -289,6 +312,11 @@ impl RaftNode {
             return Err(ProposeError::NotLeader { leader });
         }
         let mut others = self.members();
+        let named = |m: &&Member| to.as_ref().is_some_and(|node| *node == m.peer.node);
+        if let Some(witness) = others.iter().find(named).filter(|m| m.peer.witness) {
+            let node = witness.peer.node.clone();
+            return Err(ProposeError::WitnessDoesNotLead { node });
+        }
         others.retain(|m| m.raft_id != self.own_id() && to.as_ref().is_none_or(|node| *node == m.peer.node));
         let Some(target) = successor(others, self.timing().election_max) else {
             let detail = "there is no other voter to hand over to".to_owned();
@@ -347,13 +375,13 @@ impl RaftNode {
     }
 }
 
-/// The voter that takes over best: one that answered within `lately`, and of those the most caught-up.
+/// The voter that takes over best: one that answered within `lately`, and of those the most caught-up. No witness.
 pub(super) fn successor(others: Vec<Member>, lately: Duration) -> Option<Member> {
     let answers = |m: &Member| {
         m.silent_millis
             .is_some_and(|ms| Duration::from_millis(ms) < lately)
     };
-    let voters = others.into_iter().filter(|m| m.voter);
+    let voters = others.into_iter().filter(|m| m.voter && !m.peer.witness);
     voters.max_by_key(|m| (answers(m), m.matched))
 }
 

@@ -78,8 +78,7 @@ impl RaftNode {
         revision: Revision,
         right: Option<StateHash>,
     ) -> Result<(), MendError> {
-        let fetched = timeout(TRANSFER, self.fetch_snapshot(id)).await;
-        let mut file = fetched.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let mut file = self.fetch_snapshot(id, self.purged()).await?;
         let store = self.store().clone();
         let loading = tokio::task::spawn_blocking(move || store.load(&mut file)).await;
         let mut state = loading.map_err(io::Error::other)??;
@@ -133,16 +132,23 @@ impl RaftNode {
         Ok(is_right(state))
     }
 
-    /// A snapshot of another voter, no older than this node's log reaches back.
-    async fn fetch_snapshot(&self, voter: u64) -> io::Result<SnapshotFile> {
-        let purged = {
-            let metrics = self.raft().metrics();
-            let now = metrics.borrow_watched();
-            now.purged.map_or(0, |id| id.index())
-        };
+    /// How far the own log is gone.
+    fn purged(&self) -> Revision {
+        let metrics = self.raft().metrics();
+        let now = metrics.borrow_watched();
+        Revision(now.purged.map_or(0, |id| id.index()))
+    }
+
+    /// A snapshot of another voter, no older than `least` where that one has applied as much.
+    pub(super) async fn fetch_snapshot(&self, voter: u64, least: Revision) -> io::Result<SnapshotFile> {
+        let fetched = timeout(TRANSFER, self.fetch(voter, least)).await;
+        fetched.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    async fn fetch(&self, voter: u64, least: Revision) -> io::Result<SnapshotFile> {
         let request = pb::FetchSnapshotRequest {
             route: Some(self.connections().route(voter)),
-            at_least_index: purged,
+            at_least_index: least.0,
         };
         let client = self.connections().client(voter, Lane::Snapshot);
         let mut client = client.map_err(io::Error::other)?;

@@ -41,6 +41,7 @@ mod time;
 mod timing;
 pub mod types;
 pub mod view;
+mod witness;
 
 use std::{
     io,
@@ -159,6 +160,8 @@ struct Inner {
     compared: watch::Sender<Compared>,
     /// Why Raft stopped, once it did.
     stopped: watch::Sender<Option<String>>,
+    /// Of a witness: nobody else has won for so long that it campaigns.
+    campaigns: AtomicBool,
     in_flight: Semaphore,
     /// Bytes of proposals that may yet come in flight.
     in_flight_bytes: Semaphore,
@@ -193,7 +196,8 @@ impl RaftNode {
         dial: Arc<dyn Dial>,
         log_disk: Option<Arc<dyn wal::disk::Disk>>,
     ) -> Result<Self, StartError> {
-        let identity = Arc::new(Identity::open(&config.data_dir, &config.node)?);
+        let identity = Identity::open_as(&config.data_dir, &config.node, Some(config.witness));
+        let identity = Arc::new(identity?);
         // By which it went last; the config's is where it begins.
         let timing = identity.timing().unwrap_or(config.timing);
         let raft_config = openraft_config(&config, &timing, false)?;
@@ -221,6 +225,7 @@ impl RaftNode {
             raft_endpoint: config.raft_endpoint.clone(),
             api_endpoint: config.api_endpoint.clone(),
             disk: identity.disk_id(),
+            witness: config.witness,
         };
         let node = Self {
             inner: Arc::new(Inner {
@@ -247,6 +252,7 @@ impl RaftNode {
                 round_trips: RoundTrips::default(),
                 adopting: AsyncMutex::default(),
                 compared: watch::Sender::default(),
+                campaigns: AtomicBool::default(),
                 stopped: watch::Sender::default(),
                 membership_changes: AsyncMutex::default(),
                 exports: Arc::new(Semaphore::new(export::AT_ONCE)),
@@ -263,12 +269,14 @@ impl RaftNode {
         self.spawn(Self::watch_raft);
         self.begin_admission().await.map_err(StartError::Raft)?;
         self.spawn(Self::measure);
-        self.spawn(Self::steer_timing);
-        self.spawn(Self::serve_rounds);
-        self.spawn(Self::serve_proposals);
         self.spawn(Self::compact);
-        self.spawn(Self::prefer_leader);
-        self.spawn(Self::compare_states);
+        match self.is_witness() {
+            true => {
+                self.spawn(Self::hold_elections_back);
+                self.spawn(Self::hand_leadership_over);
+            }
+            false => self.spawn_what_takes_a_state(),
+        }
         if let Some(timing) = self.config().bootstrap.clone()
             && self.cluster_id().is_none()
         {
@@ -276,6 +284,14 @@ impl RaftNode {
         }
         info!(node = %self.config().node, raft_id = self.own_id(), applied = %self.applied(), "raft started");
         Ok(())
+    }
+
+    fn spawn_what_takes_a_state(&self) {
+        self.spawn(Self::steer_timing);
+        self.spawn(Self::serve_rounds);
+        self.spawn(Self::serve_proposals);
+        self.spawn(Self::prefer_leader);
+        self.spawn(Self::compare_states);
     }
 
     /// A task that ends with the node.
@@ -345,6 +361,11 @@ impl RaftNode {
     /// The revision applied last.
     pub fn applied(&self) -> Revision {
         self.inner.store.applied().revision()
+    }
+
+    /// The revision applied last, as it grows.
+    pub(crate) fn progress(&self) -> watch::Receiver<Revision> {
+        self.inner.store.progress()
     }
 
     /// Who leads, as it changes. Each new leadership of this node has a new `since`.
@@ -518,6 +539,9 @@ impl RaftNode {
     pub(crate) fn reckoning(&self) -> &Reckoning {
         &self.inner.reckoning
     }
+    pub(crate) fn campaigns(&self) -> &AtomicBool {
+        &self.inner.campaigns
+    }
     pub(crate) fn stopped_sender(&self) -> &watch::Sender<Option<String>> {
         &self.inner.stopped
     }
@@ -531,8 +555,11 @@ impl RaftNode {
         now.membership_config.membership().clone()
     }
 
-    /// An error once the node stops or has stopped, or does not believe its own state; before anything is proposed.
+    /// An error at a witness, once the node stops or has stopped, or does not believe its own state; before anything is proposed.
     pub(crate) fn check_serving(&self) -> Result<(), ProposeError> {
+        if let Some(refused) = self.refused_by_witness() {
+            return Err(refused);
+        }
         let cause = self.inner.stopped.borrow().clone();
         let stopping = self.inner.stopping.is_cancelled().then(|| "stopping".to_owned());
         match cause.or(stopping).or_else(|| self.inner.store.suspicion().why()) {
@@ -585,8 +612,9 @@ fn openraft_config(config: &RaftConfig, timing: &RaftTiming, acts: bool) -> Resu
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: limits.logs_kept,
         replication_lag_threshold: limits.snapshot_after.saturating_mul(2),
-        enable_elect: acts,
-        enable_leader_restore: Some(acts),
+        // Of a witness `witness` says when.
+        enable_elect: acts && !config.witness,
+        enable_leader_restore: Some(acts && !config.witness),
         // With 1 MiB an entry this stays within one message.
         max_payload_entries: 64,
         ..Config::default()

@@ -45,13 +45,13 @@ impl Fitness {
             node: member.peer.node.clone(),
             region: member.peer.region.clone(),
             fit_for: since.map(|since| now.saturating_duration_since(*since)),
-            may_lead: true,
+            may_lead: !member.peer.witness,
         }
     }
 }
 
 /// Whether a member has answered within `lately` and has nearly all of a log that ends at `last`.
-fn is_fit(member: &Member, last: u64, lately: Duration) -> bool {
+pub(super) fn is_fit(member: &Member, last: u64, lately: Duration) -> bool {
     let silent = member.silent_millis.map(Duration::from_millis);
     let answers = silent.is_some_and(|silent| silent < lately);
     answers
@@ -94,7 +94,8 @@ impl RaftNode {
         let full = |m: &Member| self.round_trips().is_full(m.raft_id, now);
         // One whose state is being replaced hands back at once.
         let wrong = status.compared.differing;
-        let may = |m: &Member| !full(m) && !wrong.contains(&m.peer.node);
+        let suspect = |m: &Member| self.round_trips().is_suspect(m.raft_id, now);
+        let may = |m: &Member| !full(m) && !suspect(m) && !wrong.contains(&m.peer.node);
         others.retain(|m| m.voter && m.raft_id != self.own_id() && may(m));
         let fit = others.iter().filter(|m| is_fit(m, last, lately));
         let fit: Vec<NodeId> = fit.map(|m| m.peer.node.clone()).collect();

@@ -276,7 +276,7 @@ impl RaftNode {
             view.voters.push(membership::Voter {
                 answers: own || silent.is_some_and(|silent| silent < lately),
                 caught_up: own || matched + CAUGHT_UP_WITHIN >= last,
-                witness: false,
+                witness: member.peer.witness,
                 node: member.peer.node,
                 region: member.peer.region,
             });

@@ -335,7 +335,8 @@ impl RaftService for RaftRpc {
         let caller = self.caller(request.extensions())?;
         let mut parts = request.into_inner();
         let (vote, file) = self.receive(&caller, &mut parts).await?;
-        let reader = tokio::task::spawn_blocking(move || file.read_ahead());
+        let store = self.node.store().clone();
+        let reader = tokio::task::spawn_blocking(move || store.read_incoming(file));
         let (meta, snapshot) = reader.await.map_err(stopped)?.map_err(|e| io_status(&e))?;
         let installed = self
             .node
@@ -354,6 +355,10 @@ impl RaftService for RaftRpc {
         let message = self.admit(request, |m| m.route.as_ref())?;
         let from = convert::vote_in(message.from_leader).map_err(|e| malformed(&e))?;
         let last = message.last_log_id.map(convert::log_id_in);
+        if message.to == self.node.own_id() && self.node.is_witness() {
+            let refused = "a witness does not take leadership over".to_owned();
+            return Ok(Response::new(pb::TransferLeaderResponse { refused }));
+        }
         let transfer = rpc::TransferLeaderRequest::new(from, message.to, last);
         let accepted = self
             .node
@@ -381,10 +386,11 @@ impl RaftService for RaftRpc {
         request: Request<pb::StateHashesRequest>,
     ) -> Result<Response<pb::StateHashesResponse>, Status> {
         let message = self.admit(request, |m| m.route.as_ref())?;
-        let hashes = self
-            .node
-            .hashes_from(types::Revision(message.from_revision))
-            .into_iter();
+        let mut hashes = self.node.hashes_from(types::Revision(message.from_revision));
+        if self.node.is_witness() {
+            hashes.clear();
+        }
+        let hashes = hashes.into_iter();
         let hashes = hashes.map(|(revision, hash)| pb::StateHashAt {
             revision: revision.0,
             hash: hash.as_bytes().to_vec(),
@@ -428,7 +434,9 @@ impl RaftService for RaftRpc {
     async fn ping(&self, request: Request<pb::PingRequest>) -> Result<Response<pb::PingResponse>, Status> {
         let message = self.admit(request, |m| m.route.as_ref())?;
         if message.adopt_revision > 0 {
-            self.node.adopt_in_turn(message.adopt_revision);
+            let from = message.route.as_ref().map_or(0, |route| route.from);
+            self.node
+                .adopt_in_turn(message.adopt_revision, from, message.adopt_timing);
         }
         Ok(Response::new(self.node.pong()))
     }

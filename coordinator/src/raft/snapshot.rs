@@ -38,7 +38,9 @@ const DIGEST_BYTES: usize = 32;
 const HEAD_BYTES: usize = 8 + 4 + 4;
 /// Read and written at once; a frame is somewhat larger.
 const BUFFER_BYTES: usize = 128 << 10;
-/// Copied at once from another folder.
+/// Read at once where only the head is wanted.
+const HEAD_BUFFER_BYTES: usize = 4 << 10;
+/// Copied, or digested, at once.
 const COPY_BYTES: usize = 1 << 20;
 
 /// A snapshot file, open. While its name is temporary the file goes away with the value.
@@ -128,6 +130,47 @@ impl SnapshotFile {
         let at = at.ok_or_else(|| damaged("shorter than its digest"))?;
         self.file.read_exact_at(&mut digest, at)?;
         Ok(digest)
+    }
+
+    /// What it covers, without what is in it.
+    pub(crate) fn meta(&self) -> io::Result<SnapshotMeta> {
+        if self.read_at(0, MAGIC.len())? == MAGIC {
+            return self.older_meta();
+        }
+        let file = FromBeginning {
+            file: &self.file,
+            at: 0,
+        };
+        let label = codec::read_label(BufReader::with_capacity(HEAD_BUFFER_BYTES, file)).map_err(unread)?;
+        parse_meta(&label)
+    }
+
+    fn older_meta(&self) -> io::Result<SnapshotMeta> {
+        let head = self.read_at(0, HEAD_BYTES)?;
+        let length = head.last_chunk::<4>().filter(|_| head.len() == HEAD_BYTES);
+        let length = u32::from_be_bytes(*length.ok_or_else(|| damaged("no header"))?) as usize;
+        let meta = self.read_at(HEAD_BYTES as u64, length)?;
+        if meta.len() < length {
+            return Err(damaged("the meta record is cut"));
+        }
+        parse_meta(&meta)
+    }
+
+    /// Whether its last bytes are the digest of all others: nothing of it was changed or lost. Takes memory for a piece.
+    pub(crate) fn check_whole(&self) -> io::Result<()> {
+        let digest = self.digest()?;
+        let mut rest = self.size - DIGEST_BYTES as u64;
+        let (mut hasher, mut at) = (DigestHasher::new(), 0);
+        while rest > 0 {
+            let len = usize::try_from(rest).map_or(COPY_BYTES, |rest| rest.min(COPY_BYTES));
+            hasher.update(&self.read_at(at, len)?);
+            at += len as u64;
+            rest -= len as u64;
+        }
+        if hasher.finish().as_bytes() != &digest {
+            return Err(damaged("the digest does not match"));
+        }
+        Ok(())
     }
 
     /// Reads it now, for whoever takes the file over: what is damaged is found here, and nobody reads it twice.

@@ -97,11 +97,14 @@ pub(crate) struct Store {
     /// Whoever applies holds it; and whoever replaces a state that is not the log's.
     applying: AsyncMutex<()>,
     suspicion: Suspicion,
+    /// It applies nothing and has no state: entries only count, and snapshots stay the bytes that they are.
+    witness: bool,
 }
 
 impl Store {
     /// Loads the newest snapshot of the data directory; a damaged one is an error, because the log behind it is gone.
-    /// So is one whose rules a build that knows levels up to `supported_level` does not know.
+    /// So is one whose rules a build that knows levels up to `supported_level` does not know. A witness only makes sure that it is
+    /// whole.
     pub(crate) fn open(
         identity: Arc<Identity>,
         bounds: GrowthBounds,
@@ -113,13 +116,11 @@ impl Store {
         let door = DoorLog::open(&door_path).map_err(|e| no_door_log(&door_path, e))?;
         let newest = snapshots.newest().map_err(|(path, e)| damaged(&path, &e))?;
         let snapshot_bytes = newest.as_ref().map_or(0, SnapshotFile::size);
+        let witness = identity.is_witness();
         let applied = match newest {
+            Some(file) if witness => kept(&file).map_err(|e| damaged(file.path(), &e))?,
             Some(mut file) => load(&mut file, supported_level).map_err(|e| not_loaded(file.path(), &e))?,
-            None => AppliedState {
-                state: ControlState::new(),
-                last: None,
-                membership: StoredMembership::default(),
-            },
+            None => without_state(None, StoredMembership::default()),
         };
         let revision = applied.revision();
         let suspicion = Suspicion::open(identity.dir());
@@ -141,7 +142,13 @@ impl Store {
             due: Notify::new(),
             applying: AsyncMutex::default(),
             suspicion,
+            witness,
         }))
+    }
+
+    /// Whether it has no state.
+    pub(crate) fn is_witness(&self) -> bool {
+        self.witness
     }
 
     /// Waits for the changes of files that are under way (a snapshot may be being written when Raft has ended already;
@@ -230,6 +237,11 @@ impl Store {
 
     /// Applies one entry; everything but publishing.
     fn apply(&self, entry: &LogEntry) -> io::Result<Answer> {
+        if self.witness {
+            self.change(|at| at.take(entry, None));
+            self.note(entry);
+            return Ok(Answer::Nothing);
+        }
         let revision = Revision(entry.log_id.index());
         let command = self.command_of(entry)?;
         // Held over both, so that whoever syncs the door has the lines of every entry that it sees applied.
@@ -262,9 +274,10 @@ impl Store {
             EntryPayload::Normal(bytes) => bytes.0.len(),
             EntryPayload::Blank | EntryPayload::Membership(_) => 0,
         };
-        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
-        hashes.note(revision, || self.applied().state.state_hash());
-        drop(hashes);
+        if !self.witness {
+            let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+            hashes.note(revision, || self.applied().state.state_hash());
+        }
         if self
             .log
             .lock()
@@ -288,8 +301,8 @@ impl Store {
             Answer::Applied(proposed) => proposed.events.clone(),
         };
         // The log begins at index 0 with the founding membership; revisions begin at 1. What comes of a state that is not
-        // believed nobody hears; they list anew once it is.
-        if revision > Revision::default() && !self.suspicion.is_held() {
+        // believed nobody hears; they list anew once it is. Nobody listens at a witness.
+        if revision > Revision::default() && !self.suspicion.is_held() && !self.witness {
             self.publisher
                 .publish(Published::Applied { revision, events })
                 .await;
@@ -300,6 +313,9 @@ impl Store {
     /// Writes a snapshot of what is applied now, if that is believed; what is applied meanwhile does not wait for it. Blocks. An
     /// error leaves the newest one as it was, and no file. The caller tells Raft of it.
     pub(crate) fn write_snapshot(&self) -> io::Result<SnapshotFile> {
+        if self.witness {
+            return Err(writes_none());
+        }
         if let Some(why) = self.suspicion.why() {
             return Err(io::Error::other(why));
         }
@@ -352,9 +368,39 @@ impl Store {
         self.snapshots.newest().map_err(|(_, e)| e)
     }
 
+    /// A snapshot that came from a leader, and what it covers: what is damaged is found here. Blocks while it is read, which a
+    /// witness leaves to others.
+    pub(crate) fn read_incoming(&self, file: SnapshotFile) -> io::Result<(SnapshotMeta, SnapshotFile)> {
+        if self.witness {
+            return Ok((file.meta()?, file));
+        }
+        file.read_ahead()
+    }
+
+    /// Of a witness: keeps another voter's snapshot as its own, so that the log before it can go. What it covers was applied
+    /// here. The caller tells Raft of it. Blocks.
+    pub(crate) fn keep(&self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<SnapshotFile> {
+        let snapshot = self.while_open(|| self.snapshots.adopt(meta, snapshot))?;
+        self.remember_snapshot(meta);
+        let covered = meta.last_log_id.as_ref().map_or(0, LogId::index);
+        let rest = self.applied().revision().0.saturating_sub(covered);
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.covered_but(rest, snapshot.size());
+        Ok(snapshot)
+    }
+
+    /// How far the newest snapshot reaches; 0 where there is none.
+    pub(crate) fn covered(&self) -> Revision {
+        let newest = self.newest_snapshot().and_then(|meta| meta.last_log_id);
+        Revision(newest.as_ref().map_or(0, LogId::index))
+    }
+
     /// Takes over a leader's snapshot; blocks while it is read. The old state goes when its last reader lets it go.
     pub(crate) fn install(&self, meta: &SnapshotMeta, mut snapshot: SnapshotFile) -> io::Result<Revision> {
-        let applied = self.load(&mut snapshot)?;
+        let applied = match self.witness {
+            true => without_state(meta.last_log_id, meta.last_membership.clone()),
+            false => self.load(&mut snapshot)?,
+        };
         let bytes = snapshot.size();
         self.while_open(|| {
             if let Some(cluster) = applied.state.cluster() {
@@ -486,6 +532,26 @@ fn too_new(level: TooNew) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, level)
 }
 
+/// What a witness knows: how far the log is applied, and who the members are.
+fn without_state(last: Option<LogId>, membership: StoredMembership) -> AppliedState {
+    AppliedState {
+        state: ControlState::new(),
+        last,
+        membership,
+    }
+}
+
+/// What a witness needs of the snapshot that it keeps.
+fn kept(file: &SnapshotFile) -> io::Result<AppliedState> {
+    file.check_whole()?;
+    let meta = file.meta()?;
+    Ok(without_state(meta.last_log_id, meta.last_membership))
+}
+
+fn writes_none() -> io::Error {
+    io::Error::other("a witness has no state, and writes no snapshots")
+}
+
 fn stopped() -> io::Error {
     io::Error::other("the node has stopped; its files are closed")
 }
@@ -553,6 +619,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        if self.0.is_witness() {
+            let newest = self.get_current_snapshot().await;
+            let kept = newest.and_then(|newest| newest.ok_or_else(writes_none));
+            return SnapshotBuilder::Written(Some(kept));
+        }
         let view = self.0.look();
         SnapshotBuilder::View(
             self.0.clone(),

@@ -58,6 +58,8 @@ pub struct Peer {
     pub api_endpoint: String,
     /// Its data directory; `None` of one that an older version made.
     pub disk: Option<DiskId>,
+    /// It stores the log and votes, and has no state: it leads only until it has handed leadership over.
+    pub witness: bool,
 }
 
 impl Peer {
@@ -80,6 +82,7 @@ impl Default for Peer {
             raft_endpoint: String::new(),
             api_endpoint: String::new(),
             disk: None,
+            witness: false,
         }
     }
 }

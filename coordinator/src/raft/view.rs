@@ -214,7 +214,8 @@ impl RaftNode {
                 known = Some(*now.membership_config.log_id());
             }
             let became_leader = self.note_leadership(&now);
-            if became_leader {
+            // A witness changes nothing while it leads.
+            if became_leader && !self.is_witness() {
                 self.spawn(|node| async move { node.announce_own_endpoints().await });
                 self.spawn(Self::end_changes);
             }
@@ -322,6 +323,7 @@ fn hint(now: &Metrics) -> Option<LeaderHint> {
         node: peer.node.clone(),
         raft_id,
         api_endpoint: peer.api_endpoint.clone(),
+        witness: peer.witness,
     })
 }
 

@@ -272,6 +272,7 @@ async fn raft_is_spoken_to_the_coordinator_that_was_meant_and_to_nobody_else() {
             raft_endpoint: format!("https://{}", ports.raft.unwrap()),
             api_endpoint: String::new(),
             disk: None,
+            witness: false,
         };
         let endpoint = Endpoint::from_shared(peer.raft_endpoint.clone()).unwrap();
         let channel = tls.dial(&peer, endpoint).unwrap();

@@ -69,6 +69,25 @@ fn a_bad_config_names_the_value_and_what_to_write_instead() {
 }
 
 #[test]
+fn a_witness_founds_nothing_and_its_example_is_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Certs::new(dir.path()).issue("spiffe://regent.local/region/r1/coordinator/c1");
+    let both = text(dir.path(), &files, "witness = true\nbootstrap = true");
+    match Config::parse(&both).unwrap_err() {
+        ConfigFault::Invalid(bad) => {
+            assert!(
+                bad.problem.contains("witness and bootstrap are both true"),
+                "{bad:?}"
+            );
+            assert!(bad.remedy.contains("name that one in join"), "{bad:?}");
+        }
+        ConfigFault::Malformed(error) => panic!("{error}"),
+    }
+    let example = Config::parse(include_str!("../../../deploy/config/witness.toml")).unwrap();
+    assert!(example.witness && !example.bootstrap && example.join.len() == 2);
+}
+
+#[test]
 fn an_address_that_nobody_can_call_needs_a_name() {
     let dir = tempfile::tempdir().unwrap();
     let files = Certs::new(dir.path()).issue("spiffe://regent.local/region/r1/coordinator/c1");

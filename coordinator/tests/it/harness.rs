@@ -129,6 +129,16 @@ impl Cluster {
         cluster
     }
 
+    /// Starts a witness beside those that run; it is a voter, and no region is made of where it stands.
+    pub(crate) async fn add_witness(&mut self) {
+        let i = self.nodes.len() + 1;
+        let mut node = self.node(i);
+        node.config.witness = true;
+        node.start().await;
+        self.nodes.push(node);
+        within("a witness's registration", self.registered(i)).await;
+    }
+
     /// `n` coordinators that do not run yet and know of nobody; the first one is to found, the others
     /// need somebody to ask.
     pub(crate) fn blank(n: usize) -> Self {

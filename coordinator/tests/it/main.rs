@@ -20,3 +20,4 @@ mod registry;
 mod unreachable;
 mod warnings;
 mod watch;
+mod witness;

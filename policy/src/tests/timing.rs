@@ -149,10 +149,13 @@ fn one_changes_at_a_time_and_never_under_a_leader_that_is_too_slow_for_it() {
         (500, "a 50 9, b - 9, c 500 9", hand_over("c")),
         (500, "a 50 9, b - 9, c - 9", Turn::Here),
         (500, "a 50 9", Turn::Here),
-        // A learner cannot lead; a witness only where nobody else can.
+        // A learner cannot lead, and a witness would only hand leadership back.
         (500, "a 50 9, b? 500 9", Turn::Here),
         (500, "a 50 9, b! 500 9, c 500 1", hand_over("c")),
-        (500, "a 50 9, b! 500 9, c - 1", hand_over("b")),
+        (500, "a 50 9, b! 500 9, c - 1", Turn::Here),
+        (50, "a 500 9, b! 500 9, c 500 9", tell("c")),
+        (50, "a 500 9, b! 500 9, c - 9", Turn::Here),
+        (50, "a 50 9, b! 500 9, c - 9", tell("b")),
         // Shorter: one goes first and leads.
         (50, "a 500 9, b 500 9, c 500 9", tell("b")),
         (50, "a 500 9, b 50 9, c 500 9", hand_over("b")),

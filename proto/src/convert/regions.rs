@@ -15,10 +15,25 @@ enum_table!(health_to_pb, health_from_pb, "health", Health, pb::Health, {
     Health::Unhealthy = pb::Health::Unhealthy,
     Health::Recovering = pb::Health::Recovering,
 });
-enum_table!(node_kind_to_pb, node_kind_from_pb, "kind", NodeKind, pb::NodeKind, {
-    NodeKind::Coordinator = pb::NodeKind::Coordinator,
-    NodeKind::Agent = pb::NodeKind::Agent,
-});
+/// A witness is told as a coordinator, and what it is beside it: no reader calls a coordinator by its record.
+fn node_kind_to_pb(kind: NodeKind) -> (i32, bool) {
+    match kind {
+        NodeKind::Coordinator => (pb::NodeKind::Coordinator as i32, false),
+        NodeKind::Agent => (pb::NodeKind::Agent as i32, false),
+        NodeKind::Witness => (pb::NodeKind::Coordinator as i32, true),
+    }
+}
+
+fn node_kind_from_pb(kind: i32, witness: bool) -> Parsed<NodeKind> {
+    match pb::NodeKind::try_from(kind) {
+        Ok(pb::NodeKind::Coordinator) if witness => Ok(NodeKind::Witness),
+        Ok(pb::NodeKind::Coordinator) => Ok(NodeKind::Coordinator),
+        Ok(pb::NodeKind::Agent) => Ok(NodeKind::Agent),
+        Ok(pb::NodeKind::Unspecified) | Err(_) => {
+            Err(super::invalid("kind", format!("unknown value {kind}")))
+        }
+    }
+}
 
 /// A removed node is told as one that is down, and that it was removed beside it: a reader that does not know of the latter
 /// does right by the former.
@@ -195,10 +210,12 @@ pub fn region(r: pb::Region) -> Parsed<RegionRecord> {
 impl From<&NodeRecord> for pb::Node {
     fn from(n: &NodeRecord) -> Self {
         let (status, removed) = node_status_to_pb(n.status);
+        let (kind, witness) = node_kind_to_pb(n.kind);
         Self {
             node: n.node.to_string(),
             region: n.region.to_string(),
-            kind: node_kind_to_pb(n.kind),
+            kind,
+            witness,
             incarnation: n.incarnation.to_string(),
             endpoints: Some((&n.endpoints).into()),
             status,
@@ -214,7 +231,7 @@ pub fn node(n: pb::Node) -> Parsed<NodeRecord> {
     Ok(NodeRecord {
         node: text("node", &n.node)?,
         region: text("region", &n.region)?,
-        kind: node_kind_from_pb(n.kind)?,
+        kind: node_kind_from_pb(n.kind, n.witness)?,
         incarnation: text("incarnation", &n.incarnation)?,
         endpoints: endpoints(n.endpoints)?,
         status: node_status_from_pb(n.status, n.removed)?,

@@ -78,6 +78,9 @@ pub struct Peer {
     /// 16 bytes; empty where its data directory was made by a version that gave it no id.
     #[prost(bytes = "vec", tag = "6")]
     pub disk: ::prost::alloc::vec::Vec<u8>,
+    /// It stores the log and votes, and has no state: it serves nobody, and leads only until it has handed leadership over.
+    #[prost(bool, tag = "7")]
+    pub witness: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VoterSet {
@@ -258,6 +261,9 @@ pub struct PingRequest {
     /// is not.
     #[prost(uint64, tag = "2")]
     pub adopt_revision: u64,
+    /// That timing, for a receiver that has no state in which it could look.
+    #[prost(message, optional, tag = "3")]
+    pub adopt_timing: ::core::option::Option<ElectionTiming>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PingResponse {
@@ -270,6 +276,9 @@ pub struct PingResponse {
     /// Its disk has no room for more of the log: it cannot lead.
     #[prost(bool, tag = "3")]
     pub disk_full: bool,
+    /// It does not believe its own state: it cannot lead.
+    #[prost(bool, tag = "4")]
+    pub state_suspect: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ElectionTiming {

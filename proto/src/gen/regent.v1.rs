@@ -142,6 +142,9 @@ pub struct Node {
     /// A person took it out of the cluster; its status is DOWN, for those who do not know of this.
     #[prost(bool, tag = "9")]
     pub removed: bool,
+    /// It votes and stores the log, and serves nobody; its kind is COORDINATOR, for those who do not know of this.
+    #[prost(bool, tag = "94")]
+    pub witness: bool,
 }
 /// No region named: everywhere, also where regions join later.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -785,6 +788,9 @@ pub struct Member {
     /// Its data directory's id; empty where that has none.
     #[prost(string, tag = "55")]
     pub disk_id: ::prost::alloc::string::String,
+    /// It stores the log and votes, and serves nobody.
+    #[prost(bool, tag = "94")]
+    pub witness: bool,
 }
 /// A coordinator that was taken out.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -894,6 +900,9 @@ pub struct GetStatusResponse {
     /// Members whose states differed from this coordinator's then.
     #[prost(string, repeated, tag = "92")]
     pub state_differs_at: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// It stores the log and votes, and has no state: what is said here of the state is empty.
+    #[prost(bool, tag = "94")]
+    pub witness: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRequest {
@@ -919,6 +928,9 @@ pub struct JoinRequest {
     /// Up to which feature level its build knows the rules; below the cluster's level it is refused.
     #[prost(uint32, tag = "8")]
     pub supported_level: u32,
+    /// It is to be a witness. A member never becomes one, nor ceases to be one, with the same disk.
+    #[prost(bool, tag = "94")]
+    pub witness: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JoinResponse {

@@ -60,7 +60,7 @@ fn check_actor(actor: &Principal) -> Result<(), Rejection> {
 
 fn check_kind(record: &NodeRecord) -> Result<(), Rejection> {
     match record.kind {
-        NodeKind::Coordinator => Ok(()),
+        NodeKind::Coordinator | NodeKind::Witness => Ok(()),
         NodeKind::Agent => Err(Rejection::IllegalTransition {
             what: format!("node {}", record.node),
             from: "an agent".to_owned(),

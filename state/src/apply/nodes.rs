@@ -1,12 +1,12 @@
 //! Nodes: their runs and their committed standing. Sessions, which are soft, lead to these.
 
 use types::{
-    NodeId, NodeIncarnation,
-    region::{NodeRecord, NodeStatus},
+    NodeId, NodeIncarnation, RegionId,
+    region::{NodeKind, NodeRecord, NodeStatus},
 };
 
 use super::{Outcome, change::Change, text::at_most};
-use crate::{command::Command, rejection::Rejection, reply::Reply};
+use crate::{command::Command, features::Feature, rejection::Rejection, reply::Reply};
 
 /// Nodes that a cluster may have.
 const NODES_MAX: u64 = 10_000;
@@ -27,7 +27,7 @@ pub(super) fn register(change: &mut Change<'_>, command: &Command) -> Outcome {
     else {
         return Err(Rejection::invalid("command", "is no RegisterNode"));
     };
-    change.region(region)?;
+    check_place(change, *kind, region)?;
     let texts = [
         &endpoints.api,
         &endpoints.raft,
@@ -51,7 +51,7 @@ pub(super) fn register(change: &mut Change<'_>, command: &Command) -> Outcome {
     match known {
         None => at_most("count of nodes", change.state.nodes.len() + 1, NODES_MAX)?,
         Some(known) => {
-            check_same_node(&known, &new)?;
+            check_same_node(change, &known, &new)?;
             check_not_removed(&known, &new)?;
             if is_same_run(&known, &new) {
                 return Ok(Reply::Done {
@@ -84,9 +84,29 @@ fn check_not_superseded(
     })
 }
 
-/// A node's name is unique in the cluster; it never moves to another region or becomes something else.
-fn check_same_node(known: &NodeRecord, new: &NodeRecord) -> Result<(), Rejection> {
-    if known.region == new.region && known.kind == new.kind {
+/// A witness serves nobody, so where it stands need be no region that is served. Builds that do not know of witnesses must
+/// never meet one.
+fn check_place(change: &Change<'_>, kind: NodeKind, region: &RegionId) -> Result<(), Rejection> {
+    let known = match kind {
+        NodeKind::Coordinator | NodeKind::Agent => return change.region(region).map(drop),
+        NodeKind::Witness => change.features().has(Feature::Witnesses),
+    };
+    if known {
+        return Ok(());
+    }
+    let level = Feature::Witnesses.level();
+    Err(Rejection::invalid("kind", format!("takes feature level {level}")))
+}
+
+/// A node's name is unique in the cluster; it never moves to another region or becomes something else. The name of a
+/// coordinator that was taken out may come back as a witness, and the other way round: that is another disk.
+fn check_same_node(change: &Change<'_>, known: &NodeRecord, new: &NodeRecord) -> Result<(), Rejection> {
+    let votes = |node: &NodeRecord| matches!(node.kind, NodeKind::Coordinator | NodeKind::Witness);
+    let renewed = known.status == NodeStatus::Removed
+        && change.features().has(Feature::Witnesses)
+        && votes(known)
+        && votes(new);
+    if known.region == new.region && (known.kind == new.kind || renewed) {
         return Ok(());
     }
     Err(Rejection::IllegalTransition {

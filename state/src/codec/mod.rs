@@ -19,7 +19,7 @@ pub(crate) use snapshot::hash_of_scalars;
 pub(crate) use snapshot::state_of_body;
 #[cfg(test)]
 pub(crate) use stream::write_snapshot_in_frames;
-pub use stream::{ReadSnapshot, decode_snapshot, read_snapshot, write_snapshot};
+pub use stream::{ReadSnapshot, decode_snapshot, read_label, read_snapshot, write_snapshot};
 use wire::{Malformed, Wire, field};
 
 use crate::{

@@ -22,7 +22,7 @@ use crate::{
 
 wire_enum! {
     Health => pb::Health { Healthy, Unhealthy, Recovering }
-    NodeKind => pb::NodeKind { Coordinator, Agent }
+    NodeKind => pb::NodeKind { Coordinator, Agent, Witness }
     NodeStatus => pb::NodeStatus { Up, Down, Removed }
     VersionState => pb::VersionState { PendingUpload, Verifying, Ready, Deprecated, Deleted }
     ExperimentState => pb::ExperimentState { Running, Ended }

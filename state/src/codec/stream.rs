@@ -244,6 +244,19 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<ControlState, CodecError> {
     read_snapshot(bytes).map(|read| read.state)
 }
 
+/// The label of a snapshot in frames, for whoever keeps it as bytes: nothing behind it is looked at.
+pub fn read_label(mut source: impl Read) -> Result<Vec<u8>, CodecError> {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    source.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    match format(&head)? {
+        FORMAT => Reader::after(&head, source).label(),
+        shown => Err(CodecError::Format {
+            what: "snapshot",
+            shown,
+        }),
+    }
+}
+
 fn format(head: &[u8]) -> Result<u32, CodecError> {
     if !head.starts_with(&MAGIC[..head.len().min(MAGIC.len())]) {
         return Err(CodecError::NoSnapshot);
@@ -275,8 +288,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn read(mut self) -> Result<ReadSnapshot, CodecError> {
-        let (at, kind, label) = self.frame()?;
-        check(at, kind == Kind::Label, "is no label, and must be the first")?;
+        let label = self.label()?;
         let (at, kind, payload) = self.frame()?;
         check(at, kind == Kind::Part, "has no records, and must have the first")?;
         let mut part = decode_part(at, &payload)?;
@@ -297,6 +309,12 @@ impl<R: Read> Reader<R> {
             return Err(CodecError::StateHash { computed });
         }
         Ok(ReadSnapshot { label, state })
+    }
+
+    fn label(&mut self) -> Result<Vec<u8>, CodecError> {
+        let (at, kind, label) = self.frame()?;
+        check(at, kind == Kind::Label, "is no label, and must be the first")?;
+        Ok(label)
     }
 
     /// The next frame, and where it begins.

@@ -1621,6 +1621,7 @@ pub enum NodeKind {
     Unspecified = 0,
     Coordinator = 1,
     Agent = 2,
+    Witness = 3,
 }
 impl NodeKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1632,6 +1633,7 @@ impl NodeKind {
             Self::Unspecified => "NODE_KIND_UNSPECIFIED",
             Self::Coordinator => "NODE_KIND_COORDINATOR",
             Self::Agent => "NODE_KIND_AGENT",
+            Self::Witness => "NODE_KIND_WITNESS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1640,6 +1642,7 @@ impl NodeKind {
             "NODE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
             "NODE_KIND_COORDINATOR" => Some(Self::Coordinator),
             "NODE_KIND_AGENT" => Some(Self::Agent),
+            "NODE_KIND_WITNESS" => Some(Self::Witness),
             _ => None,
         }
     }

@@ -36,12 +36,14 @@ fn every_rule_is_known_at_the_highest_level_and_none_at_level_0() {
         Feature::ElectionSettings,
         Feature::FramedSnapshots,
         Feature::Expectations,
+        Feature::Rebinds,
         Feature::Experiments,
+        Feature::Witnesses,
     ];
     let on = |world: &World| rules.map(|rule| world.state.features().has(rule));
-    assert_eq!(on(&world), [false; 7]);
+    assert_eq!(on(&world), [false; 9]);
     world.lines(&format!("SetFeatureLevel level={SUPPORTED}"));
-    assert_eq!(on(&world), [true; 7]);
+    assert_eq!(on(&world), [true; 9]);
 }
 
 #[test]

@@ -14,7 +14,8 @@ use super::{
 use crate::{
     ControlState,
     codec::{
-        CodecError, decode_snapshot, encode_snapshot, read_snapshot, write_snapshot, write_snapshot_in_frames,
+        CodecError, decode_snapshot, encode_snapshot, read_label, read_snapshot, write_snapshot,
+        write_snapshot_in_frames,
     },
 };
 
@@ -39,6 +40,29 @@ fn frames(bytes: &[u8]) -> Vec<usize> {
     found.push(at);
     assert_eq!(at, bytes.len());
     found
+}
+
+/// Whoever keeps a snapshot as bytes needs to know how far it reaches, and reads nothing else.
+#[test]
+fn a_label_is_read_without_what_is_behind_it() {
+    let bytes = written(&World::standing().state);
+    let behind = frames(&bytes)[1];
+    assert_eq!(read_label(&bytes[..behind]).unwrap(), LABEL);
+    for (end, flipped) in [
+        (behind - 1, None),
+        (behind, Some(20)),
+        (behind, Some(behind - 1)),
+        (5, None),
+    ] {
+        let mut cut = bytes[..end].to_vec();
+        flipped.into_iter().for_each(|at: usize| cut[at] ^= 1);
+        assert!(read_label(cut.as_slice()).is_err(), "{end} {flipped:?}");
+    }
+    let older = encode_snapshot(&ControlState::new());
+    assert!(matches!(
+        read_label(older.as_slice()),
+        Err(CodecError::Format { shown: 1, .. })
+    ));
 }
 
 #[test]

@@ -210,10 +210,10 @@ impl Line {
             "RegisterNode" => Command::RegisterNode {
                 node: self.get("node"),
                 region: self.get("region"),
-                kind: if self.text("kind") == "coordinator" {
-                    NodeKind::Coordinator
-                } else {
-                    NodeKind::Agent
+                kind: match self.text("kind").as_str() {
+                    "coordinator" => NodeKind::Coordinator,
+                    "witness" => NodeKind::Witness,
+                    _ => NodeKind::Agent,
                 },
                 incarnation: self.incarnation(),
                 endpoints: Endpoints {

@@ -117,3 +117,43 @@ fn removals_are_part_of_a_snapshot() {
     let bytes = crate::codec::encode_snapshot(&world.state);
     assert_eq!(crate::codec::decode_snapshot(&bytes).unwrap(), world.state);
 }
+
+const WITNESS: &str = "RegisterNode node=w1 region=nowhere run=8 kind=witness";
+
+/// A build that does not know of witnesses never meets one; and where it stands is nobody's region.
+#[test]
+fn a_witness_takes_its_level_and_no_region() {
+    let mut world = World::standing();
+    world.lines("SetFeatureLevel level=2");
+    let said = refused(&mut world, WITNESS);
+    assert!(said.contains("kind: takes feature level 4"), "{said}");
+    let regions = world.state.regions().count();
+    world.lines(&format!("SetFeatureLevel level=4\n{WITNESS}"));
+    assert_eq!(world.state.regions().count(), regions);
+    assert!(world.state.check_invariants().is_ok());
+    let said = refused(
+        &mut world,
+        "RegisterNode node=c2 region=nowhere run=8 kind=coordinator",
+    );
+    assert!(said.contains("REGION_NOT_FOUND"), "{said}");
+    let bytes = crate::codec::encode_snapshot(&world.state);
+    assert_eq!(crate::codec::decode_snapshot(&bytes).unwrap(), world.state);
+}
+
+#[test]
+fn a_coordinator_becomes_a_witness_only_with_another_disk() {
+    let mut world = world();
+    world.lines("SetFeatureLevel level=4");
+    for (from, to, run) in [("coordinator", "witness", 20), ("witness", "coordinator", 21)] {
+        let anew = format!("RegisterNode node=c1 region=eu run={run} kind={to}");
+        let said = refused(&mut world, &anew);
+        assert!(said.contains("ILLEGAL_TRANSITION"), "{from}: {said}");
+        world.lines(&format!("RemoveCoordinator node=c1 disk={run}"));
+        // An agent's name it never becomes.
+        let agent = format!("RegisterNode node=c1 region=eu run={run} kind=agent");
+        let said = refused(&mut world, &agent);
+        assert!(said.contains("ILLEGAL_TRANSITION"), "{from}: {said}");
+        world.lines(&anew);
+        assert_eq!(status(&world), NodeStatus::Up);
+    }
+}

@@ -31,7 +31,11 @@ pub(super) async fn run(shared: &Shared) -> Result<(), Failure> {
 }
 
 fn row(member: &Member) -> [String; 7] {
-    let votes = if member.voter { "yes" } else { "no" };
+    let votes = match (member.voter, member.witness) {
+        (true, true) => "witness",
+        (true, false) => "yes",
+        (false, _) => "no",
+    };
     [
         member.region.clone(),
         member.node.clone(),

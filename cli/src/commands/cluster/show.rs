@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use proto::v1::Member;
+use proto::v1::{GetStatusResponse, Member};
 use serde_json::{Value, json};
 use types::{ByteCount, role::RoleRecord, units::format_duration};
 
@@ -21,13 +21,13 @@ pub(super) fn row(asked: &Asked, members: &[Member]) -> [String; 12] {
         Ok(status) => [
             status.region.clone(),
             status.node.clone(),
-            status.raft_state.clone(),
+            state(status),
             or_dash(status.leader_node.as_str()),
             status.term.to_string(),
             status.last_log_index.to_string(),
             status.applied_index.to_string(),
             if status.has_quorum { "yes" } else { "no" }.to_owned(),
-            levels::cell(status.feature_level, status.supported_level),
+            level(status),
             status.sessions.to_string(),
             size(ByteCount(status.resident_bytes)),
             asked.endpoint.clone(),
@@ -45,6 +45,20 @@ pub(super) fn row(asked: &Asked, members: &[Member]) -> [String; 12] {
     }
 }
 
+/// What it does in Raft, and whether that is all that it does.
+fn state(status: &GetStatusResponse) -> String {
+    let mark = if status.witness { " (witness)" } else { "" };
+    format!("{}{mark}", status.raft_state)
+}
+
+/// A witness has no state from which it could know the cluster's.
+fn level(status: &GetStatusResponse) -> String {
+    match status.witness {
+        true => format!("- (knows {})", status.supported_level),
+        false => levels::cell(status.feature_level, status.supported_level),
+    }
+}
+
 /// As [`row`], with everything.
 pub(super) fn document(asked: &Asked, members: &[Member]) -> Value {
     match &asked.answer {
@@ -55,6 +69,7 @@ pub(super) fn document(asked: &Asked, members: &[Member]) -> Value {
             "node": status.node,
             "region": status.region,
             "raft_state": status.raft_state,
+            "witness": status.witness,
             "term": status.term,
             "leader_node": status.leader_node,
             "leader_api_endpoint": status.leader_api_endpoint,
@@ -67,7 +82,8 @@ pub(super) fn document(asked: &Asked, members: &[Member]) -> Value {
             "state_agreed_revision": status.state_agreed_revision,
             "state_differs_at": status.state_differs_at,
             "version": status.version,
-            "feature_level": status.feature_level,
+            // One that has no state does not know.
+            "feature_level": (!status.witness).then_some(status.feature_level),
             "supported_level": status.supported_level,
             "election_timing": status.election_timing.as_ref().map(elections::timing_document),
             "sessions": status.sessions,
@@ -123,6 +139,7 @@ pub(super) fn member(member: &Member) -> Value {
         "api_endpoint": member.api_endpoint,
         "raft_endpoint": member.raft_endpoint,
         "voter": member.voter,
+        "witness": member.witness,
         "leader": member.leader,
         "matched_index": member.matched_index,
         "silent": member.silent_millis.map(duration),

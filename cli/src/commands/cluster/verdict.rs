@@ -85,10 +85,13 @@ impl Round {
         Some(lines.join("\n"))
     }
 
-    /// The leader's answer, else anybody's.
+    /// The leader's answer, else anybody's; that of a witness, which knows nothing of the state, only where no other is.
     pub(super) fn best(&self) -> Option<&GetStatusResponse> {
-        let leader = self.answers().find(|s| s.leader_node == s.node && s.has_quorum);
-        leader.or_else(|| self.answers().next())
+        let with_state = || self.answers().filter(|s| !s.witness);
+        let leader = with_state().find(|s| s.leader_node == s.node && s.has_quorum);
+        leader
+            .or_else(|| with_state().next())
+            .or_else(|| self.answers().next())
     }
 
     fn answers(&self) -> impl Iterator<Item = &GetStatusResponse> {

@@ -189,6 +189,7 @@ impl Planned {
             raft_endpoint: new.raft_endpoint.clone(),
             api_endpoint: new.api_endpoint.clone(),
             disk,
+            witness: false,
         };
         let membership = Membership::new(vec![BTreeSet::from([id])], BTreeMap::from([(id, peer)]));
         let membership = membership.map_err(|e| StartError::Raft(e.to_string()))?;

@@ -29,6 +29,7 @@ pub(super) async fn alone_on(dir: &Path, clock: WallClock, log_disk: Option<Arc<
     let config = RaftConfig {
         node: node("c0"),
         region: "r0".parse().unwrap(),
+        witness: false,
         data_dir: dir.to_owned(),
         api_endpoint: "http://127.0.0.1:1".to_owned(),
         raft_endpoint: "http://127.0.0.1:1".to_owned(),

@@ -2,10 +2,14 @@
 //!
 //! Invariant: written to `node.json` before it counts, so that a restart goes on with it.
 
+use proto::raft_v1 as pb;
 use tracing::{error, info};
 use types::election::TimingSetting;
 
-use super::super::{RaftNode, config::RaftTiming, openraft_config};
+use super::{
+    super::{RaftNode, config::RaftTiming, openraft_config},
+    measure::timing_in,
+};
 
 impl RaftNode {
     /// By which timing this node goes now.
@@ -23,20 +27,40 @@ impl RaftNode {
 
     /// The leader says that it is this node's turn. Where it leads by now, or has not applied the setting of that revision
     /// yet, nothing happens: the leader sees that, and says it again.
-    pub(crate) fn adopt_in_turn(&self, revision: u64) {
-        let Some((setting, modified)) = self.timing_setting() else {
+    pub(crate) fn adopt_in_turn(&self, revision: u64, from: u64, told: Option<pb::ElectionTiming>) {
+        let timing = match self.is_witness() {
+            true => self.told_timing(from, told),
+            false => self
+                .timing_setting()
+                .and_then(|(setting, modified)| (modified >= revision).then_some(setting.timing)),
+        };
+        let Some(timing) = timing else {
             return;
         };
-        if modified < revision || setting.timing == self.timing() || self.leadership().borrow().is_leader {
+        if timing == self.timing() || self.leadership().borrow().is_leader {
             return;
         }
         let node = self.clone();
         // Not cancelled half-way: the node would be left without a Raft that could be shut down.
         self.spawn_to_its_end(async move {
-            if let Err(problem) = node.adopt(setting.timing).await {
+            if let Err(problem) = node.adopt(timing).await {
                 error!(problem, "this coordinator could not change its election timing");
             }
         });
+    }
+
+    /// A witness has no state in which it could look: it goes by what the leader says that it follows. Whatever that is, elections
+    /// stay safe (docs/protocol/timing.md).
+    fn told_timing(&self, from: u64, told: Option<pb::ElectionTiming>) -> Option<RaftTiming> {
+        let timing = timing_in(&told?);
+        let leads = {
+            let leadership = self.leadership_sender().borrow();
+            leadership
+                .leader
+                .as_ref()
+                .is_some_and(|leader| leader.raft_id == from)
+        };
+        (leads && timing.validate().is_ok()).then_some(timing)
     }
 
     /// Goes on with this timing. Raft is made anew over the same log; a moment long nobody is answered.

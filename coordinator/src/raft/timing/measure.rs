@@ -39,7 +39,7 @@ impl RaftNode {
                 if !asked.contains(id) && *due.entry(*id).or_insert(now) <= now {
                     asked.insert(*id);
                     let (node, id) = (&self, *id);
-                    asking.push(async move { (id, node.ping(id, 0).await) });
+                    asking.push(async move { (id, node.ping(id, None).await) });
                 }
             }
             let waiting = due.iter().filter(|(id, _)| !asked.contains(id));
@@ -66,11 +66,12 @@ impl RaftNode {
         ids.filter(|id| *id != self.own_id()).collect()
     }
 
-    /// One question and its answer; whether there was one. `adopt`: the revision of the setting that it is its turn for.
-    pub(super) async fn ping(&self, member: u64, adopt: u64) -> bool {
+    /// One question and its answer; whether there was one. `adopt`: the setting that it is its turn for, and its revision.
+    pub(super) async fn ping(&self, member: u64, adopt: Option<(u64, &RaftTiming)>) -> bool {
         let request = pb::PingRequest {
             route: Some(self.connections().route(member)),
-            adopt_revision: adopt,
+            adopt_revision: adopt.map_or(0, |(revision, _)| revision),
+            adopt_timing: adopt.map(|(_, timing)| timing_out(timing)),
         };
         let began = Instant::now();
         let send = async |mut client: RaftServiceClient<Channel>| client.ping(request).await;
@@ -94,6 +95,7 @@ impl RaftNode {
         pb::PingResponse {
             timing: Some(timing_out(&self.timing())),
             disk_full: self.is_full(),
+            state_suspect: self.store().suspicion().is_held(),
             round_trips: own
                 .map(|(raft_id, far)| pb::RoundTrip {
                     raft_id,
@@ -110,6 +112,7 @@ fn said(answer: &pb::PingResponse, began: Instant) -> Option<Said> {
         at: began,
         timing: timing_in(answer.timing.as_ref()?),
         disk_full: answer.disk_full,
+        state_suspect: answer.state_suspect,
         round_trips: answer.round_trips.iter().map(far).collect(),
     })
 }
@@ -123,7 +126,7 @@ fn timing_out(timing: &RaftTiming) -> pb::ElectionTiming {
     }
 }
 
-fn timing_in(timing: &pb::ElectionTiming) -> RaftTiming {
+pub(super) fn timing_in(timing: &pb::ElectionTiming) -> RaftTiming {
     RaftTiming {
         heartbeat: Duration::from_millis(timing.heartbeat_millis),
         election_min: Duration::from_millis(timing.election_min_millis),

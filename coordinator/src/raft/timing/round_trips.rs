@@ -39,6 +39,7 @@ pub(crate) struct Said {
     pub(super) at: Instant,
     pub(super) timing: RaftTiming,
     pub(super) disk_full: bool,
+    pub(super) state_suspect: bool,
     pub(super) round_trips: BTreeMap<u64, Duration>,
 }
 
@@ -121,6 +122,13 @@ impl RoundTrips {
         said.is_some_and(|said| said.disk_full)
     }
 
+    /// Whether a member said lately that it does not believe its own state.
+    pub(crate) fn is_suspect(&self, member: u64, now: Instant) -> bool {
+        let members = self.members();
+        let said = members.get(&member).and_then(|known| known.said(now));
+        said.is_some_and(|said| said.state_suspect)
+    }
+
     /// Between two members, this node being `own`: the longer one of what both ends say.
     pub(crate) fn between(&self, own: u64, a: u64, b: u64, now: Instant) -> Option<Duration> {
         let members = self.members();
@@ -149,6 +157,7 @@ mod tests {
             at,
             timing: RaftTiming::default(),
             disk_full: false,
+            state_suspect: false,
             round_trips: round_trips
                 .iter()
                 .map(|(id, ms)| (*id, Duration::from_millis(*ms)))

@@ -122,7 +122,7 @@ impl RaftNode {
         match turn {
             Turn::Nobody => {}
             Turn::Tell(node) => {
-                self.ping(raft_id(&node), revision).await;
+                self.ping(raft_id(&node), Some((revision, &setting.timing))).await;
             }
             Turn::HandOver(node) => {
                 info!(to = %node, timing = %setting.timing, "leadership goes to one with the new election timing");
@@ -152,7 +152,7 @@ impl RaftNode {
             };
             let standing = Standing {
                 voter: m.voter,
-                may_lead: true,
+                may_lead: !m.peer.witness,
                 timing,
                 matched: m.matched.map_or(0, |m| m.0),
             };

@@ -197,6 +197,8 @@ pub(super) struct Cluster {
     clocks: Vec<WallClock>,
     /// The disks of the first nodes' logs; the others have the machine's.
     disks: Vec<FaultyDisk>,
+    /// Nodes that are witnesses.
+    witnesses: Vec<usize>,
 }
 
 impl Cluster {
@@ -239,7 +241,31 @@ impl Cluster {
             timing,
             clocks: Vec::new(),
             disks: Vec::new(),
+            witnesses: Vec::new(),
         }
+    }
+
+    /// Two voters that serve, 0 and 1, and a witness, 2.
+    pub(super) async fn with_witness(limits: RaftLimits, disks: Vec<FaultyDisk>) -> Self {
+        let cluster = Self::two_and_a_witness(limits, disks, SUPPORTED).await;
+        cluster.join(2).await;
+        cluster
+    }
+
+    /// The same at another feature level, and the witness is no member yet.
+    pub(super) async fn with_witness_from(limits: RaftLimits, level: u32) -> Self {
+        Self::two_and_a_witness(limits, Vec::new(), level).await
+    }
+
+    async fn two_and_a_witness(limits: RaftLimits, disks: Vec<FaultyDisk>, level: u32) -> Self {
+        let mut cluster = Self::empty(timing());
+        cluster.disks = disks;
+        cluster.witnesses = vec![2];
+        cluster.grow(2, limits).await;
+        let level = Command::SetFeatureLevel { level };
+        cluster.propose_as(request_id(), level).await.outcome.unwrap();
+        cluster.add_site(limits).await;
+        cluster
     }
 
     async fn grow(&mut self, n: usize, limits: RaftLimits) {
@@ -260,6 +286,7 @@ impl Cluster {
         let config = RaftConfig {
             node: NodeId::new(format!("c{i}")).unwrap(),
             region: RegionId::new(format!("region-{i}")).unwrap(),
+            witness: self.witnesses.contains(&i),
             data_dir: self.root.path().join(format!("c{i}")),
             api_endpoint: format!("http://127.0.0.1:{}", 10_000 + i),
             raft_endpoint: format!("http://{address}"),

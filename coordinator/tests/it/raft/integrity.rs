@@ -19,7 +19,7 @@ use super::harness::{Cluster, PATIENCE, create_model, deadline, files, has_model
 const DESCRIPTION: [u8; 200] = [b'x'; 200];
 
 /// The same state, in which every model's description reads otherwise.
-fn tampered(state: &ControlState, letter: u8) -> ControlState {
+pub(super) fn tampered(state: &ControlState, letter: u8) -> ControlState {
     let mut bytes = codec::encode_snapshot(state);
     let mut at = 0;
     while let Some(found) = bytes[at..]

@@ -18,3 +18,4 @@ mod strangers;
 mod time;
 mod timing;
 mod topology;
+mod witness;
