@@ -1,5 +1,7 @@
 //! What `dev` writes is what the processes read, and what stands in `deploy/config`.
 
+mod sets;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
