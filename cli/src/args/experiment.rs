@@ -88,7 +88,7 @@ pub(crate) struct ExperimentReportArgs {
     pub(crate) key: ExperimentKey,
     /// The arm's version.
     #[arg(long = "arm", value_name = "VERSION")]
-    pub(crate) version: ModelVersion,
+    pub(crate) arm: ModelVersion,
     /// A value, as in latency_ms=31.5, with up to six digits behind the point; may be given several times. An arm has 32 at most.
     #[arg(long = "metric", value_name = "NAME=VALUE", value_parser = metric, required = true)]
     pub(crate) metrics: Vec<(MetricName, Micros)>,

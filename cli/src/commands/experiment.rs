@@ -65,7 +65,7 @@ async fn report(args: &ExperimentReportArgs, shared: &Shared) -> Result<(), Fail
     let client = changer_at(shared, &args.change, args.etag)?;
     let (key, metrics) = (&args.key, args.metrics.iter().cloned().collect());
     let reported = client
-        .report_experiment(&key.model, &key.name, args.version, &metrics)
+        .report_experiment(&key.model, &key.name, args.arm, &metrics)
         .await?;
     changed(&client, shared, &reported)
 }

@@ -18,6 +18,7 @@ mod demo_model;
 mod dev;
 mod durable;
 mod embedded;
+mod experiments;
 mod filters;
 mod guarded;
 mod harness;

@@ -27,6 +27,7 @@ fn verbs_answer_with_documents_and_codes() {
     push_twice(&dev);
     crate::filters::check(&dev);
     crate::manners::check(&dev);
+    crate::experiments::check(&dev);
     freshness(&dev);
     aliases(&dev);
     infer(&dev);
