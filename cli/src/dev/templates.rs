@@ -61,6 +61,9 @@ listen_raft = "127.0.0.1:0"
 # `join` it waits until each has said that it knows of no cluster, so that a founder whose disk was lost founds no second one.
 bootstrap = {bootstrap}
 
+# True for a witness, which votes and serves nobody: witness.toml beside this file. For ever: a data_dir is a witness's or not.
+# witness = false
+
 # APIs of other coordinators: whom to ask to be taken in. Needed once, harmless later: a coordinator that may neither found
 # nor ask, and whose data_dir knows of no cluster, does not start.
 join = {join}

@@ -16,7 +16,13 @@ const SETS: [(&str, &[&str]); 4] = [
     ),
     (
         "active-active",
-        &["us-west-2", "us-east-1", "eu-central-1", "ap-southeast-1", "eu-west-1"],
+        &[
+            "us-west-2",
+            "us-east-1",
+            "eu-central-1",
+            "ap-southeast-1",
+            "eu-west-1",
+        ],
     ),
 ];
 
@@ -81,11 +87,18 @@ fn the_agents_of_a_set_know_all_of_its_coordinators() {
                 node_agent::AgentConfig::load(&path).unwrap_or_else(|e| panic!("{name}/{region}: {e}"));
             assert_eq!(config.region.as_str(), *region, "{name}");
             assert!(nodes.insert(config.node.clone()), "{name}: {} twice", config.node);
-            assert!(config.store.endpoint.contains(region), "{}", config.store.endpoint);
+            assert!(
+                config.store.endpoint.contains(region),
+                "{}",
+                config.store.endpoint
+            );
             let known: BTreeSet<_> = config.coordinators.iter().cloned().collect();
             let expected = regions.iter().map(|r| format!("https://c1.{r}.example.com:7460"));
             assert_eq!(known, expected.collect(), "{name}/{region}");
-            assert!(config.coordinators[0].contains(region), "its own region's comes first");
+            assert!(
+                config.coordinators[0].contains(region),
+                "its own region's comes first"
+            );
         }
     }
 }
