@@ -105,7 +105,7 @@ fn requests_of_the_descriptors() -> Vec<(String, Vec<String>)> {
 fn every_change_takes_a_request_id_and_can_be_only_validated() {
     let is_read = |method: &str| {
         let name = method.split('/').next_back().unwrap();
-        ["Get", "List", "Check", "Watch", "Save"]
+        ["Get", "List", "Check", "Watch", "Save", "Assign"]
             .iter()
             .any(|verb| name.starts_with(verb))
     };
@@ -123,9 +123,14 @@ fn every_change_takes_a_request_id_and_can_be_only_validated() {
         }
         let has_etag = fields.iter().any(|f| f == "etag");
         // What is made has no etag yet, and a member is named by its disk.
-        let is_new = ["/CreateModel", "/CreateRole", "/RemoveMember"]
-            .iter()
-            .any(|name| method.contains(name));
+        let is_new = [
+            "/CreateModel",
+            "/CreateRole",
+            "/CreateExperiment",
+            "/RemoveMember",
+        ]
+        .iter()
+        .any(|name| method.contains(name));
         assert_eq!(has_etag, !is_new, "{method}");
         let is_of_role = method.starts_with("PrimaryService/") && !is_new;
         assert_eq!(
