@@ -329,8 +329,11 @@ fn either_region_is_lost_and_the_witness_is_small() {
 
 /// As what everybody sees it, and what it says to those who ask it for something.
 fn told_as_one(trio: &Trio) {
-    let nodes = trio.verb(&[EAST, WEST], &["node", "list"]);
-    assert!(nodes.stdout.contains("WITNESS"), "{nodes:?}");
+    // It votes before it is in the registry.
+    until("the witness is in the registry", || {
+        let nodes = trio.verb(&[EAST, WEST], &["node", "list"]);
+        nodes.stdout.contains("WITNESS")
+    });
     let regions = trio
         .verb(&[EAST, WEST], &["region", "list", "--output", "json"])
         .json();
