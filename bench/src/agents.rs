@@ -382,6 +382,7 @@ impl Agent {
             node,
             incarnation: NodeIncarnation::from_u128(u128::from(RUN) + self.n as u128).to_string(),
             endpoints: Some(pb::Endpoints::default()),
+            zone: format!("z{}", self.n % 3),
         };
         let patience = Instant::now() + CALL;
         loop {

@@ -109,6 +109,7 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/regent.v1.RegionService/ListRegions", ALL),
     ("/regent.v1.RegionService/GetRegion", ALL),
     ("/regent.v1.RegionService/ListNodes", ALL),
+    ("/regent.v1.RegionService/GetNode", ALL),
     ("/regent.v1.RegionService/AttachStore", AGENTS),
     ("/regent.v1.PrimaryService/ListRoles", ALL),
     ("/regent.v1.PrimaryService/GetRole", ALL),

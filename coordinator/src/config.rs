@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use types::{NodeId, RegionId, role::TimingPolicy};
+use types::{NodeId, RegionId, ZoneName, role::TimingPolicy};
 
 use crate::{
     error::{BadSetting, ConfigError, ConfigFault},
@@ -25,6 +25,9 @@ pub struct Config {
     pub node: NodeId,
     /// Its region; the certificate must name it too.
     pub region: RegionId,
+    /// The availability zone of the region that it stands in. Unlike the region it may be another at the next start. Default: none.
+    #[serde(default)]
+    pub zone: Option<ZoneName>,
     /// Holds log, snapshots and `listen.json`; made if it does not exist, locked while the process runs.
     pub data_dir: PathBuf,
     /// Where the API listens. Default `127.0.0.1:7460`; port 0 lets the system pick at the first start.

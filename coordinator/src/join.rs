@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use client::{Callee, Complaint, complaint::causes};
 use futures::future::join_all;
 use proto::{
-    convert::status::from_status,
+    convert::{regions, status::from_status},
     v1::{self as pb, cluster_service_client::ClusterServiceClient},
 };
 use rand::Rng as _;
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tracing::{error, info, warn};
-use types::{NodeIncarnation, Reason, reason::Refusal, role::TimingPolicy};
+use types::{NodeIncarnation, Reason, ZoneName, reason::Refusal, role::TimingPolicy};
 
 use crate::{
     api::Api,
@@ -39,6 +39,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// How often nobody may have been there to ask before it is said: for that long an election may take.
 const ELECTION: u32 = 6;
 
+/// How often a coordinator that is known asks again while the registry has another zone of it than its config: the cluster knows
+/// of none before its last coordinator is upgraded.
+const RELABEL: Duration = Duration::from_secs(2);
+
 /// What is needed to ask.
 pub(crate) struct Joiner {
     pub(crate) raft: RaftNode,
@@ -46,6 +50,8 @@ pub(crate) struct Joiner {
     pub(crate) api: Option<Arc<Api>>,
     pub(crate) tls: Tls,
     pub(crate) incarnation: NodeIncarnation,
+    /// From the config.
+    pub(crate) zone: Option<ZoneName>,
     /// Endpoints from the config.
     pub(crate) seeds: Vec<String>,
     /// With what the cluster is founded, where the seeds know of none; `None`: not by this node.
@@ -53,12 +59,13 @@ pub(crate) struct Joiner {
 }
 
 impl Joiner {
-    /// Asks until this run is known to the cluster, or `shutdown`. An error cannot be helped by asking again.
+    /// Asks until this run is known to the cluster, with its zone, or `shutdown`. An error cannot be helped by asking again.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Refusal> {
         let mut pause = PAUSE.0;
         let mut turn = 0;
         let mut hint = None;
         let mut complaints = Complaints::default();
+        let mut known = false;
         loop {
             let followed = hint.is_some();
             let asked = tokio::select! {
@@ -66,9 +73,14 @@ impl Joiner {
                 asked = self.ask(turn, hint.take()) => asked,
             };
             match asked {
-                Ok(()) => {
-                    info!("known to the cluster");
-                    return Ok(());
+                Ok(zone) => {
+                    if !std::mem::replace(&mut known, true) {
+                        info!("known to the cluster");
+                    }
+                    if zone == self.zone {
+                        return Ok(());
+                    }
+                    pause = RELABEL;
                 }
                 Err(refusal) if is_final(&refusal) => {
                     error!(%refusal, "the cluster does not take this coordinator in");
@@ -93,7 +105,8 @@ impl Joiner {
         }
     }
 
-    async fn ask(&self, turn: usize, hint: Option<String>) -> Result<(), Refusal> {
+    /// The zone that the registry has of this coordinator now.
+    async fn ask(&self, turn: usize, hint: Option<String>) -> Result<Option<ZoneName>, Refusal> {
         let leadership = self.raft.leadership().borrow().clone();
         if leadership.since.is_some() {
             return self.enter_own().await;
@@ -126,7 +139,7 @@ impl Joiner {
     }
 
     /// This coordinator leads: it enters itself.
-    async fn enter_own(&self) -> Result<(), Refusal> {
+    async fn enter_own(&self) -> Result<Option<ZoneName>, Refusal> {
         let Some(api) = &self.api else {
             let text = "this witness leads until it has handed leadership over";
             return Err(Refusal::new(Reason::NotServing, text));
@@ -146,8 +159,9 @@ impl Joiner {
             received: Instant::now(),
             deadline,
         };
-        let entered = api.register_coordinator(&caller, &peer, self.incarnation).await;
-        entered.map_err(|status| from_status(&status))
+        let entered = api.register_coordinator(&caller, &peer, self.incarnation, self.zone.clone());
+        entered.await.map_err(|status| from_status(&status))?;
+        Ok(api.zone_of(&peer.node))
     }
 
     /// A seed that knows of a cluster; none only if every seed says that it knows of none. This node's own founding that a
@@ -204,12 +218,12 @@ impl Joiner {
         secure.map_err(unreachable)?.connect().await.map_err(unreachable)
     }
 
-    async fn ask_at(&self, endpoint: &str) -> Result<(), Refusal> {
+    async fn ask_at(&self, endpoint: &str) -> Result<Option<ZoneName>, Refusal> {
         let asked = self.try_ask_at(endpoint).await;
         asked.map_err(|refusal| refusal.with(ASKED, endpoint))
     }
 
-    async fn try_ask_at(&self, endpoint: &str) -> Result<(), Refusal> {
+    async fn try_ask_at(&self, endpoint: &str) -> Result<Option<ZoneName>, Refusal> {
         let mut leader = ClusterServiceClient::new(self.connect(endpoint).await?);
         if self.raft.is_witness() {
             check_knows_witnesses(&mut leader).await?;
@@ -220,7 +234,8 @@ impl Joiner {
             self.enter_cluster(&welcome.cluster_id)?;
         }
         let answer = leader.join(self.request()).await;
-        answer.map(|_| ()).map_err(|status| from_status(&status))
+        let answer = answer.map_err(|status| from_status(&status))?;
+        regions::zone(&answer.into_inner().zone)
     }
 
     /// Writes down that this node is new to a cluster.
@@ -246,6 +261,7 @@ impl Joiner {
             cluster_id: cluster_id.map(|id| id.to_string()).unwrap_or_default(),
             disk_id: peer.disk.map(|id| id.to_string()).unwrap_or_default(),
             supported_level: self.raft.supported_level(),
+            zone: regions::zone_to_pb(self.zone.as_ref()),
             witness: peer.witness,
         }
     }

@@ -171,6 +171,7 @@ impl Coordinator {
             api: Some(Arc::clone(&api)),
             tls: self.tls,
             incarnation: NodeIncarnation::from_u128(uuid::Uuid::now_v7().as_u128()),
+            zone: self.config.zone.clone(),
             found: self.config.founds_if_nobody_did()?,
             seeds: self.config.join,
         };

@@ -65,6 +65,7 @@ impl Coordinator {
             api: None,
             tls: self.tls,
             incarnation: NodeIncarnation::from_u128(uuid::Uuid::now_v7().as_u128()),
+            zone: self.config.zone,
             found: None,
             seeds: self.config.join,
         };

@@ -12,7 +12,7 @@ use std::{
 
 use client::TlsFiles;
 use serde::{Deserialize, Serialize};
-use types::{ByteCount, DatabaseName, NodeId, RegionId, RoleName, units::duration_text};
+use types::{ByteCount, DatabaseName, NodeId, RegionId, RoleName, ZoneName, units::duration_text};
 
 /// Default port of inference HTTP.
 pub const INFERENCE_PORT: u16 = 7462;
@@ -29,6 +29,9 @@ pub struct AgentConfig {
     pub node: NodeId,
     /// The region that it serves, for ever.
     pub region: RegionId,
+    /// The availability zone of the region that it stands in. Unlike the region it may be another at the next start. Default: none.
+    #[serde(default)]
+    pub zone: Option<ZoneName>,
     /// Catalog, floors, cache and logs of this agent. One process owns it.
     pub data_dir: PathBuf,
     /// API endpoints of coordinators, `https://host:port`; the leader is found from any of them.

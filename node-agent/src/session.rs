@@ -9,10 +9,10 @@ use client::{
     Client, Complaint, retry,
     session::{Session, said},
 };
-use proto::v1 as pb;
+use proto::{convert::regions, v1 as pb};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
-use types::{Reason, VersionKey, reason::Refusal, region::Endpoints, role::TimingPolicy};
+use types::{Reason, VersionKey, ZoneName, reason::Refusal, region::Endpoints, role::TimingPolicy};
 
 use crate::{agent::AgentError, board::Board, observed::Memory, serving::Serving};
 
@@ -34,6 +34,8 @@ pub struct SessionKeeper {
     pub client: Client,
     /// Where others reach this agent.
     pub endpoints: Endpoints,
+    /// Which zone of its region it stands in, from the config.
+    pub zone: Option<ZoneName>,
     /// What is told in heartbeats; the session's own lines are written here.
     pub board: watch::Sender<Board>,
     /// What is loaded.
@@ -150,6 +152,7 @@ impl SessionKeeper {
             node: board.me.node.to_string(),
             incarnation: board.me.incarnation.to_string(),
             endpoints: Some((&self.endpoints).into()),
+            zone: regions::zone_to_pb(self.zone.as_ref()),
         }
     }
 }

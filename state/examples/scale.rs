@@ -91,6 +91,7 @@ fn cluster(log: &mut Log, regions: usize) -> Result<(), Failed> {
             kind: NodeKind::Agent,
             incarnation: NodeIncarnation::from_u128(1),
             endpoints: Endpoints::default(),
+            zone: None,
         };
         log.run(&agent(n)?, node)?;
         let store = Command::AttachStore {

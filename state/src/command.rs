@@ -11,7 +11,7 @@ use std::{
 use types::{
     AliasName, ByteCount, ClusterId, Digest, DiskId, Epoch, ExperimentName, FencingToken, Holder, MetricName,
     Micros, ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId, Principal, RegionId, RequestId,
-    Revision, RoleName, SignedRebind, UnixMillis, VersionKey,
+    Revision, RoleName, SignedRebind, UnixMillis, VersionKey, ZoneName,
     election::ElectionTiming,
     experiment::Share,
     model::{Artifact, Placement},
@@ -126,6 +126,8 @@ pub enum Command {
         incarnation: NodeIncarnation,
         /// Where it can be called.
         endpoints: Endpoints,
+        /// Its zone in the region. From feature level 5 on.
+        zone: Option<ZoneName>,
     },
     /// Moves a node's committed standing.
     SetNodeStatus {

@@ -79,10 +79,14 @@ fn write_records(s: &ControlState, out: &mut String) -> std::fmt::Result {
             incarnation: n.incarnation,
         };
         let (kind, endpoints) = (n.kind, &n.endpoints);
+        let zone = n.zone.as_ref().map(|zone| format!(" zone {zone}"));
         writeln!(
             out,
-            "node {holder} {kind:?} {} since {} {endpoints:?} {}",
-            n.status, n.changed_at, n.modified
+            "node {holder} {kind:?}{} {} since {} {endpoints:?} {}",
+            zone.unwrap_or_default(),
+            n.status,
+            n.changed_at,
+            n.modified
         )?;
     }
     for (node, runs) in s.superseded.iter() {

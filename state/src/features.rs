@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The highest level that this build knows.
-pub const SUPPORTED: u32 = 4;
+pub const SUPPORTED: u32 = 5;
 
 /// A rule that a level switched on. Level 0 is what the log began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum Feature {
     Experiments,
     /// Level 4: coordinators may be witnesses, which have no state.
     Witnesses,
+    /// Level 5: nodes say which zone of their region they stand in.
+    Zones,
 }
 
 impl Feature {
@@ -53,6 +55,7 @@ impl Feature {
             Self::Rebinds => 3,
             Self::Experiments => 4,
             Self::Witnesses => 4,
+            Self::Zones => 5,
         }
     }
 }
@@ -123,6 +126,7 @@ impl Command {
             | Self::SetExperimentSplit { .. }
             | Self::ReportExperiment { .. }
             | Self::EndExperiment { .. } => Some(Feature::Experiments),
+            Self::RegisterNode { zone: Some(_), .. } => Some(Feature::Zones),
             Self::RegisterNode {
                 kind: NodeKind::Witness,
                 ..

@@ -98,6 +98,11 @@ text_id!(
     "use 1 to 63 characters of a-z, 0-9, '-' and '.', starting and ending with a letter or digit"
 );
 text_id!(
+    /// An availability zone of a region, as its operator names it: `us-west-2a`. The same name in two regions is two zones.
+    ZoneName, "zone name", |t| is_label(t, b"-"),
+    "use 1 to 63 characters of a-z, 0-9 and '-', starting and ending with a letter or digit"
+);
+text_id!(
     /// A model's dotted name; the dots are the namespaces that roles and policies match by glob: `fraud.scorer`.
     ModelName, "model name", |t| t.len() <= 200 && t.split('.').all(|s| is_label(s, b"-_")),
     "use dot-separated parts of a-z, 0-9, '-' and '_', each starting and ending with a letter or digit, 200 characters at most"

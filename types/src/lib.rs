@@ -38,7 +38,7 @@ pub use epoch::{Epoch, FencingToken, Holder};
 pub use filter::WatchFilter;
 pub use ids::{
     AliasName, ClusterId, DatabaseName, DiskId, ExperimentName, InvalidId, MetricName, ModelName,
-    ModelVersion, NodeId, NodeIncarnation, PlanId, RegionId, RequestId, RoleName, VersionKey,
+    ModelVersion, NodeId, NodeIncarnation, PlanId, RegionId, RequestId, RoleName, VersionKey, ZoneName,
 };
 pub use micros::Micros;
 pub use principal::Principal;

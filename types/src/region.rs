@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::{NodeId, NodeIncarnation, RegionId},
+    ids::{NodeId, NodeIncarnation, RegionId, ZoneName},
     revision::Revision,
     time::UnixMillis,
 };
@@ -130,6 +130,8 @@ pub struct NodeRecord {
     pub node: NodeId,
     /// Its region; a node never moves to another.
     pub region: RegionId,
+    /// Its zone there, as its own config says at its start; none where that says none.
+    pub zone: Option<ZoneName>,
     /// What it runs.
     pub kind: NodeKind,
     /// The run that the registry knows.

@@ -15,7 +15,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{
-    ModelName, RegionId, RequestId, RoleName,
+    ModelName, NodeId, RegionId, RequestId, RoleName, ZoneName,
     filter::{Pattern, ResourceKind},
     role::FailoverMode,
 };
@@ -238,8 +238,30 @@ pub(crate) enum NodeCommand {
     ///
     /// STATUS is what the leading coordinator last heard. READY, LOADED and WHY are asked of the agents themselves: LOADED is how
     /// many of the versions that one is to serve it has in memory, and WHY names each that it has not, with what its last load
-    /// said. An agent is ready without a version that does not load, or is on its way.
-    List(ReadArgs),
+    /// said. An agent is ready without a version that does not load, or is on its way. ZONE is what the node's own config says.
+    List(NodeListArgs),
+    /// Shows one node, and what it says that it has in memory where it is an agent.
+    Get(NodeGetArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeListArgs {
+    /// Only this region.
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<RegionId>,
+    /// Only nodes whose config names this availability zone; zones of the same name in two regions are two.
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<ZoneName>,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeGetArgs {
+    /// The node.
+    pub(crate) node: NodeId,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,4 +1,4 @@
-//! `regent node list`: every process of the cluster, and what each agent says that it has in memory.
+//! `regent node list|get`: the processes of the cluster, and what each agent says that it has in memory.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use proto::v1::{GetAgentStatusResponse, ServedVersion};
 use serde_json::{Value, json};
 use types::{
     reason::Refusal,
-    region::{NodeKind, NodeRecord, NodeStatus},
+    region::{Endpoints, NodeKind, NodeRecord, NodeStatus},
 };
 
 use super::{reader, tell};
 use crate::{
-    args::{NodeCommand, ReadArgs, Shared},
+    args::{NodeCommand, NodeGetArgs, NodeListArgs, Shared},
     context,
     error::Failure,
-    output::{or_dash, table},
+    output::{ago, or_dash, table},
 };
 
 /// Agents that are asked at a time.
@@ -24,24 +24,66 @@ const CALLS: usize = 8;
 /// How long one may take to answer: a table of many regions must not wait for one that hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
+const HEADINGS: [&str; 8] = [
+    "REGION", "ZONE", "NODE", "KIND", "STATUS", "READY", "LOADED", "WHY",
+];
+
 /// Runs one.
 pub(crate) async fn run(command: NodeCommand, shared: Shared) -> Result<(), Failure> {
     match command {
-        NodeCommand::List(read) => list(&read, &shared).await,
+        NodeCommand::List(args) => list(&args, &shared).await,
+        NodeCommand::Get(args) => get(&args, &shared).await,
     }
 }
 
-async fn list(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
-    let client = reader(shared, read)?;
-    let nodes = client.list_nodes(None).await?;
+async fn get(args: &NodeGetArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = reader(shared, &args.read)?;
+    let node = client.get_node(&args.node).await?;
+    let tls = context::load(shared)?.tls;
+    let row = Row::ask(node, &tls, PATIENCE.min(shared.timeout)).await;
+    tell(&client, shared.output, json!({ "node": row.document() }), || {
+        let table = table(HEADINGS, [row.cells()]);
+        format!("{table}\n\n{}", described(&row.node))
+    })
+}
+
+/// What has no place in a row.
+fn described(node: &NodeRecord) -> String {
+    let Endpoints {
+        api,
+        raft,
+        agent,
+        inference,
+    } = &node.endpoints;
+    let served = [
+        ("api", api),
+        ("raft", raft),
+        ("agent", agent),
+        ("inference", inference),
+    ];
+    let served = served.into_iter().filter(|(_, endpoint)| !endpoint.is_empty());
+    let served = served.map(|(what, endpoint)| format!("{what} at {endpoint}"));
+    let run = format!(
+        "{} since {}, in run {}",
+        node.status,
+        ago(node.changed_at),
+        node.incarnation
+    );
+    std::iter::once(run).chain(served).collect::<Vec<_>>().join("\n")
+}
+
+async fn list(args: &NodeListArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = reader(shared, &args.read)?;
+    let nodes = client
+        .list_nodes_in(args.region.as_ref(), args.zone.as_ref())
+        .await?;
     let tls = context::load(shared)?.tls;
     let patience = PATIENCE.min(shared.timeout);
     let asked = stream::iter(nodes).map(|node| Row::ask(node, &tls, patience));
     let rows: Vec<Row> = asked.buffered(CALLS).collect().await;
     let documents: Vec<Value> = rows.iter().map(Row::document).collect();
     tell(&client, shared.output, json!({ "nodes": documents }), || {
-        let headings = ["REGION", "NODE", "KIND", "STATUS", "READY", "LOADED", "WHY"];
-        table(headings, rows.iter().map(Row::cells))
+        table(HEADINGS, rows.iter().map(Row::cells))
     })
 }
 
@@ -78,7 +120,7 @@ impl Row {
         document
     }
 
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self) -> [String; 8] {
         let (ready, loaded, why) = match &self.answer {
             None => Default::default(),
             Some(Err(refusal)) => ("?".to_owned(), String::new(), refusal.message.clone()),
@@ -90,6 +132,7 @@ impl Row {
         };
         [
             self.node.region.to_string(),
+            or_dash(zone(&self.node)),
             self.node.node.to_string(),
             kind(self.node.kind).to_owned(),
             self.node.status.to_string(),
@@ -98,6 +141,11 @@ impl Row {
             or_dash(why),
         ]
     }
+}
+
+/// Empty where the node's config says none.
+fn zone(node: &NodeRecord) -> String {
+    node.zone.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 /// As in the documents.

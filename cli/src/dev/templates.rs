@@ -43,6 +43,9 @@ impl CoordinatorConfig<'_> {
 node = "{node}"
 region = "{region}"
 
+# The availability zone of the region that the machine stands in; may be another at the next start. None unless it is said here.
+# zone = "eu-west-1a"
+
 # The log, snapshots and the vote. Never on tmpfs: what is acknowledged is on this disk.
 data_dir = {data_dir}
 
@@ -117,6 +120,9 @@ impl AgentConfig<'_> {
 # The machine's name in the cluster, and its region.
 node = "{node}"
 region = "{region}"
+
+# The availability zone of the region that the machine stands in; may be another at the next start. None unless it is said here.
+# zone = "eu-west-1a"
 
 # The fencing floors (fsync'd), the local catalog and the cache of model files.
 data_dir = {data_dir}

@@ -5,7 +5,7 @@ use proto::{
     v1::{self as pb, region_service_client::RegionServiceClient},
 };
 use types::{
-    RegionId,
+    NodeId, RegionId, ZoneName,
     reason::Refusal,
     region::{NodeRecord, RegionRecord, StoreBinding},
 };
@@ -34,13 +34,39 @@ impl Client {
 
     /// The nodes of a region, or all.
     pub async fn list_nodes(&self, region: Option<&RegionId>) -> Result<Vec<NodeRecord>, Refusal> {
-        let region = region.map(ToString::to_string).unwrap_or_default();
+        self.list_nodes_in(region, None).await
+    }
+
+    /// The nodes of a region, or of all, whose configs name a zone, or whatever they name.
+    pub async fn list_nodes_in(
+        &self,
+        region: Option<&RegionId>,
+        zone: Option<&ZoneName>,
+    ) -> Result<Vec<NodeRecord>, Refusal> {
         let message = pb::ListNodesRequest {
             read: self.read_options(),
-            region,
+            region: region.map(ToString::to_string).unwrap_or_default(),
+            zone: regions::zone_to_pb(zone),
         };
         let answer = send!(self, Anyone, RegionServiceClient::list_nodes, message)?;
-        answer.nodes.into_iter().map(regions::node).collect()
+        let nodes = answer.nodes.into_iter().map(regions::node);
+        // A coordinator from before there were zones does not look at the field, and knows of none.
+        let wanted = |node: &NodeRecord| zone.is_none() || zone == node.zone.as_ref();
+        Ok(nodes
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .filter(wanted)
+            .collect())
+    }
+
+    /// One node.
+    pub async fn get_node(&self, node: &NodeId) -> Result<NodeRecord, Refusal> {
+        let message = pb::GetNodeRequest {
+            read: self.read_options(),
+            node: node.to_string(),
+        };
+        let answer = send!(self, Anyone, RegionServiceClient::get_node, message)?;
+        regions::node(proto::convert::required("node", answer.node)?)
     }
 
     /// Binds a region to its object store.

@@ -7,11 +7,11 @@ use proto::{
     convert::{primaries as conv, text},
     v1::{self as pb, cluster_service_server::ClusterService},
 };
-use state::{Command, ControlState, Rejection, RemovedCoordinator};
+use state::{Command, ControlState, Feature, Rejection, RemovedCoordinator};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use types::{
-    ClusterId, DiskId, NodeId, NodeIncarnation, Principal, Reason, RegionId,
+    ClusterId, DiskId, NodeId, NodeIncarnation, Principal, Reason, RegionId, ZoneName,
     election::{ElectionSettings, ElectionTiming, TimingSetting},
     reason::Refusal,
     region::{Endpoints, NodeKind},
@@ -162,11 +162,13 @@ impl Api {
         caller: &Caller,
         request: JoinRequest,
         incarnation: NodeIncarnation,
+        zone: Option<ZoneName>,
     ) -> Result<Vec<Member>, Status> {
         let peer = request.peer.clone();
         let members = self.raft.add_member(request, caller.deadline).await;
         let members = members.map_err(|e| status(e.to_refusal()))?;
-        self.register_coordinator(caller, &peer, incarnation).await?;
+        self.register_coordinator(caller, &peer, incarnation, zone)
+            .await?;
         Ok(members)
     }
 
@@ -176,6 +178,7 @@ impl Api {
         caller: &Caller,
         peer: &Peer,
         incarnation: NodeIncarnation,
+        zone: Option<ZoneName>,
     ) -> Result<(), Status> {
         let region = Command::RegisterRegion {
             region: peer.region.clone(),
@@ -194,11 +197,23 @@ impl Api {
                 raft: peer.raft_endpoint.clone(),
                 ..Endpoints::default()
             },
+            zone: self.may_say(zone),
         };
         // Nobody is served where a witness stands, so it makes no region.
         let region = (!peer.witness).then_some(region);
         self.register(caller, &peer.region, &peer.node, region, node)
             .await
+    }
+
+    /// The zone of a node, as far as the cluster knows of zones: a build from before could not read the entry.
+    pub(crate) fn may_say(&self, zone: Option<ZoneName>) -> Option<ZoneName> {
+        zone.filter(|_| self.raft.read(|s| s.features().has(Feature::Zones)))
+    }
+
+    /// The zone that the registry has of a node.
+    pub(crate) fn zone_of(&self, node: &NodeId) -> Option<ZoneName> {
+        self.raft
+            .read(|s| s.node(node).and_then(|known| known.zone.clone()))
     }
 
     /// Proposes a region, if there is to be one and it is new, and a run of a node, if it is not the one that the registry has.
@@ -234,13 +249,14 @@ impl Api {
     }
 }
 
-/// Whether the registry has exactly this run, up and with these endpoints: then nothing is proposed.
+/// Whether the registry has exactly this run, up, with these endpoints and this zone: then nothing is proposed.
 fn has_run(state: &ControlState, node: &NodeId, command: &Command) -> bool {
     let Command::RegisterNode {
         incarnation,
         endpoints,
         kind,
         region,
+        zone,
         ..
     } = command
     else {
@@ -251,6 +267,7 @@ fn has_run(state: &ControlState, node: &NodeId, command: &Command) -> bool {
             && &known.endpoints == endpoints
             && known.kind == *kind
             && &known.region == region
+            && &known.zone == zone
             && known.status == types::region::NodeStatus::Up
     })
 }
@@ -380,6 +397,8 @@ impl ClusterService for Cluster {
         let r = request.into_inner();
         let (peer, cluster_id) = join_request(&caller.principal, &r)?;
         let incarnation = text("incarnation", &r.incarnation).map_err(status)?;
+        let zone = proto::convert::regions::zone(&r.zone).map_err(status)?;
+        let node = peer.node.clone();
         self.0.require_leader()?;
         let (cluster_id, members) = match cluster_id {
             None => (self.0.welcome(&peer, caller.deadline).await?, Vec::new()),
@@ -389,13 +408,15 @@ impl ClusterService for Cluster {
                     cluster_id,
                     supported_level: r.supported_level,
                 };
-                (cluster_id, self.0.take_in(&caller, request, incarnation).await?)
+                let taken_in = self.0.take_in(&caller, request, incarnation, zone);
+                (cluster_id, taken_in.await?)
             }
         };
         Ok(Response::new(pb::JoinResponse {
             header: Some(self.0.header(self.0.raft.status().applied)),
             members: members.iter().map(member).collect(),
             cluster_id: cluster_id.to_string(),
+            zone: proto::convert::regions::zone_to_pb(self.0.zone_of(&node).as_ref()),
         }))
     }
 

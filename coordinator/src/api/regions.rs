@@ -8,7 +8,7 @@ use proto::{
 };
 use state::Command;
 use tonic::{Request, Response, Status};
-use types::{Reason, RegionId, reason::Refusal};
+use types::{NodeId, Reason, RegionId, reason::Refusal, region::NodeRecord};
 
 use super::{Api, Manner, caller, not_found, require_agent, status};
 
@@ -58,18 +58,34 @@ impl RegionService for Regions {
             "" => None,
             region => Some(text("region", region).map_err(status)?),
         };
+        let zone = conv::zone(&r.zone).map_err(status)?;
+        let is_wanted = |n: &&NodeRecord| {
+            region.as_ref().is_none_or(|r| r == &n.region) && (zone.is_none() || zone == n.zone)
+        };
         let (header, nodes) = self
             .0
             .read(&caller, r.read, |s| {
-                let wanted = s
-                    .nodes()
-                    .filter(|n| region.as_ref().is_none_or(|r| r == &n.region));
-                wanted.map(Into::into).collect()
+                s.nodes().filter(is_wanted).map(Into::into).collect()
             })
             .await?;
         Ok(Response::new(pb::ListNodesResponse {
             header: Some(header),
             nodes,
+        }))
+    }
+
+    async fn get_node(&self, request: Request<pb::GetNodeRequest>) -> Answer<pb::GetNodeResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let node: NodeId = text("node", &r.node).map_err(status)?;
+        let (header, found) = self
+            .0
+            .read(&caller, r.read, |s| s.node(&node).map(Into::into))
+            .await?;
+        let missing = || not_found(Reason::NodeNotFound, "node", &node);
+        Ok(Response::new(pb::GetNodeResponse {
+            header: Some(header),
+            node: Some(found.ok_or_else(missing)?),
         }))
     }
 

@@ -11,11 +11,12 @@ use proto::{
     convert::{invalid, regions, text},
     v1::{self as pb, session_service_server::SessionService},
 };
-use state::Command;
+use state::{Command, ControlState};
 use tokio::{sync::watch, time::Instant};
 use tonic::{Request, Response, Status, Streaming};
+use tracing::debug;
 use types::{
-    Holder, ModelVersion, NodeIncarnation, Reason, VersionKey,
+    Holder, ModelVersion, NodeIncarnation, Reason, VersionKey, ZoneName,
     reason::Refusal,
     region::{Endpoints, NodeKind},
 };
@@ -32,6 +33,8 @@ const LOADED_MAX: usize = 10_000;
 const PROBES_MAX: usize = 1_000;
 /// How long a new session's registration may take.
 const HELLO: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long a heartbeat may wait for its node's label: an agent waits a second for its answer at least.
+const LABEL: std::time::Duration = std::time::Duration::from_millis(500);
 /// A stream that says nothing for this long is ended; its node was counted as silent long before.
 const SILENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -58,6 +61,7 @@ impl SessionService for Sessions {
             leadership: self.0.raft.leadership(),
             since,
             session: None,
+            run: None,
         };
         Ok(Response::new(tie.into_stream().boxed()))
     }
@@ -70,6 +74,15 @@ struct Tie {
     leadership: watch::Receiver<Leadership>,
     since: Instant,
     session: Option<Session>,
+    run: Option<Run>,
+}
+
+/// What an agent said of itself in its hello.
+#[derive(Debug)]
+struct Run {
+    agent: Holder,
+    endpoints: Endpoints,
+    zone: Option<ZoneName>,
 }
 
 impl Tie {
@@ -105,7 +118,7 @@ impl Tie {
         };
         let answer = match message.message {
             Some(pb::session_request::Message::Hello(hello)) => self.hello(hello).await?,
-            Some(pb::session_request::Message::Heartbeat(beat)) => self.heartbeat(beat)?,
+            Some(pb::session_request::Message::Heartbeat(beat)) => self.heartbeat(beat).await?,
             None => return Err(status(invalid("message", "is missing"))),
         };
         Ok(Some(pb::SessionResponse {
@@ -125,31 +138,21 @@ impl Tie {
         let (region, node) = (region.clone(), node.clone());
         let incarnation: NodeIncarnation = text("incarnation", &hello.incarnation).map_err(status)?;
         let endpoints: Endpoints = regions::endpoints(hello.endpoints).map_err(status)?;
-        let own_region = Command::RegisterRegion {
-            region: region.clone(),
-        };
-        let own_run = Command::RegisterNode {
-            node: node.clone(),
-            region: region.clone(),
-            kind: NodeKind::Agent,
-            incarnation,
-            endpoints,
-        };
-        let caller = Caller {
-            deadline: Instant::now() + HELLO,
-            ..self.caller.clone()
-        };
-        // A fresh leader may not have applied yet what its predecessor acknowledged: then nothing new is proposed twice.
-        self.api.linearize(caller.deadline).await?;
-        let registering = self
-            .api
-            .register(&caller, &region, &node, Some(own_region), own_run);
-        registering.await?;
         let agent = Holder {
             region,
             node,
             incarnation,
         };
+        let run = Run {
+            agent: agent.clone(),
+            endpoints,
+            zone: regions::zone(&hello.zone).map_err(status)?,
+        };
+        // A fresh leader may not have applied yet what its predecessor acknowledged: then nothing new is proposed twice.
+        let deadline = Instant::now() + HELLO;
+        self.api.linearize(deadline).await?;
+        self.register(&run, deadline).await?;
+        self.run = Some(run);
         let opened = self.api.sessions.open(self.since, agent, Instant::now());
         let lost = || {
             Refusal::new(
@@ -168,7 +171,51 @@ impl Tie {
         }))
     }
 
-    fn heartbeat(&mut self, beat: pb::Heartbeat) -> Result<pb::session_response::Message, Status> {
+    /// Enters the region and the run of this agent into the registry, as far as they are not there.
+    async fn register(&self, run: &Run, deadline: Instant) -> Result<(), Status> {
+        let Holder {
+            region,
+            node,
+            incarnation,
+        } = &run.agent;
+        let own_region = Command::RegisterRegion {
+            region: region.clone(),
+        };
+        let own_run = Command::RegisterNode {
+            node: node.clone(),
+            region: region.clone(),
+            kind: NodeKind::Agent,
+            incarnation: *incarnation,
+            endpoints: run.endpoints.clone(),
+            zone: self.api.may_say(run.zone.clone()),
+        };
+        let caller = Caller {
+            deadline,
+            ..self.caller.clone()
+        };
+        let registering = self
+            .api
+            .register(&caller, region, node, Some(own_region), own_run);
+        registering.await
+    }
+
+    /// Labels a node that came before its cluster knew of zones. The next heartbeat tries again what failed.
+    async fn label(&self) {
+        let Some(run) = &self.run else { return };
+        let zone = self.api.may_say(run.zone.clone());
+        let is_other = |s: &ControlState| {
+            let known = s.node(&run.agent.node);
+            known.is_some_and(|n| n.incarnation == run.agent.incarnation && n.zone != zone)
+        };
+        if self.api.raft.read(is_other)
+            && let Err(status) = self.register(run, Instant::now() + LABEL).await
+        {
+            debug!(node = %run.agent.node, %status, "not labelled yet");
+        }
+    }
+
+    async fn heartbeat(&mut self, beat: pb::Heartbeat) -> Result<pb::session_response::Message, Status> {
+        self.label().await;
         let session = self.session.as_ref();
         let session = session.ok_or_else(|| status(invalid("message", "a session begins with a hello")))?;
         let sequence = beat.sequence;

@@ -91,6 +91,7 @@ impl Sim {
                 kind: NodeKind::Agent,
                 incarnation,
                 endpoints: Endpoints::default(),
+                zone: None,
             });
             sim.apply(Command::SetRegionHealth {
                 region,

@@ -239,6 +239,7 @@ mod tests {
             nodes: vec![NodeRecord {
                 node: NodeId::new("c2").unwrap(),
                 region: RegionId::new("eu").unwrap(),
+                zone: None,
                 kind: NodeKind::Coordinator,
                 incarnation: NodeIncarnation::from_u128(1),
                 endpoints: Endpoints::default(),

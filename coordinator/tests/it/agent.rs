@@ -60,6 +60,11 @@ pub(crate) struct TestAgent {
 
 impl TestAgent {
     pub(crate) fn start(cluster: &Cluster, world: &World, region: &str) -> Self {
+        Self::start_in_zone(cluster, world, region, "")
+    }
+
+    /// As [`Self::start`], of an agent whose config names a zone; none where it is empty.
+    pub(crate) fn start_in_zone(cluster: &Cluster, world: &World, region: &str, zone: &str) -> Self {
         let node = format!("a-{region}");
         let client = cluster.client(&agent(region, &node));
         let holder = Holder {
@@ -76,7 +81,15 @@ impl TestAgent {
         let (speaks, speaks_out) = watch::channel(true);
         let (yields, yields_out) = watch::channel(true);
         let (beat, beats) = watch::channel(0);
-        let session = session(client.clone(), holder.clone(), world.clone(), speaks_out, beat);
+        let hello = hello(&holder, zone);
+        let session = session(
+            client.clone(),
+            hello,
+            holder.clone(),
+            world.clone(),
+            speaks_out,
+            beat,
+        );
         let follow = follow(client.clone(), holder.clone(), wanted, claims_out, yields_out);
         let renew = renew(client.clone(), wanted_out, held);
         for task in [boxed(session), boxed(follow), boxed(renew)] {
@@ -116,7 +129,8 @@ impl TestAgent {
         self.is_heard().await;
     }
 
-    async fn is_heard(&mut self) {
+    /// Waits until the leader has answered two more heartbeats.
+    pub(crate) async fn is_heard(&mut self) {
         // The one that is under way may have been made before.
         let heard = *self.beats.borrow_and_update() + 2;
         let told = self.beats.wait_for(|beats| *beats >= heard);
@@ -153,14 +167,8 @@ fn boxed(f: impl Future<Output = ()> + Send + 'static) -> futures::future::BoxFu
     Box::pin(f)
 }
 
-async fn session(
-    client: Client,
-    holder: Holder,
-    world: World,
-    mut speaks: watch::Receiver<bool>,
-    beat: watch::Sender<u64>,
-) {
-    let hello = pb::Hello {
+fn hello(holder: &Holder, zone: &str) -> pb::Hello {
+    pb::Hello {
         region: holder.region.to_string(),
         node: holder.node.to_string(),
         incarnation: holder.incarnation.to_string(),
@@ -168,7 +176,18 @@ async fn session(
             agent: "https://127.0.0.1:1".to_owned(),
             ..pb::Endpoints::default()
         }),
-    };
+        zone: zone.to_owned(),
+    }
+}
+
+async fn session(
+    client: Client,
+    hello: pb::Hello,
+    holder: Holder,
+    world: World,
+    mut speaks: watch::Receiver<bool>,
+    beat: watch::Sender<u64>,
+) {
     let patience = Duration::from_secs(2);
     let mut beats = tokio::time::interval(Duration::from_millis(100));
     loop {

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use types::{Principal, RegionId};
+use types::{Principal, RegionId, ZoneName};
 
 /// The longest that any event may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -119,9 +119,20 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts `n` coordinators, one after the other is a voter and registered: regions join in the order of their names.
     pub(crate) async fn start(n: usize) -> Self {
+        Self::start_each(&vec![None; n]).await
+    }
+
+    /// As [`Self::start`], with a coordinator in each of these zones.
+    pub(crate) async fn in_zones(zones: &[&str]) -> Self {
+        let zones: Vec<_> = zones.iter().map(|zone| zone.parse().ok()).collect();
+        Self::start_each(&zones).await
+    }
+
+    async fn start_each(zones: &[Option<ZoneName>]) -> Self {
         let mut cluster = Self::new();
-        for i in 1..=n {
+        for (i, zone) in (1..).zip(zones) {
             let mut node = cluster.node(i);
+            node.config.zone.clone_from(zone);
             node.start().await;
             cluster.nodes.push(node);
             within("a coordinator's registration", cluster.registered(i)).await;
@@ -131,8 +142,18 @@ impl Cluster {
 
     /// Starts a witness beside those that run; it is a voter, and no region is made of where it stands.
     pub(crate) async fn add_witness(&mut self) {
+        self.add_witness_of(None).await;
+    }
+
+    /// As [`Self::add_witness`], in a zone.
+    pub(crate) async fn add_witness_in(&mut self, zone: &str) {
+        self.add_witness_of(Some(zone.parse().unwrap())).await;
+    }
+
+    async fn add_witness_of(&mut self, zone: Option<ZoneName>) {
         let i = self.nodes.len() + 1;
         let mut node = self.node(i);
+        node.config.zone = zone;
         node.config.witness = true;
         node.start().await;
         self.nodes.push(node);

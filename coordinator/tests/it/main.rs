@@ -21,3 +21,4 @@ mod unreachable;
 mod warnings;
 mod watch;
 mod witness;
+mod zones;

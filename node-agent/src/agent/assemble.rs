@@ -170,6 +170,7 @@ impl Agent {
         let session = SessionKeeper {
             client: client.clone(),
             endpoints,
+            zone: config.zone.clone(),
             board: board.clone(),
             serving: serving.clone(),
         };

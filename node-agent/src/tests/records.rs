@@ -83,6 +83,7 @@ pub(crate) fn node(region_and_node: &str, status: NodeStatus) -> NodeRecord {
     NodeRecord {
         node: holder.node,
         region: holder.region,
+        zone: None,
         kind: NodeKind::Agent,
         incarnation: holder.incarnation,
         endpoints: Endpoints {

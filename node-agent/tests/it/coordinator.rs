@@ -200,6 +200,7 @@ impl Coordinator {
         let record = NodeRecord {
             node: agent.node.clone(),
             region: agent.region.clone(),
+            zone: None,
             kind: NodeKind::Agent,
             incarnation: agent.incarnation,
             endpoints: Endpoints {
@@ -433,6 +434,7 @@ impl RegionService for Coordinator {
     rpc!(list_regions(ListRegionsRequest) -> ListRegionsResponse);
     rpc!(get_region(GetRegionRequest) -> GetRegionResponse);
     rpc!(list_nodes(ListNodesRequest) -> ListNodesResponse);
+    rpc!(get_node(GetNodeRequest) -> GetNodeResponse);
     rpc!(attach_store(AttachStoreRequest) -> GetRegionResponse, |this, request| {
         let name: types::RegionId = request.region.parse().unwrap();
         let mut region = this.lock().view.regions[&name].clone();

@@ -297,6 +297,7 @@ fn config(dir: &Path, region: &str, node: &str, tls: TlsFiles, coordinator: &str
     AgentConfig {
         node: node.parse().unwrap(),
         region: region.parse().unwrap(),
+        zone: None,
         data_dir: dir.join(node),
         coordinators: vec![coordinator.to_owned()],
         listen_agent: any,

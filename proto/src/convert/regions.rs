@@ -1,7 +1,7 @@
 //! Regions, nodes and what they are made of.
 
 use types::{
-    UnixMillis,
+    UnixMillis, ZoneName,
     epoch::{Epoch, FencingToken, Holder},
     region::{Endpoints, FencingDoor, Health, NodeKind, NodeRecord, NodeStatus, RegionRecord, StoreBinding},
     revision::Revision,
@@ -207,6 +207,19 @@ pub fn region(r: pb::Region) -> Parsed<RegionRecord> {
     })
 }
 
+/// A zone on the wire: empty where there is none.
+pub fn zone_to_pb(zone: Option<&ZoneName>) -> String {
+    zone.map(ToString::to_string).unwrap_or_default()
+}
+
+/// Reads a zone; empty is none.
+pub fn zone(value: &str) -> Parsed<Option<ZoneName>> {
+    match value {
+        "" => Ok(None),
+        value => text("zone", value).map(Some),
+    }
+}
+
 impl From<&NodeRecord> for pb::Node {
     fn from(n: &NodeRecord) -> Self {
         let (status, removed) = node_status_to_pb(n.status);
@@ -220,6 +233,7 @@ impl From<&NodeRecord> for pb::Node {
             endpoints: Some((&n.endpoints).into()),
             status,
             removed,
+            zone: zone_to_pb(n.zone.as_ref()),
             changed_at_millis: n.changed_at.0,
             modified_revision: n.modified.0,
         }
@@ -231,6 +245,7 @@ pub fn node(n: pb::Node) -> Parsed<NodeRecord> {
     Ok(NodeRecord {
         node: text("node", &n.node)?,
         region: text("region", &n.region)?,
+        zone: zone(&n.zone)?,
         kind: node_kind_from_pb(n.kind, n.witness)?,
         incarnation: text("incarnation", &n.incarnation)?,
         endpoints: endpoints(n.endpoints)?,

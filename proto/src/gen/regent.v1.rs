@@ -139,6 +139,9 @@ pub struct Node {
     pub changed_at_millis: u64,
     #[prost(uint64, tag = "8")]
     pub modified_revision: u64,
+    /// Its availability zone; empty where its config says none, and below feature level 5.
+    #[prost(string, tag = "10")]
+    pub zone: ::prost::alloc::string::String,
     /// A person took it out of the cluster; its status is DOWN, for those who do not know of this.
     #[prost(bool, tag = "9")]
     pub removed: bool,
@@ -928,6 +931,9 @@ pub struct JoinRequest {
     /// Up to which feature level its build knows the rules; below the cluster's level it is refused.
     #[prost(uint32, tag = "8")]
     pub supported_level: u32,
+    /// The availability zone of its region that it stands in; empty: none is said.
+    #[prost(string, tag = "9")]
+    pub zone: ::prost::alloc::string::String,
     /// It is to be a witness. A member never becomes one, nor ceases to be one, with the same disk.
     #[prost(bool, tag = "94")]
     pub witness: bool,
@@ -941,6 +947,10 @@ pub struct JoinResponse {
     pub members: ::prost::alloc::vec::Vec<Member>,
     #[prost(string, tag = "3")]
     pub cluster_id: ::prost::alloc::string::String,
+    /// The zone that the registry has of it; empty where it has none. Another one than it asked for: the cluster is not at
+    /// feature level 5 yet, so ask again later.
+    #[prost(string, tag = "4")]
+    pub zone: ::prost::alloc::string::String,
 }
 /// Of the coordinators' own log; roles have a TimingPolicy.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4365,6 +4375,9 @@ pub struct ListNodesRequest {
     /// Empty means all.
     #[prost(string, tag = "2")]
     pub region: ::prost::alloc::string::String,
+    /// Those whose config names this zone; empty means all.
+    #[prost(string, tag = "3")]
+    pub zone: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListNodesResponse {
@@ -4372,6 +4385,20 @@ pub struct ListNodesResponse {
     pub header: ::core::option::Option<ResponseHeader>,
     #[prost(message, repeated, tag = "2")]
     pub nodes: ::prost::alloc::vec::Vec<Node>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetNodeRequest {
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<ReadOptions>,
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetNodeResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    #[prost(message, optional, tag = "2")]
+    pub node: ::core::option::Option<Node>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachStoreRequest {
@@ -4505,6 +4532,20 @@ pub mod region_service_client {
                 .insert(GrpcMethod::new("regent.v1.RegionService", "ListNodes"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn get_node(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetNodeRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetNodeResponse>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/regent.v1.RegionService/GetNode");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.v1.RegionService", "GetNode"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Binds a region to its object store; done by an agent of that region after the fencing-door probe.
         pub async fn attach_store(
             &mut self,
@@ -4548,6 +4589,10 @@ pub mod region_service_server {
             &self,
             request: tonic::Request<super::ListNodesRequest>,
         ) -> std::result::Result<tonic::Response<super::ListNodesResponse>, tonic::Status>;
+        async fn get_node(
+            &self,
+            request: tonic::Request<super::GetNodeRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetNodeResponse>, tonic::Status>;
         /// Binds a region to its object store; done by an agent of that region after the fencing-door probe.
         async fn attach_store(
             &self,
@@ -4731,6 +4776,45 @@ pub mod region_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListNodesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.RegionService/GetNode" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetNodeSvc<T: RegionService>(pub Arc<T>);
+                    impl<T: RegionService> tonic::server::UnaryService<super::GetNodeRequest> for GetNodeSvc<T> {
+                        type Response = super::GetNodeResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetNodeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RegionService>::get_node(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetNodeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -6543,6 +6627,10 @@ pub struct Hello {
     pub incarnation: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "4")]
     pub endpoints: ::core::option::Option<Endpoints>,
+    /// The availability zone of its region that it stands in; empty: none is said. Entered into the registry from feature level 5
+    /// on: for a node that came before, once that is on.
+    #[prost(string, tag = "5")]
+    pub zone: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LoadedVersion {

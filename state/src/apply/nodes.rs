@@ -23,11 +23,15 @@ pub(super) fn register(change: &mut Change<'_>, command: &Command) -> Outcome {
         kind,
         incarnation,
         endpoints,
+        zone,
     } = command
     else {
         return Err(Rejection::invalid("command", "is no RegisterNode"));
     };
     check_place(change, *kind, region)?;
+    if zone.is_some() {
+        change.enabled(Feature::Zones)?;
+    }
     let texts = [
         &endpoints.api,
         &endpoints.raft,
@@ -38,9 +42,10 @@ pub(super) fn register(change: &mut Change<'_>, command: &Command) -> Outcome {
         at_most("bytes of an endpoint", text.len(), 512)?;
     }
     let known = change.state.nodes.get(node).cloned();
-    let new = NodeRecord {
+    let mut new = NodeRecord {
         node: node.clone(),
         region: region.clone(),
+        zone: zone.clone(),
         kind: *kind,
         incarnation: *incarnation,
         endpoints: endpoints.clone(),
@@ -61,6 +66,8 @@ pub(super) fn register(change: &mut Change<'_>, command: &Command) -> Outcome {
             check_not_superseded(change, &known, new.incarnation)?;
             if known.incarnation != new.incarnation {
                 change.supersede(node, known.incarnation, SUPERSEDED_KEPT);
+            } else if only_zone_differs(&known, &new) {
+                new.changed_at = known.changed_at;
             }
         }
     }
@@ -130,6 +137,11 @@ fn check_not_removed(known: &NodeRecord, new: &NodeRecord) -> Result<(), Rejecti
 
 /// Whether nothing would change.
 fn is_same_run(known: &NodeRecord, new: &NodeRecord) -> bool {
+    only_zone_differs(known, new) && known.zone == new.zone
+}
+
+/// Whether the run goes on, and at most its label is another.
+fn only_zone_differs(known: &NodeRecord, new: &NodeRecord) -> bool {
     known.incarnation == new.incarnation && known.endpoints == new.endpoints && known.status == new.status
 }
 

@@ -44,7 +44,7 @@ wire_struct! {
     StoreBinding => pb::StoreBinding { endpoint, bucket, fencing_door }
     RegionRecord => pb::Region { region, health, health_evidence, health_changed_at, store, modified }
     Endpoints => pb::Endpoints { api, raft, agent, inference }
-    NodeRecord => pb::Node { node, region, kind, incarnation, endpoints, status, changed_at, modified }
+    NodeRecord => pb::Node { node, region, kind, incarnation, endpoints, status, changed_at, modified, zone }
     ModelRecord => pb::Model {
         name, description, tags, placement, next_version, created_at, created_by, modified,
     }

@@ -11,7 +11,7 @@ use std::{
 use types::{
     AliasName, ByteCount, ClusterId, Digest, DiskId, Epoch, ExperimentName, MetricName, Micros, ModelName,
     ModelVersion, NodeId, NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision, RoleName,
-    UnixMillis, model::ArtifactPath,
+    UnixMillis, ZoneName, model::ArtifactPath,
 };
 
 /// A value that no release ever wrote.
@@ -107,6 +107,7 @@ text!(
     AliasName,
     ExperimentName,
     RoleName,
+    ZoneName,
     Principal
 );
 

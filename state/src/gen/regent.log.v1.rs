@@ -268,6 +268,8 @@ pub struct RegisterNode {
     pub incarnation: ::prost::alloc::vec::Vec<u8>,
     #[prost(message, optional, tag = "5")]
     pub endpoints: ::core::option::Option<Endpoints>,
+    #[prost(string, optional, tag = "6")]
+    pub zone: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetNodeStatus {
@@ -1328,6 +1330,8 @@ pub struct Node {
     pub changed_at: u64,
     #[prost(uint64, tag = "8")]
     pub modified: u64,
+    #[prost(string, optional, tag = "9")]
+    pub zone: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Placement {

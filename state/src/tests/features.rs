@@ -39,11 +39,12 @@ fn every_rule_is_known_at_the_highest_level_and_none_at_level_0() {
         Feature::Rebinds,
         Feature::Experiments,
         Feature::Witnesses,
+        Feature::Zones,
     ];
     let on = |world: &World| rules.map(|rule| world.state.features().has(rule));
-    assert_eq!(on(&world), [false; 9]);
+    assert_eq!(on(&world), [false; 10]);
     world.lines(&format!("SetFeatureLevel level={SUPPORTED}"));
-    assert_eq!(on(&world), [true; 9]);
+    assert_eq!(on(&world), [true; 10]);
 }
 
 #[test]

@@ -220,6 +220,7 @@ impl Line {
                     agent: self.text("agent"),
                     ..Endpoints::default()
                 },
+                zone: self.maybe("zone"),
             },
             "RemoveCoordinator" => Command::RemoveCoordinator {
                 node: self.get("node"),

@@ -64,6 +64,7 @@ fn prelude(world: &mut World) -> Vec<Entry> {
                 kind: NodeKind::Agent,
                 incarnation,
                 endpoints,
+                zone: None,
             },
             Command::SetRegionHealth {
                 region: region(by),

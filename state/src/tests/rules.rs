@@ -342,3 +342,43 @@ fn reports_of_one_attempt_may_overtake_each_other() {
         (70, Some(UnixMillis(super::world::START)))
     );
 }
+
+/// A label says nothing of a run: whoever reckons how long a node is up or down is not misled by it.
+#[test]
+fn a_node_says_its_zone_and_another_one_changes_the_record_alone() {
+    let mut world = World::standing();
+    let say = |zone: &str| format!("RegisterNode node=a1 region=eu run=1 agent=https://a1:7463{zone}");
+    let before = world.state.node(&"a1".parse().unwrap()).unwrap().clone();
+    let refused = world.line(&say(" zone=eu-1a")).unwrap().outcome.unwrap_err();
+    assert!(refused.to_string().contains("takes 5"), "{refused}");
+    world.lines("SetFeatureLevel level=5\nwait 10s");
+    for (zone, shown) in [
+        (" zone=eu-1a", Some("eu-1a")),
+        (" zone=eu-1b", Some("eu-1b")),
+        ("", None),
+    ] {
+        let applied = world.line(&say(zone)).unwrap();
+        applied.outcome.unwrap();
+        let after = world.state.node(&"a1".parse().unwrap()).unwrap().clone();
+        assert_eq!(after.zone.as_ref().map(|zone| zone.as_str()), shown);
+        assert_eq!(applied.events, [crate::Event::Node(after.clone())]);
+        assert_eq!(
+            (after.status, after.changed_at),
+            (before.status, before.changed_at)
+        );
+        let again = world.line(&say(zone)).unwrap();
+        assert_eq!(
+            (again.outcome.unwrap(), again.events),
+            (
+                crate::Reply::Done {
+                    modified: after.modified
+                },
+                vec![]
+            )
+        );
+    }
+    // Another run is another standing.
+    world.lines("RegisterNode node=a1 region=eu run=2 zone=eu-1a");
+    let next = world.state.node(&"a1".parse().unwrap()).unwrap();
+    assert!(next.changed_at > before.changed_at, "{next:?}");
+}

@@ -84,6 +84,7 @@ mod tests {
         NodeRecord {
             node: name.parse::<NodeId>().unwrap(),
             region: region.parse().unwrap(),
+            zone: None,
             kind,
             incarnation: NodeIncarnation::from_u128(1),
             endpoints: Endpoints {

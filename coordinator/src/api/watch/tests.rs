@@ -192,6 +192,7 @@ fn command(world: &World, (what, a, b): (u8, u8, u8)) -> (Principal, Command) {
             kind: NodeKind::Agent,
             incarnation: types::NodeIncarnation::from_u128(u128::from(b % 4) + 1),
             endpoints: Endpoints::default(),
+            zone: None,
         },
         2 => Command::CreateModel {
             name: model(a),

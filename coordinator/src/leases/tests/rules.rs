@@ -40,6 +40,7 @@ impl Log {
                 kind: NodeKind::Agent,
                 incarnation,
                 endpoints: Endpoints::default(),
+                zone: None,
             });
             log.apply(Command::SetRegionHealth {
                 region,

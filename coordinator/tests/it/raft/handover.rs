@@ -132,6 +132,7 @@ impl Story {
             kind: NodeKind::Agent,
             incarnation,
             endpoints: Endpoints::default(),
+            zone: None,
         };
         self.apply(user(), register).await;
         let healthy = Command::SetRegionHealth {

@@ -38,6 +38,7 @@ async fn plan_that_runs(cluster: &Cluster, target: usize) -> PlanId {
         kind: NodeKind::Agent,
         incarnation: target.incarnation,
         endpoints: Endpoints::default(),
+        zone: None,
     };
     apply(cluster, register).await;
     let healthy = Command::SetRegionHealth {

@@ -282,6 +282,7 @@ async fn a_removed_coordinator_that_was_registered_is_marked() {
             kind: types::region::NodeKind::Coordinator,
             incarnation: types::NodeIncarnation::from_u128(1),
             endpoints: types::region::Endpoints::default(),
+            zone: None,
         },
     ];
     for command in commands {

@@ -36,6 +36,7 @@ pub(super) fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[E
             kind: NodeKind::Agent,
             incarnation: holder(a, b).incarnation,
             endpoints: Endpoints::default(),
+            zone: [None, Some("z1"), Some("z2")][usize::from(c % 3)].map(|zone| zone.parse().unwrap()),
         },
         1 => Command::SetNodeStatus {
             node: node(a),

@@ -72,6 +72,7 @@ pub(super) fn register(holder: &Holder) -> Command {
         kind: NodeKind::Agent,
         incarnation: holder.incarnation,
         endpoints: Endpoints::default(),
+        zone: None,
     }
 }
 
