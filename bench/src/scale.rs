@@ -233,7 +233,7 @@ impl Maker {
         let files = artifacts(n, version)?;
         let made = self
             .user
-            .create_version(name, &region(0)?, &files, "bert", metadata)
+            .create_version(name, &region(0)?, &files, "bert", metadata, &[])
             .await?;
         self.user.complete_upload(&made.key).await?;
         self.copy(&made.key, 0).await?;

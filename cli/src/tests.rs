@@ -55,6 +55,26 @@ fn lines_are_accepted_or_refused() {
         true,
     );
     check_parse("regent primary pause --expect-epoch 7", false);
+    check_parse(
+        "regent model report m@1 --metric accuracy=0.93 --metric loss=-1",
+        true,
+    );
+    check_parse(
+        "regent model report m@1 --remove loss --etag 9 --validate-only",
+        true,
+    );
+    check_parse("regent model report m@1", false);
+    check_parse("regent model report m --metric accuracy=0.93", false);
+    check_parse("regent model report m@1 --metric accuracy=0.1234567", false);
+    check_parse(
+        "regent model push d --name m --dataset s3://lake/clicks/date=2026-03-01",
+        true,
+    );
+    check_parse("regent model push d --name m --dataset -clicks", false);
+    check_parse(
+        "regent model dependents clicks@2026-03 --where state!=DELETED",
+        true,
+    );
     check_parse("regent experiment create m march --arm 1=90 --arm 2=10", true);
     check_parse("regent experiment create m march --arm 1", false);
     check_parse("regent experiment create m march", false);

@@ -92,6 +92,8 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/regent.v1.RegistryService/AbortVersion", USERS),
     ("/regent.v1.RegistryService/DeprecateVersion", USERS),
     ("/regent.v1.RegistryService/DeleteVersion", USERS),
+    ("/regent.v1.RegistryService/SetVersionMetrics", USERS),
+    ("/regent.v1.RegistryService/ListDependents", ALL),
     ("/regent.v1.RegistryService/GetVersion", ALL),
     ("/regent.v1.RegistryService/ListVersions", ALL),
     ("/regent.v1.RegistryService/SetAlias", USERS),

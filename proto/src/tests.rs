@@ -71,6 +71,57 @@ fn the_descriptor_set_names_every_service() {
     }
 }
 
+#[test]
+fn a_measured_version_comes_back_as_it_was_and_a_bad_one_is_named() {
+    use crate::{convert::registry, v1 as pb};
+    use types::model::{Measured, VersionRecord, VersionState};
+    let record = VersionRecord {
+        key: "fraud.scorer@3".parse().unwrap(),
+        state: VersionState::Ready,
+        state_reason: String::new(),
+        source_region: "eu".parse().unwrap(),
+        artifacts: Vec::new(),
+        framework: "bert".to_owned(),
+        metadata: Default::default(),
+        datasets: ["clicks@3", "s3://lake/a=b"].map(|d| d.parse().unwrap()).into(),
+        metrics: [(
+            "loss".parse().unwrap(),
+            Measured {
+                value: types::Micros(-500_000),
+                at: types::UnixMillis(5),
+                by: "spiffe://regent.local/user/admin".parse().unwrap(),
+            },
+        )]
+        .into(),
+        created_at: types::UnixMillis(4),
+        created_by: "spiffe://regent.local/user/admin".parse().unwrap(),
+        modified: types::Revision(7),
+    };
+    let wire = pb::ModelVersion::from(&record);
+    assert_eq!(wire.metrics["loss"].value, "-0.5");
+    assert_eq!(registry::version(wire.clone()).unwrap(), record);
+    let bad = |change: fn(&mut pb::ModelVersion)| {
+        let mut wire = wire.clone();
+        change(&mut wire);
+        registry::version(wire)
+            .unwrap_err()
+            .operand("field")
+            .map(str::to_owned)
+    };
+    assert_eq!(
+        bad(|v| v.datasets.push("clicks@3".to_owned())),
+        Some("datasets".to_owned())
+    );
+    assert_eq!(
+        bad(|v| v.datasets.push("a b".to_owned())),
+        Some("datasets".to_owned())
+    );
+    assert_eq!(
+        bad(|v| drop(v.metrics.insert("f1".to_owned(), pb::Measured::default()))),
+        Some("metrics.f1".to_owned())
+    );
+}
+
 fn experiment() -> types::experiment::ExperimentRecord {
     use types::experiment::{Arm, ExperimentRecord, ExperimentState, SLOTS, Slots};
     let arm = |version, percent| Arm {

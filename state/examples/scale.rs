@@ -149,6 +149,7 @@ fn publish(log: &mut Log, n: usize, regions: usize) -> Result<(), Failed> {
         artifacts: artifacts(n)?,
         framework: "bert".to_owned(),
         metadata: [("run".to_owned(), format!("run-{n}"))].into(),
+        datasets: Default::default(),
     };
     log.run(&admin, create)?;
     log.run(

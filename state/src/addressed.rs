@@ -60,6 +60,7 @@ impl Command {
             Self::CompleteUpload { version }
             | Self::AbortVersion { version, .. }
             | Self::DeprecateVersion { version, .. }
+            | Self::SetVersionMetrics { version, .. }
             | Self::DeleteVersion { version, .. } => Addressed::Version(version),
             Self::SetAlias { model, alias, .. } | Self::DeleteAlias { model, alias, .. } => {
                 Addressed::Alias(model, alias)

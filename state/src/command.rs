@@ -9,9 +9,9 @@ use std::{
 };
 
 use types::{
-    AliasName, ByteCount, ClusterId, Digest, DiskId, Epoch, ExperimentName, FencingToken, Holder, MetricName,
-    Micros, ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId, Principal, RegionId, RequestId,
-    Revision, RoleName, SignedRebind, UnixMillis, VersionKey, ZoneName,
+    AliasName, ByteCount, ClusterId, DatasetName, Digest, DiskId, Epoch, ExperimentName, FencingToken,
+    Holder, MetricName, Micros, ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId, Principal,
+    RegionId, RequestId, Revision, RoleName, SignedRebind, UnixMillis, VersionKey, ZoneName,
     election::ElectionTiming,
     experiment::Share,
     model::{Artifact, Placement},
@@ -174,6 +174,8 @@ pub enum Command {
         framework: String,
         /// Free pairs.
         metadata: BTreeMap<String, String>,
+        /// What it was trained from; none before feature level 6.
+        datasets: BTreeSet<DatasetName>,
     },
     /// The bytes are in the source region's store; its agent verifies them next.
     CompleteUpload {
@@ -345,6 +347,15 @@ pub enum Command {
     RecordRebind {
         /// The statement and its signature.
         rebind: SignedRebind,
+    },
+    /// Says what was measured of a version that is not deleted, or takes it back. From feature level 6 on.
+    SetVersionMetrics {
+        /// The version.
+        version: VersionKey,
+        /// Values of now; those that are not named stay.
+        set: BTreeMap<MetricName, Micros>,
+        /// Names to forget.
+        remove: BTreeSet<MetricName>,
     },
     /// Begins to split a model's users over versions. From feature level 4 on, as all of experiments.
     CreateExperiment {

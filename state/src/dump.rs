@@ -109,6 +109,12 @@ fn write_records(s: &ControlState, out: &mut String) -> std::fmt::Result {
             v.key, v.state, v.source_region, v.framework, v.metadata
         )?;
         writeln!(out, " {:?} {}", v.state_reason, v.modified)?;
+        for dataset in &v.datasets {
+            writeln!(out, "  from {dataset}")?;
+        }
+        for (name, m) in &v.metrics {
+            writeln!(out, "  measured {name} {} at {} by {}", m.value, m.at, m.by)?;
+        }
     }
     for a in s.aliases.values() {
         writeln!(

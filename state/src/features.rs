@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The highest level that this build knows.
-pub const SUPPORTED: u32 = 5;
+pub const SUPPORTED: u32 = 6;
 
 /// A rule that a level switched on. Level 0 is what the log began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,10 @@ pub enum Feature {
     Witnesses,
     /// Level 5: nodes say which zone of their region they stand in.
     Zones,
+    /// Level 6: a version may name the data sets that it was trained from.
+    Datasets,
+    /// Level 6: a version has values that were measured of it.
+    VersionMetrics,
 }
 
 impl Feature {
@@ -56,6 +60,8 @@ impl Feature {
             Self::Experiments => 4,
             Self::Witnesses => 4,
             Self::Zones => 5,
+            Self::Datasets => 6,
+            Self::VersionMetrics => 6,
         }
     }
 }
@@ -114,7 +120,7 @@ impl Entry {
 impl Command {
     /// The rule that it came with: a build from before it cannot read the entry, and stops, so nobody proposes it earlier.
     /// `None`: every build knows it.
-    pub const fn needs(&self) -> Option<Feature> {
+    pub fn needs(&self) -> Option<Feature> {
         match self {
             Self::MarkTime { .. } => Some(Feature::TimeMarks),
             Self::RemoveCoordinator { .. } => Some(Feature::CoordinatorsLeave),
@@ -131,6 +137,8 @@ impl Command {
                 kind: NodeKind::Witness,
                 ..
             } => Some(Feature::Witnesses),
+            Self::CreateVersion { datasets, .. } if !datasets.is_empty() => Some(Feature::Datasets),
+            Self::SetVersionMetrics { .. } => Some(Feature::VersionMetrics),
             Self::InitCluster { .. }
             | Self::SetTiming { .. }
             | Self::SetFeatureLevel { .. }

@@ -34,7 +34,7 @@ macro_rules! named {
 impl ControlState {
     /// That this state is possible.
     pub fn check_invariants(&self) -> Result<(), Broken> {
-        let checks: [(&'static str, Check); 18] = named![
+        let checks: [(&'static str, Check); 19] = named![
             records_stand_under_their_own_keys,
             nothing_was_modified_after_the_last_revision,
             every_region_joined_once,
@@ -53,6 +53,7 @@ impl ControlState {
             remembered_requests_stand_above_the_floor,
             every_experiment_divides_all_users_as_its_percents_say,
             every_arm_of_a_running_experiment_can_be_served,
+            every_dependent_is_found_by_its_dataset,
         ];
         first_broken(checks.iter().map(|(name, check)| (*name, check(self))))
     }
@@ -328,6 +329,17 @@ fn every_arm_of_a_running_experiment_can_be_served(s: &ControlState) -> Result<(
     })
 }
 
+fn every_dependent_is_found_by_its_dataset(s: &ControlState) -> Result<(), String> {
+    let named: BTreeSet<_> = (s.versions.values())
+        .flat_map(|v| v.datasets.iter().map(move |dataset| (dataset, &v.key)))
+        .collect();
+    let found = s.dependents.iter();
+    let found = found.flat_map(|(dataset, versions)| versions.iter().map(move |key| (dataset, key)));
+    require(named.iter().copied().eq(found), || {
+        format!("{} versions name data sets, and others are found", named.len())
+    })
+}
+
 fn time_and_revision_never_go_back(a: &ControlState, b: &ControlState) -> Result<(), String> {
     let forward = a.time <= b.time && a.revision <= b.revision && a.requests.floor <= b.requests.floor;
     require(forward, || {
@@ -404,7 +416,9 @@ fn a_version_is_immutable_and_goes_one_way(a: &ControlState, b: &ControlState) -
         let Some(after) = b.versions.get(key) else {
             continue;
         };
-        let same = before.artifacts == after.artifacts && before.source_region == after.source_region;
+        let same = before.artifacts == after.artifacts
+            && before.source_region == after.source_region
+            && before.datasets == after.datasets;
         require(same && before.state <= after.state, || {
             format!("{key}: {} to {}", before.state, after.state)
         })?;

@@ -17,8 +17,8 @@ use policy::{
     readiness::{Coverage, Loads, ServedVersion},
 };
 use types::{
-    AliasName, Digest, DiskId, ExperimentName, Holder, ModelName, ModelVersion, NodeId, PlanId, Principal,
-    RegionId, RequestId, Revision, RoleName, UnixMillis, VersionKey,
+    AliasName, DatasetName, Digest, DiskId, ExperimentName, Holder, ModelName, ModelVersion, NodeId, PlanId,
+    Principal, RegionId, RequestId, Revision, RoleName, UnixMillis, VersionKey,
     experiment::ExperimentRecord,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::{PlanRecord, PlanState},
@@ -211,6 +211,21 @@ impl ControlState {
     /// The versions of all models, by model and number, after one of them.
     pub fn versions_after(&self, start: Option<VersionKey>) -> impl Iterator<Item = &VersionRecord> {
         after(&self.versions, start).map(|(_, version)| version)
+    }
+    /// The versions of all models that were trained from a data set, also deleted ones, by model and number, after one of them:
+    /// those alone that `is_wanted` takes.
+    pub fn dependents_where<'a>(
+        &'a self,
+        dataset: &DatasetName,
+        start: Option<VersionKey>,
+        limit: usize,
+        is_wanted: impl Fn(&VersionRecord) -> bool,
+    ) -> Page<'a, VersionKey, VersionRecord> {
+        let first = start.map_or(Unbounded, Excluded);
+        let keys = self.dependents.get(dataset).into_iter();
+        let keys = keys.flat_map(move |keys| keys.range((first.clone(), Unbounded)));
+        let versions = keys.filter_map(|key| Some((key, self.versions.get(key)?)));
+        page(versions, limit, is_wanted)
     }
     /// One alias.
     pub fn alias(&self, model: &ModelName, alias: &AliasName) -> Option<&AliasRecord> {

@@ -5,10 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use imbl::OrdSet;
+use imbl::{OrdMap, OrdSet};
 use types::{
-    AliasName, ClusterId, Digest, DiskId, Epoch, ExperimentName, ModelName, NodeId, NodeIncarnation, PlanId,
-    Principal, RegionId, Revision, RoleName, SignedRebind, UnixMillis, VersionKey,
+    AliasName, ClusterId, DatasetName, Digest, DiskId, Epoch, ExperimentName, ModelName, NodeId,
+    NodeIncarnation, PlanId, Principal, RegionId, Revision, RoleName, SignedRebind, UnixMillis, VersionKey,
     election::ElectionSettings,
     experiment::ExperimentRecord,
     model::{AliasRecord, ModelRecord, VersionRecord},
@@ -105,6 +105,8 @@ pub struct ControlState {
     pub(crate) models: Table<ModelName, ModelRecord>,
     pub(crate) published: Table<ModelName, WasPublished>,
     pub(crate) versions: Table<VersionKey, VersionRecord>,
+    /// Which versions were trained from each data set; follows from `versions`.
+    pub(crate) dependents: OrdMap<DatasetName, OrdSet<VersionKey>>,
     pub(crate) aliases: Table<(ModelName, AliasName), AliasRecord>,
     pub(crate) replicas: Table<ReplicaKey, ReplicaRecord>,
     pub(crate) roles: Table<RoleName, RoleState>,
@@ -146,6 +148,7 @@ impl ControlState {
             models: Table::default(),
             published: Table::default(),
             versions: Table::default(),
+            dependents: OrdMap::new(),
             aliases: Table::default(),
             replicas: Table::default(),
             roles: Table::default(),
@@ -173,6 +176,7 @@ impl ControlState {
             models,
             published,
             versions,
+            dependents: _,
             aliases,
             replicas,
             roles,
@@ -227,11 +231,29 @@ impl ControlState {
         self.models.key(&model).cloned().unwrap_or(model)
     }
 
-    /// Adds a version, or replaces the one of its key; whether there was one.
+    /// Adds a version, or replaces the one of its key, which has the same data sets; whether there was one.
     pub(crate) fn add_version(&mut self, mut version: VersionRecord) -> bool {
         version.key.model = self.own_model(version.key.model);
         version.source_region = self.own_region(version.source_region);
+        version.datasets = std::mem::take(&mut version.datasets)
+            .into_iter()
+            .map(|dataset| self.add_dependent(dataset, &version.key))
+            .collect();
         self.versions.insert(version.key.clone(), version)
+    }
+
+    /// Adds an edge; the name as the index keeps it, so that the many versions that have it share one text.
+    fn add_dependent(&mut self, dataset: DatasetName, version: &VersionKey) -> DatasetName {
+        let own = self
+            .dependents
+            .get_key_value(&dataset)
+            .map(|(name, _)| name.clone());
+        let own = own.unwrap_or(dataset);
+        self.dependents
+            .entry(own.clone())
+            .or_default()
+            .insert(version.clone());
+        own
     }
 
     /// Adds an alias, or replaces the one of its key; whether there was one.

@@ -123,6 +123,15 @@ text_id!(
     "use 1 to 63 characters of a-z, 0-9, '-', '_' and '.', starting and ending with a letter or digit"
 );
 text_id!(
+    /// A data set as whoever trains from it names it, with its version where it has one: `fraud/transactions@2026-03`,
+    /// `s3://lake/clicks/date=2026-03-01`. Regent keeps the name alone, and no bytes.
+    DatasetName, "dataset name",
+    |t| t.len() <= 200
+        && t.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:@=+".contains(&b)),
+    "use 1 to 200 characters of a-z, A-Z, 0-9, '-', '_', '.', '/', ':', '@', '=' and '+', starting with a letter or digit"
+);
+text_id!(
     /// A database whose tables a role guards, as its door is called: `postgres/<name>`. One name for it in all configs.
     DatabaseName, "database name", |t| is_label(t, b"-_."),
     "use 1 to 63 characters of a-z, 0-9, '-', '_' and '.', starting and ending with a letter or digit"

@@ -37,8 +37,9 @@ pub use digest::{Digest, DigestHasher};
 pub use epoch::{Epoch, FencingToken, Holder};
 pub use filter::WatchFilter;
 pub use ids::{
-    AliasName, ClusterId, DatabaseName, DiskId, ExperimentName, InvalidId, MetricName, ModelName,
-    ModelVersion, NodeId, NodeIncarnation, PlanId, RegionId, RequestId, RoleName, VersionKey, ZoneName,
+    AliasName, ClusterId, DatabaseName, DatasetName, DiskId, ExperimentName, InvalidId, MetricName,
+    ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId, RegionId, RequestId, RoleName, VersionKey,
+    ZoneName,
 };
 pub use micros::Micros;
 pub use principal::Principal;

@@ -1,12 +1,16 @@
 //! Models, their immutable versions, and the aliases that move between them (design.md section 5).
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    ids::{AliasName, InvalidId, ModelName, ModelVersion, RegionId, VersionKey},
+    ids::{AliasName, DatasetName, InvalidId, MetricName, ModelName, ModelVersion, RegionId, VersionKey},
+    micros::Micros,
     principal::Principal,
     revision::Revision,
     time::UnixMillis,
@@ -134,7 +138,18 @@ impl fmt::Display for VersionState {
     }
 }
 
-/// One immutable version.
+/// A measured value, and who said it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The value, exact; its unit is in its name.
+    pub value: Micros,
+    /// State time at which it was said.
+    pub at: UnixMillis,
+    /// Who said it.
+    pub by: Principal,
+}
+
+/// One version: immutable from READY on, but for what is measured of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionRecord {
     /// Model and number.
@@ -149,8 +164,14 @@ pub struct VersionRecord {
     pub artifacts: Vec<Artifact>,
     /// Which loader reads it: `bert`, `digits-cnn`, `llama`.
     pub framework: String,
-    /// Free key and value pairs (lineage, owner, training run).
+    /// Free key and value pairs (owner, training run).
     pub metadata: BTreeMap<String, String>,
+    /// What it was trained from, as whoever announced it said; never changed.
+    #[serde(default)]
+    pub datasets: BTreeSet<DatasetName>,
+    /// What was measured of it, as it was said last; the one part of a READY version that changes.
+    #[serde(default)]
+    pub metrics: BTreeMap<MetricName, Measured>,
     /// State time of creation.
     pub created_at: UnixMillis,
     /// Who created it.

@@ -41,6 +41,17 @@ fn identifiers_accept_and_refuse_by_their_rule() {
         assert!(bad.parse::<ModelName>().is_err(), "{bad}");
     }
     assert!("fraud.scorer".parse::<ModelName>().is_ok());
+    for good in [
+        "clicks",
+        "Fraud/Transactions@2026-03",
+        "s3://lake/date=2026-03-01/a+b_c.csv",
+        &"x".repeat(200),
+    ] {
+        assert_eq!(good.parse::<DatasetName>().unwrap().to_string(), good);
+    }
+    for bad in ["", "-a", "/a", "a b", "a*", "a,b", "ü", "a<b", &"x".repeat(201)] {
+        assert!(bad.parse::<DatasetName>().is_err(), "{bad}");
+    }
     assert!("primaries/global".parse::<RoleName>().is_ok());
     assert!("global".parse::<RoleName>().is_err());
     assert!("fraud.scorer@3".parse::<VersionKey>().is_ok());

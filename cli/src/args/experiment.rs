@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use types::{ExperimentName, MetricName, Micros, ModelName, ModelVersion, RegionId, experiment::Share};
 
-use super::{ChangeArgs, ReadArgs};
+use super::{ChangeArgs, ReadArgs, metric};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ExperimentCommand {
@@ -135,12 +135,4 @@ fn share(text: &str) -> Result<Share, String> {
         })
     };
     read(text).ok_or_else(|| "write VERSION=PERCENT, both whole numbers, as in 3=90".to_owned())
-}
-
-fn metric(text: &str) -> Result<(MetricName, Micros), String> {
-    let (name, value) = text
-        .split_once('=')
-        .ok_or("write NAME=VALUE, as in accuracy=0.93")?;
-    let name = name.parse().map_err(|e: types::InvalidId| e.to_string())?;
-    Ok((name, value.parse().map_err(|e: types::InvalidId| e.to_string())?))
 }

@@ -26,8 +26,8 @@ pub(crate) use experiment::{
     ExperimentListArgs, ExperimentReportArgs, ExperimentSplitArgs,
 };
 pub(crate) use model::{
-    AbortArgs, AliasArgs, ModelArgs, ModelCommand, ModelListArgs, PushArgs, UnaliasArgs, VersionsArgs,
-    WaitCopies,
+    AbortArgs, AliasArgs, DependentsArgs, ModelArgs, ModelCommand, ModelListArgs, ModelReportArgs, PushArgs,
+    UnaliasArgs, VersionsArgs, WaitCopies,
 };
 pub(crate) use rebind::{RebindCommand, WhichArgs};
 
@@ -526,4 +526,13 @@ fn some_pause(text: &str) -> Result<Duration, String> {
 
 fn duration(text: &str) -> Result<Duration, types::InvalidId> {
     types::units::parse_duration(text)
+}
+
+/// A measured value, as in accuracy=0.93.
+fn metric(text: &str) -> Result<(types::MetricName, types::Micros), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("write NAME=VALUE, as in accuracy=0.93")?;
+    let name = name.parse().map_err(|e: types::InvalidId| e.to_string())?;
+    Ok((name, value.parse().map_err(|e: types::InvalidId| e.to_string())?))
 }

@@ -3,9 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
-use types::{AliasName, ModelName, RegionId, VersionKey};
+use types::{AliasName, DatasetName, MetricName, Micros, ModelName, RegionId, VersionKey};
 
-use super::{ChangeArgs, ReadArgs, duration};
+use super::{ChangeArgs, ReadArgs, duration, metric};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
@@ -22,6 +22,10 @@ pub(crate) enum ModelCommand {
     /// Removes an alias, by compare-and-set. Agents load the versions that aliases point at, and `champion` answers requests
     /// that name none: without aliases a model is out of service.
     Unalias(UnaliasArgs),
+    /// Says what was measured of a version, as in --metric accuracy=0.93; values that are not named stay.
+    Report(ModelReportArgs),
+    /// Lists the versions, of all models, that were trained from a data set; also those that were deleted since.
+    Dependents(DependentsArgs),
     /// Gives up a version that never became ready, as after a push that was killed.
     Abort(AbortArgs),
 }
@@ -43,6 +47,9 @@ pub(crate) struct PushArgs {
     /// is announced: for files that a version has already, nothing is changed.
     #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) metadata: Vec<(String, String)>,
+    /// A data set that it was trained from; may be given several times. Set as --meta is.
+    #[arg(long = "dataset", value_name = "DATASET")]
+    pub(crate) datasets: Vec<DatasetName>,
     /// How many regions must hold verified copies before the command ends: a number, or `all`.
     #[arg(long, value_name = "N|all", default_value = "1")]
     pub(crate) wait_copies: WaitCopies,
@@ -101,8 +108,39 @@ pub(crate) struct VersionsArgs {
     pub(crate) model: ModelName,
     /// Only versions that meet this condition, as in 'state=READY' or 'size<=64MiB'; may be given several times. Fields:
     /// version, state, framework, size, digest (of a file), source_region, region (with a verified copy), metadata.KEY,
-    /// created_at, created_by; with =, !=, <, <=, > or >=. A star stands for any part of a text. A day means its first moment
+    /// dataset (that it was trained from), metrics.NAME, created_at, created_by; with =, !=, <, <=, > or >=. A star stands for any part of a text. A day means its first moment
     /// in UTC: all of it is 'created_at>=2026-11-21' with 'created_at<2026-11-22'.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) filter: Vec<String>,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelReportArgs {
+    /// The version, as in fraud.scorer@3.
+    #[arg(value_name = "MODEL@VERSION")]
+    pub(crate) key: VersionKey,
+    /// A value, as in latency_ms=31.5, with up to six digits behind the point; may be given several times. A version has 64 at
+    /// most.
+    #[arg(long = "metric", value_name = "NAME=VALUE", value_parser = metric, required_unless_present = "remove")]
+    pub(crate) metrics: Vec<(MetricName, Micros)>,
+    /// A value to forget, by its name; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) remove: Vec<MetricName>,
+    /// Only if the version still is as it was at this revision (`modified` in `model versions --output json`).
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) etag: Option<u64>,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DependentsArgs {
+    /// The data set, as versions name it.
+    pub(crate) dataset: DatasetName,
+    /// Only versions that meet this condition, as in 'state!=DELETED'; may be given several times. Fields and signs as in
+    /// `model versions`.
     #[arg(long = "where", value_name = "CONDITION")]
     pub(crate) filter: Vec<String>,
     #[command(flatten)]

@@ -4,11 +4,11 @@ use client::{Client, calls::ChangeOptions};
 use serde_json::json;
 use types::{Revision, experiment::ExperimentRecord};
 
-use super::{changer, reader, tell, tell_change};
+use super::{changer, changer_at, reader, tell, tell_change};
 use crate::{
     args::{
-        ChangeArgs, ExperimentAssignArgs, ExperimentCommand, ExperimentCreateArgs, ExperimentEndArgs,
-        ExperimentGetArgs, ExperimentListArgs, ExperimentReportArgs, ExperimentSplitArgs, Shared,
+        ExperimentAssignArgs, ExperimentCommand, ExperimentCreateArgs, ExperimentEndArgs, ExperimentGetArgs,
+        ExperimentListArgs, ExperimentReportArgs, ExperimentSplitArgs, Shared,
     },
     error::Failure,
     output::{ago, or_dash, table},
@@ -105,14 +105,6 @@ async fn assign(args: &ExperimentAssignArgs, shared: &Shared) -> Result<(), Fail
             assigned.arm, assigned.slot
         ),
     })
-}
-
-fn changer_at(shared: &Shared, change: &ChangeArgs, etag: Option<u64>) -> Result<Client, Failure> {
-    let options = ChangeOptions {
-        etag: etag.map(Revision),
-        ..ChangeOptions::default()
-    };
-    changer(shared, change, options)
 }
 
 fn changed(client: &Client, shared: &Shared, experiment: &ExperimentRecord) -> Result<(), Failure> {

@@ -52,6 +52,15 @@ fn changer(shared: &Shared, args: &ChangeArgs, options: ChangeOptions) -> Result
     }))
 }
 
+/// As [`changer`], for a record that must still be as it was at a revision, where one is named.
+fn changer_at(shared: &Shared, change: &ChangeArgs, etag: Option<u64>) -> Result<Client, Failure> {
+    let options = ChangeOptions {
+        etag: etag.map(Revision),
+        ..ChangeOptions::default()
+    };
+    changer(shared, change, options)
+}
+
 /// As [`changer`], for a change with a manner of its own.
 fn asker(shared: &Shared, again: &AgainArgs) -> Result<Client, Failure> {
     let client = context::client(shared)?.with_answers_noted();

@@ -8,9 +8,12 @@ use types::{
     model::{AliasRecord, ModelRecord, Placement, VersionRecord, VersionState},
 };
 
-use super::{changer, reader, tell, tell_change};
+use super::{changer, changer_at, reader, tell, tell_change};
 use crate::{
-    args::{AbortArgs, AliasArgs, ModelArgs, ModelCommand, ModelListArgs, Shared, UnaliasArgs, VersionsArgs},
+    args::{
+        AbortArgs, AliasArgs, DependentsArgs, ModelArgs, ModelCommand, ModelListArgs, ModelReportArgs,
+        Shared, UnaliasArgs, VersionsArgs,
+    },
     error::Failure,
     output::{ago, or_dash, table},
     push,
@@ -29,6 +32,8 @@ pub(crate) async fn run(command: ModelCommand, shared: Shared) -> Result<(), Fai
         ModelCommand::Versions(args) => versions(&args, &shared).await,
         ModelCommand::Alias(args) => alias(&args, &shared).await,
         ModelCommand::Unalias(args) => unalias(&args, &shared).await,
+        ModelCommand::Report(args) => report(&args, &shared).await,
+        ModelCommand::Dependents(args) => dependents(&args, &shared).await,
         ModelCommand::Abort(args) => abort(&args, &shared).await,
     }
 }
@@ -100,15 +105,29 @@ async fn unalias(args: &UnaliasArgs, shared: &Shared) -> Result<(), Failure> {
 }
 
 async fn abort(args: &AbortArgs, shared: &Shared) -> Result<(), Failure> {
-    let options = ChangeOptions {
-        etag: args.etag.map(types::Revision),
-        ..ChangeOptions::default()
-    };
-    let client = changer(shared, &args.change, options)?;
+    let client = changer_at(shared, &args.change, args.etag)?;
     let version = client.abort_version(&args.key, &args.reason).await?;
     tell_change(&client, shared.output, json!({ "version": version }), || {
         version_table(std::slice::from_ref(&version))
     })
+}
+
+async fn report(args: &ModelReportArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = changer_at(shared, &args.change, args.etag)?;
+    let metrics = args.metrics.iter().cloned().collect();
+    let version = client
+        .set_version_metrics(&args.key, &metrics, &args.remove)
+        .await?;
+    tell_change(&client, shared.output, json!({ "version": version }), || {
+        metric_table(&version)
+    })
+}
+
+async fn dependents(args: &DependentsArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = reader(shared, &args.read)?;
+    let versions = client.list_dependents(&args.dataset, &args.filter).await?;
+    let document = json!({ "dataset": args.dataset, "versions": versions });
+    tell(&client, shared.output, document, || version_table(&versions))
 }
 
 /// A model with what belongs to it.
@@ -182,6 +201,22 @@ fn model_table(models: &[Listed]) -> String {
                 placement(&model.placement),
                 ago(model.created_at),
                 or_dash(model.description.as_str()),
+            ]
+        }),
+    )
+}
+
+fn metric_table(version: &VersionRecord) -> String {
+    let headings = ["VERSION", "METRIC", "VALUE", "MEASURED", "BY"];
+    table(
+        headings,
+        version.metrics.iter().map(|(name, m)| {
+            [
+                version.key.to_string(),
+                name.to_string(),
+                m.value.to_string(),
+                ago(m.at),
+                m.by.to_string(),
             ]
         }),
     )

@@ -16,7 +16,10 @@ mod wait;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use client::{Client, Context, retry::mint_request_id};
 use serde_json::json;
@@ -117,6 +120,12 @@ async fn announce(
             "{} has these files already ({})",
             version.key, version.state
         ));
+        if !args.datasets.iter().all(|named| version.datasets.contains(named)) {
+            note(&format!(
+                "--dataset changes nothing: the data sets of {} were named when it was announced, and stay",
+                version.key
+            ));
+        }
         if !args.metadata.is_empty() && !has(version, &args.metadata) {
             note(&format!(
                 "--meta changes nothing: the metadata of {} was set when it was announced, and stays",
@@ -126,12 +135,14 @@ async fn announce(
         return Ok((version.clone(), false));
     }
     let metadata: BTreeMap<String, String> = args.metadata.iter().cloned().collect();
+    let datasets: BTreeSet<_> = args.datasets.iter().cloned().collect();
+    let datasets: Vec<_> = datasets.into_iter().collect();
     // However often it is asked: it is announced once.
     let client = client.with_request_id(mint_request_id());
     let announced = limit.insist(async || {
         let (model, framework) = (&args.name, &scanned.framework);
         client
-            .create_version(model, region, &artifacts, framework, metadata.clone())
+            .create_version(model, region, &artifacts, framework, metadata.clone(), &datasets)
             .await
     });
     Ok((announced.await?, true))

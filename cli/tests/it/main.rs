@@ -27,6 +27,7 @@ mod members;
 mod orphans;
 mod out_of_reach;
 mod rebind;
+mod records;
 mod recovery;
 mod samples;
 mod snapshots;

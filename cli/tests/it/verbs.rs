@@ -28,6 +28,7 @@ fn verbs_answer_with_documents_and_codes() {
     crate::filters::check(&dev);
     crate::manners::check(&dev);
     crate::experiments::check(&dev);
+    crate::records::check(&dev);
     freshness(&dev);
     aliases(&dev);
     infer(&dev);

@@ -288,7 +288,7 @@ async fn register(client: &Client, number: usize) {
     let files: Vec<Artifact> = (0..FILES).map(file).collect();
     let region: RegionId = EAST.parse().unwrap();
     let made = client
-        .create_version(&model, &region, &files, "safetensors", BTreeMap::new())
+        .create_version(&model, &region, &files, "safetensors", BTreeMap::new(), &[])
         .await;
     made.unwrap_or_else(|refusal| panic!("{model}: {refusal}"));
 }

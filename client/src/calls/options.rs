@@ -193,7 +193,8 @@ impl Client {
 
     async fn said_with(&self, kind: Kind, options: ChangeOptions) -> Result<Said, Refusal> {
         if options.needs_level(kind)? {
-            Box::pin(self.check_level()).await?;
+            let what = "validate_only, etags and expected epochs of this kind take";
+            Box::pin(self.check_level(KNOWS_OPTIONS, what)).await?;
         }
         Ok(Said {
             request_id: self.request_id.unwrap_or_else(mint_request_id).to_string(),
@@ -203,9 +204,9 @@ impl Client {
         })
     }
 
-    /// That every coordinator of the cluster knows the options of changes. The level only grows: asked until it is there.
-    async fn check_level(&self) -> Result<(), Refusal> {
-        if self.level.load(Ordering::Relaxed) >= KNOWS_OPTIONS {
+    /// That every coordinator of the cluster knows what is about to be sent. The level only grows: asked until it is there.
+    pub(super) async fn check_level(&self, needed: u32, what: &str) -> Result<(), Refusal> {
+        if self.level.load(Ordering::Relaxed) >= needed {
             return Ok(());
         }
         let plain = Self {
@@ -215,15 +216,14 @@ impl Client {
         };
         let level = plain.feature_level().await?;
         self.level.store(level, Ordering::Relaxed);
-        if level >= KNOWS_OPTIONS {
+        if level >= needed {
             return Ok(());
         }
         let text = format!(
-            "the cluster is at feature level {level}, and validate_only, etags and expected epochs of this kind take \
-             {KNOWS_OPTIONS}: upgrade every coordinator first"
+            "the cluster is at feature level {level}, and {what} {needed}: upgrade every coordinator first"
         );
         let refusal = Refusal::new(Reason::FeatureLevel, text);
-        Err(refusal.with("current", level).with("needs", KNOWS_OPTIONS))
+        Err(refusal.with("current", level).with("needs", needed))
     }
 
     /// That what was only to be validated was only validated.

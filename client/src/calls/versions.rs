@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use proto::{
-    convert::registry,
+    convert::{experiments::metrics_to_pb, registry},
     v1::{self as pb, registry_service_client::RegistryServiceClient},
 };
 use types::{
-    AliasName, ModelName, RegionId, VersionKey,
+    AliasName, DatasetName, MetricName, Micros, ModelName, RegionId, VersionKey,
     model::{Artifact, VersionRecord},
     reason::Refusal,
 };
@@ -18,8 +18,11 @@ use super::{
     options::{Kind, Said},
 };
 
+/// The feature level from which on every coordinator keeps which data sets a version names.
+const KNOWS_DATASETS: u32 = 6;
+
 impl Client {
-    /// Announces a version, and the model if it is new.
+    /// Announces a version, and the model if it is new. `datasets` names what it was trained from, each once.
     pub async fn create_version(
         &self,
         model: &ModelName,
@@ -27,7 +30,13 @@ impl Client {
         artifacts: &[Artifact],
         framework: &str,
         metadata: BTreeMap<String, String>,
+        datasets: &[DatasetName],
     ) -> Result<VersionRecord, Refusal> {
+        if !datasets.is_empty() {
+            // An older coordinator would leave them out, and say nothing of it.
+            self.check_level(KNOWS_DATASETS, "data sets of a version take")
+                .await?;
+        }
         let said = self.said(Kind::RECORD).await?;
         let message = pb::CreateVersionRequest {
             request_id: said.request_id,
@@ -38,6 +47,7 @@ impl Client {
             artifacts: artifacts.iter().map(Into::into).collect(),
             framework: framework.to_owned(),
             metadata,
+            datasets: datasets.iter().map(ToString::to_string).collect(),
         };
         version_of(send!(
             self,
@@ -96,6 +106,59 @@ impl Client {
             RegistryServiceClient::delete_version,
             message
         )?)
+    }
+
+    /// Says what was measured of a version, and forgets what is to be removed; values that are not named stay.
+    pub async fn set_version_metrics(
+        &self,
+        key: &VersionKey,
+        set: &BTreeMap<MetricName, Micros>,
+        remove: &[MetricName],
+    ) -> Result<VersionRecord, Refusal> {
+        let said = self.said(Kind::RECORD).await?;
+        let message = pb::SetVersionMetricsRequest {
+            request_id: said.request_id,
+            model: key.model.to_string(),
+            version: key.version.0,
+            set: metrics_to_pb(set),
+            remove: remove.iter().map(ToString::to_string).collect(),
+            etag: said.etag,
+            validate_only: said.validate_only,
+        };
+        version_of(send!(
+            self,
+            Change,
+            RegistryServiceClient::set_version_metrics,
+            message
+        )?)
+    }
+
+    /// All versions, of any model, that were trained from a data set and meet these conditions, as
+    /// [`Self::list_versions_where`] has them; also those that were deleted since.
+    pub async fn list_dependents(
+        &self,
+        dataset: &DatasetName,
+        filter: &[String],
+    ) -> Result<Vec<VersionRecord>, Refusal> {
+        let mut versions = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let message = pb::ListDependentsRequest {
+                read: self.read_options(),
+                dataset: dataset.to_string(),
+                page_size: 1000,
+                page_token,
+                filter: filter.to_vec(),
+            };
+            let answer = send!(self, Anyone, RegistryServiceClient::list_dependents, message)?;
+            page_token = answer.next_page_token;
+            let page = answer.versions.into_iter().map(registry::version);
+            versions.extend(page.collect::<Result<Vec<_>, _>>()?);
+            // Also a page without any may have a next one.
+            if page_token.is_empty() {
+                return Ok(versions);
+            }
+        }
     }
 
     /// A version by its number.

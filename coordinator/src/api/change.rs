@@ -8,10 +8,10 @@ use proto::{
 };
 use state::{Command, ControlState, Expects, Reply};
 use tokio::time::{Instant, timeout_at};
-use tonic::Status;
+use tonic::{Request, Status};
 use types::{Digest, Epoch, Reason, reason::Refusal};
 
-use super::{Api, outcome, status};
+use super::{Api, caller, outcome, status};
 use crate::{authz::Caller, propose::Asked, raft::Proposed};
 
 /// What a change says besides what it wants.
@@ -29,6 +29,11 @@ impl Manner {
             request_id: request_id.to_owned(),
             ..Self::default()
         }
+    }
+
+    /// As most changes of a record say it: only if it has this etag, and not done where it is only to be validated.
+    pub(crate) fn said(request_id: &str, etag: &str, validate_only: bool) -> Result<Self, Status> {
+        Ok(Self::of(request_id).etag(etag)?.validate_only(validate_only))
     }
 
     /// Only if the record that the command addresses has this etag; empty: whatever it has.
@@ -75,6 +80,18 @@ impl Committed {
 }
 
 impl Api {
+    /// Makes the change that a request asks for, as `read` reads it: what the answer is about, the manner, and the command.
+    pub(crate) async fn change<R, K>(
+        &self,
+        request: Request<R>,
+        read: impl FnOnce(R) -> Result<(K, Manner, Command), Status>,
+    ) -> Result<(K, Committed), Status> {
+        let caller = caller(&request)?;
+        let (key, manner, command) = read(request.into_inner())?;
+        let done = self.propose(&caller, manner, command).await?;
+        Ok((key, done))
+    }
+
     /// Proposes a caller's command in the manner that they ask for, or says what would come of it.
     pub(crate) async fn propose(
         &self,

@@ -70,14 +70,12 @@ impl fmt::Display for Key {
 
 impl Experiments {
     /// Makes a change, and answers with the experiment as it is then.
-    async fn change(
+    async fn change<R>(
         &self,
-        caller: &crate::authz::Caller,
-        manner: Manner,
-        key: &Key,
-        command: Command,
+        request: Request<R>,
+        read: impl FnOnce(R) -> Result<(Key, Manner, Command), Status>,
     ) -> Answer<pb::ExperimentResponse> {
-        let done = self.0.propose(caller, manner, command).await?;
+        let (key, done) = self.0.change(request, read).await?;
         let experiment = done.read(&self.0, |s| key.find(s).map(Into::into))?;
         Ok(Response::new(pb::ExperimentResponse {
             header: Some(done.header),
@@ -92,17 +90,18 @@ impl ExperimentService for Experiments {
         &self,
         request: Request<pb::CreateExperimentRequest>,
     ) -> Answer<pb::ExperimentResponse> {
-        let caller = caller(&request)?;
-        let r = request.into_inner();
-        let key = Key::of(&r.model, &r.name)?;
-        let manner = Manner::of(&r.request_id).validate_only(r.validate_only);
-        let command = Command::CreateExperiment {
-            model: key.model.clone(),
-            name: key.name.clone(),
-            description: r.description,
-            split: conv::split(r.split).map_err(status)?,
-        };
-        self.change(&caller, manner, &key, command).await
+        self.change(request, |r| {
+            let key = Key::of(&r.model, &r.name)?;
+            let manner = Manner::of(&r.request_id).validate_only(r.validate_only);
+            let command = Command::CreateExperiment {
+                model: key.model.clone(),
+                name: key.name.clone(),
+                description: r.description,
+                split: conv::split(r.split).map_err(status)?,
+            };
+            Ok((key, manner, command))
+        })
+        .await
     }
 
     async fn get_experiment(
@@ -152,52 +151,52 @@ impl ExperimentService for Experiments {
         &self,
         request: Request<pb::SetExperimentSplitRequest>,
     ) -> Answer<pb::ExperimentResponse> {
-        let caller = caller(&request)?;
-        let r = request.into_inner();
-        let key = Key::of(&r.model, &r.name)?;
-        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
-        let manner = manner.validate_only(r.validate_only);
-        let command = Command::SetExperimentSplit {
-            model: key.model.clone(),
-            name: key.name.clone(),
-            split: conv::split(r.split).map_err(status)?,
-        };
-        self.change(&caller, manner, &key, command).await
+        self.change(request, |r| {
+            let key = Key::of(&r.model, &r.name)?;
+            let manner = Manner::said(&r.request_id, &r.etag, r.validate_only)?;
+            let command = Command::SetExperimentSplit {
+                model: key.model.clone(),
+                name: key.name.clone(),
+                split: conv::split(r.split).map_err(status)?,
+            };
+            Ok((key, manner, command))
+        })
+        .await
     }
 
     async fn report_experiment(
         &self,
         request: Request<pb::ReportExperimentRequest>,
     ) -> Answer<pb::ExperimentResponse> {
-        let caller = caller(&request)?;
-        let r = request.into_inner();
-        let key = Key::of(&r.model, &r.name)?;
-        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
-        let manner = manner.validate_only(r.validate_only);
-        let command = Command::ReportExperiment {
-            model: key.model.clone(),
-            name: key.name.clone(),
-            version: conv::arm_version("version", r.version).map_err(status)?,
-            metrics: conv::metrics(r.metrics).map_err(status)?,
-        };
-        self.change(&caller, manner, &key, command).await
+        self.change(request, |r| {
+            let key = Key::of(&r.model, &r.name)?;
+            let manner = Manner::said(&r.request_id, &r.etag, r.validate_only)?;
+            let command = Command::ReportExperiment {
+                model: key.model.clone(),
+                name: key.name.clone(),
+                version: conv::arm_version("version", r.version).map_err(status)?,
+                metrics: conv::metrics(r.metrics).map_err(status)?,
+            };
+            Ok((key, manner, command))
+        })
+        .await
     }
 
     async fn end_experiment(
         &self,
         request: Request<pb::EndExperimentRequest>,
     ) -> Answer<pb::ExperimentResponse> {
-        let caller = caller(&request)?;
-        let r = request.into_inner();
-        let key = Key::of(&r.model, &r.name)?;
-        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
-        let manner = manner.validate_only(r.validate_only);
-        let command = Command::EndExperiment {
-            model: key.model.clone(),
-            name: key.name.clone(),
-            reason: r.reason,
-        };
-        self.change(&caller, manner, &key, command).await
+        self.change(request, |r| {
+            let key = Key::of(&r.model, &r.name)?;
+            let manner = Manner::said(&r.request_id, &r.etag, r.validate_only)?;
+            let command = Command::EndExperiment {
+                model: key.model.clone(),
+                name: key.name.clone(),
+                reason: r.reason,
+            };
+            Ok((key, manner, command))
+        })
+        .await
     }
 
     async fn assign_user(&self, request: Request<pb::AssignUserRequest>) -> Answer<pb::AssignUserResponse> {

@@ -14,7 +14,7 @@ use state::ControlState;
 use tonic::Status;
 use types::{ByteCount, UnixMillis, filter::is_of_form};
 
-use self::fields::{Fields, Found, Kind};
+use self::fields::{Fields, Found, Kind, in_order};
 use super::status;
 
 /// Conditions of one list.
@@ -111,11 +111,10 @@ impl Condition {
             return Err("write FIELD=VALUE, or one of != < <= > >= in place of =".to_owned());
         };
         let (name, key) = name.split_once('.').unwrap_or((name, ""));
-        let is_known =
-            |(field, kind): &&(&str, Kind)| *field == name && (*kind == Kind::Map) != key.is_empty();
+        let is_known = |(field, kind): &&(&str, Kind)| *field == name && kind.has_keys() != key.is_empty();
         let Some((field, kind)) = fields.iter().find(is_known) else {
             let named = fields.iter().map(|(field, kind)| match kind {
-                Kind::Map => format!("{field}.KEY"),
+                kind if kind.has_keys() => format!("{field}.KEY"),
                 _ => (*field).to_owned(),
             });
             return Err(format!("the fields are {}", named.collect::<Vec<_>>().join(", ")));
@@ -152,6 +151,11 @@ impl Kind {
             Self::Word(words) if words.contains(&text) => Ok(Value::Pattern(text.to_owned())),
             Self::Word(words) => Err(format!("the values are {}", words.join(", "))),
             Self::Number => number(text, |n: u64| n, "a whole number"),
+            Self::Measures => number(
+                text,
+                in_order,
+                "a decimal number with at most six digits behind the point",
+            ),
             Self::Size => number(text, |size: ByteCount| size.0, "a size, as in 64MiB"),
             Self::Time => time(text),
         }

@@ -3,13 +3,13 @@
 use std::{str::FromStr, sync::Arc};
 
 use proto::{
-    convert::{self, invalid, regions, registry as conv, text},
+    convert::{self, experiments::metrics, invalid, regions, registry as conv, text},
     v1::{self as pb, registry_service_server::RegistryService, report_replica_request::Report},
 };
 use state::{Command, ControlState, ReplicaReport, Reply};
 use tonic::{Request, Response, Status};
 use types::{
-    AliasName, ByteCount, ModelName, ModelVersion, Reason, RegionId, VersionKey,
+    AliasName, ByteCount, DatasetName, ModelName, ModelVersion, Reason, RegionId, VersionKey,
     model::{ModelRecord, VersionRecord},
     replica::{ReplicaKey, ReplicaRecord},
 };
@@ -36,26 +36,37 @@ fn version_of(state: &ControlState, key: &VersionKey) -> Result<pb::ModelVersion
 const ARTIFACTS_MAX: usize = 10_000;
 
 impl Registry {
-    async fn change_version(
+    /// Makes a change of a version, and answers with the version as it is then.
+    async fn change_version<R>(
+        &self,
+        request: Request<R>,
+        read: impl FnOnce(R) -> Result<(VersionKey, Manner, Command), Status>,
+    ) -> Answer<pb::VersionResponse> {
+        let (key, done) = self.0.change(request, read).await?;
+        let version = done.read(&self.0, |s| version_of(s, &key))?;
+        Ok(version_response(done.header, version))
+    }
+
+    /// As above, of a change that needs no more than a reason.
+    async fn retire_version(
         &self,
         request: Request<pb::ChangeVersionRequest>,
         command: fn(VersionKey, String) -> Command,
     ) -> Answer<pb::VersionResponse> {
-        let caller = caller(&request)?;
-        let r = request.into_inner();
-        let key = conv::version_key(&r.model, r.version).map_err(status)?;
-        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
-        let manner = manner.validate_only(r.validate_only);
-        let done = self
-            .0
-            .propose(&caller, manner, command(key.clone(), r.reason))
-            .await?;
-        let version = done.read(&self.0, |s| version_of(s, &key))?;
-        Ok(Response::new(pb::VersionResponse {
-            header: Some(done.header),
-            version: Some(version),
-        }))
+        self.change_version(request, |r| {
+            let key = conv::version_key(&r.model, r.version).map_err(status)?;
+            let manner = Manner::said(&r.request_id, &r.etag, r.validate_only)?;
+            Ok((key.clone(), manner, command(key, r.reason)))
+        })
+        .await
     }
+}
+
+fn version_response(header: pb::ResponseHeader, version: pb::ModelVersion) -> Response<pb::VersionResponse> {
+    Response::new(pb::VersionResponse {
+        header: Some(header),
+        version: Some(version),
+    })
 }
 
 #[tonic::async_trait]
@@ -155,46 +166,80 @@ impl RegistryService for Registry {
             return Err(status(invalid("artifacts", problem)));
         }
         let artifacts = r.artifacts.into_iter().map(conv::artifact);
-        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
-        let manner = manner.validate_only(r.validate_only);
+        let manner = Manner::said(&r.request_id, &r.etag, r.validate_only)?;
         let command = Command::CreateVersion {
             model: text("model", &r.model).map_err(status)?,
             source_region: text("source_region", &r.source_region).map_err(status)?,
             artifacts: artifacts.collect::<Result<_, _>>().map_err(status)?,
             framework: r.framework,
             metadata: r.metadata,
+            datasets: conv::datasets(&r.datasets).map_err(status)?,
         };
         let done = self.0.propose(&caller, manner, command).await?;
         let Reply::Version { key, .. } = done.reply.clone() else {
             return Err(unexpected(&done.reply));
         };
         let version = done.read(&self.0, |s| version_of(s, &key))?;
-        Ok(Response::new(pb::VersionResponse {
-            header: Some(done.header),
-            version: Some(version),
-        }))
+        Ok(version_response(done.header, version))
     }
 
     async fn complete_upload(
         &self,
         request: Request<pb::CompleteUploadRequest>,
     ) -> Answer<pb::VersionResponse> {
+        self.change_version(request, |r| {
+            let key = conv::version_key(&r.model, r.version).map_err(status)?;
+            let manner = Manner::said(&r.request_id, &r.etag, r.validate_only)?;
+            let command = Command::CompleteUpload { version: key.clone() };
+            Ok((key, manner, command))
+        })
+        .await
+    }
+
+    async fn set_version_metrics(
+        &self,
+        request: Request<pb::SetVersionMetricsRequest>,
+    ) -> Answer<pb::VersionResponse> {
+        self.change_version(request, |r| {
+            let key = conv::version_key(&r.model, r.version).map_err(status)?;
+            let manner = Manner::said(&r.request_id, &r.etag, r.validate_only)?;
+            let remove = r.remove.iter().map(|name| text("remove", name));
+            let command = Command::SetVersionMetrics {
+                version: key.clone(),
+                set: metrics(r.set).map_err(status)?,
+                remove: remove.collect::<Result<_, _>>().map_err(status)?,
+            };
+            Ok((key, manner, command))
+        })
+        .await
+    }
+
+    async fn list_dependents(
+        &self,
+        request: Request<pb::ListDependentsRequest>,
+    ) -> Answer<pb::ListDependentsResponse> {
         let caller = caller(&request)?;
         let r = request.into_inner();
-        let key = conv::version_key(&r.model, r.version).map_err(status)?;
-        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
-        let manner = manner.validate_only(r.validate_only);
-        let command = Command::CompleteUpload { version: key.clone() };
-        let done = self.0.propose(&caller, manner, command).await?;
-        let version = done.read(&self.0, |s| version_of(s, &key))?;
-        Ok(Response::new(pb::VersionResponse {
-            header: Some(done.header),
-            version: Some(version),
+        let dataset: DatasetName = text("dataset", &r.dataset).map_err(status)?;
+        let start = list::position::<VersionKey>(&r.page_token)?;
+        let filter = Conditions::of::<VersionRecord>(&r.filter)?;
+        let size = list::page_size(r.page_size);
+        let (header, (versions, next)) = self
+            .0
+            .read(&caller, r.read, |s| {
+                let page = s.dependents_where(&dataset, start, size, |version| filter.takes(s, version));
+                list::cut(page, |v| v.key.clone())
+            })
+            .await?;
+        Ok(Response::new(pb::ListDependentsResponse {
+            header: Some(header),
+            versions,
+            next_page_token: list::token(next),
         }))
     }
 
     async fn abort_version(&self, request: Request<pb::ChangeVersionRequest>) -> Answer<pb::VersionResponse> {
-        self.change_version(request, |version, reason| Command::AbortVersion {
+        self.retire_version(request, |version, reason| Command::AbortVersion {
             version,
             reason,
         })
@@ -205,7 +250,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<pb::ChangeVersionRequest>,
     ) -> Answer<pb::VersionResponse> {
-        self.change_version(request, |version, reason| Command::DeprecateVersion {
+        self.retire_version(request, |version, reason| Command::DeprecateVersion {
             version,
             reason,
         })
@@ -216,7 +261,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<pb::ChangeVersionRequest>,
     ) -> Answer<pb::VersionResponse> {
-        self.change_version(request, |version, reason| Command::DeleteVersion {
+        self.retire_version(request, |version, reason| Command::DeleteVersion {
             version,
             reason,
         })
@@ -243,10 +288,7 @@ impl RegistryService for Registry {
                 version_of(s, &VersionKey { model, version })
             })
             .await?;
-        Ok(Response::new(pb::VersionResponse {
-            header: Some(header),
-            version: Some(found?),
-        }))
+        Ok(version_response(header, found?))
     }
 
     async fn list_versions(

@@ -13,6 +13,7 @@ mod failover;
 mod features;
 mod fitness;
 mod harness;
+mod lineage;
 mod lost_disk;
 mod raft;
 mod reads;

@@ -89,7 +89,7 @@ pub(crate) async fn publish(admin: &Client, agent: &Client, name: &ModelName, at
     };
     agent.attach_store(at, &store).await.unwrap();
     let announced = admin
-        .create_version(name, at, &[artifact], "bert", BTreeMap::new())
+        .create_version(name, at, &[artifact], "bert", BTreeMap::new(), &[])
         .await
         .unwrap();
     assert_eq!(announced.state, VersionState::PendingUpload);
@@ -351,7 +351,7 @@ async fn lists_of_large_versions_come_in_messages_that_clients_take() {
         .collect();
     let (name, source) = (model("large"), region("r1"));
     for _ in 0..100 {
-        let made = admin.create_version(&name, &source, &artifacts, "bert", BTreeMap::new());
+        let made = admin.create_version(&name, &source, &artifacts, "bert", BTreeMap::new(), &[]);
         made.await.unwrap();
     }
     let expected: Vec<_> = (1..=100).collect();

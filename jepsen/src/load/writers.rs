@@ -116,7 +116,7 @@ impl Book {
         let metadata = BTreeMap::from([(NAME.to_owned(), name.to_owned())]);
         let client = self.client.with_request_id(request_id);
         client
-            .create_version(&self.model, &self.region, &[artifact], "load", metadata)
+            .create_version(&self.model, &self.region, &[artifact], "load", metadata, &[])
             .await
     }
 

@@ -112,6 +112,8 @@ pub(crate) fn version(name: &str, state: VersionState, files: &[(&str, &[u8])]) 
         artifacts: files.iter().map(artifact).collect(),
         framework: "digits-cnn".to_owned(),
         metadata: BTreeMap::new(),
+        datasets: Default::default(),
+        metrics: Default::default(),
         created_at: UnixMillis(0),
         created_by: "spiffe://regent.local/user/admin".parse().unwrap(),
         modified: Revision(1),

@@ -420,6 +420,8 @@ impl RegistryService for Coordinator {
     rpc!(delete_version(ChangeVersionRequest) -> VersionResponse);
     rpc!(get_version(GetVersionRequest) -> VersionResponse);
     rpc!(list_versions(ListVersionsRequest) -> ListVersionsResponse);
+    rpc!(set_version_metrics(SetVersionMetricsRequest) -> VersionResponse);
+    rpc!(list_dependents(ListDependentsRequest) -> ListDependentsResponse);
     rpc!(set_alias(SetAliasRequest) -> AliasResponse);
     rpc!(delete_alias(DeleteAliasRequest) -> DeleteAliasResponse);
     rpc!(list_aliases(ListAliasesRequest) -> ListAliasesResponse);

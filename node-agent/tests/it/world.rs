@@ -237,6 +237,8 @@ impl World {
             artifacts,
             framework: "candle".to_owned(),
             metadata: BTreeMap::new(),
+            datasets: Default::default(),
+            metrics: Default::default(),
             created_at: UnixMillis(0),
             created_by: "spiffe://regent.local/user/admin".parse().unwrap(),
             modified: Revision(0),

@@ -1,8 +1,12 @@
 //! Models, versions, aliases and replication records.
 
+use std::collections::BTreeSet;
+
 use types::{
-    ByteCount, ModelVersion, Revision, UnixMillis, VersionKey,
-    model::{AliasRecord, Artifact, ArtifactPath, ModelRecord, Placement, VersionRecord, VersionState},
+    ByteCount, DatasetName, MetricName, ModelVersion, Revision, UnixMillis, VersionKey,
+    model::{
+        AliasRecord, Artifact, ArtifactPath, Measured, ModelRecord, Placement, VersionRecord, VersionState,
+    },
     replica::{ReplicaKey, ReplicaRecord, ReplicaState},
 };
 
@@ -109,6 +113,40 @@ pub fn artifact(a: pb::Artifact) -> Parsed<Artifact> {
     })
 }
 
+impl From<&Measured> for pb::Measured {
+    fn from(m: &Measured) -> Self {
+        Self {
+            value: m.value.to_string(),
+            at_millis: m.at.0,
+            by: m.by.to_string(),
+        }
+    }
+}
+
+/// Reads a measured value.
+fn measured((name, m): (String, pb::Measured)) -> Parsed<(MetricName, Measured)> {
+    let field = format!("metrics.{name}");
+    Ok((
+        text("metrics", &name)?,
+        Measured {
+            value: text(&field, &m.value)?,
+            at: UnixMillis(m.at_millis),
+            by: text(&field, &m.by)?,
+        },
+    ))
+}
+
+/// Reads names of data sets, each once.
+pub fn datasets(names: &[String]) -> Parsed<BTreeSet<DatasetName>> {
+    let mut read = BTreeSet::new();
+    for name in names {
+        if !read.insert(text("datasets", name)?) {
+            return Err(invalid("datasets", format!("{name} is there twice")));
+        }
+    }
+    Ok(read)
+}
+
 impl From<&VersionRecord> for pb::ModelVersion {
     fn from(v: &VersionRecord) -> Self {
         Self {
@@ -120,6 +158,12 @@ impl From<&VersionRecord> for pb::ModelVersion {
             artifacts: v.artifacts.iter().map(Into::into).collect(),
             framework: v.framework.clone(),
             metadata: v.metadata.clone(),
+            datasets: v.datasets.iter().map(ToString::to_string).collect(),
+            metrics: v
+                .metrics
+                .iter()
+                .map(|(name, m)| (name.to_string(), m.into()))
+                .collect(),
             created_at_millis: v.created_at.0,
             created_by: v.created_by.to_string(),
             modified_revision: v.modified.0,
@@ -137,6 +181,8 @@ pub fn version(v: pb::ModelVersion) -> Parsed<VersionRecord> {
         artifacts: v.artifacts.into_iter().map(artifact).collect::<Parsed<_>>()?,
         framework: v.framework,
         metadata: v.metadata,
+        datasets: datasets(&v.datasets)?,
+        metrics: v.metrics.into_iter().map(measured).collect::<Parsed<_>>()?,
         created_at: UnixMillis(v.created_at_millis),
         created_by: text("created_by", &v.created_by)?,
         modified: Revision(v.modified_revision),

@@ -216,6 +216,22 @@ pub struct ModelVersion {
     pub created_by: ::prost::alloc::string::String,
     #[prost(uint64, tag = "11")]
     pub modified_revision: u64,
+    /// What it was trained from, by name; never changed.
+    #[prost(string, repeated, tag = "12")]
+    pub datasets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What was measured of it, as it was said last.
+    #[prost(btree_map = "string, message", tag = "13")]
+    pub metrics: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, Measured>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Measured {
+    /// A decimal number with at most six digits behind the point, exact.
+    #[prost(string, tag = "1")]
+    pub value: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub at_millis: u64,
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Alias {
@@ -2111,6 +2127,10 @@ pub struct CreateVersionRequest {
     pub etag: ::prost::alloc::string::String,
     #[prost(bool, tag = "8")]
     pub validate_only: bool,
+    /// What it was trained from: 64 names at most. From feature level 6 of the cluster on; a coordinator that does not know
+    /// the field would announce the version without.
+    #[prost(string, repeated, tag = "9")]
+    pub datasets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CompleteUploadRequest {
@@ -2179,7 +2199,8 @@ pub struct ListVersionsRequest {
     #[prost(string, tag = "4")]
     pub page_token: ::prost::alloc::string::String,
     /// As in ListModelsRequest. Fields: version, state, framework, size (of all files), digest (of any file), source_region,
-    /// region (with a verified copy), metadata.KEY, created_at, created_by.
+    /// region (with a verified copy), metadata.KEY, dataset (that it was trained from), metrics.NAME (as a number: none of what was
+    /// not measured), created_at, created_by.
     #[prost(string, repeated, tag = "5")]
     pub filter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -2194,6 +2215,51 @@ pub struct ListVersionsResponse {
     /// The request's filter was applied. A coordinator that does not know filters sends every record, and not this.
     #[prost(bool, tag = "4")]
     pub filtered: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetVersionMetricsRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    /// Decimal numbers by name, with at most six digits behind the point. A version has 64 at most.
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub set: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(string, repeated, tag = "5")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of the version.
+    #[prost(string, tag = "6")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "7")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListDependentsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<ReadOptions>,
+    #[prost(string, tag = "2")]
+    pub dataset: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub page_size: u32,
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+    /// As in ListVersionsRequest.
+    #[prost(string, repeated, tag = "5")]
+    pub filter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListDependentsResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    #[prost(message, repeated, tag = "2")]
+    pub versions: ::prost::alloc::vec::Vec<ModelVersion>,
+    #[prost(string, tag = "3")]
+    pub next_page_token: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetAliasRequest {
@@ -2597,6 +2663,45 @@ pub mod registry_service_client {
                 .insert(GrpcMethod::new("regent.v1.RegistryService", "ListVersions"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says what was measured of a version, or takes it back. Values that are not named stay; the same value again changes
+        /// nothing. From feature level 6 of the cluster on.
+        pub async fn set_version_metrics(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetVersionMetricsRequest>,
+        ) -> std::result::Result<tonic::Response<super::VersionResponse>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/regent.v1.RegistryService/SetVersionMetrics",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.RegistryService",
+                "SetVersionMetrics",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The versions of all models that were trained from a data set, also those that were deleted since.
+        pub async fn list_dependents(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListDependentsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListDependentsResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.RegistryService/ListDependents");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.RegistryService",
+                "ListDependents",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn set_alias(
             &mut self,
             request: impl tonic::IntoRequest<super::SetAliasRequest>,
@@ -2742,6 +2847,17 @@ pub mod registry_service_server {
             &self,
             request: tonic::Request<super::ListVersionsRequest>,
         ) -> std::result::Result<tonic::Response<super::ListVersionsResponse>, tonic::Status>;
+        /// Says what was measured of a version, or takes it back. Values that are not named stay; the same value again changes
+        /// nothing. From feature level 6 of the cluster on.
+        async fn set_version_metrics(
+            &self,
+            request: tonic::Request<super::SetVersionMetricsRequest>,
+        ) -> std::result::Result<tonic::Response<super::VersionResponse>, tonic::Status>;
+        /// The versions of all models that were trained from a data set, also those that were deleted since.
+        async fn list_dependents(
+            &self,
+            request: tonic::Request<super::ListDependentsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListDependentsResponse>, tonic::Status>;
         async fn set_alias(
             &self,
             request: tonic::Request<super::SetAliasRequest>,
@@ -3276,6 +3392,90 @@ pub mod registry_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListVersionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.RegistryService/SetVersionMetrics" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetVersionMetricsSvc<T: RegistryService>(pub Arc<T>);
+                    impl<T: RegistryService>
+                        tonic::server::UnaryService<super::SetVersionMetricsRequest>
+                        for SetVersionMetricsSvc<T>
+                    {
+                        type Response = super::VersionResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetVersionMetricsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RegistryService>::set_version_metrics(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetVersionMetricsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.RegistryService/ListDependents" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListDependentsSvc<T: RegistryService>(pub Arc<T>);
+                    impl<T: RegistryService>
+                        tonic::server::UnaryService<super::ListDependentsRequest>
+                        for ListDependentsSvc<T>
+                    {
+                        type Response = super::ListDependentsResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListDependentsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RegistryService>::list_dependents(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListDependentsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

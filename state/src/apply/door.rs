@@ -51,6 +51,7 @@ fn token(command: &Command) -> Option<&FencingToken> {
         | Command::SetExperimentSplit { .. }
         | Command::ReportExperiment { .. }
         | Command::EndExperiment { .. }
+        | Command::SetVersionMetrics { .. }
         | Command::RemoveCoordinator { .. } => None,
     }
 }

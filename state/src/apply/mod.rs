@@ -10,6 +10,7 @@ mod door;
 mod elections;
 pub(crate) mod expects;
 mod experiments;
+mod lineage;
 mod members;
 mod models;
 mod nodes;
@@ -101,6 +102,9 @@ fn handle(change: &mut Change<'_>, command: &Command) -> Outcome {
         Command::AbortVersion { version, reason } => versions::abort(change, version, reason),
         Command::DeprecateVersion { version, reason } => versions::deprecate(change, version, reason),
         Command::DeleteVersion { version, reason } => versions::delete(change, version, reason),
+        Command::SetVersionMetrics { version, set, remove } => {
+            lineage::set_metrics(change, version, set, remove)
+        }
         Command::SetAlias {
             model,
             alias,

@@ -1,6 +1,6 @@
 //! Versions: announced, verified, ready, retired. Immutable from READY on (I3).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use types::{
     AliasName, ModelVersion, RegionId, VersionKey,
@@ -10,7 +10,7 @@ use types::{
 use super::{
     Outcome,
     change::Change,
-    models,
+    lineage, models,
     replicas::pending,
     text::{at_most, check_pairs, note},
 };
@@ -26,6 +26,7 @@ pub(super) fn create(change: &mut Change<'_>, command: &Command) -> Outcome {
         artifacts,
         framework,
         metadata,
+        datasets,
     } = command
     else {
         return Err(Rejection::invalid("command", "is no CreateVersion"));
@@ -37,6 +38,7 @@ pub(super) fn create(change: &mut Change<'_>, command: &Command) -> Outcome {
     }
     at_most("bytes of the framework", framework.len(), 64)?;
     check_pairs("metadata", metadata)?;
+    lineage::check_datasets(change, datasets)?;
     let known = change.state.models.get(model).cloned();
     let record = known.unwrap_or_else(|| models::new_model(change, model));
     let version = record.next_version;
@@ -54,6 +56,8 @@ pub(super) fn create(change: &mut Change<'_>, command: &Command) -> Outcome {
         artifacts: artifacts.clone(),
         framework: framework.clone(),
         metadata: metadata.clone(),
+        datasets: datasets.clone(),
+        metrics: BTreeMap::new(),
         created_at: change.now(),
         created_by: change.actor().clone(),
         modified: change.revision(),

@@ -19,7 +19,7 @@ wire_oneof!(Command => pb::entry::Command {
     SetNodeStatus => pb::SetNodeStatus { node, incarnation, status },
     CreateModel => pb::CreateModel { name, description, tags, placement },
     SetModelTags => pb::SetModelTags { model, set, remove, etag, token },
-    CreateVersion => pb::CreateVersion { model, source_region, artifacts, framework, metadata },
+    CreateVersion => pb::CreateVersion { model, source_region, artifacts, framework, metadata, datasets },
     CompleteUpload => pb::CompleteUpload { version },
     AbortVersion => pb::AbortVersion { version, reason },
     DeprecateVersion => pb::DeprecateVersion { version, reason },
@@ -45,6 +45,7 @@ wire_oneof!(Command => pb::entry::Command {
     SetExperimentSplit => pb::SetExperimentSplit { model, name, split },
     ReportExperiment => pb::ReportExperiment { model, name, version, metrics },
     EndExperiment => pb::EndExperiment { model, name, reason },
+    SetVersionMetrics => pb::SetVersionMetrics { version, set, remove },
 });
 
 wire_oneof!(ReplicaReport => pb::replica_report::Kind {

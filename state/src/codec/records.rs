@@ -5,7 +5,7 @@ use types::{
     RegionId, RoleName, SignedRebind, VersionKey,
     election::{ElectionSettings, ElectionTiming, TimingSetting},
     experiment::{Arm, ExperimentRecord, ExperimentState, Share, Slots},
-    model::{AliasRecord, Artifact, ModelRecord, Placement, VersionRecord, VersionState},
+    model::{AliasRecord, Artifact, Measured, ModelRecord, Placement, VersionRecord, VersionState},
     plan::{DoorClaim, PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
     region::{Endpoints, FencingDoor, Health, NodeKind, NodeRecord, NodeStatus, RegionRecord, StoreBinding},
     replica::{ReplicaKey, ReplicaRecord, ReplicaState},
@@ -50,8 +50,10 @@ wire_struct! {
     }
     VersionKey => pb::VersionKey { model, version }
     Artifact => pb::Artifact { path, size, digest, media_type }
+    Measured => pb::Measured { value, at, by }
     VersionRecord => pb::Version {
         key, state, state_reason, source_region, artifacts, framework, metadata, created_at, created_by, modified,
+        datasets, metrics,
     }
     AliasRecord => pb::Alias { model, alias, version, reason, moved_at, moved_by, modified }
     Share => pb::Share { version, percent }

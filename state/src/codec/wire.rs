@@ -9,9 +9,9 @@ use std::{
 };
 
 use types::{
-    AliasName, ByteCount, ClusterId, Digest, DiskId, Epoch, ExperimentName, MetricName, Micros, ModelName,
-    ModelVersion, NodeId, NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision, RoleName,
-    UnixMillis, ZoneName, model::ArtifactPath,
+    AliasName, ByteCount, ClusterId, DatasetName, Digest, DiskId, Epoch, ExperimentName, MetricName, Micros,
+    ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision,
+    RoleName, UnixMillis, ZoneName, model::ArtifactPath,
 };
 
 /// A value that no release ever wrote.
@@ -65,12 +65,15 @@ impl<T: Wire<P>, P> Wire<Vec<P>> for Vec<T> {
             .collect()
     }
 }
-impl Wire<Vec<String>> for BTreeSet<String> {
+impl<T: Wire<String> + Ord> Wire<Vec<String>> for BTreeSet<T> {
     fn to_pb(&self) -> Vec<String> {
-        self.iter().cloned().collect()
+        self.iter().map(Wire::to_pb).collect()
     }
     fn from_pb(pb: Vec<String>) -> Result<Self, Malformed> {
-        Ok(pb.into_iter().collect())
+        let numbered = pb.into_iter().enumerate();
+        numbered
+            .map(|(n, p)| T::from_pb(p).map_err(|e| e.inside(&n.to_string())))
+            .collect()
     }
 }
 
@@ -106,25 +109,34 @@ text!(
     ModelName,
     AliasName,
     ExperimentName,
+    MetricName,
+    DatasetName,
     RoleName,
     ZoneName,
     Principal
 );
 
-impl Wire<BTreeMap<String, i64>> for BTreeMap<MetricName, Micros> {
-    fn to_pb(&self) -> BTreeMap<String, i64> {
+impl<T: Wire<P>, P> Wire<BTreeMap<String, P>> for BTreeMap<MetricName, T> {
+    fn to_pb(&self) -> BTreeMap<String, P> {
         self.iter()
-            .map(|(name, value)| (name.to_string(), value.0))
+            .map(|(name, value)| (name.to_string(), value.to_pb()))
             .collect()
     }
-    fn from_pb(pb: BTreeMap<String, i64>) -> Result<Self, Malformed> {
-        let read = |(name, value): (String, i64)| {
-            let parsed = name.parse().map_err(Malformed::new);
-            parsed
-                .map(|parsed| (parsed, Micros(value)))
-                .map_err(|e| e.inside(&name))
+    fn from_pb(pb: BTreeMap<String, P>) -> Result<Self, Malformed> {
+        let read = |(name, value): (String, P)| {
+            let pair = || Ok((name.parse().map_err(Malformed::new)?, T::from_pb(value)?));
+            pair().map_err(|e: Malformed| e.inside(&name))
         };
         pb.into_iter().map(read).collect()
+    }
+}
+
+impl Wire<i64> for Micros {
+    fn to_pb(&self) -> i64 {
+        self.0
+    }
+    fn from_pb(pb: i64) -> Result<Self, Malformed> {
+        Ok(Self(pb))
     }
 }
 

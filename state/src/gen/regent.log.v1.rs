@@ -16,7 +16,7 @@ pub struct Entry {
     /// Last, so that a cut entry is seen as one: the command is required.
     #[prost(
         oneof = "entry::Command",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55, 65, 66, 95, 70, 71, 72, 73"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55, 65, 66, 95, 70, 71, 72, 73, 74"
     )]
     pub command: ::core::option::Option<entry::Command>,
 }
@@ -102,6 +102,8 @@ pub mod entry {
         ReportExperiment(super::ReportExperiment),
         #[prost(message, tag = "73")]
         EndExperiment(super::EndExperiment),
+        #[prost(message, tag = "74")]
+        SetVersionMetrics(super::SetVersionMetrics),
     }
 }
 /// What the caller believes of the record that its command addresses.
@@ -325,6 +327,19 @@ pub struct CreateVersion {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// By name, each once. Absent before feature level 6.
+    #[prost(string, repeated, tag = "6")]
+    pub datasets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetVersionMetrics {
+    #[prost(message, optional, tag = "1")]
+    pub version: ::core::option::Option<VersionKey>,
+    /// Millionths, by name.
+    #[prost(btree_map = "string, sint64", tag = "2")]
+    pub set: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, i64>,
+    #[prost(string, repeated, tag = "3")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CompleteUpload {
@@ -1380,6 +1395,16 @@ pub struct Artifact {
     #[prost(string, tag = "4")]
     pub media_type: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Measured {
+    /// Millionths.
+    #[prost(sint64, tag = "1")]
+    pub value: i64,
+    #[prost(uint64, tag = "2")]
+    pub at: u64,
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Version {
     #[prost(message, optional, tag = "1")]
@@ -1405,6 +1430,11 @@ pub struct Version {
     pub created_by: ::prost::alloc::string::String,
     #[prost(uint64, tag = "10")]
     pub modified: u64,
+    /// By name, each once. Absent before feature level 6, as the metrics.
+    #[prost(string, repeated, tag = "11")]
+    pub datasets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(btree_map = "string, message", tag = "12")]
+    pub metrics: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, Measured>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Alias {

@@ -27,7 +27,7 @@ fn outcomes() -> Vec<Result<crate::Reply, crate::Rejection>> {
 fn the_samples_have_one_of_everything() {
     assert_eq!(
         variants(samples::entries().iter().map(|e| format!("{:?}", e.command))),
-        36
+        37
     );
     assert_eq!(variants(samples::replies().iter().map(|r| format!("{r:?}"))), 6);
     assert_eq!(

@@ -20,7 +20,7 @@ use crate::{
 
 const PLAN: &str = "StartPlan kind=FAILOVER target=us/b1#1 epoch=g1.e2 trigger=t";
 /// The level at which every row of the table counts.
-const LEVEL: u32 = 4;
+const LEVEL: u32 = crate::features::SUPPORTED;
 /// A second version that is ready, and users split over both.
 const SPLIT: &str = "CreateVersion model=fraud.scorer source=eu
     CompleteUpload version=fraud.scorer@2
@@ -129,6 +129,11 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         SPLIT,
         "EndExperiment model=fraud.scorer name=march",
         "experiment march of fraud.scorer",
+    ),
+    (
+        "",
+        "SetVersionMetrics version=fraud.scorer@1 set=accuracy:0.9",
+        "version fraud.scorer@1",
     ),
     ("", "CreateRole role=primaries/global", "role primaries/global"),
     ("", "SetRoleMode mode=MANUAL", "role primaries/global"),

@@ -40,11 +40,13 @@ fn every_rule_is_known_at_the_highest_level_and_none_at_level_0() {
         Feature::Experiments,
         Feature::Witnesses,
         Feature::Zones,
+        Feature::Datasets,
+        Feature::VersionMetrics,
     ];
     let on = |world: &World| rules.map(|rule| world.state.features().has(rule));
-    assert_eq!(on(&world), [false; 10]);
+    assert_eq!(on(&world), [false; 12]);
     world.lines(&format!("SetFeatureLevel level={SUPPORTED}"));
-    assert_eq!(on(&world), [true; 10]);
+    assert_eq!(on(&world), [true; 12]);
 }
 
 #[test]

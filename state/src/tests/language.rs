@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Debug, str::FromStr, time::Duration};
 
 use types::{
-    ByteCount, ClusterId, Digest, DiskId, Epoch, FencingToken, Holder, ModelVersion, NodeIncarnation, PlanId,
-    Rebind, Revision, RoleName, SignedRebind, UnixMillis, VersionKey,
+    ByteCount, ClusterId, Digest, DiskId, Epoch, FencingToken, Holder, MetricName, Micros, ModelVersion,
+    NodeIncarnation, PlanId, Rebind, Revision, RoleName, SignedRebind, UnixMillis, VersionKey,
     election::ElectionTiming,
     experiment::Share,
     model::{Artifact, ArtifactPath, Placement},
@@ -81,6 +81,11 @@ impl Line {
         let text = self.text(key);
         let pairs = text.split(',').filter_map(|t| t.split_once(':'));
         pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    }
+    /// `accuracy:0.93,loss:0.2`
+    fn metrics(&self, key: &str) -> BTreeMap<MetricName, Micros> {
+        let read = |(name, value): (String, String)| (name.parse().unwrap(), value.parse().unwrap());
+        self.pairs(key).into_iter().map(read).collect()
     }
     fn etag(&self) -> Option<Revision> {
         self.maybe("etag").map(Revision)
@@ -257,6 +262,7 @@ impl Line {
                 artifacts: self.artifacts(),
                 framework: self.maybe("framework").unwrap_or_else(|| "bert".to_owned()),
                 metadata: self.pairs("metadata"),
+                datasets: self.list("datasets").into_iter().collect(),
             },
             "CompleteUpload" => Command::CompleteUpload {
                 version: self.version(),
@@ -372,9 +378,12 @@ impl Line {
                 model: self.get("model"),
                 name: self.get("name"),
                 version: ModelVersion(self.get("version")),
-                metrics: (self.pairs("metrics").into_iter())
-                    .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-                    .collect(),
+                metrics: self.metrics("metrics"),
+            },
+            "SetVersionMetrics" => Command::SetVersionMetrics {
+                version: self.version(),
+                set: self.metrics("set"),
+                remove: self.list("remove").into_iter().collect(),
             },
             "EndExperiment" => Command::EndExperiment {
                 model: self.get("model"),

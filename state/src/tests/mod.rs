@@ -10,6 +10,7 @@ mod fitness;
 mod frames;
 mod integrity;
 mod language;
+mod lineage;
 mod members;
 mod pages;
 mod properties;

@@ -6,6 +6,7 @@
 
 mod entries;
 mod experiments;
+mod lineage;
 mod moves;
 mod oracle;
 mod picks;
@@ -227,7 +228,7 @@ fn histories_move_roles_and_show_stale_tokens() {
 fn histories_split_users_and_end_experiments() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut created, mut split, mut measured, mut ended, mut stale, mut in_use) = (0, 0, 0, 0, 0, 0);
-    for _ in 0..24 {
+    for _ in 0..60 {
         let picks = prop::collection::vec(pick(), 160)
             .new_tree(&mut runner)
             .unwrap()
@@ -250,6 +251,37 @@ fn histories_split_users_and_end_experiments() {
     assert!(
         reached.iter().all(|n| *n > 2),
         "created, split, measured, ended, stale, in use: {reached:?}"
+    );
+}
+
+#[test]
+fn histories_measure_versions_and_name_data_sets() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut named, mut measured, mut repeated, mut both, mut early) = (0, 0, 0, 0, 0);
+    for _ in 0..24 {
+        let picks = prop::collection::vec(pick(), 160)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
+        let mut state = small();
+        for entry in history(&picks) {
+            let applied = state.apply(next(&state), &entry);
+            match (&entry.command, &applied.outcome) {
+                (Command::CreateVersion { datasets, .. }, Ok(_)) if !datasets.is_empty() => named += 1,
+                (Command::CreateVersion { .. }, Err(e)) if e.to_string().contains("feature level") => {
+                    early += 1
+                }
+                (Command::SetVersionMetrics { .. }, Ok(_)) if applied.events.is_empty() => repeated += 1,
+                (Command::SetVersionMetrics { .. }, Ok(_)) => measured += 1,
+                (Command::SetVersionMetrics { .. }, Err(Rejection::InvalidArgument { .. })) => both += 1,
+                _ => {}
+            }
+        }
+    }
+    let reached = [named, measured, repeated, both, early];
+    assert!(
+        reached.iter().all(|n| *n > 2),
+        "named, measured, repeated, set and removed, early: {reached:?}"
     );
 }
 

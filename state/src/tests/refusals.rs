@@ -875,3 +875,72 @@ fn a_model_has_sixteen_running_experiments_and_a_hundred_ended_ones() {
     world.lines("EndExperiment model=fraud.scorer name=e116");
     world.lines(&create(0));
 }
+
+/// The standing world at the level that knows where versions come from.
+const LINEAGE: &str = "SetFeatureLevel level=6";
+
+#[test]
+fn datasets_and_metrics_are_refused_below_their_level() {
+    for line in [
+        "CreateVersion model=fraud.scorer source=eu datasets=clicks",
+        "SetVersionMetrics version=fraud.scorer@1 set=accuracy:0.9",
+    ] {
+        check(
+            "SetFeatureLevel level=5",
+            line,
+            "INVALID_ARGUMENT",
+            "is 5, and this takes 6",
+        );
+    }
+}
+
+#[test]
+fn datasets_and_metrics_refuse() {
+    let many = |n: u32, of: fn(u32) -> String| (0..n).map(of).collect::<Vec<_>>().join(",");
+    let setting = |set: &str| format!("SetVersionMetrics version=fraud.scorer@1 set={set}");
+    for (line, reason, words) in [
+        (
+            &*format!(
+                "CreateVersion model=fraud.scorer source=eu datasets={}",
+                many(65, |n| format!("d{n}"))
+            ),
+            "LIMIT_EXCEEDED",
+            "count of datasets may be 64 at most, not 65",
+        ),
+        (
+            &setting(&many(65, |n| format!("m{n}:1"))),
+            "LIMIT_EXCEEDED",
+            "count of metrics may be 64 at most, not 65",
+        ),
+        (
+            "SetVersionMetrics version=fraud.scorer@9 set=accuracy:1",
+            "VERSION_NOT_FOUND",
+            "fraud.scorer@9",
+        ),
+        (
+            &format!("{} remove=loss,accuracy", setting("accuracy:1")),
+            "INVALID_ARGUMENT",
+            "remove: accuracy is also to be set",
+        ),
+        (
+            &format!("{} if_etag=1", setting("accuracy:1")),
+            "ETAG_MISMATCH",
+            "version fraud.scorer@1 is at",
+        ),
+    ] {
+        check(LINEAGE, line, reason, words);
+    }
+    // What was removed makes room.
+    let full = format!("{LINEAGE}\n{}", setting(&many(64, |n| format!("m{n}:1"))));
+    check(&full, &setting("more:1"), "LIMIT_EXCEEDED", "not 65");
+    World::standing().lines(&format!("{full}\n{} remove=m7", setting("more:1")));
+    let gone = format!(
+        "{LINEAGE}\nDeleteAlias model=fraud.scorer alias=champion\nDeleteVersion version=fraud.scorer@1"
+    );
+    check(
+        &gone,
+        &setting("accuracy:1"),
+        "VERSION_STATE",
+        "is DELETED, and must be any other than DELETED",
+    );
+}

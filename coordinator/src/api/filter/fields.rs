@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use state::ControlState;
 use types::{
-    RegionId, VersionKey,
+    Micros, RegionId, VersionKey,
     experiment::ExperimentRecord,
     model::{ModelRecord, Placement, VersionRecord},
     replica::{ReplicaKey, ReplicaState},
@@ -20,10 +20,24 @@ pub(in crate::api) enum Kind {
     /// One of these words.
     Word(&'static [&'static str]),
     Number,
+    /// Measured values, under a key: `metrics.accuracy`.
+    Measures,
     /// Bytes, as in `64MiB`.
     Size,
     /// RFC 3339, or a day alone.
     Time,
+}
+
+impl Kind {
+    /// Whether a field of this kind is asked for with a key.
+    pub(super) fn has_keys(self) -> bool {
+        matches!(self, Self::Map | Self::Measures)
+    }
+}
+
+/// A measured value as a number that is as much larger or smaller than another one as the value is.
+pub(super) fn in_order(value: Micros) -> u64 {
+    value.0.cast_unsigned() ^ (1 << 63)
 }
 
 /// What a field of one record holds.
@@ -86,6 +100,8 @@ impl Fields for VersionRecord {
         ("source_region", Kind::Text),
         ("region", Kind::Text),
         ("metadata", Kind::Map),
+        ("dataset", Kind::Text),
+        ("metrics", Kind::Measures),
         ("created_at", Kind::Time),
         ("created_by", Kind::Text),
     ];
@@ -112,6 +128,12 @@ impl Fields for VersionRecord {
                     .collect(),
             ),
             "metadata" => maybe(self.metadata.get(key)),
+            "dataset" => Found::Texts(self.datasets.iter().map(|d| d.as_str().into()).collect()),
+            "metrics" => self.metrics.iter().find(|(name, _)| name.as_str() == key).map_or(
+                // No number equals what was not measured, and none differs from it.
+                Found::Texts(Vec::new()),
+                |(_, m)| Found::Number(in_order(m.value)),
+            ),
             "created_at" => Found::Number(self.created_at.0),
             _ => one(self.created_by.to_string()),
         }

@@ -24,6 +24,8 @@ fn what_cannot_be_understood_is_refused_with_what_can() {
     assert!(refused("framework>bert").contains("= or !="));
     assert!(refused("version=one").contains("a whole number"));
     assert!(refused("size>=many").contains("64MiB"));
+    assert!(refused("metrics.loss>0.0000001").contains("six digits"));
+    assert!(refused("metrics>1").contains("metrics.KEY"));
     assert!(refused("created_at<yesterday").contains("2026-11-21T07:28:34Z"));
     let long = format!("framework={}", "x".repeat(LENGTH_MAX));
     assert!(refused(&long).contains("512 bytes"));
@@ -57,6 +59,13 @@ fn conditions_compare_by_the_kind_of_the_field() {
     check("metadata.owner=me", &none(), false);
     check("metadata.owner!=me", &none(), true);
     check("metadata.owner=*", &none(), false);
+    let measured = |text: &str| Found::Number(in_order(text.parse().unwrap()));
+    check("metrics.accuracy>=0.9", &measured("0.9"), true);
+    check("metrics.accuracy>=0.9", &measured("0.899999"), false);
+    check("metrics.loss<0", &measured("-0.000001"), true);
+    check("metrics.loss>-1", &measured("-2"), false);
+    check("metrics.loss!=1", &none(), false);
+    check("metrics.loss<1", &none(), false);
     // A key and a value may hold what looks like more of the condition.
     check("metadata.a.b=c=d", &one("c=d"), true);
 }

@@ -211,6 +211,7 @@ fn command(world: &World, (what, a, b): (u8, u8, u8)) -> (Principal, Command) {
             }],
             framework: "bert".to_owned(),
             metadata: BTreeMap::new(),
+            datasets: Default::default(),
         },
         5 => Command::CompleteUpload { version: version(a) },
         6 | 7 => {

@@ -75,6 +75,8 @@ fn version() -> types::model::VersionRecord {
         artifacts: Vec::new(),
         framework: String::new(),
         metadata: Default::default(),
+        datasets: Default::default(),
+        metrics: Default::default(),
         created_at: types::UnixMillis(0),
         created_by: "spiffe://regent.local/user/admin".parse().unwrap(),
         modified: types::Revision(1),

@@ -11,6 +11,7 @@ use types::{
 
 use super::{
     experiments::experiment,
+    lineage::{datasets, metrics},
     moves::{guarded, report, step},
     oracle::Oracle,
     picks::{Pick, choose, current, holder, node, region, version},
@@ -85,6 +86,7 @@ pub(super) fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[E
             }],
             framework: "bert".to_owned(),
             metadata: BTreeMap::new(),
+            datasets: datasets(world, pick),
         },
         7 | 8 => Command::CompleteUpload { version: version(a) },
         9 => Command::AbortVersion {
@@ -158,7 +160,11 @@ pub(super) fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[E
             reason: "enough".to_owned(),
         },
         24..=31 => return guarded(world, oracle, pick),
-        40..=43 => return experiment(world, pick),
+        // By bits that nothing below looks at.
+        40..=43 => match c / 256 % 4 {
+            0 | 1 => return experiment(world, pick),
+            _ => metrics(&world.state, pick),
+        },
         _ => return step(world, pick),
     };
     world.entry(command)

@@ -58,6 +58,7 @@ pub(super) fn versions(world: &mut World) -> Vec<Entry> {
                     }],
                     framework: "bert".to_owned(),
                     metadata: Default::default(),
+                    datasets: Default::default(),
                 },
             ),
             (&admin, Command::CompleteUpload { version }),

@@ -124,6 +124,7 @@ impl Oracle {
         self.a_request_runs_once(before, entry, applied, after);
         what_was_expected_was_so(before, entry, applied);
         users_move_only_as_the_split_says(before, entry, after);
+        metrics_are_as_they_were_said(before, entry, applied, after);
         applied.events.iter().for_each(|e| fold(&mut self.fold, e));
         assert_eq!(
             self.fold,
@@ -279,6 +280,33 @@ fn users_move_only_as_the_split_says(before: &ControlState, entry: &Entry, after
                 percent(new, is) > percent(old, is),
                 "{user} came to {is}: {entry:?}"
             );
+        }
+    }
+}
+
+/// What was set is there, what was removed is not, and of everything else nothing changed.
+fn metrics_are_as_they_were_said(
+    before: &ControlState,
+    entry: &Entry,
+    applied: &Applied,
+    after: &ControlState,
+) {
+    let said = match (&entry.command, &applied.outcome) {
+        (Command::SetVersionMetrics { version, set, remove }, Ok(_)) if !applied.events.is_empty() => {
+            Some((version, set, remove))
+        }
+        _ => None,
+    };
+    for (key, new) in after.versions.iter() {
+        let old = before.version(key).map(|v| v.metrics.clone()).unwrap_or_default();
+        let Some((_, set, remove)) = said.filter(|(version, _, _)| *version == key) else {
+            assert_eq!(old, new.metrics, "{entry:?}");
+            continue;
+        };
+        for name in old.keys().chain(set.keys()).chain(new.metrics.keys()) {
+            let is = new.metrics.get(name).map(|m| m.value);
+            let was = old.get(name).map(|m| m.value).filter(|_| !remove.contains(name));
+            assert_eq!(is, set.get(name).copied().or(was), "{name} {entry:?}");
         }
     }
 }
