@@ -35,7 +35,11 @@ fn explore(regions: usize, seeds: u64, rare: &[&str]) -> Seen {
     let base = Instant::now();
     if let Ok(seed) = std::env::var("REGENT_SIM_SEED") {
         let seed = seed.parse().expect("REGENT_SIM_SEED is a number");
-        return history(seed, regions, base).0;
+        let history = run(seed, regions, base);
+        if let Some(broken) = history.broken {
+            panic!("{}", says(seed, regions, &broken));
+        }
+        return history.seen;
     }
     let next = AtomicU64::new(0);
     let work = || {
@@ -45,9 +49,13 @@ fn explore(regions: usize, seeds: u64, rare: &[&str]) -> Seen {
             if seed >= seeds {
                 return (seen, events);
             }
-            let (more, count) = history(seed, regions, base);
-            seen.add(&more);
-            events += count;
+            let history = run(seed, regions, base);
+            seen.add(&history.seen);
+            events += history.events;
+            if let Some(broken) = history.broken {
+                next.store(seeds, Ordering::Relaxed);
+                panic!("{}", says(seed, regions, &broken));
+            }
         }
     };
     let workers = thread::available_parallelism().map_or(2, usize::from);
@@ -83,12 +91,8 @@ fn explore(regions: usize, seeds: u64, rare: &[&str]) -> Seen {
     all
 }
 
-fn history(seed: u64, regions: usize, base: Instant) -> (Seen, u64) {
-    let history = run(seed, regions, base);
-    if let Some(broken) = history.broken {
-        panic!("seed {seed} of {regions} regions (REGENT_SIM_SEED={seed} replays it): {broken}");
-    }
-    (history.seen, history.events)
+fn says(seed: u64, regions: usize, broken: &str) -> String {
+    format!("seed {seed} of {regions} regions (REGENT_SIM_SEED={seed} replays it): {broken}")
 }
 
 #[test]

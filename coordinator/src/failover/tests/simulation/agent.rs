@@ -18,7 +18,7 @@ use super::{
     leader::renewal,
     setup,
     time::{At, Clock, MS, micros},
-    world::{Fault, Msg, Timer, Who, World},
+    world::{Fault, Msg, Timer, Who, Wish, World},
 };
 use crate::leases::Grant;
 
@@ -606,6 +606,12 @@ impl World {
             return;
         }
         let token = holding.token.clone();
+        // What of it is for stopping, of the shortest lease there is.
+        if agent.left(self.now) <= setup::TTLS[0] / 10 {
+            let text = format!("{token} with {:?} left", agent.left(self.now));
+            self.oracle
+                .fail("L5 no work begins that cannot be stopped in time", text);
+        }
         let what = match self.rng.below(3) {
             0 => What::Write {
                 store: self.rng.index(self.stores.len()),
@@ -632,7 +638,24 @@ impl World {
                     time,
                 },
             );
+            if let What::Call { place } = what
+                && self.rng.chance(500)
+            {
+                self.keep_in_the_dark(place, time);
+            }
         }
+    }
+
+    /// The door at a place hears from no coordinator for so long, while the role moves.
+    fn keep_in_the_dark(&mut self, place: usize, time: At) {
+        let door = Who::Agent(self.latest[place]);
+        for c in 0..self.coordinators.len() {
+            self.cut(Some(Who::Coordinator(c)), Some(door), time + 300 * MS);
+        }
+        let soon = self.rng.between(MS, 300 * MS);
+        self.fault(soon, Fault::Person(Wish::Failover));
+        self.seen
+            .see("a late call meets a door that hears nothing of what is committed");
     }
 
     /// Every process that believes that it holds, by its own clock and whether or not it runs.

@@ -1,13 +1,18 @@
 //! The oracle: it sees true time and everybody's state, keeps its own records of what was granted and accepted, and says which
 //! invariant a history broke. It shares no code with the rules that it judges.
 
-use std::collections::BTreeMap;
+mod reckoning;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use policy::fence::Floor;
 use state::{Applied, Command, ControlState, Entry};
 use types::{
     Epoch, FencingToken, Holder, RoleName,
-    plan::{PlanKind, PlanState},
+    plan::PlanState,
     region::{Health, NodeStatus},
 };
 
@@ -25,10 +30,20 @@ const TRUSTED: At = 2_500 * MS * 10 / 9;
 /// A renewal that some leader granted.
 struct Granted {
     epoch: Epoch,
+    ttl: Duration,
     /// Until when its holder may believe in it, in true time.
     end: At,
     /// When the leader decided it.
     decided: At,
+}
+
+/// A renewal that was asked for.
+pub(super) struct Asking {
+    pub(super) received: At,
+    /// The term of whoever received it then.
+    pub(super) then: u64,
+    /// The term of whoever answers it.
+    pub(super) term: u64,
 }
 
 #[derive(Default)]
@@ -44,6 +59,8 @@ pub(super) struct Oracle {
     elections: Vec<(u64, At)>,
     grants: Vec<Granted>,
     stopped: BTreeMap<Epoch, At>,
+    /// Which epochs the leader of which term took for released.
+    released: BTreeSet<(u64, Epoch)>,
     /// The highest token that each door accepted or was shown.
     doors: BTreeMap<DoorId, (Epoch, Option<Holder>)>,
     /// Whether the entry at each index took effect.
@@ -67,7 +84,15 @@ impl Oracle {
     }
 
     /// A leader of `term` granted a renewal that it received at `received`; its holder may believe in it until `end`.
-    pub(super) fn granted(&mut self, token: &FencingToken, end: At, received: At, now: At, term: u64) {
+    pub(super) fn granted(&mut self, token: &FencingToken, ttl: Duration, end: At, asked: Asking, now: At) {
+        let Asking { received, term, then } = asked;
+        if then != term {
+            let text = format!("{token} came in under term {then}, and is extended under {term}");
+            self.fail("L7 another leadership answers nothing", text);
+        }
+        if self.released.contains(&(term, token.epoch)) {
+            self.fail("L11 what was released is granted no more", token.to_string());
+        }
         if self.is_deposed(term, received) {
             let text = format!(
                 "the leader of term {term} extends {token} for a request that came after another was elected"
@@ -95,7 +120,12 @@ impl Oracle {
             }
         }
         let (epoch, decided) = (token.epoch, now);
-        self.grants.push(Granted { epoch, end, decided });
+        self.grants.push(Granted {
+            epoch,
+            ttl,
+            end,
+            decided,
+        });
     }
 
     /// Whether an epoch was granted to more than once.
@@ -179,6 +209,14 @@ impl Oracle {
         if new.epoch > old.epoch {
             self.ended.entry(old.epoch).or_insert(now);
         }
+        if new.epoch > old.epoch
+            && new.holder.is_none()
+            && let Some(to) = self.promised.get(&new.epoch)
+        {
+            let text = format!("{} ends {}, and was promised to {to}", new.epoch, old.epoch);
+            self.fail("I4 an epoch is given out once", text);
+        }
+        self.check_outstanding(after, &name, now);
         let given = new.reservation.iter().map(|r| (r.epoch, &r.target));
         for (epoch, to) in given.chain(new.holder.iter().map(|holder| (new.epoch, holder))) {
             if self.promised.entry(epoch).or_insert_with(|| to.clone()) != to {
@@ -214,7 +252,7 @@ impl Oracle {
             && let Some(plan) = before.plan(*plan)
         {
             self.check_target(before, plan, entry);
-            self.check_waited(new, old, plan, now);
+            self.check_waited(new, old, now);
         }
     }
 
@@ -232,29 +270,6 @@ impl Oracle {
                 entry.command
             );
             self.fail("I8 only a target that can serve", text);
-        }
-    }
-
-    /// After a failover's promotion nobody may still believe: the wait for that was a step of it.
-    fn check_waited(
-        &mut self,
-        new: &types::role::RoleRecord,
-        old: &types::role::RoleRecord,
-        plan: &types::plan::PlanRecord,
-        now: At,
-    ) {
-        let promoted = new.holder.is_some() && new.epoch > old.epoch;
-        if !promoted || plan.kind == PlanKind::Switchover {
-            return;
-        }
-        let stopped = |epoch: &Epoch| self.stopped.get(epoch).copied().unwrap_or(At::MAX);
-        let over = |g: &Granted| g.epoch >= new.epoch || g.end.min(stopped(&g.epoch)) <= now;
-        if let Some(grant) = self.grants.iter().find(|g| !over(g)) {
-            let text = format!(
-                "{} at {now}, and {} is believed in until {}",
-                new.epoch, grant.epoch, grant.end
-            );
-            self.fail("L8 a failover promotes after the lease", text);
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{
     check::DoorId,
     setup,
     time::{At, MS},
-    world::{Fault, Msg, Timer, Who, World},
+    world::{Fault, Msg, Timer, Who, Wish, World},
 };
 
 /// A pointer's body: under which token it was written, in which attempt, and its ETag.
@@ -343,14 +343,25 @@ impl World {
 
     fn ask_fence(&mut self, a: usize, calling: Calling) {
         let call = self.id();
-        let token = calling.token.clone();
+        let (token, entered) = (calling.token.clone(), calling.entered);
         self.agents[a].door.calls.insert(call, calling);
         self.ask_leader(a, Msg::CheckFence { token, call });
-        if self.rng.chance(4) {
-            let time = self.rng.between(2_600 * MS, 3_200 * MS);
-            let who = Who::Agent(a);
-            self.fault(MS, Fault::Freeze { who, time });
+        // Its answer is acted on without another question, so that is where a stop hurts.
+        if self.rng.chance(if entered { 500 } else { 4 }) {
+            self.stop_before_the_answer(a);
         }
+    }
+
+    /// The door gets its answer when it is old, and nothing else that was said meanwhile.
+    fn stop_before_the_answer(&mut self, a: usize) {
+        let (who, time) = (Who::Agent(a), self.rng.between(2_700 * MS, 4_500 * MS));
+        self.fault(MS, Fault::Freeze { who, time });
+        for c in 0..self.coordinators.len() {
+            let (from, time) = (Who::Coordinator(c), time + 100 * MS);
+            self.fault(15 * MS, Fault::Cut { from, to: who, time });
+        }
+        let soon = self.rng.between(MS, 100 * MS);
+        self.fault(soon, Fault::Person(Wish::Failover));
     }
 
     /// The effect comes a moment after the entrance.

@@ -77,7 +77,7 @@ impl World {
                 Wish::Sick { region: coordinator }
             }),
             18 => Fault::Person(Wish::Ttl {
-                long: self.rng.chance(500),
+                ttl: setup::TTLS[self.rng.index(3)],
             }),
             19..=20 => Fault::Minority { coordinator, time },
             _ => Fault::Forge {
@@ -112,6 +112,9 @@ impl World {
             Fault::Suspend { coordinator, time } => {
                 self.freeze(Who::Coordinator(coordinator), time);
                 self.coordinators[coordinator].clock.stand_still(time);
+            }
+            Fault::Stall { coordinator, time } => {
+                self.coordinators[coordinator].stalled = self.now + time;
             }
             Fault::RestartCoordinator { coordinator, down } => {
                 self.coordinators[coordinator].restart();
@@ -207,9 +210,9 @@ impl World {
         let command = match wish {
             Wish::Switchover => plan(PlanKind::Switchover),
             Wish::Failover => plan(PlanKind::Failover),
-            Wish::Ttl { long } => Command::SetRoleTiming {
+            Wish::Ttl { ttl } => Command::SetRoleTiming {
                 role: role.role.clone(),
-                timing: setup::timing(if long { setup::LONG_TTL } else { setup::TTL }),
+                timing: setup::timing(ttl),
             },
             Wish::Sick { region } => {
                 let region: types::RegionId = format!("r{region}").parse().expect("a name");
@@ -230,9 +233,11 @@ impl World {
                 }
             }
         };
-        if let Wish::Ttl { long: true } = wish {
+        if let Wish::Ttl { ttl } = wish
+            && let Some(shorter) = setup::TTLS.iter().rev().find(|other| **other < ttl)
+        {
             let later = self.rng.between(800 * MS, 2_500 * MS);
-            self.fault(later, Fault::Person(Wish::Ttl { long: false }));
+            self.fault(later, Fault::Person(Wish::Ttl { ttl: *shorter }));
         }
         // A person's request may be long on its way, and what it was decided by may be over.
         let later = if self.rng.chance(500) {
@@ -241,6 +246,26 @@ impl World {
             1
         };
         self.fault(later, Fault::Ask(Box::new(command)));
+    }
+
+    /// Its holder renews for the shorter time or not, and stops; another may lead; and a person wants the role elsewhere
+    /// before the longer lease is over.
+    fn take_away_after_shortening(&mut self, holder: Option<&Holder>) {
+        let holds = |a: &usize| holder == Some(&self.agents[*a].me);
+        let found = (0..self.agents.len()).find(holds);
+        let Some(agent) = found.filter(|_| self.rng.chance(300)) else {
+            return;
+        };
+        let (stops, time) = (self.rng.below(600 * MS), self.rng.between(2_000 * MS, 4_000 * MS));
+        let who = Who::Agent(agent);
+        self.fault(stops, Fault::Freeze { who, time });
+        if self.rng.chance(600) {
+            let coordinator = self.rng.index(self.coordinators.len());
+            let after = self.rng.below(200 * MS);
+            self.fault(after, Fault::Elect { coordinator });
+        }
+        let asks = self.rng.between(200 * MS, 900 * MS);
+        self.fault(asks, Fault::Person(Wish::Failover));
     }
 
     fn person_asks(&mut self, command: Command) {
@@ -295,6 +320,7 @@ impl World {
             Command::SetRoleTiming { timing, .. } if timing.lease_ttl < before.timing.lease_ttl => {
                 self.seen
                     .see("a TTL is shortened while a lease of it may be outstanding");
+                self.take_away_after_shortening(before.holder.as_ref());
             }
             _ => {}
         }

@@ -41,6 +41,8 @@ pub(super) struct Coordinator {
     pub(super) wall: i64,
     pub(super) up: bool,
     pub(super) frozen: At,
+    /// Until when its disk takes nothing in as a follower's; it answers all the same.
+    pub(super) stalled: At,
     pub(super) term: u64,
     voted: Option<usize>,
     pub(super) log: Vec<Slot>,
@@ -64,6 +66,7 @@ impl Coordinator {
             wall: 0,
             up: true,
             frozen: 0,
+            stalled: 0,
             term: 0,
             voted: None,
             log: Vec::new(),
@@ -270,6 +273,8 @@ impl World {
         if !fits {
             return;
         }
+        let stalled = self.coordinators[c].stalled > self.now;
+        let slots = if stalled { Vec::new() } else { slots };
         let matched = at + slots.len();
         for (place, slot) in (at..).zip(slots) {
             let own = &mut self.coordinators[c];

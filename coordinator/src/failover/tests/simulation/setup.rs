@@ -29,7 +29,8 @@ pub(super) fn timing(lease_ttl: Duration) -> TimingPolicy {
 }
 
 pub(super) const TTL: Duration = Duration::from_millis(1_000);
-pub(super) const LONG_TTL: Duration = Duration::from_millis(2_200);
+/// What people make of it.
+pub(super) const TTLS: [Duration; 3] = [Duration::from_millis(700), TTL, Duration::from_millis(2_200)];
 
 /// Region and name of each agent: one in each region, and of five regions two have a second.
 pub(super) fn places(regions: usize) -> Vec<(usize, String)> {

@@ -1,6 +1,6 @@
 //! The simulated world: who is in it, what is on its way between them, and what goes wrong. One seed, one history.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use client::guard::BootInstant;
 use state::{Command, ControlState, Entry, Expects};
@@ -165,6 +165,11 @@ pub(super) enum Fault {
         coordinator: usize,
         time: At,
     },
+    /// Its disk is full, or hangs: it stores nothing of what a leader sends, and answers all the same.
+    Stall {
+        coordinator: usize,
+        time: At,
+    },
     RestartCoordinator {
         coordinator: usize,
         down: At,
@@ -214,7 +219,7 @@ pub(super) enum Restart {
 pub(super) enum Wish {
     Switchover,
     Failover,
-    Ttl { long: bool },
+    Ttl { ttl: Duration },
     Sick { region: usize },
 }
 
