@@ -16,7 +16,7 @@ use super::{holder, region, role, seconds};
 use crate::{
     failover::{
         AgentView, Decision, FailoverView, NodeStanding, TargetView, Unmet, choose_in_region, choose_target,
-        decide, is_held, mode_at, qualified,
+        decide, holder_gone, is_held, mode_at, qualified,
     },
     readiness::Coverage,
 };
@@ -266,6 +266,28 @@ fn no_choice_says_why_of_each_agent() {
     assert!(choose_target(&view).unwrap_err().ends_with("ap has no agent"));
     view.candidates.clear();
     assert_eq!(choose_target(&view).unwrap_err(), "there is no candidate region");
+}
+
+#[test]
+fn an_agent_is_counted_on_until_three_heartbeats_are_missing() {
+    let mut view = view();
+    let three = view.role.timing.heartbeat_interval + view.role.timing.heartbeat_interval * 2;
+    view.agents[1].silent_for = three;
+    assert_eq!(choose_target(&view), Ok(holder("us/b1#1")));
+    view.agents[1].silent_for = three + Duration::from_millis(1);
+    assert_eq!(choose_target(&view), Ok(holder("ap/c1#1")));
+}
+
+/// What a person is told who asks for a hand-over from a holder that cannot give it.
+#[test]
+fn that_a_holder_is_gone_is_told_with_the_evidence() {
+    let mut view = view();
+    assert_eq!(holder_gone(&view), None);
+    view.agents[0].silent_for = seconds(3);
+    let evidence = "eu/a1#00000001 is silent for 3s, the limit of fast is 3s";
+    assert_eq!(holder_gone(&view).as_deref(), Some(evidence));
+    view.role.holder = None;
+    assert_eq!(holder_gone(&view), None);
 }
 
 #[test]

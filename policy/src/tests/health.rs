@@ -91,6 +91,34 @@ fn a_vantage_that_is_cut_off_or_stale_has_no_vote() {
     check(&[gone, well("us"), well("ap")], &stale, 100, &[]);
 }
 
+/// A report counts for two probes' time and as long as a session does, and not a moment longer.
+#[test]
+fn a_report_counts_until_the_next_but_one_is_overdue() {
+    let timing = TimingPolicy::fast();
+    let regions = [view("eu", Health::Healthy, Some(60_000)), well("us"), well("ap")];
+    let longest = timing.probe_interval + timing.probe_interval + session_window(&timing);
+    let of_age = |age| {
+        ["us", "ap"].map(|from| Probe {
+            age,
+            ..probe(from, "eu", 9)
+        })
+    };
+    check(&regions, &of_age(longest), 100, &["eu: HEALTHY -> UNHEALTHY"]);
+    check(&regions, &of_age(longest + Duration::from_millis(1)), 100, &[]);
+}
+
+/// It is the vantage's own session that counts, and not that there is one somewhere.
+#[test]
+fn a_vantage_without_a_session_has_no_vote_while_others_have_theirs() {
+    let regions = [
+        view("eu", Health::Healthy, Some(60_000)),
+        view("us", Health::Healthy, Some(30_000)),
+        well("ap"),
+        well("sa"),
+    ];
+    check(&regions, &[probe("us", "eu", 9), probe("ap", "eu", 9)], 100, &[]);
+}
+
 #[test]
 fn a_region_comes_back_through_recovering_and_only_when_it_can_serve() {
     let back = view("eu", Health::Unhealthy, Some(100));

@@ -245,6 +245,21 @@ fn a_plan_is_given_up_when_its_target_is_lost() {
     }
 }
 
+/// It holds the role by then: that it cannot serve is a reason for another plan, and none to leave its doors unclaimed.
+#[test]
+fn after_the_promotion_a_plan_goes_on_also_with_a_target_that_cannot_serve() {
+    let sick = |step, state, attempt| {
+        let mut view = moving(PlanKind::Switchover, step, state, attempt);
+        view.agents[1].as_target.health = Some(Health::Unhealthy);
+        view
+    };
+    check(&sick(StepKind::Claim, StepState::Waiting, 0), "step CLAIM 1");
+    check(
+        &sick(StepKind::Promote, StepState::Waiting, 0),
+        "fail: target us/b1#00000001 is not able to serve: its region is UNHEALTHY",
+    );
+}
+
 #[test]
 fn a_holder_that_is_back_before_the_fence_ends_an_automatic_failover_only() {
     let mut view = moving(PlanKind::Failover, StepKind::Fence, StepState::Running, 1);

@@ -84,7 +84,9 @@ impl World {
             Due::Change { command, needs_free } => {
                 // Between the look and the mark other things happen, and the process may be stopped.
                 self.coordinators[c].lead.due = Some((command, seen.role.epoch, needs_free));
-                let soon = self.rng.below(3 * MS);
+                // A holder that was silent for a lease, and is back, is one of them.
+                let silent = needs_free && !seen.released && self.rng.chance(500);
+                let soon = self.rng.below(if silent { 300 * MS } else { 3 * MS });
                 self.timer(Who::Coordinator(c), soon + 1, Timer::Change);
                 if self.rng.chance(60) {
                     let time = self.rng.between(20 * MS, 900 * MS);
