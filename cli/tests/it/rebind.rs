@@ -3,10 +3,13 @@
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use client::{AgentClient, Context};
+use client::{
+    AgentClient, Context,
+    guard::{RoleGuard, Standing},
+};
 use rustix::process::Signal;
 use serde_json::Value;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, time::timeout};
 use types::{ClusterId, FencingToken, ModelName, Reason, RoleName, VersionKey};
 
 use crate::{
@@ -16,10 +19,10 @@ use crate::{
         server::{SOON, Server, write},
         with_database,
     },
-    harness::{Ran, Running, run, turn, until},
+    harness::{LIMIT, Ran, Running, run, turn, until},
     recovery::{
         HOLDER, OTHER, SURVIVOR, api, as_agent, client, context, held, kill, process, recover, start,
-        the_old_cluster_lives,
+        start_from, the_old_cluster_lives,
     },
 };
 
@@ -53,6 +56,8 @@ fn doors_follow_a_recovered_cluster_by_the_cas_statement_alone_and_refuse_the_re
     for region in REGIONS {
         kill(&dev, region, "coordinator");
     }
+    let stayed = dev.path().join("stayed");
+    copy(&process(&dev, HOLDER, "agent").join("data"), &stayed);
     let done = recover(&dev, &["--unsafe", "--yes"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     let cluster: ClusterId = done.json()["cluster_id"].as_str().unwrap().parse().unwrap();
@@ -61,10 +66,56 @@ fn doors_follow_a_recovered_cluster_by_the_cas_statement_alone_and_refuse_the_re
     world.nothing_follows_without_a_signature(&new, &old);
     world.openssl_signs(&old);
     world.everything_follows(&new, cluster);
-    let _majority = [OTHER, HOLDER].map(|region| start(&dev, region, "coordinator", &[]));
+    let majority = [OTHER, HOLDER].map(|region| start(&dev, region, "coordinator", &[]));
     the_old_cluster_lives(&dev, &old);
     world.every_door_refuses(&new, &old);
-    drop(agents);
+    world.an_agent_that_stayed_claims_nothing(&new, &old, agents, &stayed);
+    world.guards_of_the_old_cluster_end(&new, &old, majority);
+    dev.signal(dev.parent(), Signal::CONT);
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.unwrap().success());
+}
+
+/// The key is at hand: what the survivor becomes is signed for as it is made, and the agents follow without another word.
+#[test]
+fn a_recovery_with_the_cas_key_takes_the_doors_along() {
+    let _turn = turn();
+    let dev = Dev::start(3);
+    let all = dev.context();
+    until("the role is held", || held(&all).is_some());
+    let old = held(&all).unwrap();
+    // `dev` would start again whatever is killed.
+    dev.signal(dev.parent(), Signal::STOP);
+    for region in REGIONS {
+        kill(&dev, region, "coordinator");
+    }
+    let certs = dev.path().join("certs");
+    let with_key = |key: &Path| recover(&dev, &["--unsafe", "--yes", "--ca-key", key.to_str().unwrap()]);
+    // An agent's key: the CA signed its certificate, and it is not the CA. Nothing is changed by the attempt.
+    with_key(&certs.join(format!("{SURVIVOR}-agent.key")))
+        .failed_with(2, &["is not the key of any certificate in tls.ca_file"]);
+    let done = with_key(&certs.join("ca.key"));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let done = done.json();
+    let (rebind, cluster) = (&done["rebinds"][0], &done["cluster_id"]);
+    assert_eq!(
+        rebind["supersedes"],
+        Value::from(old.cluster_id.to_string()),
+        "{done}"
+    );
+    assert_eq!(rebind["signed"], true, "{done}");
+    let _survivor = start(&dev, SURVIVOR, "coordinator", &[]);
+    let new = context(&dev, &[SURVIVOR]);
+    until(
+        "an agent of the old cluster holds the role in the new one",
+        || held(&new).is_some(),
+    );
+    let token = held(&new).unwrap();
+    assert_eq!(&Value::from(token.cluster_id.to_string()), cluster);
+    assert_eq!(token.epoch.generation(), 2);
     dev.signal(dev.parent(), Signal::CONT);
 }
 
@@ -194,6 +245,87 @@ impl World<'_> {
         sign(&dir.join("certs/ca.key"));
         let recorded = self.regent(&record);
         assert_eq!(recorded.code, Some(0), "{recorded:?}");
+    }
+
+    /// It has the floors of before the recovery, hears of the old majority alone, and is made its primary; every door that it then
+    /// tries is another cluster's.
+    fn an_agent_that_stayed_claims_nothing(
+        &self,
+        new: &Context,
+        old: &FencingToken,
+        agents: [Running; 3],
+        data: &Path,
+    ) {
+        let fence = self.fence();
+        let majority = context(self.dev, &[OTHER, HOLDER]);
+        // All of them go, so that nobody can take a door back.
+        drop(agents);
+        let keys = [
+            ("data_dir", format!("{:?}", data.display().to_string())),
+            ("coordinators", format!("{:?}", majority.endpoints)),
+        ];
+        let _stayed = start_from(self.dev, HOLDER, "agent", "with-database.toml", &keys);
+        let mut token = None;
+        until("the old majority gives the role to it", || {
+            token = held(&majority).filter(|token| token.epoch > old.epoch);
+            token.is_some()
+        });
+        let token = token.unwrap();
+        assert_eq!(token.cluster_id, old.cluster_id);
+        assert_eq!(token.holder.region.as_str(), HOLDER);
+        let doors = self.doors_of(&token);
+        let stores = doors.iter().filter(|door| door["door"] != "postgres/shop");
+        assert_eq!(stores.count(), REGIONS.len(), "{doors:?}");
+        assert_eq!(doors.len(), REGIONS.len() + 1, "{doors:?}");
+        for door in &doors {
+            assert_eq!(door["claimed"], false, "{door}");
+            assert_ne!(door["error"], "", "{door}");
+        }
+        assert_eq!(self.fence(), fence, "the database stands as it did");
+        let current = held(new).map(|token| token.cluster_id);
+        assert_eq!(fence.map(|(cluster, _)| cluster), current);
+    }
+
+    /// What became of each door in the plan that gave a token out, by the old majority.
+    fn doors_of(&self, token: &FencingToken) -> Vec<Value> {
+        let (context, endpoint) = (self.dev.context_file(), api(self.dev, OTHER));
+        let args = ["--context", context.to_str().unwrap(), "--endpoint", &endpoint];
+        let told = run(&[&args, &["primary", "get", "--output", "json"][..]].concat()).json();
+        let plans = told["plans"].as_array().unwrap();
+        let epoch = serde_json::to_value(token.epoch).unwrap();
+        let plan = plans.iter().find(|plan| plan["target_epoch"] == epoch);
+        plan.unwrap()["doors"].as_array().unwrap().clone()
+    }
+
+    /// One that renews with the old majority holds until that is gone; one that asks the new cluster is lost for good.
+    fn guards_of_the_old_cluster_end(&self, new: &Context, old: &FencingToken, majority: [Running; 2]) {
+        let token = held(&context(self.dev, &[OTHER, HOLDER])).unwrap();
+        let as_holder = |token: &FencingToken, context| {
+            let region = token.holder.region.as_str();
+            client(&as_agent(self.dev, region, context))
+        };
+        let retry = Duration::from_millis(100);
+        self.runtime.block_on(async {
+            let of_old = as_holder(&token, context(self.dev, &[OTHER, HOLDER]));
+            let (guard, renewals) = RoleGuard::hold(of_old, token.clone(), retry);
+            guard.held().await.unwrap();
+            assert!(!guard.on_lost().is_cancelled());
+            drop(majority);
+            timeout(LIMIT, guard.on_lost().cancelled())
+                .await
+                .expect("its lease runs out");
+            renewals.release().await;
+            for token in [&token, old] {
+                let of_new = as_holder(token, new.clone());
+                let (guard, renewals) = RoleGuard::hold(of_new, token.clone(), retry);
+                let ended = timeout(LIMIT, guard.on_lost().cancelled()).await;
+                ended.expect("the new cluster's word is the end of it");
+                let refusal = guard.held().await.unwrap_err();
+                assert_eq!(refusal.reason, Reason::WrongCluster, "{refusal}");
+                assert_eq!(guard.standing(), Standing::Lost(refusal));
+                renewals.release().await;
+            }
+        });
     }
 
     fn everything_follows(&self, new: &Context, cluster: ClusterId) {

@@ -37,8 +37,19 @@ pub(crate) fn process(dev: &Dev, region: &str, part: &str) -> PathBuf {
 
 /// Another run of one of the cluster's processes, with some keys of its config replaced.
 pub(crate) fn start(dev: &Dev, region: &str, part: &str, keys: &[(&str, String)]) -> Running {
+    start_from(dev, region, part, "config.toml", keys)
+}
+
+/// The same, by another of its configs.
+pub(crate) fn start_from(
+    dev: &Dev,
+    region: &str,
+    part: &str,
+    config: &str,
+    keys: &[(&str, String)],
+) -> Running {
     let dir = process(dev, region, part);
-    let text = fs::read_to_string(dir.join("config.toml")).unwrap();
+    let text = fs::read_to_string(dir.join(config)).unwrap();
     let lines = text.lines().map(|line| {
         let key = line.split_once(" = ").map(|(key, _)| key);
         let new = keys.iter().find(|(name, _)| Some(*name) == key);
@@ -144,6 +155,7 @@ fn one_survivor_goes_on_and_the_revived_majority_is_nobodys() {
     the_old_cluster_lives(&dev, &old);
     let agent = the_new_cluster_gives_the_role_out(&dev, &new, &recovered);
     every_door_refuses(&dev, &new, &agent, &old);
+    the_ca_signs_later(&dev, &old, &recovered);
     drop(majority);
     the_others_come_back_wiped_or_not_at_all(&dev, &new);
     drop(agent);
@@ -271,6 +283,31 @@ fn every_door_refuses(dev: &Dev, new: &Context, _agent: &Running, old: &FencingT
         let model = models.iter().find(|m| m.name == model).unwrap();
         assert!(model.tags.is_empty(), "{model:?}");
     });
+}
+
+/// Nobody had its key when the cluster was recovered.
+fn the_ca_signs_later(dev: &Dev, old: &FencingToken, recovered: &Value) {
+    let (context, endpoint) = (dev.context_file(), api(dev, SURVIVOR));
+    let rebind = |args: &[&str]| {
+        let fixed = ["--context", context.to_str().unwrap(), "--endpoint", &endpoint];
+        run(&[&fixed, &["cluster", "rebind"][..], args].concat())
+    };
+    let sign = |key: &str| {
+        let key = dev.path().join("certs").join(key);
+        rebind(&["sign", "--ca-key", key.to_str().unwrap()])
+    };
+    let signed = || {
+        let listed = rebind(&["list", "--output", "json"]).json();
+        assert_eq!(listed["cluster_id"], recovered["cluster_id"], "{listed}");
+        let supersedes = Value::from(old.cluster_id.to_string());
+        assert_eq!(listed["rebinds"][0]["supersedes"], supersedes, "{listed}");
+        listed["rebinds"][0]["signed"].as_bool().unwrap()
+    };
+    sign(&format!("{SURVIVOR}-agent.key")).failed_with(2, &["is not the key of any certificate"]);
+    assert!(!signed());
+    let done = sign("ca.key");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(signed());
 }
 
 /// With its old disk a revived node takes no part in the new cluster; with an empty one it is a voter of the new cluster.

@@ -71,6 +71,7 @@ fn a_snapshot_is_saved_under_writes_and_a_new_cluster_goes_on_from_it() {
     let restored = restore(&file, &config, &inspected);
     let (_coordinator, context) = start(&dev, &config);
     all_is_there(&context, before, &restored);
+    its_doors_may_follow(&dev, &context, &restored);
     old_tokens_are_refused(&dev, &context, &old);
 }
 
@@ -188,7 +189,8 @@ fn restored_config(dev: &Dev) -> PathBuf {
 
 fn restore(file: &Path, config: &Path, inspected: &Value) -> Value {
     let damaged = file.with_file_name("damaged.snap");
-    let restore = |file: &Path| -> Ran {
+    let certs = file.with_file_name("certs");
+    let restore_with = |file: &Path, key: &str| -> Ran {
         run(&[
             "cluster",
             "snapshot",
@@ -196,11 +198,16 @@ fn restore(file: &Path, config: &Path, inspected: &Value) -> Value {
             file.to_str().unwrap(),
             "--config",
             config.to_str().unwrap(),
+            "--ca-key",
+            certs.join(key).to_str().unwrap(),
             "--output",
             "json",
         ])
     };
+    let restore = |file: &Path| restore_with(file, "ca.key");
     restore(&damaged).failed_with(1, &["no whole snapshot"]);
+    let agents_key = format!("{REGION}-agent.key");
+    restore_with(file, &agents_key).failed_with(2, &["is not the key of any certificate"]);
     assert!(!file.with_file_name("restored").exists());
     let done = restore(file);
     assert_eq!(done.code, Some(0), "{done:?}");
@@ -208,6 +215,9 @@ fn restore(file: &Path, config: &Path, inspected: &Value) -> Value {
     assert_ne!(restored["cluster_id"], inspected["cluster_id"], "{restored}");
     assert_eq!(restored["generation"], 2, "{restored}");
     assert_eq!(restored["from"]["sha256"], inspected["sha256"], "{restored}");
+    let rebind = &restored["rebinds"][0];
+    assert_eq!(rebind["supersedes"], inspected["cluster_id"], "{restored}");
+    assert_eq!(rebind["signed"], true, "{restored}");
     restore(file).failed_with(5, &["is not empty"]);
     restored
 }
@@ -261,6 +271,15 @@ fn all_is_there(context: &Context, before: usize, restored: &Value) {
             .await
             .unwrap();
     });
+}
+
+/// The statement that was signed as the state was restored stands in the new cluster, for whoever asks.
+fn its_doors_may_follow(dev: &Dev, context: &Context, restored: &Value) {
+    let (file, endpoint) = (dev.context_file(), &context.endpoints[0]);
+    let fixed = ["--context", file.to_str().unwrap(), "--endpoint", endpoint];
+    let list = ["cluster", "rebind", "list", "--output", "json"];
+    let listed = run(&[&fixed, &list[..]].concat()).json();
+    assert_eq!(listed["rebinds"], restored["rebinds"], "{listed}");
 }
 
 /// By the state machine, under the very certificate of its holder; also where it names the new cluster.
