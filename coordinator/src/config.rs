@@ -209,6 +209,16 @@ impl Config {
         Ok(timing)
     }
 
+    /// Whether any of those timings is named here: then a founder fixes them for its cluster.
+    pub fn fixes_raft_timing(&self) -> bool {
+        let named = [
+            self.raft.heartbeat_millis,
+            self.raft.election_min_millis,
+            self.raft.election_max_millis,
+        ];
+        named.iter().any(Option::is_some)
+    }
+
     /// Bounds on log and snapshots.
     pub fn raft_limits(&self) -> RaftLimits {
         let base = RaftLimits::default();

@@ -297,6 +297,7 @@ fn raft_config(config: &Config, bound: &ListenFile) -> Result<RaftConfig, RunErr
         // With seeds the joiner asks them first.
         bootstrap: config.founds_unasked().then_some(timing),
         timing: config.raft_timing()?,
+        timing_fixed: config.fixes_raft_timing(),
         limits: config.raft_limits(),
         clock: WallClock::system(),
         supported_level: planted::supported_level()?,

@@ -109,6 +109,13 @@ fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
+/// Whether a change from one timing to another waits until no plan moves a role. A change takes leadership elsewhere, and the next
+/// leader must first learn how far the plan is and wait for leases anew. A shorter timing can wait: what it makes quicker is
+/// only the next election. A longer one cannot, because with the present one nobody may keep a quorum.
+pub fn waits(from: &ElectionTiming, to: &ElectionTiming, plan_runs: bool) -> bool {
+    plan_runs && to.heartbeat < from.heartbeat
+}
+
 /// Why a newcomer does not vote yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotYet {

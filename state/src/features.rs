@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The highest level that this build knows.
-pub const SUPPORTED: u32 = 6;
+pub const SUPPORTED: u32 = 7;
 
 /// A rule that a level switched on. Level 0 is what the log began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub enum Feature {
     Datasets,
     /// Level 6: a version has values that were measured of it.
     VersionMetrics,
+    /// Level 7: the entry that ends a step of a plan begins the next one, and the one that begins a plan its first.
+    ChainedSteps,
 }
 
 impl Feature {
@@ -62,6 +64,7 @@ impl Feature {
             Self::Zones => 5,
             Self::Datasets => 6,
             Self::VersionMetrics => 6,
+            Self::ChainedSteps => 7,
         }
     }
 }

@@ -28,9 +28,10 @@ pub struct RaftConfig {
     /// Set on exactly one node of a new cluster: it founds the cluster, with these timings. A data directory that has
     /// seen a cluster id never bootstraps, whatever this says.
     pub bootstrap: Option<TimingPolicy>,
-    /// Heartbeats and elections, until the log says how fast they are. A founder that starts with others than the defaults
-    /// fixes them for the cluster.
+    /// Heartbeats and elections, until the log says how fast they are.
     pub timing: RaftTiming,
+    /// Somebody chose [`Self::timing`], be it the default: a founder fixes it for the cluster.
+    pub timing_fixed: bool,
     /// Bounds on log, snapshots and queues.
     pub limits: RaftLimits,
     /// What this node says the time is, where it is asked: one voice of the voters' (L10).

@@ -119,7 +119,7 @@ impl RaftNode {
     }
 
     /// Whether a plan runs.
-    fn moves_a_role(&self) -> bool {
+    pub(super) fn moves_a_role(&self) -> bool {
         self.read(|s| s.roles().any(|role| s.running_plan(&role.role).is_some()))
     }
 }

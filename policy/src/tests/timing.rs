@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use types::{NodeId, election::ElectionTiming};
 
 use crate::timing::{
-    CALM, Choice, HEARTBEAT_MOST, NotYet, Pair, Standing, Turn, admits, choose, fits, for_distance, next_turn,
+    CALM, Choice, HEARTBEAT_MOST, NotYet, Pair, Standing, Turn, admits, choose, fits, for_distance, next_turn, waits,
 };
 
 fn millis(n: u64) -> Duration {
@@ -101,6 +101,22 @@ fn a_timing_follows_the_farthest_pair_and_not_its_jitter() {
         panic!("it does not fit");
     };
     assert_eq!(reason, "the longest round trip is 250ms, between b and c");
+}
+
+#[test]
+fn a_plan_holds_up_a_shorter_timing_and_no_longer_one() {
+    for (from, to, plan_runs, expected) in [
+        (550, 180, true, true),
+        (550, 180, false, false),
+        (180, 550, true, false),
+        (180, 180, true, false),
+    ] {
+        assert_eq!(
+            waits(&timing(from), &timing(to), plan_runs),
+            expected,
+            "{from} to {to} ms, a plan runs: {plan_runs}"
+        );
+    }
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(super) fn start(change: &mut Change<'_>, command: &Command) -> Outcome {
     }
     change.check_qualified(&record, target)?;
     let plan = PlanId(change.revision().0);
-    change.put_plan(PlanRecord {
+    let mut new = PlanRecord {
         plan,
         role: role.clone(),
         kind: *kind,
@@ -71,7 +71,9 @@ pub(super) fn start(change: &mut Change<'_>, command: &Command) -> Outcome {
         created_by: change.actor().clone(),
         finished_at: None,
         modified: change.revision(),
-    });
+    };
+    steps::begin_next(change, &mut new);
+    change.put_plan(new);
     Ok(Reply::Plan { plan })
 }
 

@@ -42,11 +42,12 @@ fn every_rule_is_known_at_the_highest_level_and_none_at_level_0() {
         Feature::Zones,
         Feature::Datasets,
         Feature::VersionMetrics,
+        Feature::ChainedSteps,
     ];
     let on = |world: &World| rules.map(|rule| world.state.features().has(rule));
-    assert_eq!(on(&world), [false; 12]);
+    assert_eq!(on(&world), [false; 13]);
     world.lines(&format!("SetFeatureLevel level={SUPPORTED}"));
-    assert_eq!(on(&world), [true; 12]);
+    assert_eq!(on(&world), [true; 13]);
 }
 
 #[test]

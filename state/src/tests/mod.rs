@@ -1,6 +1,7 @@
 //! Scripts, tables and properties of the rules; bytes of every shape.
 
 mod bytes;
+mod chained;
 mod damage;
 mod elections;
 mod epochs;

@@ -62,6 +62,8 @@ pub(crate) struct Connections {
 struct Connection {
     endpoint: String,
     channel: Channel,
+    /// A call on it was answered, so the next one does not make it.
+    answered: bool,
     failures: u32,
 }
 
@@ -154,6 +156,7 @@ impl Connections {
         let fresh = Connection {
             endpoint: peer.raft_endpoint.clone(),
             channel: channel.clone(),
+            answered: false,
             failures: 0,
         };
         open.insert((to, lane), fresh);
@@ -179,12 +182,19 @@ impl Connections {
     pub(super) fn note(&self, to: u64, lane: Lane, alive: bool) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connection) = open.get_mut(&(to, lane)) {
+            connection.answered = alive;
             connection.failures = if alive {
                 0
             } else {
                 connection.failures.saturating_add(1)
             };
         }
+    }
+
+    /// Whether the last call on this connection was answered: what the next one takes is no part of making it.
+    pub(in crate::raft) fn stands(&self, to: u64, lane: Lane) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(&(to, lane)).is_some_and(|connection| connection.answered)
     }
 
     /// One unary call with its deadline.

@@ -39,6 +39,7 @@ pub(super) async fn alone_on(dir: &Path, clock: WallClock, log_disk: Option<Arc<
             election_max: Duration::from_secs(4),
             ..RaftTiming::default()
         },
+        timing_fixed: true,
         limits: RaftLimits::default(),
         clock,
         supported_level: SUPPORTED,

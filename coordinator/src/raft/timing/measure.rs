@@ -73,6 +73,7 @@ impl RaftNode {
             adopt_revision: adopt.map_or(0, |(revision, _)| revision),
             adopt_timing: adopt.map(|(_, timing)| timing_out(timing)),
         };
+        let stands = self.connections().stands(member, Lane::Distance);
         let began = Instant::now();
         let send = async |mut client: RaftServiceClient<Channel>| client.ping(request).await;
         let answer = self
@@ -84,7 +85,9 @@ impl RaftNode {
             self.round_trips().miss(member);
             return false;
         };
-        self.round_trips().note(member, began.elapsed(), said);
+        // To make a connection takes three round trips.
+        let took = stands.then(|| began.elapsed());
+        self.round_trips().note(member, took, said);
         true
     }
 

@@ -14,7 +14,7 @@ use super::super::config::RaftTiming;
 
 /// Measurements kept of one member.
 const KEPT: usize = 15;
-/// So many make a distance known: the first may include the making of a connection.
+/// So many make a distance known: the quickest but one must be there.
 const NEEDED: usize = 3;
 /// A member that has not answered for so long is silent.
 pub(super) const FRESH: Duration = Duration::from_secs(15);
@@ -69,15 +69,17 @@ impl RoundTrips {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in an answer that took `round_trip`.
-    pub(super) fn note(&self, member: u64, round_trip: Duration, said: Said) {
+    /// Takes in an answer, and how long it took: none where the connection was made for it, which says nothing of the distance.
+    pub(super) fn note(&self, member: u64, round_trip: Option<Duration>, said: Said) {
         {
             let mut members = self.members();
             let known = members.entry(member).or_default();
-            if known.measured.len() == KEPT {
-                known.measured.pop_front();
+            if let Some(round_trip) = round_trip {
+                if known.measured.len() == KEPT {
+                    known.measured.pop_front();
+                }
+                known.measured.push_back((said.at, round_trip));
             }
-            known.measured.push_back((said.at, round_trip));
             known.said = Some(said);
         }
         self.changes.send_replace(());
@@ -171,7 +173,7 @@ mod tests {
         let ms = Duration::from_millis;
         for (n, far) in [300, 80, 90].into_iter().enumerate() {
             assert_eq!(table.own(began), BTreeMap::new(), "after {n}");
-            table.note(2, ms(far), said(began, &[(3, 70)]));
+            table.note(2, Some(ms(far)), said(began, &[(3, 70)]));
         }
         assert_eq!(table.own(began), BTreeMap::from([(2, ms(90))]));
         assert_eq!(table.between(1, 1, 2, began), Some(ms(90)));
@@ -179,10 +181,10 @@ mod tests {
         assert_eq!(table.between(1, 3, 2, began), Some(ms(70)));
         assert_eq!(table.between(1, 1, 3, began), None);
         // The other end may have found it longer.
-        table.note(2, ms(80), said(began, &[(1, 200)]));
+        table.note(2, Some(ms(80)), said(began, &[(1, 200)]));
         assert_eq!(table.between(1, 1, 2, began), Some(ms(200)));
         for _ in 0..KEPT {
-            table.note(2, ms(10), said(began, &[]));
+            table.note(2, Some(ms(10)), said(began, &[]));
         }
         assert_eq!(table.own(began), BTreeMap::from([(2, ms(10))]));
     }
@@ -197,17 +199,28 @@ mod tests {
         ] {
             let (table, now) = (RoundTrips::default(), Instant::now());
             for far in answers {
-                table.note(2, ms(far), said(now, &[]));
+                table.note(2, Some(ms(far)), said(now, &[]));
             }
             assert_eq!(table.own(now), BTreeMap::from([(2, expected)]), "{answers:?}");
         }
     }
 
     #[test]
+    fn an_answer_that_was_not_measured_says_what_it_says_and_no_distance() {
+        let (table, now) = (RoundTrips::default(), Instant::now());
+        for took in [None, Some(70), None, Some(80), None] {
+            table.note(2, took.map(Duration::from_millis), said(now, &[(3, 5)]));
+            assert!(!table.knows(2, now) && table.timing_of(2, now).is_some());
+        }
+        table.note(2, Some(Duration::from_millis(90)), said(now, &[]));
+        assert_eq!(table.own(now), BTreeMap::from([(2, Duration::from_millis(80))]));
+    }
+
+    #[test]
     fn who_is_silent_is_unknown() {
         let (table, began) = (RoundTrips::default(), Instant::now());
         for _ in 0..NEEDED {
-            table.note(2, Duration::from_millis(5), said(began, &[(3, 70)]));
+            table.note(2, Some(Duration::from_millis(5)), said(began, &[(3, 70)]));
         }
         assert!(table.timing_of(2, began).is_some() && table.knows(2, began));
         table.miss(2);

@@ -67,7 +67,7 @@ impl RaftNode {
     /// The log says nothing yet: what this cluster was founded with counts, fixed where the config names it.
     async fn set_first_timing(&self) {
         let own = self.timing();
-        let derived = own == RaftTiming::default();
+        let derived = !self.config().timing_fixed;
         let reason = if derived {
             "the defaults, until round trips say otherwise".to_owned()
         } else {
@@ -87,6 +87,7 @@ impl RaftNode {
             Choice::Shorter => {
                 calm.0.get_or_insert(now);
             }
+            Choice::Change { timing, .. } if self.waits(&setting.timing, &timing) => {}
             Choice::Change { timing, reason } => {
                 calm.0 = None;
                 self.set_timing(timing, true, reason).await;
@@ -117,7 +118,14 @@ impl RaftNode {
         }
     }
 
+    fn waits(&self, from: &RaftTiming, to: &RaftTiming) -> bool {
+        decide::waits(from, to, self.moves_a_role())
+    }
+
     async fn next_turn(&self, setting: &TimingSetting, revision: u64) {
+        if self.waits(&self.timing(), &setting.timing) {
+            return;
+        }
         let turn = decide::next_turn(&setting.timing, &self.own_peer().node, &self.standings());
         match turn {
             Turn::Nobody => {}

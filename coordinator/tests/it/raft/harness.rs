@@ -292,6 +292,7 @@ impl Cluster {
             raft_endpoint: format!("http://{address}"),
             bootstrap: (i == 0).then(TimingPolicy::fast),
             timing: self.timing,
+            timing_fixed: self.timing != RaftTiming::default(),
             limits,
             clock: self.clocks.get(i).cloned().unwrap_or_else(WallClock::system),
             supported_level: SUPPORTED,

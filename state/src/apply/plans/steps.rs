@@ -10,7 +10,7 @@ use super::{
     authority::check_authority,
     ending::end,
 };
-use crate::{rejection::Rejection, reply::Reply};
+use crate::{features::Feature, rejection::Rejection, reply::Reply};
 
 /// A running plan's step that is due.
 pub(in crate::apply) struct Attempt {
@@ -95,17 +95,32 @@ pub(in crate::apply) fn start_step(
     check_authority(change)?;
     let mut due = due_step(change, plan, step)?;
     check_attempt(&due, attempt, due.step().attempt.saturating_add(1))?;
-    let started = StepRecord {
-        kind: step,
+    due.plan.steps[due.at] = begun(change, step, attempt);
+    change.put_plan(due.plan);
+    Ok(Reply::Step { plan, step, attempt })
+}
+
+fn begun(change: &Change<'_>, kind: StepKind, attempt: u32) -> StepRecord {
+    StepRecord {
+        kind,
         state: StepState::Running,
         attempt,
         detail: String::new(),
         started_at: Some(change.now()),
         finished_at: None,
-    };
-    due.plan.steps[due.at] = started;
-    change.put_plan(due.plan);
-    Ok(Reply::Step { plan, step, attempt })
+    }
+}
+
+/// Begins the step that is due now, in the entry that ended the one before: between regions that are far apart an entry takes a
+/// round trip, and nobody decides anything in it that the step itself does not check when it has its effect.
+pub(super) fn begin_next(change: &Change<'_>, plan: &mut PlanRecord) {
+    if !change.state.features().has(Feature::ChainedSteps) {
+        return;
+    }
+    let next = plan.steps.iter_mut().find(|s| s.state != StepState::Done);
+    if let Some(next) = next.filter(|s| s.state == StepState::Waiting) {
+        *next = begun(change, next.kind, next.attempt.saturating_add(1));
+    }
 }
 
 pub(super) fn with_step(
@@ -130,6 +145,7 @@ pub(in crate::apply) fn complete(
 ) {
     let mut record = with_step(change, due, StepState::Done, detail);
     also(&mut record);
+    begin_next(change, &mut record);
     if record.current_step().is_some() {
         change.put_plan(record);
     } else {
