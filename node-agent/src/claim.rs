@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use artifact_store::{
     ErrorKind, StoreError,
-    pointer::{self, PointerError},
+    pointer::{self, Pointed, PointerError},
 };
 use tokio::time::timeout;
 use types::{
@@ -81,6 +81,8 @@ pub(crate) struct Claimer {
     unanswered: Duration,
     /// How much of that makes it unreachable.
     pub(crate) patience: Duration,
+    /// What stood there when it was looked at, for the first try.
+    known: Option<Pointed>,
 }
 
 impl Claimer {
@@ -92,7 +94,21 @@ impl Claimer {
             binding,
             unanswered: Duration::ZERO,
             patience: CLAIM_LIMIT,
+            known: None,
         }
+    }
+
+    /// Looks at a pointer that is to be claimed soon, and writes nothing: the connection is there by then, and what to write over
+    /// is known. Whatever comes of it, the try itself says what is wrong.
+    pub(crate) async fn look(&mut self, limit: Duration) {
+        let (DoorKey::Pointer(region), Binding::Store(binding)) = (&self.door, &self.binding) else {
+            return;
+        };
+        let looking = async {
+            let store = self.reach.stores.get(region, binding).await.ok()?;
+            pointer::read_pointer(store.as_ref(), &self.token.role).await.ok()?
+        };
+        self.known = timeout(limit, looking).await.ok().flatten();
     }
 
     /// What is said of a door before any try: a store that was refused as a door is not claimed (L16). A database is: raising
@@ -169,7 +185,7 @@ impl Claimer {
         };
         let token = &self.token;
         let lineage = self.reach.lineage_of(token);
-        match pointer::claim_pointer_for(store.as_ref(), token, &lineage, limit).await {
+        match pointer::claim_pointer_for(store.as_ref(), token, &lineage, self.known.take(), limit).await {
             Ok(claim) => {
                 tracing::info!(%region, %token, previous = ?claim.previous, "pointer claimed");
                 Some(Claim::Claimed)

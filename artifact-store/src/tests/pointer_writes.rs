@@ -9,12 +9,12 @@ use std::{
 };
 
 use tokio::sync::Barrier;
-use types::{Digest, Epoch, RoleName};
+use types::{Digest, Epoch, Lineage, RoleName};
 
 use super::{LIMIT, token};
 use crate::{
     ArtifactStore, Fault, FaultyStore, Gate, MemStore, Operation, keys,
-    pointer::{PointerChange, PointerError, Refusal, claim_pointer, read_pointer, write_pointer},
+    pointer::{PointerChange, PointerError, Refusal, claim_pointer, claim_pointer_for, read_pointer, write_pointer},
 };
 
 const SHORT: Duration = Duration::from_millis(30);
@@ -118,6 +118,34 @@ async fn a_writer_paused_between_read_and_write_is_stopped_by_the_claim() {
         .unwrap()
         .body;
     assert_eq!(stands.target, Some(Digest::of(b"x")));
+}
+
+/// Between regions that are far apart that is one round trip instead of two.
+#[tokio::test]
+async fn a_claim_of_what_was_just_read_reads_nothing_unless_somebody_wrote_meanwhile() {
+    let store = faulty();
+    let write = async |text: &str| write_pointer(&*store, &token(1, "old"), &target(text)).await;
+    let known = async || read_pointer(&*store, &RoleName::global()).await.unwrap();
+    let claim = async |epoch: u32, known| {
+        let new = token(epoch, "new");
+        claim_pointer_for(&*store, &new, &Lineage::first(new.cluster_id), known, LIMIT).await
+    };
+    write("x").await.unwrap();
+    let read = known().await;
+    store.plan(Operation::Get, Fault::Fail);
+    let claimed = claim(2, read.clone()).await.unwrap();
+    assert_eq!(claimed.previous, Some(Epoch::new(1, 1)));
+    // The failure is still to come.
+    let unread = claim(3, None).await.unwrap_err();
+    assert!(matches!(unread, PointerError::Store(_)), "{unread:?}");
+
+    // It was written since: what was known is not written over.
+    let claimed = claim(3, read).await.unwrap();
+    assert_eq!(claimed.body.epoch, Epoch::new(1, 3));
+    assert_eq!(claimed.body.sequence, sequence(&*store).await);
+    // A higher epoch that was seen rules for ever.
+    let refused = claim(2, known().await).await.unwrap_err();
+    assert!(matches!(refused, PointerError::Refused(_)), "{refused:?}");
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use super::{
     Shared,
     holding::{Holding, Task},
 };
-use crate::claim::{CLAIM_LIMIT, CLAIM_RETRY, Claim, Claimer};
+use crate::{
+    claim::{CLAIM_LIMIT, CLAIM_RETRY, Claim, Claimer},
+    desired::RolePhase,
+};
 
 impl Shared {
     /// Claims one door: at once, again at once while others are faster, and again and again while it cannot be reached or
@@ -37,6 +40,13 @@ impl Shared {
 
 /// One try, as soon as one may be made, and no longer than the lease has left for work (L5).
 async fn attempt(holding: &Holding, claimer: &mut Claimer) -> Option<Claim> {
+    if *holding.phase.borrow() == RolePhase::Expected {
+        tokio::select! {
+            biased;
+            _ = holding.may_claim() => {}
+            () = claimer.look(CLAIM_LIMIT) => {}
+        }
+    }
     let Some(guard) = holding.may_claim().await else {
         return claimer.attempt(CLAIM_LIMIT).await;
     };

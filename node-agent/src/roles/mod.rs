@@ -125,11 +125,13 @@ impl Roles {
                 Arc::new(Holding::new(wish))
             });
             // Before the phase: a role is never held with a door that was not looked at.
-            for task in holding.bind(&doors.of(role)) {
+            let tasks = holding.bind(&doors.of(role));
+            self.follow(holding, wish.phase);
+            // After it: nobody claims under an epoch that is only expected.
+            for task in tasks {
                 let claimer = Arc::clone(&self.shared).claim(Arc::clone(holding), task);
                 self.shared.tasks.spawn(claimer);
             }
-            self.follow(holding, wish.phase);
         }
     }
 

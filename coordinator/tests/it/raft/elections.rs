@@ -215,8 +215,8 @@ async fn proposals_in_flight_are_bounded_in_bytes_too() {
         tags: BTreeMap::new(),
         placement: Placement::default(),
     };
-    // Far fewer than may be in flight, and 80 MB.
-    let all = (0..80).map(|i| leader.propose(user(), request_id(), large(i), deadline()));
+    // Far fewer than may be in flight, and 120 MB.
+    let all = (0..120).map(|i| leader.propose(user(), request_id(), large(i), deadline()));
     let answers = futures::future::join_all(all).await;
     let refused = |answer: &Result<_, ProposeError>| match answer {
         Ok(_) => false,
@@ -224,9 +224,11 @@ async fn proposals_in_flight_are_bounded_in_bytes_too() {
         Err(other) => panic!("{other}"),
     };
     let refused = answers.iter().filter(|answer| refused(answer)).count();
-    assert_eq!(refused, 80 - (64 << 20) / 1_000_100, "{refused}");
+    // Some of the first may be through before the last are proposed.
+    let at_most = 120 - (64 << 20) / 1_000_100;
+    assert!((1..=at_most).contains(&refused), "{refused}");
     // What was taken has made room again.
-    let after = leader.propose(user(), request_id(), large(80), deadline()).await;
+    let after = leader.propose(user(), request_id(), large(120), deadline()).await;
     assert!(after.is_ok(), "{after:?}");
     cluster.stop_all().await;
 }
