@@ -105,7 +105,7 @@ enum Trial {
     /// SIGKILL to the agent that holds the primary role: the next holder's first write within 5 s (`fast`) or 3 s (`quick`), within
     /// 8 s between regions that are far apart, and no write under the old token accepted at any door.
     PrimaryKill,
-    /// A planned switchover: no longer without an accepted write than three of the largest round trips.
+    /// A planned switchover: nobody can act for no longer than three of the largest round trips.
     Transfer,
     /// SIGKILL to all coordinators under load, half of the times on disks that lose or tear what is not synced: every
     /// acknowledged write is there, and none twice.

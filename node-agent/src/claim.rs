@@ -106,7 +106,9 @@ impl Claimer {
         };
         let looking = async {
             let store = self.reach.stores.get(region, binding).await.ok()?;
-            pointer::read_pointer(store.as_ref(), &self.token.role).await.ok()?
+            pointer::read_pointer(store.as_ref(), &self.token.role)
+                .await
+                .ok()?
         };
         self.known = timeout(limit, looking).await.ok().flatten();
     }

@@ -275,20 +275,24 @@ async fn write_over(
             Decision::Write(body, condition) => (body, condition),
         };
         tally.attempts.fetch_add(1, Ordering::Relaxed);
-        match put(store, &key, body, condition).await {
+        let ahead = *change == PointerChange::Keep;
+        match put_and_look(store, &token.role, body, condition, ahead).await {
             Ok(written) => return Ok(written),
             // Nothing between the read and the next write: whoever is far away wins by being quick only.
-            Err(Lost::Race) => {
+            Err((Lost::Race, looked)) => {
                 tally.lose();
-                read = read_pointer(store, &token.role).await?;
+                read = match looked {
+                    Some(looked) => looked?,
+                    None => read_pointer(store, &token.role).await?,
+                };
             }
-            Err(Lost::Conflict) => {
+            Err((Lost::Conflict, _)) => {
                 tally.lose();
                 sleep(RETRY_DELAY * attempt).await;
                 read = read_pointer(store, &token.role).await?;
             }
-            Err(Lost::Failed(error)) => return Err(PointerError::Store(error)),
-            Err(Lost::Doubt(error)) => {
+            Err((Lost::Failed(error), _)) => return Err(PointerError::Store(error)),
+            Err((Lost::Doubt(error), _)) => {
                 sleep(RETRY_DELAY * attempt).await;
                 // If this read fails too, nobody knows; the caller must not conclude anything.
                 let now = read_pointer(store, &token.role)
@@ -312,6 +316,42 @@ enum Lost {
     Conflict,
     Doubt(StoreError),
     Failed(StoreError),
+}
+
+/// What a read said, if there was one.
+type Looked = Option<Result<Option<Pointed>, PointerError>>;
+
+/// Writes, and where it looks `ahead` reads at the same time: who beside the store was faster is known as soon as that the race is
+/// lost, which is a round trip earlier. Mostly it was the store's own agent, which raised the pointer for us.
+async fn put_and_look(
+    store: &dyn ArtifactStore,
+    role: &RoleName,
+    body: PointerBody,
+    condition: Condition,
+    ahead: bool,
+) -> Result<Written, (Lost, Looked)> {
+    let key = keys::pointer(role);
+    let putting = put(store, &key, body, condition);
+    if !ahead {
+        return putting.await.map_err(|lost| (lost, None));
+    }
+    let looking = read_pointer(store, role);
+    tokio::pin!(putting, looking);
+    let mut looked = None;
+    let lost = loop {
+        tokio::select! {
+            biased;
+            put = &mut putting => match put {
+                Ok(written) => return Ok(written),
+                Err(lost) => break lost,
+            },
+            read = &mut looking, if looked.is_none() => looked = Some(read),
+        }
+    };
+    if matches!(lost, Lost::Race) && looked.is_none() {
+        looked = Some(looking.await);
+    }
+    Err((lost, looked))
 }
 
 async fn put(

@@ -14,7 +14,9 @@ use types::{Digest, Epoch, Lineage, RoleName};
 use super::{LIMIT, token};
 use crate::{
     ArtifactStore, Fault, FaultyStore, Gate, MemStore, Operation, keys,
-    pointer::{PointerChange, PointerError, Refusal, claim_pointer, claim_pointer_for, read_pointer, write_pointer},
+    pointer::{
+        PointerChange, PointerError, Refusal, claim_pointer, claim_pointer_for, read_pointer, write_pointer,
+    },
 };
 
 const SHORT: Duration = Duration::from_millis(30);

@@ -18,8 +18,9 @@ const MODEL: &str = "trials.digits";
 /// How long a coordinator may take to say how it is.
 const ATTEMPT: Duration = Duration::from_secs(1);
 
-/// What a write may take on a busy machine, and four times the longest round trip more.
-const WRITE: Duration = Duration::from_millis(300);
+/// What a write may take on a busy machine, and more over a distance: one round trip to the leader, and one from there to the second
+/// nearest coordinator. A writer asks for the token for so long.
+const WRITE: Duration = Duration::from_millis(200);
 
 /// A cluster with writers.
 pub(super) struct Stage {
@@ -41,7 +42,7 @@ impl Stage {
         world.push(MODEL, &sample).await?;
         let model = ModelName::new(MODEL)?;
         Ok(Self {
-            journal: Journal::start(&world, &model, WRITE + run.longest_round_trip() * 4)?,
+            journal: Journal::start(&world, &model, WRITE + run.longest_round_trip() * 2)?,
             version: stale::version(&model),
             doors,
             world,

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use types::{NodeId, election::ElectionTiming};
 
 use crate::timing::{
-    CALM, Choice, HEARTBEAT_MOST, NotYet, Pair, Standing, Turn, admits, choose, fits, for_distance, next_turn, waits,
+    CALM, Choice, HEARTBEAT_MOST, NotYet, Pair, Standing, Turn, admits, choose, fits, for_distance,
+    next_turn, waits,
 };
 
 fn millis(n: u64) -> Duration {

@@ -64,7 +64,10 @@ fn each_step_begins_with_the_end_of_the_one_before() {
     let plan = failover.state.plans.values().next_back().unwrap();
     assert_eq!(plan.state, PlanState::Succeeded);
     for step in &plan.steps {
-        assert!(step.started_at.is_some() && step.finished_at.is_some(), "{step:?}");
+        assert!(
+            step.started_at.is_some() && step.finished_at.is_some(),
+            "{step:?}"
+        );
     }
 
     let mut switchover = world(Feature::ChainedSteps.level());
@@ -105,7 +108,10 @@ fn a_step_that_failed_is_begun_again_by_the_leader_alone() {
         "FENCE RUNNING 1",
     ];
     assert_eq!(due, expected);
-    assert_eq!(open(&world)[1..], ["CLAIM WAITING 0", "WAIT_LEASE WAITING 0", "PROMOTE WAITING 0"]);
+    assert_eq!(
+        open(&world)[1..],
+        ["CLAIM WAITING 0", "WAIT_LEASE WAITING 0", "PROMOTE WAITING 0"]
+    );
 }
 
 /// What a plan waited for when the level rose is begun as before, and what follows by itself.
@@ -118,7 +124,10 @@ fn a_plan_that_was_begun_before_the_level_rose_goes_on() {
             FAILOVER,
             "StartStep step=VERIFY_TARGET",
             "actor us/b1\nFinishStep step=VERIFY_TARGET run=1",
-            &format!("actor admin\nSetFeatureLevel level={}", Feature::ChainedSteps.level()),
+            &format!(
+                "actor admin\nSetFeatureLevel level={}",
+                Feature::ChainedSteps.level()
+            ),
             "actor coordinator/c1\nStartStep step=FENCE",
             "Fence",
         ],

@@ -194,7 +194,8 @@ impl Connections {
     /// Whether the last call on this connection was answered: what the next one takes is no part of making it.
     pub(in crate::raft) fn stands(&self, to: u64, lane: Lane) -> bool {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get(&(to, lane)).is_some_and(|connection| connection.answered)
+        open.get(&(to, lane))
+            .is_some_and(|connection| connection.answered)
     }
 
     /// One unary call with its deadline.
