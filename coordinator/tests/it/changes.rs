@@ -272,7 +272,7 @@ async fn a_switchover_that_is_only_validated_is_the_plan_as_it_would_start() {
         (role.holder.as_ref(), role.epoch)
     );
     assert_eq!(plan.target.region, region("r2"));
-    // From level 6 on the first begins with the plan.
+    // From level 7 on the first begins with the plan.
     assert!(
         plan.steps[1..]
             .iter()

@@ -1,4 +1,4 @@
-//! From level 6 on the entry that ends a step begins the next one.
+//! From level 7 on the entry that ends a step begins the next one.
 
 use types::{RoleName, plan::PlanState};
 
