@@ -355,7 +355,7 @@ impl World {
     /// The door gets its answer when it is old, and nothing else that was said meanwhile.
     fn stop_before_the_answer(&mut self, a: usize) {
         let (who, time) = (Who::Agent(a), self.rng.between(2_700 * MS, 4_500 * MS));
-        self.fault(MS, Fault::Freeze { who, time });
+        self.fault(MS, Fault::Hang { who, time });
         for c in 0..self.coordinators.len() {
             let (from, time) = (Who::Coordinator(c), time + 100 * MS);
             self.fault(15 * MS, Fault::Cut { from, to: who, time });

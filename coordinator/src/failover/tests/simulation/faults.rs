@@ -109,6 +109,7 @@ impl World {
                 let who = self.worst(who);
                 self.freeze(who, time);
             }
+            Fault::Hang { who, time } => self.freeze(who, time),
             Fault::Suspend { coordinator, time } => {
                 self.freeze(Who::Coordinator(coordinator), time);
                 self.coordinators[coordinator].clock.stand_still(time);
@@ -258,7 +259,7 @@ impl World {
         };
         let (stops, time) = (self.rng.below(600 * MS), self.rng.between(2_000 * MS, 4_000 * MS));
         let who = Who::Agent(agent);
-        self.fault(stops, Fault::Freeze { who, time });
+        self.fault(stops, Fault::Hang { who, time });
         if self.rng.chance(600) {
             let coordinator = self.rng.index(self.coordinators.len());
             let after = self.rng.below(200 * MS);

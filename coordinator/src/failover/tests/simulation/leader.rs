@@ -21,7 +21,7 @@ use super::{
     raft::Seat,
     setup,
     time::{At, MS},
-    world::{Msg, Who, World},
+    world::{Fault, Msg, Timer, Who, World},
 };
 use crate::{
     failover::memory::Memory,
@@ -43,6 +43,8 @@ pub(super) struct Lead {
     queued: Vec<Asked>,
     early: Option<(Early, Caller)>,
     busy: Option<Busy>,
+    /// Of former leaderships, and not known to be over.
+    overdue: Vec<Busy>,
     /// What the voters' clocks said, and when.
     time: Option<(UnixMillis, Instant)>,
     look_at: Option<At>,
@@ -56,6 +58,8 @@ pub(super) struct Lead {
 
 struct Running {
     number: u64,
+    /// Whoever waits for it gets to it no sooner.
+    wakes: At,
     round: Round,
     answered: Vec<usize>,
     confirmed: bool,
@@ -145,11 +149,16 @@ impl World {
     pub(super) fn deposed(&mut self, c: usize) {
         let own = &mut self.coordinators[c];
         own.lead.table.lead(None);
-        // What its round had confirmed is decided when it gets to it, under whatever leadership that is.
+        // What its round had confirmed is decided when it gets to it, under whatever leadership that is: maybe its own next one.
         let late = self.rng.chance(500);
         let over = own.lead.round.take_if(|round| !(late && round.confirmed));
+        if let Some(round) = &mut own.lead.round {
+            round.wakes = self.now + self.rng.between(MS, 500 * MS);
+            let soon = self.rng.between(MS, 60 * MS);
+            self.fault(soon, Fault::Elect { coordinator: c });
+        }
         let asked = over.map(|round| round.asked).unwrap_or_default();
-        let queued = std::mem::take(&mut own.lead.queued);
+        let queued = std::mem::take(&mut self.coordinators[c].lead.queued);
         for asked in asked.into_iter().chain(queued) {
             self.refuse(c, asked, Reason::NotLeader);
         }
@@ -157,7 +166,13 @@ impl World {
             self.judge_early(c);
         }
         if let Some(busy) = self.coordinators[c].lead.busy.take() {
-            self.end_busy(c, busy, Err(unknown()));
+            if late {
+                let wait = self.rng.between(MS, 700 * MS);
+                self.timer(Who::Coordinator(c), wait, Timer::BusyEnds(busy.index));
+                self.coordinators[c].lead.overdue.push(busy);
+            } else {
+                self.end_busy(c, busy, Err(unknown()));
+            }
         }
     }
 

@@ -161,6 +161,11 @@ pub(super) enum Fault {
         who: Who,
         time: At,
     },
+    /// The same, and nobody else in its place.
+    Hang {
+        who: Who,
+        time: At,
+    },
     Suspend {
         coordinator: usize,
         time: At,

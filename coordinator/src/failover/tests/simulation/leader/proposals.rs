@@ -125,7 +125,13 @@ impl World {
 
     pub(in super::super) fn busy_ends(&mut self, c: usize, index: usize) {
         let now = self.instant(c);
+        let applied = self.coordinators[c].applied;
         let lead = &mut self.coordinators[c].lead;
+        if let Some(at) = lead.overdue.iter().position(|b| b.index == index) {
+            let busy = lead.overdue.swap_remove(at);
+            let result = if applied >= index { Ok(()) } else { Err(unknown()) };
+            return self.end_busy(c, busy, result);
+        }
         if let Some(busy) = lead.busy.take_if(|b| b.index == index && b.deadline <= now) {
             if busy.mark.is_some() {
                 self.seen.see("the outcome of a change is unknown");

@@ -77,6 +77,7 @@ impl World {
         }
         lead.round = Some(Running {
             number,
+            wakes: 0,
             round: Round { began, since },
             answered: vec![c],
             confirmed: false,
@@ -140,6 +141,14 @@ impl World {
 
     pub(in super::super) fn decide_round(&mut self, c: usize, number: u64) {
         let lead = &mut self.coordinators[c].lead;
+        if let Some(late) = lead
+            .round
+            .as_ref()
+            .filter(|r| r.number == number && r.wakes > self.now)
+        {
+            let wait = late.wakes - self.now;
+            return self.timer(Who::Coordinator(c), wait, Timer::Decide(number));
+        }
         let Some(running) = lead.round.take_if(|r| r.number == number) else {
             return;
         };
