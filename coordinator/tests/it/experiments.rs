@@ -161,6 +161,18 @@ async fn an_experiment_is_changed_by_who_has_seen_it_and_ends() {
         (in_use.reason, in_use.operand("experiment")),
         (Reason::VersionState, Some("march"))
     );
+    // Reports and the end, too, where they say what they have seen.
+    let of_the_first = admin.with_change_options(ChangeOptions {
+        etag: Some(made.modified),
+        ..ChangeOptions::default()
+    });
+    let ended = of_the_first.end_experiment(&model, &march, "2 pays").await;
+    let reported = of_the_first
+        .report_experiment(&model, &march, two, &reported)
+        .await;
+    for late in [ended.map(|_| ()), reported.map(|_| ())] {
+        assert_eq!(late.unwrap_err().reason, Reason::EtagMismatch);
+    }
     let ended = admin.end_experiment(&model, &march, "2 pays").await.unwrap();
     assert!(!ended.is_running() && ended.ended_at.is_some());
     let over = admin.assign_user(&model, &march, "u", None).await.unwrap_err();
