@@ -56,6 +56,8 @@ impl Exit {
             | Reason::RequestFromFuture
             | Reason::TimeAhead
             | Reason::VersionState
+            | Reason::RegionInUse
+            | Reason::NodeInUse
             | Reason::IllegalTransition
             | Reason::StaleIncarnation
             | Reason::StepOutOfOrder

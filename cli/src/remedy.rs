@@ -36,6 +36,20 @@ pub(crate) fn of(refusal: &Refusal) -> String {
         Reason::VersionState if operand("alias").is_some() => {
             "`regent model alias` moves the alias, `regent model unalias` removes it"
         }
+        Reason::RegionInUse if operand("nodes").is_some() => {
+            "stop its nodes; `regent node remove` drops an agent that is DOWN, `regent cluster remove` takes a coordinator out"
+        }
+        Reason::RegionInUse if operand("roles").is_some() => {
+            "`regent switchover` moves a role, and `regent primary get` shows its candidates"
+        }
+        Reason::RegionInUse if operand("leader_preference").is_some() => {
+            "`regent cluster prefer` names other regions for the leader"
+        }
+        Reason::RegionInUse if operand("uploads").is_some() => "`regent model abort` gives an upload up",
+        Reason::RegionInUse if operand("only_copies").is_some() => {
+            "`regent replication status` shows where copies are missing: they are made where agents of other regions are up"
+        }
+        Reason::NodeInUse => "`regent switchover` moves a role to another region",
         Reason::VersionState => "`regent model versions NAME` shows the state of each version",
         Reason::FeatureLevel => {
             "`regent cluster status` shows the level, and which coordinator's build keeps it from rising"

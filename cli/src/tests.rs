@@ -114,6 +114,19 @@ fn lines_are_accepted_or_refused() {
         true,
     );
     check_parse("regent switchover global --to eu-west-1", false);
+    check_parse(
+        "regent region create sa --provider gcp --cost-tag team=search --cost-tag env=test",
+        true,
+    );
+    check_parse("regent region create sa --cost-tag team", false);
+    check_parse("regent region create South", false);
+    check_parse("regent region update sa", false);
+    check_parse("regent region update sa --without-cost-tag team --etag 9", true);
+    check_parse("regent region delete sa --validate-only", true);
+    check_parse("regent node get a1 --stale", true);
+    check_parse("regent node list --region sa --zone sa-1a", true);
+    check_parse("regent node list --zone SA_1", false);
+    check_parse("regent node remove a1 --etag 9", true);
     check_parse("regent region list --timeout 3", false);
     check_parse("regent --timeout 3s region list", true);
 }

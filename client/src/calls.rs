@@ -384,5 +384,6 @@ pub use cluster::RemoveMember;
 pub use experiments::Assigned;
 pub use leases::{FenceStanding, Renewal};
 pub use options::ChangeOptions;
+pub use regions::RegionChange;
 pub use replicas::ReplicaReport;
 pub use snapshots::SnapshotDownload;

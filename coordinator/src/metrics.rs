@@ -206,6 +206,9 @@ pub fn observe_events(events: &[Event]) {
                     u64::from(r.health == Health::Healthy),
                 );
             }
+            Event::RegionDeleted { region } => {
+                METRICS.healthy.remove(&vec![("region", region.to_string())]);
+            }
             Event::Plan(p) if p.state != PlanState::Running => {
                 let labels = vec![("kind", p.kind.to_string()), ("outcome", p.state.to_string())];
                 METRICS.plans.get_or_create(&labels).inc();
@@ -213,6 +216,7 @@ pub fn observe_events(events: &[Event]) {
             Event::Plan(_)
             | Event::Cluster(_)
             | Event::Node(_)
+            | Event::NodeDeleted { .. }
             | Event::Model(_)
             | Event::Version(_)
             | Event::Alias(_)

@@ -183,13 +183,15 @@ fn estimate(event: &Event) -> usize {
             Event::Model(m) => 256 + m.description.len() + m.tags.len() * 128,
             Event::Plan(p) => 1024 + p.trigger.len() + p.steps.len() * 256 + p.doors.len() * 128,
             Event::Role(r) => 1024 + r.candidates.len() * 32,
-            Event::Region(r) => 512 + r.health_evidence.len(),
+            Event::Region(r) => 512 + r.health_evidence.len() + r.labels.cost_tags.len() * 256,
             Event::Experiment(e) => {
                 let metrics: usize = e.arms.iter().map(|arm| arm.metrics.len()).sum();
                 512 + e.description.len() + e.reason.len() + e.arms.len() * 64 + metrics * 128
             }
             Event::Cluster(_)
+            | Event::RegionDeleted { .. }
             | Event::Node(_)
+            | Event::NodeDeleted { .. }
             | Event::Alias(_)
             | Event::AliasDeleted { .. }
             | Event::Replica(_)

@@ -49,10 +49,14 @@ impl Command {
             | Self::RecordRebind { .. }
             | Self::SetFeatureLevel { .. } => Addressed::Cluster,
             Self::RegisterRegion { region }
+            | Self::CreateRegion { region, .. }
+            | Self::UpdateRegion { region, .. }
+            | Self::DeleteRegion { region }
             | Self::AttachStore { region, .. }
             | Self::SetRegionHealth { region, .. } => Addressed::Region(region),
             Self::RegisterNode { node, .. }
             | Self::SetNodeStatus { node, .. }
+            | Self::RemoveNode { node }
             | Self::RemoveCoordinator { node, .. } => Addressed::Node(node),
             Self::CreateModel { name: model, .. }
             | Self::SetModelTags { model, .. }

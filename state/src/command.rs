@@ -16,7 +16,7 @@ use types::{
     experiment::Share,
     model::{Artifact, Placement},
     plan::{DoorClaim, PlanKind, StepKind},
-    region::{Endpoints, Health, NodeKind, NodeStatus, StoreBinding},
+    region::{Endpoints, Health, NodeKind, NodeStatus, RegionLabels, StoreBinding},
     replica::ReplicaKey,
     role::{FailoverMode, TimingPolicy},
     time::ClockReading,
@@ -95,6 +95,36 @@ pub enum Command {
     RegisterRegion {
         /// Its name.
         region: RegionId,
+    },
+    /// Adds a region before its first node does, with what people say of it. From feature level 8 on, as the three below.
+    CreateRegion {
+        /// Its name.
+        region: RegionId,
+        /// What is said of it.
+        labels: RegionLabels,
+    },
+    /// Changes what people say of a region.
+    UpdateRegion {
+        /// The region.
+        region: RegionId,
+        /// As people call it from here on; none: as before.
+        display_name: Option<String>,
+        /// Who runs its machines; none: as before.
+        provider: Option<String>,
+        /// Pairs to set.
+        set_cost_tags: BTreeMap<String, String>,
+        /// Keys to remove; one that is not there is no error.
+        remove_cost_tags: BTreeSet<String>,
+    },
+    /// Takes away a region that is not in use, and the records of its copies.
+    DeleteRegion {
+        /// The region.
+        region: RegionId,
+    },
+    /// Drops the record of an agent that is down. One that comes back is a new node.
+    RemoveNode {
+        /// The machine.
+        node: NodeId,
     },
     /// Names a region's object store and what the probe said of it (L16).
     AttachStore {

@@ -6,7 +6,7 @@ use types::{
     Holder,
     experiment::ExperimentRecord,
     plan::PlanRecord,
-    region::{FencingDoor, RegionRecord},
+    region::{FencingDoor, RegionLabels, RegionRecord},
     units::format_duration,
 };
 
@@ -163,6 +163,17 @@ fn write_region(r: &RegionRecord, out: &mut String) -> std::fmt::Result {
             };
             write!(out, " store {}/{} {door}", store.endpoint, store.bucket)?;
         }
+    }
+    let RegionLabels {
+        display_name,
+        provider,
+        cost_tags,
+    } = &r.labels;
+    if r.labels != RegionLabels::default() {
+        write!(
+            out,
+            " called {display_name:?} of {provider:?} costs {cost_tags:?}"
+        )?;
     }
     writeln!(out, " {}", r.modified)
 }

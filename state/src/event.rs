@@ -3,7 +3,7 @@
 //! Every event carries the whole record after the change, so that a fold is an upsert, or a delete by key.
 
 use types::{
-    AliasName, ExperimentName, ModelName, PlanId, RoleName,
+    AliasName, ExperimentName, ModelName, NodeId, PlanId, RegionId, RoleName,
     experiment::ExperimentRecord,
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
@@ -21,8 +21,20 @@ pub enum Event {
     Cluster(ClusterRecord),
     /// A region is new or changed.
     Region(RegionRecord),
+    /// A region is gone.
+    RegionDeleted {
+        /// The region.
+        region: RegionId,
+    },
     /// A node is new or changed.
     Node(NodeRecord),
+    /// A node is gone.
+    NodeDeleted {
+        /// The node.
+        node: NodeId,
+        /// Where it stood.
+        region: RegionId,
+    },
     /// A model is new or changed.
     Model(ModelRecord),
     /// A version is new or changed; DELETED ones stay as records.
@@ -38,7 +50,7 @@ pub enum Event {
     },
     /// A replication record is new or changed.
     Replica(ReplicaRecord),
-    /// A replication record is gone, with its version.
+    /// A replication record is gone, with its version or its region.
     ReplicaDeleted(ReplicaKey),
     /// A role is new or changed.
     Role(Box<RoleRecord>),

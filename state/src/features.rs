@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The highest level that this build knows.
-pub const SUPPORTED: u32 = 7;
+pub const SUPPORTED: u32 = 8;
 
 /// A rule that a level switched on. Level 0 is what the log began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub enum Feature {
     VersionMetrics,
     /// Level 7: the entry that ends a step of a plan begins the next one, and the one that begins a plan its first.
     ChainedSteps,
+    /// Level 8: people make, label and take away regions, and drop agents that are gone.
+    Regions,
 }
 
 impl Feature {
@@ -65,6 +67,7 @@ impl Feature {
             Self::Datasets => 6,
             Self::VersionMetrics => 6,
             Self::ChainedSteps => 7,
+            Self::Regions => 8,
         }
     }
 }
@@ -135,6 +138,10 @@ impl Command {
             | Self::SetExperimentSplit { .. }
             | Self::ReportExperiment { .. }
             | Self::EndExperiment { .. } => Some(Feature::Experiments),
+            Self::CreateRegion { .. }
+            | Self::UpdateRegion { .. }
+            | Self::DeleteRegion { .. }
+            | Self::RemoveNode { .. } => Some(Feature::Regions),
             Self::RegisterNode { zone: Some(_), .. } => Some(Feature::Zones),
             Self::RegisterNode {
                 kind: NodeKind::Witness,

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use types::{
-    ModelVersion, VersionKey,
+    Holder, ModelVersion, VersionKey,
     model::VersionState,
     plan::{PlanState, StepKind, StepState},
-    region::{NodeKind, NodeRecord},
+    region::{NodeKind, NodeRecord, NodeStatus},
     replica::{ReplicaRecord, ReplicaState},
 };
 
@@ -61,10 +61,12 @@ impl ControlState {
 
 /// That `after` may follow `before`.
 pub fn check_transition(before: &ControlState, after: &ControlState) -> Result<(), Broken> {
-    let checks: [(&'static str, StepCheck); 9] = named![
+    let checks: [(&'static str, StepCheck); 11] = named![
         time_and_revision_never_go_back,
         the_cluster_keeps_its_name,
         nothing_that_must_stay_is_gone,
+        who_is_gone_was_down_and_held_nothing,
+        a_region_that_is_gone_had_nothing_in_it,
         an_epoch_never_decreases,
         a_change_of_holder_takes_a_higher_epoch,
         an_epoch_is_never_issued_twice,
@@ -124,7 +126,8 @@ fn every_region_joined_once(s: &ControlState) -> Result<(), String> {
 }
 
 fn every_node_is_in_a_region(s: &ControlState) -> Result<(), String> {
-    let serves = |n: &&NodeRecord| n.kind != NodeKind::Witness;
+    // Who was taken out stands nowhere.
+    let serves = |n: &&NodeRecord| n.kind != NodeKind::Witness && n.status != NodeStatus::Removed;
     let mut serving = s.nodes.values().filter(serves);
     let lost = serving.find(|n| !s.regions.contains_key(&n.region));
     require(lost.is_none(), || format!("{lost:?}"))
@@ -355,16 +358,51 @@ fn the_cluster_keeps_its_name(a: &ControlState, b: &ControlState) -> Result<(), 
 }
 
 fn nothing_that_must_stay_is_gone(a: &ControlState, b: &ControlState) -> Result<(), String> {
-    let gone = a.regions.keys().any(|k| !b.regions.contains_key(k))
-        || a.nodes.keys().any(|k| !b.nodes.contains_key(k))
-        || a.models.keys().any(|k| !b.models.contains_key(k))
+    let gone = a.models.keys().any(|k| !b.models.contains_key(k))
         || a.versions.keys().any(|k| !b.versions.contains_key(k))
         || a.roles.keys().any(|k| !b.roles.contains_key(k));
-    require(!gone, || {
-        "a region, node, model, version or role is gone".to_owned()
-    })?;
-    require(b.join_order.starts_with(&a.join_order), || {
-        "the order of joining changed".to_owned()
+    require(!gone, || "a model, version or role is gone".to_owned())?;
+    let stay = a
+        .join_order
+        .iter()
+        .filter(|region| b.regions.contains_key(region));
+    let kept = stay.eq(b
+        .join_order
+        .iter()
+        .filter(|region| a.regions.contains_key(region)));
+    require(kept, || "the order of joining changed".to_owned())
+}
+
+fn who_is_gone_was_down_and_held_nothing(a: &ControlState, b: &ControlState) -> Result<(), String> {
+    for node in a.nodes.values().filter(|n| !b.nodes.contains_key(&n.node)) {
+        let idle = !holders(a).any(|h| h.node == node.node);
+        require(
+            node.kind == NodeKind::Agent && node.status == NodeStatus::Down && idle,
+            || format!("{node:?}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn a_region_that_is_gone_had_nothing_in_it(a: &ControlState, b: &ControlState) -> Result<(), String> {
+    for region in a.regions.keys().filter(|r| !b.regions.contains_key(r)) {
+        let held = holders(a).any(|h| h.region == *region);
+        let stood = a
+            .nodes
+            .values()
+            .any(|n| n.region == *region && n.status == NodeStatus::Up);
+        require(!held && !stood, || region.to_string())?;
+    }
+    Ok(())
+}
+
+/// Who holds a role, or is promised one.
+fn holders(s: &ControlState) -> impl Iterator<Item = &Holder> {
+    let roles = s.roles.values().map(|role| &role.record);
+    roles.flat_map(|role| {
+        role.holder
+            .iter()
+            .chain(role.reservation.iter().map(|r| &r.target))
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A refusal is a successful apply: every replica comes to the same one. It travels as a [`Refusal`]; nobody reads its text.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use policy::fence::Refused;
 use types::{
@@ -15,6 +15,101 @@ use types::{
     role::FailoverMode,
     units::format_duration,
 };
+
+/// How something uses a region or a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UseKind {
+    /// A node stands there.
+    Node,
+    /// The only copy of a version that is left is there.
+    OnlyCopy,
+    /// A copy elsewhere was begun from there.
+    Copy,
+    /// A version's bytes are being uploaded or verified there.
+    Upload,
+    /// A role is held from there, promised to it, or names it as a candidate.
+    Role,
+    /// A running plan names it.
+    Plan,
+    /// A model's placement names it.
+    Placement,
+    /// The leader is to be there.
+    LeaderPreference,
+}
+
+impl UseKind {
+    const ALL: [Self; 8] = [
+        Self::Node,
+        Self::OnlyCopy,
+        Self::Copy,
+        Self::Upload,
+        Self::Role,
+        Self::Plan,
+        Self::Placement,
+        Self::LeaderPreference,
+    ];
+
+    /// The operand under which they are named.
+    const fn operand(self) -> &'static str {
+        match self {
+            Self::Node => "nodes",
+            Self::OnlyCopy => "only_copies",
+            Self::Copy => "copies",
+            Self::Upload => "uploads",
+            Self::Role => "roles",
+            Self::Plan => "plans",
+            Self::Placement => "placements",
+            Self::LeaderPreference => "leader_preference",
+        }
+    }
+}
+
+/// What uses a region or a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// How.
+    pub kind: UseKind,
+    /// What: a node, a version, a copy, a role, a plan, a model, a region.
+    pub name: String,
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match self.kind {
+            UseKind::Node => write!(f, "node {name}"),
+            UseKind::OnlyCopy => write!(f, "the only copy of {name}"),
+            UseKind::Copy => write!(f, "the copy of {name}, which is read from there"),
+            UseKind::Upload => write!(f, "the upload of {name}"),
+            UseKind::Role => write!(f, "role {name}"),
+            UseKind::Plan => write!(f, "plan {name}"),
+            UseKind::Placement => write!(f, "the placement of {name}"),
+            UseKind::LeaderPreference => f.write_str("the preference of the leader"),
+        }
+    }
+}
+
+fn told(uses: &[Use], count: u64) -> String {
+    let mut told: Vec<_> = uses.iter().map(ToString::to_string).collect();
+    let others = count.saturating_sub(uses.len() as u64);
+    if others > 0 {
+        told.push(format!("{others} more"));
+    }
+    told.join(", ")
+}
+
+/// With an operand for each kind.
+fn by_kind(refusal: Refusal, uses: &[Use], count: u64) -> Refusal {
+    let with = |refusal: Refusal, kind: UseKind| {
+        let of_kind = uses.iter().filter(|used| used.kind == kind);
+        let names: Vec<_> = of_kind.map(|used| used.name.as_str()).collect();
+        if names.is_empty() {
+            return refusal;
+        }
+        refusal.with(kind.operand(), names.join(", "))
+    };
+    UseKind::ALL.into_iter().fold(refusal.with("count", count), with)
+}
 
 /// Why an entry changed nothing. Closed: matched without a wildcard.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +197,19 @@ pub enum Rejection {
     VersionInExperiment {
         version: VersionKey,
         experiment: ExperimentName,
+    },
+    /// `uses` has the first ones of each kind, `count` is of all.
+    #[error("region {region} is in use by {}", told(.uses, *.count))]
+    RegionInUse {
+        region: RegionId,
+        uses: Vec<Use>,
+        count: u64,
+    },
+    #[error("node {node} is in use by {}", told(.uses, *.count))]
+    NodeInUse {
+        node: NodeId,
+        uses: Vec<Use>,
+        count: u64,
     },
     #[error("{what} is {from}, and cannot become {to}")]
     IllegalTransition { what: String, from: String, to: String },
@@ -197,6 +305,8 @@ impl Rejection {
             Self::VersionState { .. } | Self::VersionInUse { .. } | Self::VersionInExperiment { .. } => {
                 Reason::VersionState
             }
+            Self::RegionInUse { .. } => Reason::RegionInUse,
+            Self::NodeInUse { .. } => Reason::NodeInUse,
             Self::IllegalTransition { .. } => Reason::IllegalTransition,
             Self::StaleIncarnation { .. } => Reason::StaleIncarnation,
             Self::PlanRunning { .. } => Reason::PlanRunning,
@@ -272,6 +382,10 @@ impl Rejection {
             Self::VersionInExperiment { version, experiment } => {
                 refusal.with("version", version).with("experiment", experiment)
             }
+            Self::RegionInUse { region, uses, count } => {
+                by_kind(refusal.with("region", region), uses, *count)
+            }
+            Self::NodeInUse { node, uses, count } => by_kind(refusal.with("node", node), uses, *count),
             Self::IllegalTransition { what, from, to } => {
                 refusal.with("what", what).with("current", from).with("shown", to)
             }

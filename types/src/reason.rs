@@ -78,6 +78,10 @@ reasons! {
     ReplicaNotFound = "REPLICA_NOT_FOUND", NotFound;
     /// No such experiment of the model.
     ExperimentNotFound = "EXPERIMENT_NOT_FOUND", NotFound;
+    /// Something stands in the region, or names it: the operands say what.
+    RegionInUse = "REGION_IN_USE", FailedPrecondition;
+    /// The node holds a role, or a running plan names it: the operands say which.
+    NodeInUse = "NODE_IN_USE", FailedPrecondition;
     /// The model is not loaded on this node.
     ModelNotLoaded = "MODEL_NOT_LOADED", NotFound;
     /// A thing of this name exists, made by another request.

@@ -1,6 +1,6 @@
 //! Regions and the nodes in them, as the registry records them.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,17 @@ pub struct StoreBinding {
     pub fencing_door: FencingDoor,
 }
 
+/// What people say of a region, for people and for whoever adds costs up. Nothing is decided by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionLabels {
+    /// As people call it: `US West (Oregon)`; empty: by its name.
+    pub display_name: String,
+    /// Who runs its machines: `aws`, `gcp`, `on-premises`; empty: nobody said.
+    pub provider: String,
+    /// By which its costs are allocated: `environment`, `service`, `team`.
+    pub cost_tags: BTreeMap<String, String>,
+}
+
 /// A region.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegionRecord {
@@ -72,6 +83,9 @@ pub struct RegionRecord {
     pub health_changed_at: UnixMillis,
     /// The region's object store, once an agent attached one.
     pub store: Option<StoreBinding>,
+    /// What people say of it.
+    #[serde(flatten)]
+    pub labels: RegionLabels,
     /// Revision of the last change; its etag.
     pub modified: Revision,
 }

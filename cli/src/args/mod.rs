@@ -9,13 +9,14 @@ mod demo;
 mod experiment;
 mod model;
 mod rebind;
+mod region;
 mod snapshot;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{
-    ModelName, NodeId, RegionId, RequestId, RoleName, ZoneName,
+    ModelName, RegionId, RequestId, RoleName,
     filter::{Pattern, ResourceKind},
     role::FailoverMode,
 };
@@ -30,6 +31,10 @@ pub(crate) use model::{
     UnaliasArgs, VersionsArgs, WaitCopies,
 };
 pub(crate) use rebind::{RebindCommand, WhichArgs};
+pub(crate) use region::{
+    NodeCommand, NodeGetArgs, NodeListArgs, NodeRemoveArgs, RegionCommand, RegionCreateArgs,
+    RegionDeleteArgs, RegionGetArgs, RegionUpdateArgs,
+};
 
 #[cfg(feature = "server")]
 pub(crate) use snapshot::{AboveArgs, RecoverArgs, RestoreArgs};
@@ -218,50 +223,6 @@ pub(crate) struct ReadArgs {
     /// with it one's own changes are seen at any coordinator, also with --stale.
     #[arg(long, value_name = "REVISION")]
     pub(crate) min_revision: Option<u64>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum RegionCommand {
-    /// Lists the regions with their health, store and nodes.
-    ///
-    /// HEALTH is the committed verdict, and SINCE when it last changed; WHY says what led to it then, and is not told anew
-    /// afterwards (`replication status` has the copies of now): a served version is one that an alias or a rollout gives to
-    /// callers, and it is verified in a region once every byte of its copy there was read back and matched. DOOR says whether the region's store can refuse writes of a holder that was replaced:
-    /// `qualified` once a probe saw its conditional writes work. NODES are the processes, UP while they keep their
-    /// session with the leading coordinator.
-    List(ReadArgs),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum NodeCommand {
-    /// Lists every node, and what each agent says that it has in memory.
-    ///
-    /// STATUS is what the leading coordinator last heard. READY, LOADED and WHY are asked of the agents themselves: LOADED is how
-    /// many of the versions that one is to serve it has in memory, and WHY names each that it has not, with what its last load
-    /// said. An agent is ready without a version that does not load, or is on its way. ZONE is what the node's own config says.
-    List(NodeListArgs),
-    /// Shows one node, and what it says that it has in memory where it is an agent.
-    Get(NodeGetArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct NodeListArgs {
-    /// Only this region.
-    #[arg(long, value_name = "REGION")]
-    pub(crate) region: Option<RegionId>,
-    /// Only nodes whose config names this availability zone; zones of the same name in two regions are two.
-    #[arg(long, value_name = "ZONE")]
-    pub(crate) zone: Option<ZoneName>,
-    #[command(flatten)]
-    pub(crate) read: ReadArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct NodeGetArgs {
-    /// The node.
-    pub(crate) node: NodeId,
-    #[command(flatten)]
-    pub(crate) read: ReadArgs,
 }
 
 #[derive(Debug, Subcommand)]

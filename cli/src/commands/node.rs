@@ -1,4 +1,4 @@
-//! `regent node list|get`: the processes of the cluster, and what each agent says that it has in memory.
+//! `regent node list|get|remove`: the processes of the cluster, and what each agent says that it has in memory.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use types::{
     region::{Endpoints, NodeKind, NodeRecord, NodeStatus},
 };
 
-use super::{reader, tell};
+use super::{changer_at, reader, tell, tell_change};
 use crate::{
-    args::{NodeCommand, NodeGetArgs, NodeListArgs, Shared},
+    args::{NodeCommand, NodeGetArgs, NodeListArgs, NodeRemoveArgs, Shared},
     context,
     error::Failure,
     output::{ago, or_dash, table},
@@ -33,7 +33,17 @@ pub(crate) async fn run(command: NodeCommand, shared: Shared) -> Result<(), Fail
     match command {
         NodeCommand::List(args) => list(&args, &shared).await,
         NodeCommand::Get(args) => get(&args, &shared).await,
+        NodeCommand::Remove(args) => remove(&args, &shared).await,
     }
+}
+
+async fn remove(args: &NodeRemoveArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = changer_at(shared, &args.change, args.etag)?;
+    let revision = client.remove_node(&args.node).await?;
+    let document = json!({ "node": args.node, "removed": !args.change.validate_only });
+    tell_change(&client, shared.output, document, || {
+        format!("node {} is forgotten at {revision}", args.node)
+    })
 }
 
 async fn get(args: &NodeGetArgs, shared: &Shared) -> Result<(), Failure> {

@@ -1,11 +1,17 @@
-//! `regent region list`.
+//! `regent region list|get|create|update|delete`.
 
+use client::{
+    Client,
+    calls::{ChangeOptions, RegionChange},
+};
 use serde_json::json;
-use types::region::{FencingDoor, NodeRecord, RegionRecord};
+use types::region::{FencingDoor, NodeRecord, RegionLabels, RegionRecord};
 
-use super::{reader, tell};
+use super::{changer, changer_at, reader, tell, tell_change};
 use crate::{
-    args::{ReadArgs, RegionCommand, Shared},
+    args::{
+        ReadArgs, RegionCommand, RegionCreateArgs, RegionDeleteArgs, RegionGetArgs, RegionUpdateArgs, Shared,
+    },
     error::Failure,
     output::{ago, or_dash, table},
 };
@@ -14,8 +20,87 @@ use crate::{
 pub(crate) async fn run(command: RegionCommand, shared: Shared) -> Result<(), Failure> {
     match command {
         RegionCommand::List(read) => list(&read, &shared).await,
+        RegionCommand::Get(args) => get(&args, &shared).await,
+        RegionCommand::Create(args) => create(args, &shared).await,
+        RegionCommand::Update(args) => update(args, &shared).await,
+        RegionCommand::Delete(args) => delete(&args, &shared).await,
     }
 }
+
+async fn get(args: &RegionGetArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = reader(shared, &args.read)?;
+    let region = client.get_region(&args.region).await?;
+    let nodes = client.list_nodes(Some(&args.region)).await?;
+    let document = json!({ "region": region, "nodes": nodes });
+    tell(&client, shared.output, document, || {
+        let listed = table(HEADINGS, [row(&region, &nodes)]);
+        format!("{listed}\n\n{}", labelled(&region))
+    })
+}
+
+async fn create(args: RegionCreateArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = changer(shared, &args.change, ChangeOptions::default())?;
+    let labels = RegionLabels {
+        display_name: args.display_name,
+        provider: args.provider,
+        cost_tags: args.cost_tags.into_iter().collect(),
+    };
+    let made = client.create_region(&args.region, &labels).await?;
+    changed(&client, shared, &made)
+}
+
+async fn update(args: RegionUpdateArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = changer_at(shared, &args.change, args.etag)?;
+    let change = RegionChange {
+        display_name: args.display_name,
+        provider: args.provider,
+        set_cost_tags: args.cost_tags.into_iter().collect(),
+        remove_cost_tags: args.without_cost_tags.into_iter().collect(),
+    };
+    let updated = client.update_region(&args.region, &change).await?;
+    changed(&client, shared, &updated)
+}
+
+async fn delete(args: &RegionDeleteArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = changer_at(shared, &args.change, args.etag)?;
+    let revision = client.delete_region(&args.region).await?;
+    let document = json!({ "region": args.region, "deleted": !args.change.validate_only });
+    tell_change(&client, shared.output, document, || {
+        format!("region {} is gone at {revision}", args.region)
+    })
+}
+
+fn changed(client: &Client, shared: &Shared, region: &RegionRecord) -> Result<(), Failure> {
+    tell_change(client, shared.output, json!({ "region": region }), || {
+        labelled(region)
+    })
+}
+
+/// What people say of a region.
+fn labelled(region: &RegionRecord) -> String {
+    let RegionLabels {
+        display_name,
+        provider,
+        cost_tags,
+    } = &region.labels;
+    let tags: Vec<_> = cost_tags
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let headings = ["REGION", "NAME", "PROVIDER", "COST TAGS", "ETAG"];
+    table(
+        headings,
+        [[
+            region.region.to_string(),
+            or_dash(display_name.as_str()),
+            or_dash(provider.as_str()),
+            or_dash(tags.join(" ")),
+            region.modified.0.to_string(),
+        ]],
+    )
+}
+
+const HEADINGS: [&str; 7] = ["REGION", "HEALTH", "SINCE", "STORE", "DOOR", "NODES", "WHY"];
 
 async fn list(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
     let client = reader(shared, read)?;
@@ -23,8 +108,7 @@ async fn list(read: &ReadArgs, shared: &Shared) -> Result<(), Failure> {
     let nodes = client.list_nodes(None).await?;
     let document = json!({ "regions": regions, "nodes": nodes });
     tell(&client, shared.output, document, || {
-        let headings = ["REGION", "HEALTH", "SINCE", "STORE", "DOOR", "NODES", "WHY"];
-        table(headings, regions.iter().map(|region| row(region, &nodes)))
+        table(HEADINGS, regions.iter().map(|region| row(region, &nodes)))
     })
 }
 

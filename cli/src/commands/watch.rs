@@ -91,9 +91,9 @@ fn document(change: &Change) -> Result<Value, Failure> {
     })
 }
 
-/// Fields that name a resource which can be deleted: an alias, a replica, an experiment. The others of its record mean nothing
-/// then.
-const KEYS: [&str; 4] = ["model", "alias", "name", "key"];
+/// Fields that name a resource which can be deleted: an alias, a replica, an experiment, a region, a node, a plan. The others of
+/// its record mean nothing then.
+const KEYS: [&str; 8] = ["model", "alias", "name", "key", "region", "node", "plan", "role"];
 
 fn event(event: &Event) -> Result<Value, Failure> {
     let (kind, record) = match &event.resource {

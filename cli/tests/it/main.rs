@@ -29,6 +29,7 @@ mod out_of_reach;
 mod rebind;
 mod records;
 mod recovery;
+mod regions;
 mod samples;
 mod snapshots;
 mod upgrade;

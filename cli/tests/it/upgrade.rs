@@ -65,6 +65,7 @@ impl Cluster {
             load: None,
         };
         for region in REGIONS {
+            cluster.names_zones(region);
             cluster.start(region, "coordinator", Build::Old);
             cluster.start(region, "agent", Build::Old);
         }
@@ -92,6 +93,26 @@ impl Cluster {
         command.stdout(Stdio::null()).stderr(log);
         let running = Running(command.spawn().unwrap());
         self.running.insert((region, part), running);
+    }
+
+    /// The configs name a zone, of which the older build says nothing.
+    fn names_zones(&self, region: &str) {
+        for part in ["coordinator", "agent"] {
+            let path = self.dir(region, part).join("config.toml");
+            let config = fs::read_to_string(&path).unwrap();
+            let named = config.replace("# zone = \"eu-west-1a\"", &format!("zone = \"{region}-a\""));
+            assert_ne!(named, config);
+            fs::write(path, named).unwrap();
+        }
+    }
+
+    /// The zone of each node, as the registry has it.
+    fn zones(&self) -> Option<Vec<(Value, Value)>> {
+        let nodes = self.dev.json_of(&["node", "list"])?;
+        let zone = |node: &Value| (node["region"].clone(), node["zone"].clone());
+        nodes["nodes"]
+            .as_array()
+            .map(|all| all.iter().map(zone).collect())
     }
 
     fn log(&self, region: &str, part: &str) -> PathBuf {
@@ -172,6 +193,8 @@ impl Cluster {
         expected.sort();
         assert_eq!(named, expected, "{status:#}");
         self.refuses_what_is_new();
+        let zones = self.zones().unwrap();
+        assert!(zones.iter().all(|(_, zone)| zone.is_null()), "{zones:?}");
     }
 
     /// One of the new build leads, has asked everybody, and waits for these.
@@ -268,6 +291,15 @@ fn a_cluster_is_upgraded_node_by_node_under_load_and_can_go_back_until_the_last(
             assert!(known.as_u64() > Some(u64::from(OLD_LEVEL)), "{status:#}");
             let all = status["coordinators"].as_array().unwrap();
             all.iter().all(|c| c["feature_level"] == *known)
+        })
+    });
+    // Nobody starts again for it.
+    until("every node is labelled", || {
+        cluster.zones().is_some_and(|zones| {
+            assert_eq!(zones.len(), 2 * REGIONS.len(), "{zones:?}");
+            zones
+                .iter()
+                .all(|(region, zone)| zone.as_str() == region.as_str().map(|r| format!("{r}-a")).as_deref())
         })
     });
     let level = cluster.status().unwrap()["features"]["level"].clone();

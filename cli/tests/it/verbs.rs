@@ -29,6 +29,7 @@ fn verbs_answer_with_documents_and_codes() {
     crate::manners::check(&dev);
     crate::experiments::check(&dev);
     crate::records::check(&dev);
+    crate::regions::check(&dev);
     freshness(&dev);
     aliases(&dev);
     infer(&dev);

@@ -8,15 +8,38 @@ use proto::{
 };
 use state::Command;
 use tonic::{Request, Response, Status};
-use types::{NodeId, Reason, RegionId, reason::Refusal, region::NodeRecord};
+use types::{
+    NodeId, Reason, RegionId,
+    reason::Refusal,
+    region::{NodeRecord, RegionLabels},
+};
 
 use super::{Api, Manner, caller, not_found, require_agent, status};
+use crate::authz::Caller;
 
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The service.
 #[derive(Clone, Debug)]
 pub struct Regions(pub Arc<Api>);
+
+impl Regions {
+    /// Makes a change, and answers with the region as it is then.
+    async fn change(
+        &self,
+        caller: &Caller,
+        manner: Manner,
+        region: &RegionId,
+        command: Command,
+    ) -> Answer<pb::GetRegionResponse> {
+        let done = self.0.propose(caller, manner, command).await?;
+        let record = done.read(&self.0, |s| s.region(region).map(Into::into));
+        Ok(Response::new(pb::GetRegionResponse {
+            header: Some(done.header),
+            region: Some(record.ok_or_else(|| not_found(Reason::RegionNotFound, "region", region))?),
+        }))
+    }
+}
 
 #[tonic::async_trait]
 impl RegionService for Regions {
@@ -48,6 +71,75 @@ impl RegionService for Regions {
         Ok(Response::new(pb::GetRegionResponse {
             header: Some(header),
             region: Some(found.ok_or_else(missing)?),
+        }))
+    }
+
+    async fn create_region(
+        &self,
+        request: Request<pb::CreateRegionRequest>,
+    ) -> Answer<pb::GetRegionResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let region: RegionId = text("region", &r.region).map_err(status)?;
+        let manner = Manner::of(&r.request_id).validate_only(r.validate_only);
+        let command = Command::CreateRegion {
+            region: region.clone(),
+            labels: RegionLabels {
+                display_name: r.display_name,
+                provider: r.provider,
+                cost_tags: r.cost_tags,
+            },
+        };
+        self.change(&caller, manner, &region, command).await
+    }
+
+    async fn update_region(
+        &self,
+        request: Request<pb::UpdateRegionRequest>,
+    ) -> Answer<pb::GetRegionResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let region: RegionId = text("region", &r.region).map_err(status)?;
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let command = Command::UpdateRegion {
+            region: region.clone(),
+            display_name: r.display_name,
+            provider: r.provider,
+            set_cost_tags: r.set_cost_tags,
+            remove_cost_tags: r.remove_cost_tags.into_iter().collect(),
+        };
+        let manner = manner.validate_only(r.validate_only);
+        self.change(&caller, manner, &region, command).await
+    }
+
+    async fn delete_region(
+        &self,
+        request: Request<pb::DeleteRegionRequest>,
+    ) -> Answer<pb::DeleteRegionResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let command = Command::DeleteRegion {
+            region: text("region", &r.region).map_err(status)?,
+        };
+        let manner = manner.validate_only(r.validate_only);
+        let done = self.0.propose(&caller, manner, command).await?;
+        Ok(Response::new(pb::DeleteRegionResponse {
+            header: Some(done.header),
+        }))
+    }
+
+    async fn remove_node(&self, request: Request<pb::RemoveNodeRequest>) -> Answer<pb::RemoveNodeResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let manner = Manner::of(&r.request_id).etag(&r.etag)?;
+        let command = Command::RemoveNode {
+            node: text("node", &r.node).map_err(status)?,
+        };
+        let manner = manner.validate_only(r.validate_only);
+        let done = self.0.propose(&caller, manner, command).await?;
+        Ok(Response::new(pb::RemoveNodeResponse {
+            header: Some(done.header),
         }))
     }
 
@@ -105,14 +197,7 @@ impl RegionService for Regions {
             region: region.clone(),
             store: conv::store(r.store).map_err(status)?,
         };
-        let done = self
-            .0
-            .propose(&caller, Manner::of(&r.request_id), command)
-            .await?;
-        let record = done.read(&self.0, |s| s.region(&region).map(Into::into));
-        Ok(Response::new(pb::GetRegionResponse {
-            header: Some(done.header),
-            region: Some(record.ok_or_else(|| not_found(Reason::RegionNotFound, "region", &region))?),
-        }))
+        let manner = Manner::of(&r.request_id);
+        self.change(&caller, manner, &region, command).await
     }
 }

@@ -33,8 +33,8 @@ const LOADED_MAX: usize = 10_000;
 const PROBES_MAX: usize = 1_000;
 /// How long a new session's registration may take.
 const HELLO: std::time::Duration = std::time::Duration::from_secs(10);
-/// How long a heartbeat may wait for its node's label: an agent waits a second for its answer at least.
-const LABEL: std::time::Duration = std::time::Duration::from_millis(500);
+/// How long a heartbeat may wait for its node's record: an agent waits a second for its answer at least.
+const RECORD: std::time::Duration = std::time::Duration::from_millis(500);
 /// A stream that says nothing for this long is ended; its node was counted as silent long before.
 const SILENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -199,23 +199,24 @@ impl Tie {
         registering.await
     }
 
-    /// Labels a node that came before its cluster knew of zones. The next heartbeat tries again what failed.
-    async fn label(&self) {
+    /// Labels a node that came before its cluster knew of zones, and enters one anew whose record was dropped between its hello and
+    /// here. The next heartbeat tries again what failed.
+    async fn keep_known(&self) {
         let Some(run) = &self.run else { return };
         let zone = self.api.may_say(run.zone.clone());
         let is_other = |s: &ControlState| {
             let known = s.node(&run.agent.node);
-            known.is_some_and(|n| n.incarnation == run.agent.incarnation && n.zone != zone)
+            known.is_none_or(|n| n.incarnation == run.agent.incarnation && n.zone != zone)
         };
         if self.api.raft.read(is_other)
-            && let Err(status) = self.register(run, Instant::now() + LABEL).await
+            && let Err(status) = self.register(run, Instant::now() + RECORD).await
         {
-            debug!(node = %run.agent.node, %status, "not labelled yet");
+            debug!(node = %run.agent.node, %status, "not entered yet");
         }
     }
 
     async fn heartbeat(&mut self, beat: pb::Heartbeat) -> Result<pb::session_response::Message, Status> {
-        self.label().await;
+        self.keep_known().await;
         let session = self.session.as_ref();
         let session = session.ok_or_else(|| status(invalid("message", "a session begins with a hello")))?;
         let sequence = beat.sequence;

@@ -127,6 +127,7 @@ fn every_change_takes_a_request_id_and_can_be_only_validated() {
             "/CreateModel",
             "/CreateRole",
             "/CreateExperiment",
+            "/CreateRegion",
             "/RemoveMember",
         ]
         .iter()
@@ -174,6 +175,9 @@ fn each_kind_of_caller_has_its_methods() {
         ("ClusterService/SetLeaderPreference", [true, false, false]),
         ("ClusterService/RecordRebind", [true, false, false]),
         ("SessionService/Session", [false, true, false]),
+        ("RegionService/CreateRegion", [true, false, false]),
+        ("RegionService/DeleteRegion", [true, false, false]),
+        ("RegionService/RemoveNode", [true, false, false]),
     ];
     let coordinator: Principal = "spiffe://regent.local/region/r1/coordinator/c1".parse().unwrap();
     let callers = [user("admin"), agent("r1", "a1"), coordinator];

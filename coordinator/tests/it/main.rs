@@ -17,6 +17,7 @@ mod lineage;
 mod lost_disk;
 mod raft;
 mod reads;
+mod regions;
 mod registry;
 mod unreachable;
 mod warnings;

@@ -74,6 +74,7 @@ pub(crate) fn region_record(name: &str) -> RegionRecord {
         health_evidence: String::new(),
         health_changed_at: UnixMillis(0),
         store: Some(binding(name)),
+        labels: types::region::RegionLabels::default(),
         modified: Revision(1),
     }
 }

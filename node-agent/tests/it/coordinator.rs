@@ -436,6 +436,10 @@ impl RegionService for Coordinator {
     rpc!(list_regions(ListRegionsRequest) -> ListRegionsResponse);
     rpc!(get_region(GetRegionRequest) -> GetRegionResponse);
     rpc!(list_nodes(ListNodesRequest) -> ListNodesResponse);
+    rpc!(create_region(CreateRegionRequest) -> GetRegionResponse);
+    rpc!(update_region(UpdateRegionRequest) -> GetRegionResponse);
+    rpc!(delete_region(DeleteRegionRequest) -> DeleteRegionResponse);
+    rpc!(remove_node(RemoveNodeRequest) -> RemoveNodeResponse);
     rpc!(get_node(GetNodeRequest) -> GetNodeResponse);
     rpc!(attach_store(AttachStoreRequest) -> GetRegionResponse, |this, request| {
         let name: types::RegionId = request.region.parse().unwrap();

@@ -273,6 +273,7 @@ pub(crate) fn region_at(name: &str, store: Option<StoreBinding>) -> Resource {
         health_evidence: String::new(),
         health_changed_at: UnixMillis(0),
         store,
+        labels: types::region::RegionLabels::default(),
         modified: Revision(0),
     })
 }

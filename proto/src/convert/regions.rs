@@ -3,7 +3,10 @@
 use types::{
     UnixMillis, ZoneName,
     epoch::{Epoch, FencingToken, Holder},
-    region::{Endpoints, FencingDoor, Health, NodeKind, NodeRecord, NodeStatus, RegionRecord, StoreBinding},
+    region::{
+        Endpoints, FencingDoor, Health, NodeKind, NodeRecord, NodeStatus, RegionLabels, RegionRecord,
+        StoreBinding,
+    },
     revision::Revision,
 };
 
@@ -191,6 +194,9 @@ impl From<&RegionRecord> for pb::Region {
             health_changed_at_millis: r.health_changed_at.0,
             store: r.store.as_ref().map(Into::into),
             modified_revision: r.modified.0,
+            display_name: r.labels.display_name.clone(),
+            provider: r.labels.provider.clone(),
+            cost_tags: r.labels.cost_tags.clone(),
         }
     }
 }
@@ -203,6 +209,11 @@ pub fn region(r: pb::Region) -> Parsed<RegionRecord> {
         health_evidence: r.health_evidence,
         health_changed_at: UnixMillis(r.health_changed_at_millis),
         store: r.store.map(|s| store(Some(s))).transpose()?,
+        labels: RegionLabels {
+            display_name: r.display_name,
+            provider: r.provider,
+            cost_tags: r.cost_tags,
+        },
         modified: Revision(r.modified_revision),
     })
 }

@@ -95,7 +95,7 @@ pub struct StoreBinding {
     #[prost(string, tag = "4")]
     pub fencing_refusal: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Region {
     #[prost(string, tag = "1")]
     pub region: ::prost::alloc::string::String,
@@ -109,6 +109,18 @@ pub struct Region {
     pub store: ::core::option::Option<StoreBinding>,
     #[prost(uint64, tag = "6")]
     pub modified_revision: u64,
+    /// What people say of it, from feature level 8 on; nothing is decided by it. As people call it; empty: by its name.
+    #[prost(string, tag = "7")]
+    pub display_name: ::prost::alloc::string::String,
+    /// Who runs its machines, as in `aws` or `on-premises`; empty: nobody said.
+    #[prost(string, tag = "8")]
+    pub provider: ::prost::alloc::string::String,
+    /// By which its costs are allocated.
+    #[prost(btree_map = "string, string", tag = "9")]
+    pub cost_tags: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Endpoints {
@@ -4561,12 +4573,90 @@ pub struct GetRegionRequest {
     #[prost(string, tag = "2")]
     pub region: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetRegionResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
     #[prost(message, optional, tag = "2")]
     pub region: ::core::option::Option<Region>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateRegionRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub region: ::prost::alloc::string::String,
+    /// 200 bytes at most.
+    #[prost(string, tag = "3")]
+    pub display_name: ::prost::alloc::string::String,
+    /// 63 bytes at most.
+    #[prost(string, tag = "4")]
+    pub provider: ::prost::alloc::string::String,
+    /// 50 pairs at most, with keys of 128 and values of 256 bytes.
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub cost_tags: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateRegionRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub region: ::prost::alloc::string::String,
+    /// Absent: as it is.
+    #[prost(string, optional, tag = "3")]
+    pub display_name: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "4")]
+    pub provider: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub set_cost_tags: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// One that is not there is no error.
+    #[prost(string, repeated, tag = "6")]
+    pub remove_cost_tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "7")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "8")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteRegionRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub region: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteRegionResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveNodeRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// Of the node.
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveNodeResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListNodesRequest {
@@ -4689,6 +4779,7 @@ pub mod region_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
+        /// In the order in which they joined: it is that of the candidates of a role that names none.
         pub async fn list_regions(
             &mut self,
             request: impl tonic::IntoRequest<super::ListRegionsRequest>,
@@ -4716,6 +4807,74 @@ pub mod region_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("regent.v1.RegionService", "GetRegion"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Adds a region before its first node does so by joining. From feature level 8 of the cluster on, as the three below.
+        pub async fn create_region(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateRegionRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetRegionResponse>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.RegionService/CreateRegion");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.v1.RegionService", "CreateRegion"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes what people say of a region.
+        pub async fn update_region(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateRegionRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetRegionResponse>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.RegionService/UpdateRegion");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.v1.RegionService", "UpdateRegion"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes away a region that nothing stands in and nothing names, and the records of its copies with it. REGION_IN_USE
+        /// otherwise; the details name what keeps it, by kind. A node that joins from there makes it anew, as a region without a past.
+        pub async fn delete_region(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteRegionRequest>,
+        ) -> std::result::Result<tonic::Response<super::DeleteRegionResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.RegionService/DeleteRegion");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.v1.RegionService", "DeleteRegion"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Drops the record of an agent that is DOWN and does not come back. ILLEGAL_TRANSITION while it is UP, NODE_IN_USE while it
+        /// holds a role or a running plan names it. One that comes back after all is registered anew. A coordinator leaves by
+        /// ClusterService.RemoveMember.
+        pub async fn remove_node(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveNodeRequest>,
+        ) -> std::result::Result<tonic::Response<super::RemoveNodeResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/regent.v1.RegionService/RemoveNode");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.v1.RegionService", "RemoveNode"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn list_nodes(
@@ -4777,6 +4936,7 @@ pub mod region_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with RegionServiceServer.
     #[async_trait]
     pub trait RegionService: std::marker::Send + std::marker::Sync + 'static {
+        /// In the order in which they joined: it is that of the candidates of a role that names none.
         async fn list_regions(
             &self,
             request: tonic::Request<super::ListRegionsRequest>,
@@ -4785,6 +4945,29 @@ pub mod region_service_server {
             &self,
             request: tonic::Request<super::GetRegionRequest>,
         ) -> std::result::Result<tonic::Response<super::GetRegionResponse>, tonic::Status>;
+        /// Adds a region before its first node does so by joining. From feature level 8 of the cluster on, as the three below.
+        async fn create_region(
+            &self,
+            request: tonic::Request<super::CreateRegionRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetRegionResponse>, tonic::Status>;
+        /// Changes what people say of a region.
+        async fn update_region(
+            &self,
+            request: tonic::Request<super::UpdateRegionRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetRegionResponse>, tonic::Status>;
+        /// Takes away a region that nothing stands in and nothing names, and the records of its copies with it. REGION_IN_USE
+        /// otherwise; the details name what keeps it, by kind. A node that joins from there makes it anew, as a region without a past.
+        async fn delete_region(
+            &self,
+            request: tonic::Request<super::DeleteRegionRequest>,
+        ) -> std::result::Result<tonic::Response<super::DeleteRegionResponse>, tonic::Status>;
+        /// Drops the record of an agent that is DOWN and does not come back. ILLEGAL_TRANSITION while it is UP, NODE_IN_USE while it
+        /// holds a role or a running plan names it. One that comes back after all is registered anew. A coordinator leaves by
+        /// ClusterService.RemoveMember.
+        async fn remove_node(
+            &self,
+            request: tonic::Request<super::RemoveNodeRequest>,
+        ) -> std::result::Result<tonic::Response<super::RemoveNodeResponse>, tonic::Status>;
         async fn list_nodes(
             &self,
             request: tonic::Request<super::ListNodesRequest>,
@@ -4937,6 +5120,168 @@ pub mod region_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetRegionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.RegionService/CreateRegion" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateRegionSvc<T: RegionService>(pub Arc<T>);
+                    impl<T: RegionService> tonic::server::UnaryService<super::CreateRegionRequest>
+                        for CreateRegionSvc<T>
+                    {
+                        type Response = super::GetRegionResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateRegionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RegionService>::create_region(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateRegionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.RegionService/UpdateRegion" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateRegionSvc<T: RegionService>(pub Arc<T>);
+                    impl<T: RegionService> tonic::server::UnaryService<super::UpdateRegionRequest>
+                        for UpdateRegionSvc<T>
+                    {
+                        type Response = super::GetRegionResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateRegionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RegionService>::update_region(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateRegionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.RegionService/DeleteRegion" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteRegionSvc<T: RegionService>(pub Arc<T>);
+                    impl<T: RegionService> tonic::server::UnaryService<super::DeleteRegionRequest>
+                        for DeleteRegionSvc<T>
+                    {
+                        type Response = super::DeleteRegionResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteRegionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RegionService>::delete_region(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteRegionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.RegionService/RemoveNode" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveNodeSvc<T: RegionService>(pub Arc<T>);
+                    impl<T: RegionService> tonic::server::UnaryService<super::RemoveNodeRequest> for RemoveNodeSvc<T> {
+                        type Response = super::RemoveNodeResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveNodeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RegionService>::remove_node(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveNodeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -87,6 +87,19 @@ impl<'a> Change<'a> {
         self.state.regions.insert(record.region.clone(), record.clone());
         self.events.push(Event::Region(record));
     }
+    pub(crate) fn delete_region(&mut self, region: &RegionId) {
+        self.state.regions.remove(region);
+        self.events.push(Event::RegionDeleted {
+            region: region.clone(),
+        });
+    }
+    /// Forgets a node and its earlier runs.
+    pub(crate) fn delete_node(&mut self, node: &NodeId, region: &RegionId) {
+        self.state.superseded.remove(node);
+        self.state.nodes.remove(node);
+        let (node, region) = (node.clone(), region.clone());
+        self.events.push(Event::NodeDeleted { node, region });
+    }
     pub(crate) fn put_node(&mut self, mut record: NodeRecord) {
         record.modified = self.state.revision;
         self.state.nodes.insert(record.node.clone(), record.clone());

@@ -23,6 +23,10 @@ fn token(command: &Command) -> Option<&FencingToken> {
         | Command::RecordRebind { .. }
         | Command::SetFeatureLevel { .. }
         | Command::RegisterRegion { .. }
+        | Command::CreateRegion { .. }
+        | Command::UpdateRegion { .. }
+        | Command::DeleteRegion { .. }
+        | Command::RemoveNode { .. }
         | Command::AttachStore { .. }
         | Command::SetRegionHealth { .. }
         | Command::RegisterNode { .. }

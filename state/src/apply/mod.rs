@@ -21,6 +21,7 @@ mod regions;
 mod replicas;
 mod text;
 pub(crate) mod time;
+mod uses;
 mod versions;
 
 use crate::{
@@ -65,6 +66,10 @@ fn handle(change: &mut Change<'_>, command: &Command) -> Outcome {
         Command::SetFeatureLevel { level } => cluster::set_feature_level(change, *level),
         Command::RemoveCoordinator { node, disk } => members::remove(change, node, *disk),
         Command::RegisterRegion { region } => regions::register(change, region),
+        Command::CreateRegion { region, labels } => regions::create(change, region, labels),
+        Command::UpdateRegion { region, .. } => regions::update(change, region, command),
+        Command::DeleteRegion { region } => regions::delete(change, region),
+        Command::RemoveNode { node } => nodes::remove(change, node),
         Command::AttachStore { region, store } => regions::attach_store(change, region, store),
         Command::SetRegionHealth {
             region,

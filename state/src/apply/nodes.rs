@@ -5,7 +5,7 @@ use types::{
     region::{NodeKind, NodeRecord, NodeStatus},
 };
 
-use super::{Outcome, change::Change, text::at_most};
+use super::{Outcome, change::Change, text::at_most, uses};
 use crate::{command::Command, features::Feature, rejection::Rejection, reply::Reply};
 
 /// Nodes that a cluster may have.
@@ -180,4 +180,43 @@ pub(super) fn set_status(
         ..record
     });
     Ok(change.done())
+}
+
+/// Drops an agent that is down. Its place is free: should it come back after all, it is registered as any new node, whichever run
+/// it is. What it held under an epoch it holds no more by then: a holder, and who is to be one, is not dropped.
+pub(super) fn remove(change: &mut Change<'_>, node: &NodeId) -> Outcome {
+    change.enabled(Feature::Regions)?;
+    let known = change.state.nodes.get(node).cloned();
+    let record = known.ok_or_else(|| Rejection::NodeNotFound { node: node.clone() })?;
+    check_agent(&record)?;
+    if record.status == NodeStatus::Up {
+        return Err(Rejection::IllegalTransition {
+            what: format!("node {node}"),
+            from: record.status.to_string(),
+            to: "one that is gone: stop it first".to_owned(),
+        });
+    }
+    let uses = uses::of_agent(change.state, node);
+    if !uses.is_empty() {
+        let (uses, count) = uses.told();
+        return Err(Rejection::NodeInUse {
+            node: node.clone(),
+            uses,
+            count,
+        });
+    }
+    change.delete_node(node, &record.region);
+    Ok(change.done())
+}
+
+/// What a coordinator stored has to be counted out of the majority, and its disk barred.
+fn check_agent(record: &NodeRecord) -> Result<(), Rejection> {
+    match record.kind {
+        NodeKind::Agent => Ok(()),
+        NodeKind::Coordinator | NodeKind::Witness => Err(Rejection::IllegalTransition {
+            what: format!("node {}", record.node),
+            from: "a coordinator".to_owned(),
+            to: "one that is dropped: it leaves the membership".to_owned(),
+        }),
+    }
 }

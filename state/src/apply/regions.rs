@@ -1,4 +1,4 @@
-//! Regions: joining, their stores, their committed verdicts.
+//! Regions: how they come and go, what people say of them, their stores, their committed verdicts.
 
 use std::sync::Arc;
 
@@ -6,22 +6,49 @@ use policy::placement;
 use types::{
     RegionId,
     model::ModelRecord,
-    region::{FencingDoor, Health, RegionRecord, StoreBinding},
+    region::{FencingDoor, Health, RegionLabels, RegionRecord, StoreBinding},
 };
 
 use super::{
     Outcome,
     change::Change,
     replicas::pending,
-    text::{at_most, note},
+    text::{at_most, check_pairs, note},
+    uses,
 };
-use crate::rejection::Rejection;
+use crate::{command::Command, features::Feature, rejection::Rejection, reply::Reply};
 
 /// Regions that a cluster may have; far above any real one, so that a loop in a script cannot fill the state.
 const REGIONS_MAX: u64 = 256;
 
-/// A new region is not yet verified able to serve, so it begins RECOVERING.
+/// Bytes of what people call a region.
+const NAME_BYTES_MAX: u64 = 200;
+/// Bytes of a provider's name.
+const PROVIDER_BYTES_MAX: u64 = 63;
+/// Pairs by which costs are allocated, and bytes of a value; clouds take no more either.
+const COST_TAGS_MAX: u64 = 50;
+const COST_TAG_BYTES_MAX: u64 = 256;
+
+/// The first node of a region makes it.
 pub(super) fn register(change: &mut Change<'_>, region: &RegionId) -> Outcome {
+    let evidence = "registered; no agent has reported ready yet";
+    add(change, region, evidence, RegionLabels::default())
+}
+
+/// A person makes a region, before anything stands there.
+pub(super) fn create(change: &mut Change<'_>, region: &RegionId, labels: &RegionLabels) -> Outcome {
+    change.enabled(Feature::Regions)?;
+    check_labels(labels)?;
+    add(
+        change,
+        region,
+        "created; no agent has reported ready yet",
+        labels.clone(),
+    )
+}
+
+/// A new region is not yet verified able to serve, so it begins RECOVERING.
+fn add(change: &mut Change<'_>, region: &RegionId, evidence: &str, labels: RegionLabels) -> Outcome {
     if change.state.regions.contains_key(region) {
         let (what, name) = ("region".to_owned(), region.to_string());
         return Err(Rejection::AlreadyExists { what, name });
@@ -30,9 +57,10 @@ pub(super) fn register(change: &mut Change<'_>, region: &RegionId) -> Outcome {
     change.put_region(RegionRecord {
         region: region.clone(),
         health: Health::Recovering,
-        health_evidence: "registered; no agent has reported ready yet".to_owned(),
+        health_evidence: evidence.to_owned(),
         health_changed_at: change.now(),
         store: None,
+        labels,
         modified: change.revision(),
     });
     Arc::make_mut(&mut change.state.join_order).push(region.clone());
@@ -57,11 +85,81 @@ fn want_copies(change: &mut Change<'_>, region: &RegionId) {
     }
 }
 
+fn check_labels(labels: &RegionLabels) -> Result<(), Rejection> {
+    at_most(
+        "bytes of the display name",
+        labels.display_name.len(),
+        NAME_BYTES_MAX,
+    )?;
+    at_most("bytes of the provider", labels.provider.len(), PROVIDER_BYTES_MAX)?;
+    at_most("count of cost tags", labels.cost_tags.len(), COST_TAGS_MAX)?;
+    check_pairs("cost_tags", &labels.cost_tags)?;
+    let mut tags = labels.cost_tags.iter();
+    tags.try_for_each(|(key, value)| {
+        at_most(
+            &format!("bytes of cost tag {key}"),
+            value.len(),
+            COST_TAG_BYTES_MAX,
+        )
+    })
+}
+
+/// Changes what people say of a region: what the command does not name stays.
+pub(super) fn update(change: &mut Change<'_>, region: &RegionId, command: &Command) -> Outcome {
+    change.enabled(Feature::Regions)?;
+    let Command::UpdateRegion {
+        display_name,
+        provider,
+        set_cost_tags,
+        remove_cost_tags,
+        ..
+    } = command
+    else {
+        return Err(Rejection::invalid("command", "is no UpdateRegion"));
+    };
+    let record = change.region(region)?;
+    let mut labels = record.labels.clone();
+    labels.display_name = display_name.clone().unwrap_or(labels.display_name);
+    labels.provider = provider.clone().unwrap_or(labels.provider);
+    labels.cost_tags.retain(|key, _| !remove_cost_tags.contains(key));
+    labels.cost_tags.extend(set_cost_tags.clone());
+    check_labels(&labels)?;
+    if labels == record.labels {
+        return Ok(Reply::Done {
+            modified: record.modified,
+        });
+    }
+    change.put_region(RegionRecord { labels, ..record });
+    Ok(change.done())
+}
+
+/// Takes a region away, and what was recorded of copies there. Nothing stands in it, so nobody reads or writes them.
+pub(super) fn delete(change: &mut Change<'_>, region: &RegionId) -> Outcome {
+    change.enabled(Feature::Regions)?;
+    change.region(region)?;
+    let uses = uses::of_region(change.state, region);
+    if !uses.is_empty() {
+        let (uses, count) = uses.told();
+        return Err(Rejection::RegionInUse {
+            region: region.clone(),
+            uses,
+            count,
+        });
+    }
+    let copies = change.state.replicas.keys().filter(|key| key.region == *region);
+    for key in copies.cloned().collect::<Vec<_>>() {
+        change.delete_replica(&key);
+    }
+    Arc::make_mut(&mut change.state.join_order).retain(|joined| joined != region);
+    change.delete_region(region);
+    Ok(change.done())
+}
+
 pub(super) fn attach_store(change: &mut Change<'_>, region: &RegionId, store: &StoreBinding) -> Outcome {
     let record = change.region(region)?;
     check_store(store)?;
     if record.store.as_ref() == Some(store) {
-        return Ok(crate::Reply::Done {
+        return Ok(Reply::Done {
             modified: record.modified,
         });
     }

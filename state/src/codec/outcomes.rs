@@ -4,9 +4,13 @@ use policy::fence::Refused;
 
 use super::{
     FORMAT,
-    wire::{Malformed, Wire, field, required, wire_kind, wire_oneof},
+    wire::{Malformed, Wire, field, required, wire_enum, wire_kind, wire_oneof, wire_struct},
 };
-use crate::{r#gen as pb, rejection::Rejection, reply::Reply};
+use crate::{
+    r#gen as pb,
+    rejection::{Rejection, Use, UseKind},
+    reply::Reply,
+};
 
 wire_oneof!(Reply => pb::reply::Kind {
     Done => pb::ReplyDone { modified },
@@ -40,6 +44,8 @@ wire_oneof!(Rejection => pb::rejection::Kind {
     VersionState => pb::VersionStateRefused { version, state, needs },
     VersionInUse => pb::VersionInUse { version, alias },
     VersionInExperiment => pb::VersionInExperiment { version, experiment },
+    RegionInUse => pb::RegionInUse { region, uses, count },
+    NodeInUse => pb::NodeInUse { node, uses, count },
     IllegalTransition => pb::IllegalTransition { what, from, to },
     StaleIncarnation => pb::StaleIncarnation { node, shown, current },
     PlanRunning => pb::PlanRunning { role, plan },
@@ -63,6 +69,14 @@ wire_oneof!(Refused => pb::refused::Kind {
     WrongHolder => pb::WrongHolder { role, epoch, shown, holder },
     Unconfirmed => pb::Unconfirmed { role, shown, current, holder },
 });
+wire_enum! {
+    UseKind => pb::UseKind {
+        Node, OnlyCopy, Copy, Upload, Role, Plan, Placement, LeaderPreference
+    }
+}
+wire_struct! {
+    Use => pb::Use { kind, name }
+}
 wire_kind!(Reply => pb::Reply, Rejection => pb::Rejection, Refused => pb::Refused);
 
 impl Wire<Option<pb::Refused>> for Box<Refused> {

@@ -7,7 +7,10 @@ use types::{
     experiment::{Arm, ExperimentRecord, ExperimentState, Share, Slots},
     model::{AliasRecord, Artifact, Measured, ModelRecord, Placement, VersionRecord, VersionState},
     plan::{DoorClaim, PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
-    region::{Endpoints, FencingDoor, Health, NodeKind, NodeRecord, NodeStatus, RegionRecord, StoreBinding},
+    region::{
+        Endpoints, FencingDoor, Health, NodeKind, NodeRecord, NodeStatus, RegionLabels, RegionRecord,
+        StoreBinding,
+    },
     replica::{ReplicaKey, ReplicaRecord, ReplicaState},
     role::{FailoverMode, Reservation, RoleRecord, TimingPolicy},
     time::ClockReading,
@@ -42,7 +45,7 @@ wire_struct! {
         drain_margin,
     }
     StoreBinding => pb::StoreBinding { endpoint, bucket, fencing_door }
-    RegionRecord => pb::Region { region, health, health_evidence, health_changed_at, store, modified }
+    RegionRecord => pb::Region { region, health, health_evidence, health_changed_at, store, modified, labels }
     Endpoints => pb::Endpoints { api, raft, agent, inference }
     NodeRecord => pb::Node { node, region, kind, incarnation, endpoints, status, changed_at, modified, zone }
     ModelRecord => pb::Model {
@@ -97,6 +100,25 @@ wire_oneof!(FencingDoor => pb::fencing_door::Kind {
     Refused => pb::DoorUnfit { reason },
 });
 wire_kind!(FailoverMode => pb::FailoverMode, FencingDoor => pb::FencingDoor);
+
+/// Nothing is set where nothing is said: so regions give the bytes that they gave before there were labels.
+impl Wire<Option<pb::RegionLabels>> for RegionLabels {
+    fn to_pb(&self) -> Option<pb::RegionLabels> {
+        (*self != Self::default()).then(|| pb::RegionLabels {
+            display_name: self.display_name.clone(),
+            provider: self.provider.clone(),
+            cost_tags: self.cost_tags.clone(),
+        })
+    }
+    fn from_pb(pb: Option<pb::RegionLabels>) -> Result<Self, Malformed> {
+        let pb = pb.unwrap_or_default();
+        Ok(Self {
+            display_name: pb.display_name,
+            provider: pb.provider,
+            cost_tags: pb.cost_tags,
+        })
+    }
+}
 
 /// Nothing is set where nothing was written: so equal states give the bytes that they gave before there were settings.
 impl Wire<Option<pb::ElectionSettings>> for ElectionSettings {

@@ -16,7 +16,7 @@ pub struct Entry {
     /// Last, so that a cut entry is seen as one: the command is required.
     #[prost(
         oneof = "entry::Command",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55, 65, 66, 95, 70, 71, 72, 73, 74"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55, 65, 66, 95, 70, 71, 72, 73, 74, 75, 76, 77, 78"
     )]
     pub command: ::core::option::Option<entry::Command>,
 }
@@ -104,6 +104,14 @@ pub mod entry {
         EndExperiment(super::EndExperiment),
         #[prost(message, tag = "74")]
         SetVersionMetrics(super::SetVersionMetrics),
+        #[prost(message, tag = "75")]
+        CreateRegion(super::CreateRegion),
+        #[prost(message, tag = "76")]
+        UpdateRegion(super::UpdateRegion),
+        #[prost(message, tag = "77")]
+        DeleteRegion(super::DeleteRegion),
+        #[prost(message, tag = "78")]
+        RemoveNode(super::RemoveNode),
     }
 }
 /// What the caller believes of the record that its command addresses.
@@ -239,6 +247,40 @@ pub struct EndExperiment {
 pub struct RegisterRegion {
     #[prost(string, tag = "1")]
     pub region: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CreateRegion {
+    #[prost(string, tag = "1")]
+    pub region: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub labels: ::core::option::Option<RegionLabels>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateRegion {
+    #[prost(string, tag = "1")]
+    pub region: ::prost::alloc::string::String,
+    /// Absent: as it is.
+    #[prost(string, optional, tag = "2")]
+    pub display_name: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub provider: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub set_cost_tags: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(string, repeated, tag = "5")]
+    pub remove_cost_tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteRegion {
+    #[prost(string, tag = "1")]
+    pub region: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveNode {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachStore {
@@ -569,7 +611,7 @@ pub struct FailPlan {
     pub reason: ::prost::alloc::string::String,
 }
 /// What apply answered; kept for retries.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Outcome {
     #[prost(uint32, tag = "1")]
     pub format: u32,
@@ -578,7 +620,7 @@ pub struct Outcome {
 }
 /// Nested message and enum types in `Outcome`.
 pub mod outcome {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Outcome {
         #[prost(message, tag = "2")]
         Reply(super::Reply),
@@ -653,17 +695,17 @@ pub struct ReplyRole {
     #[prost(uint64, optional, tag = "4")]
     pub reserved: ::core::option::Option<u64>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Rejection {
     #[prost(
         oneof = "rejection::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 70, 71, 90"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 70, 71, 75, 76, 90"
     )]
     pub kind: ::core::option::Option<rejection::Kind>,
 }
 /// Nested message and enum types in `Rejection`.
 pub mod rejection {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
         #[prost(message, tag = "1")]
         NotBootstrapped(super::NotBootstrapped),
@@ -735,6 +777,10 @@ pub mod rejection {
         ExperimentNotFound(super::ExperimentNotFound),
         #[prost(message, tag = "71")]
         VersionInExperiment(super::VersionInExperiment),
+        #[prost(message, tag = "75")]
+        RegionInUse(super::RegionInUse),
+        #[prost(message, tag = "76")]
+        NodeInUse(super::NodeInUse),
         #[prost(message, tag = "90")]
         TimeAhead(super::TimeAhead),
     }
@@ -745,6 +791,32 @@ pub struct ExperimentNotFound {
     pub model: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub experiment: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Use {
+    #[prost(enumeration = "UseKind", tag = "1")]
+    pub kind: i32,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RegionInUse {
+    #[prost(string, tag = "1")]
+    pub region: ::prost::alloc::string::String,
+    /// The first ones of each kind.
+    #[prost(message, repeated, tag = "2")]
+    pub uses: ::prost::alloc::vec::Vec<Use>,
+    #[prost(uint64, tag = "3")]
+    pub count: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeInUse {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub uses: ::prost::alloc::vec::Vec<Use>,
+    #[prost(uint64, tag = "3")]
+    pub count: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VersionInExperiment {
@@ -1301,7 +1373,7 @@ pub struct DoorUnfit {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Region {
     #[prost(string, tag = "1")]
     pub region: ::prost::alloc::string::String,
@@ -1315,6 +1387,21 @@ pub struct Region {
     pub store: ::core::option::Option<StoreBinding>,
     #[prost(uint64, tag = "6")]
     pub modified: u64,
+    /// Absent where nothing is said.
+    #[prost(message, optional, tag = "7")]
+    pub labels: ::core::option::Option<RegionLabels>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RegionLabels {
+    #[prost(string, tag = "1")]
+    pub display_name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub provider: ::prost::alloc::string::String,
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub cost_tags: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Endpoints {
@@ -1616,6 +1703,53 @@ pub struct Plan {
     pub finished_at: ::core::option::Option<u64>,
     #[prost(uint64, tag = "16")]
     pub modified: u64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum UseKind {
+    Unspecified = 0,
+    Node = 1,
+    OnlyCopy = 2,
+    Copy = 3,
+    Upload = 4,
+    Role = 5,
+    Plan = 6,
+    Placement = 7,
+    LeaderPreference = 8,
+}
+impl UseKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "USE_KIND_UNSPECIFIED",
+            Self::Node => "USE_KIND_NODE",
+            Self::OnlyCopy => "USE_KIND_ONLY_COPY",
+            Self::Copy => "USE_KIND_COPY",
+            Self::Upload => "USE_KIND_UPLOAD",
+            Self::Role => "USE_KIND_ROLE",
+            Self::Plan => "USE_KIND_PLAN",
+            Self::Placement => "USE_KIND_PLACEMENT",
+            Self::LeaderPreference => "USE_KIND_LEADER_PREFERENCE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "USE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "USE_KIND_NODE" => Some(Self::Node),
+            "USE_KIND_ONLY_COPY" => Some(Self::OnlyCopy),
+            "USE_KIND_COPY" => Some(Self::Copy),
+            "USE_KIND_UPLOAD" => Some(Self::Upload),
+            "USE_KIND_ROLE" => Some(Self::Role),
+            "USE_KIND_PLAN" => Some(Self::Plan),
+            "USE_KIND_PLACEMENT" => Some(Self::Placement),
+            "USE_KIND_LEADER_PREFERENCE" => Some(Self::LeaderPreference),
+            _ => None,
+        }
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

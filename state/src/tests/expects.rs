@@ -38,6 +38,11 @@ const OVER: &str = "CreateVersion model=fraud.scorer source=eu
     actor admin
     CreateExperiment model=fraud.scorer name=march split=1:90,2:10
     EndExperiment model=fraud.scorer name=march";
+/// A region that nothing uses.
+const NOTHING_IN_IT: &str = "RegisterRegion region=sa";
+/// An agent that is down and holds nothing.
+const GONE: &str = "RegisterNode node=a2 region=eu run=9
+    SetNodeStatus node=a2 run=9 status=DOWN";
 const ANNOUNCED: &str = "CreateVersion model=fraud.scorer source=eu";
 
 /// What stands before, a command, and the record that it addresses; of plans the newest.
@@ -59,6 +64,10 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ),
     ("", "SetFeatureLevel level=9", "the cluster"),
     ("", "RegisterRegion region=eu", "region eu"),
+    ("", "CreateRegion region=eu", "region eu"),
+    ("", "UpdateRegion region=eu provider=aws", "region eu"),
+    (NOTHING_IN_IT, "DeleteRegion region=sa", "region sa"),
+    (GONE, "RemoveNode node=a2", "node a2"),
     ("", "AttachStore region=eu refused=slow", "region eu"),
     (
         "",
@@ -233,7 +242,9 @@ fn a_command_about_a_role_is_done_only_at_the_epoch_that_the_caller_saw() {
 fn who_believes_something_of_what_does_not_exist_is_told_so() {
     for (line, reason) in [
         ("RegisterRegion region=sa", "REGION_NOT_FOUND"),
+        ("DeleteRegion region=sa", "REGION_NOT_FOUND"),
         ("SetNodeStatus node=x status=DOWN", "NODE_NOT_FOUND"),
+        ("RemoveNode node=x", "NODE_NOT_FOUND"),
         ("CreateModel name=m", "MODEL_NOT_FOUND"),
         ("CreateVersion model=m source=eu", "MODEL_NOT_FOUND"),
         ("AbortVersion version=fraud.scorer@9", "VERSION_NOT_FOUND"),

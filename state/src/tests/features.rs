@@ -43,11 +43,12 @@ fn every_rule_is_known_at_the_highest_level_and_none_at_level_0() {
         Feature::Datasets,
         Feature::VersionMetrics,
         Feature::ChainedSteps,
+        Feature::Regions,
     ];
     let on = |world: &World| rules.map(|rule| world.state.features().has(rule));
-    assert_eq!(on(&world), [false; 13]);
+    assert_eq!(on(&world), [false; 14]);
     world.lines(&format!("SetFeatureLevel level={SUPPORTED}"));
-    assert_eq!(on(&world), [true; 13]);
+    assert_eq!(on(&world), [true; 14]);
 }
 
 #[test]

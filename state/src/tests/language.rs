@@ -9,7 +9,7 @@ use types::{
     experiment::Share,
     model::{Artifact, ArtifactPath, Placement},
     plan::{DoorClaim, PlanKind, StepKind},
-    region::{Endpoints, FencingDoor, Health, NodeKind, NodeStatus, StoreBinding},
+    region::{Endpoints, FencingDoor, Health, NodeKind, NodeStatus, RegionLabels, StoreBinding},
     replica::ReplicaKey,
     role::{FailoverMode, TimingPolicy},
     time::ClockReading,
@@ -201,6 +201,27 @@ impl Line {
             },
             "RegisterRegion" => Command::RegisterRegion {
                 region: self.get("region"),
+            },
+            "CreateRegion" => Command::CreateRegion {
+                region: self.get("region"),
+                labels: RegionLabels {
+                    display_name: self.text("display_name"),
+                    provider: self.text("provider"),
+                    cost_tags: self.pairs("cost_tags"),
+                },
+            },
+            "UpdateRegion" => Command::UpdateRegion {
+                region: self.get("region"),
+                display_name: self.maybe("display_name"),
+                provider: self.maybe("provider"),
+                set_cost_tags: self.pairs("set"),
+                remove_cost_tags: self.list("remove").into_iter().collect(),
+            },
+            "DeleteRegion" => Command::DeleteRegion {
+                region: self.get("region"),
+            },
+            "RemoveNode" => Command::RemoveNode {
+                node: self.get("node"),
             },
             "AttachStore" => Command::AttachStore {
                 region: self.get("region"),

@@ -18,6 +18,7 @@ mod properties;
 mod rebinds;
 mod recovery;
 mod refusals;
+mod regions;
 mod requests;
 mod rules;
 mod samples;

@@ -199,7 +199,7 @@ proptest! {
 fn histories_move_roles_and_show_stale_tokens() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut promoted, mut burned, mut stale, mut accepted, mut too_old) = (0, 0, 0, 0, 0);
-    for _ in 0..40 {
+    for _ in 0..60 {
         let picks = prop::collection::vec(pick(), 160)
             .new_tree(&mut runner)
             .unwrap()
@@ -282,6 +282,36 @@ fn histories_measure_versions_and_name_data_sets() {
     assert!(
         reached.iter().all(|n| *n > 2),
         "named, measured, repeated, set and removed, early: {reached:?}"
+    );
+}
+
+#[test]
+fn histories_make_and_take_away_regions_and_drop_nodes() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut made, mut updated, mut gone, mut in_use, mut dropped, mut held) = (0, 0, 0, 0, 0, 0);
+    for _ in 0..48 {
+        let picks = prop::collection::vec(pick(), 160)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
+        let mut state = small();
+        for entry in history(&picks) {
+            let applied = state.apply(next(&state), &entry);
+            match (&entry.command, &applied.outcome) {
+                (Command::CreateRegion { .. }, Ok(_)) => made += 1,
+                (Command::UpdateRegion { .. }, Ok(_)) if !applied.events.is_empty() => updated += 1,
+                (Command::DeleteRegion { .. }, Ok(_)) if !applied.events.is_empty() => gone += 1,
+                (Command::DeleteRegion { .. }, Err(Rejection::RegionInUse { .. })) => in_use += 1,
+                (Command::RemoveNode { .. }, Ok(_)) if !applied.events.is_empty() => dropped += 1,
+                (Command::RemoveNode { .. }, Err(Rejection::NodeInUse { .. })) => held += 1,
+                _ => {}
+            }
+        }
+    }
+    let reached = [made, updated, gone, in_use, dropped, held];
+    assert!(
+        reached.iter().all(|n| *n > 2),
+        "made, updated, gone, in use, dropped, held: {reached:?}"
     );
 }
 

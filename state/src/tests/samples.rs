@@ -14,7 +14,11 @@ use super::{
     language::{Line, holder},
     world::{START, actor},
 };
-use crate::{command::Entry, rejection::Rejection, reply::Reply};
+use crate::{
+    command::Entry,
+    rejection::{Rejection, Use, UseKind},
+    reply::Reply,
+};
 
 pub(super) fn entries() -> Vec<Entry> {
     let lines = include_str!("../../testdata/samples.txt")
@@ -68,6 +72,13 @@ fn version() -> VersionKey {
 }
 fn someone() -> Holder {
     holder("eu/a1#7")
+}
+
+fn used(kind: UseKind) -> Use {
+    Use {
+        kind,
+        name: "words".to_owned(),
+    }
 }
 
 fn refused() -> Vec<Refused> {
@@ -237,6 +248,27 @@ pub(super) fn rejections() -> Vec<Rejection> {
         Rejection::VersionInExperiment {
             version: version(),
             experiment: "march".parse().unwrap(),
+        },
+        Rejection::RegionInUse {
+            region: "eu".parse().unwrap(),
+            uses: [
+                UseKind::Node,
+                UseKind::OnlyCopy,
+                UseKind::Copy,
+                UseKind::Upload,
+                UseKind::Role,
+                UseKind::Plan,
+                UseKind::Placement,
+                UseKind::LeaderPreference,
+            ]
+            .map(used)
+            .to_vec(),
+            count: 9,
+        },
+        Rejection::NodeInUse {
+            node: "a1".parse().unwrap(),
+            uses: vec![used(UseKind::Role)],
+            count: 1,
         },
     ]);
     all

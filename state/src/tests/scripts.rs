@@ -67,7 +67,9 @@ fn brief(event: &Event) -> String {
     match event {
         Event::Cluster(c) => format!("cluster {}", c.cluster_id),
         Event::Region(r) => format!("region {} {}", r.region, r.health),
+        Event::RegionDeleted { region } => format!("region {region} deleted"),
         Event::Node(n) => format!("node {} {}", n.node, n.status),
+        Event::NodeDeleted { node, region } => format!("node {node} of {region} deleted"),
         Event::Model(m) => format!("model {} {:?}", m.name, m.tags),
         Event::Version(v) => format!("version {} {}", v.key, v.state),
         Event::Alias(a) => format!("alias {} {} -> {}", a.model, a.alias, a.version),
@@ -123,4 +125,9 @@ fn a_plan_that_fails_after_its_fence_burns_an_epoch() {
 #[test]
 fn an_experiment_runs_and_ends() {
     check("experiment.txt");
+}
+
+#[test]
+fn a_region_comes_by_a_person_and_goes_when_nothing_is_left_in_it() {
+    check("region.txt");
 }

@@ -76,6 +76,7 @@ mod tests {
             health_evidence: String::new(),
             health_changed_at: UnixMillis(0),
             store: None,
+            labels: types::region::RegionLabels::default(),
             modified: Revision(1),
         }
     }

@@ -3,12 +3,13 @@
 use proto::{convert::watch::Resource, v1 as pb};
 use state::Event;
 use types::{
-    ByteCount, ModelVersion, Principal, Revision, UnixMillis,
+    ByteCount, ModelVersion, NodeIncarnation, Principal, Revision, UnixMillis,
     epoch::Holder,
     experiment::{ExperimentRecord, ExperimentState, SLOTS, Slots},
     filter::{ResourceKind, Subject},
     model::AliasRecord,
     plan::{PlanKind, PlanRecord, PlanState},
+    region::{Endpoints, Health, NodeKind, NodeRecord, NodeStatus, RegionLabels, RegionRecord},
     replica::{ReplicaRecord, ReplicaState},
 };
 
@@ -17,12 +18,12 @@ pub(super) fn subject(event: &Event) -> Subject<'_> {
     let of = Subject::of;
     match event {
         Event::Cluster(_) => of(ResourceKind::Timing),
-        Event::Region(r) => Subject {
-            region: Some(&r.region),
+        Event::Region(RegionRecord { region, .. }) | Event::RegionDeleted { region } => Subject {
+            region: Some(region),
             ..of(ResourceKind::Region)
         },
-        Event::Node(n) => Subject {
-            region: Some(&n.region),
+        Event::Node(NodeRecord { region, .. }) | Event::NodeDeleted { region, .. } => Subject {
+            region: Some(region),
             ..of(ResourceKind::Node)
         },
         Event::Model(m) => Subject {
@@ -71,7 +72,33 @@ pub(super) fn event(event: &Event, revision: Revision) -> pb::Event {
     let (kind, resource, deleted) = match event {
         Event::Cluster(c) => ("cluster_changed", Resource::Timing(c.timing.clone()), false),
         Event::Region(r) => ("region_changed", Resource::Region(r.clone()), false),
+        Event::RegionDeleted { region } => {
+            let gone = RegionRecord {
+                region: region.clone(),
+                health: Health::Recovering,
+                health_evidence: String::new(),
+                health_changed_at: UnixMillis::default(),
+                store: None,
+                labels: RegionLabels::default(),
+                modified: revision,
+            };
+            ("region_deleted", Resource::Region(gone), true)
+        }
         Event::Node(n) => ("node_changed", Resource::Node(n.clone()), false),
+        Event::NodeDeleted { node, region } => {
+            let gone = NodeRecord {
+                node: node.clone(),
+                region: region.clone(),
+                zone: None,
+                kind: NodeKind::Agent,
+                incarnation: NodeIncarnation::from_u128(0),
+                endpoints: Endpoints::default(),
+                status: NodeStatus::Down,
+                changed_at: UnixMillis::default(),
+                modified: revision,
+            };
+            ("node_deleted", Resource::Node(gone), true)
+        }
         Event::Model(m) => ("model_changed", Resource::Model(m.clone()), false),
         Event::Version(v) => ("version_changed", Resource::Version(v.clone()), false),
         Event::Alias(a) => ("alias_changed", Resource::Alias(a.clone()), false),
@@ -160,6 +187,6 @@ fn no_holder() -> Holder {
     Holder {
         region: "none".parse().expect("a valid name"),
         node: "none".parse().expect("a valid name"),
-        incarnation: types::NodeIncarnation::from_u128(0),
+        incarnation: NodeIncarnation::from_u128(0),
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use types::{
     ByteCount, Digest, PlanId, RequestId, RoleName, UnixMillis,
     model::{Artifact, ArtifactPath, Placement},
-    region::{Endpoints, Health, NodeKind, NodeStatus},
+    region::{Endpoints, Health, NodeKind, NodeStatus, RegionLabels},
     role::{FailoverMode, TimingPolicy},
 };
 
@@ -30,7 +30,7 @@ pub(super) fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[E
     if what >= 240 && !history.is_empty() {
         return again(world, history, pick);
     }
-    let command = match what % 44 {
+    let command = match what % 48 {
         0 => Command::RegisterNode {
             node: node(a),
             region: region(if b.is_multiple_of(16) { b } else { a }),
@@ -165,9 +165,63 @@ pub(super) fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[E
             0 | 1 => return experiment(world, pick),
             _ => metrics(&world.state, pick),
         },
+        44..=47 => people(&world.state, pick),
         _ => return step(world, pick),
     };
     world.entry(command)
+}
+
+/// What people do to regions, and to agents that are gone.
+fn people(state: &ControlState, Pick { what, a, b, c }: Pick) -> Command {
+    let region = || choose(&["sa", "ap", "sa", "us", "eu"], a).parse().unwrap();
+    let tags = || BTreeMap::from([("team".to_owned(), format!("t{}", c % 3))]);
+    match what % 48 {
+        44 => Command::CreateRegion {
+            region: region(),
+            labels: RegionLabels {
+                display_name: String::new(),
+                provider: choose(&["", "aws"], b).to_owned(),
+                cost_tags: if c % 2 == 0 { tags() } else { BTreeMap::new() },
+            },
+        },
+        45 => Command::UpdateRegion {
+            region: region(),
+            display_name: (b % 2 == 0).then(|| format!("name {}", b % 4)),
+            provider: None,
+            set_cost_tags: if b % 3 == 0 { tags() } else { BTreeMap::new() },
+            remove_cost_tags: (b % 5 == 0).then(|| "team".to_owned()).into_iter().collect(),
+        },
+        46 => Command::DeleteRegion {
+            region: if b % 2 == 0 {
+                "sa".parse().unwrap()
+            } else {
+                region()
+            },
+        },
+        _ => drop_agent(state, a, b),
+    }
+}
+
+/// Drops who is down, rather a holder, who goes down for it; seldom another one, since who is dropped can be moved to no more.
+fn drop_agent(state: &ControlState, a: u16, b: u16) -> Command {
+    let down = state.nodes().filter(|n| n.status == NodeStatus::Down);
+    let down: Vec<_> = down.map(|n| n.node.clone()).collect();
+    let held = state
+        .role(&RoleName::global())
+        .and_then(|role| role.holder.clone());
+    let node = match held {
+        Some(holder) if b.is_multiple_of(2) && down.contains(&holder.node) => holder.node,
+        Some(holder) if b.is_multiple_of(2) => {
+            return Command::SetNodeStatus {
+                node: holder.node,
+                incarnation: holder.incarnation,
+                status: NodeStatus::Down,
+            };
+        }
+        Some(_) | None if b.is_multiple_of(3) && !down.is_empty() => choose(&down, a),
+        Some(_) | None => node(a),
+    };
+    Command::RemoveNode { node }
 }
 
 /// An earlier entry again: as it was, with another command, by another caller, or under a very old or early id.

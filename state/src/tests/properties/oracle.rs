@@ -38,6 +38,8 @@ fn fold(into: &mut Fold, event: &Event) {
     let (key, record) = match event {
         Event::Cluster(c) => ("cluster".to_owned(), Some(format!("{c:?}"))),
         Event::Region(r) => (format!("region {}", r.region), Some(format!("{r:?}"))),
+        Event::RegionDeleted { region } => (format!("region {region}"), None),
+        Event::NodeDeleted { node, .. } => (format!("node {node}"), None),
         Event::Node(r) => (format!("node {}", r.node), Some(format!("{r:?}"))),
         Event::Model(r) => (format!("model {}", r.name), Some(format!("{r:?}"))),
         Event::Version(r) => (format!("version {}", r.key), Some(format!("{r:?}"))),
