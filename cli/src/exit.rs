@@ -42,6 +42,8 @@ impl Exit {
             | Reason::PlanNotFound
             | Reason::ReplicaNotFound
             | Reason::ExperimentNotFound
+            | Reason::ServiceNotFound
+            | Reason::PreferencesNotFound
             | Reason::ModelNotLoaded => Self::NotFound,
             Reason::AlreadyExists
             | Reason::StaleEpoch

@@ -99,6 +99,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::ZombieWriter(args) => Box::pin(demo::run_zombie_writer(args)).await,
         Command::Model(command) => Box::pin(commands::model::run(command, shared)).await,
         Command::Experiment(command) => Box::pin(commands::experiment::run(command, shared)).await,
+        Command::Preferences(command) => Box::pin(commands::preferences::run(command, shared)).await,
+        Command::Service(command) => Box::pin(commands::service::run(command, shared)).await,
         Command::Region(command) => Box::pin(commands::region::run(command, shared)).await,
         Command::Node(command) => Box::pin(commands::node::run(command, shared)).await,
         Command::Primary(command) => Box::pin(commands::primary::run(command, shared)).await,

@@ -32,6 +32,8 @@ pub(crate) fn of(refusal: &Refusal) -> String {
         Reason::PlanNotFound => "`regent primary get` shows the latest plans",
         Reason::ReplicaNotFound => "`regent replication status` shows the copies that there are",
         Reason::ExperimentNotFound => "`regent experiment list` shows the experiments that there are",
+        Reason::PreferencesNotFound => "without --etag they are set anew",
+        Reason::ServiceNotFound => "`regent service list` shows the instances that there are",
         Reason::VersionState if operand("experiment").is_some() => "`regent experiment end` ends it",
         Reason::VersionState if operand("alias").is_some() => {
             "`regent model alias` moves the alias, `regent model unalias` removes it"

@@ -75,6 +75,35 @@ fn lines_are_accepted_or_refused() {
         "regent model dependents clicks@2026-03 --where state!=DELETED",
         true,
     );
+    check_parse(
+        "regent service register store --node a1 --port 7000 --address 10.0.0.7 --protocol grpc --label zone=a",
+        true,
+    );
+    check_parse(
+        "regent service register store --node a1 --port 0 --address 10.0.0.7",
+        false,
+    );
+    check_parse(
+        "regent service register store.v1 --node a1 --port 7 --address 10.0.0.7",
+        false,
+    );
+    check_parse(
+        "regent service register store --node a1 --port 7 --address h --protocol smtp",
+        false,
+    );
+    check_parse("regent service deregister store/a1:7000 --etag 9", true);
+    check_parse("regent service get store/a1", false);
+    check_parse("regent service list store --where health=HEALTHY --stale", true);
+    check_parse("regent model history m --where alias=champion", true);
+    check_parse("regent region history eu --where to=UNHEALTHY --stale", true);
+    check_parse("regent node history --where to=DOWN", true);
+    check_parse(
+        "regent preferences set output=json page=50 --remove colour --etag 9",
+        true,
+    );
+    check_parse("regent preferences set", false);
+    check_parse("regent preferences set output", false);
+    check_parse("regent preferences get --user eve", true);
     check_parse("regent experiment create m march --arm 1=90 --arm 2=10", true);
     check_parse("regent experiment create m march --arm 1", false);
     check_parse("regent experiment create m march", false);

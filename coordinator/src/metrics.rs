@@ -225,7 +225,9 @@ pub fn observe_events(events: &[Event]) {
             | Event::ReplicaDeleted(_)
             | Event::PlanDeleted { .. }
             | Event::Experiment(_)
-            | Event::ExperimentDeleted { .. } => {}
+            | Event::ExperimentDeleted { .. }
+            | Event::Service(_)
+            | Event::ServiceDeleted { .. } => {}
         }
     }
 }

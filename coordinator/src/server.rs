@@ -5,7 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use proto::v1::{
-    cluster_service_server::ClusterServiceServer, experiment_service_server::ExperimentServiceServer,
+    cluster_service_server::ClusterServiceServer, discovery_service_server::DiscoveryServiceServer,
+    experiment_service_server::ExperimentServiceServer, preference_service_server::PreferenceServiceServer,
     primary_service_server::PrimaryServiceServer, region_service_server::RegionServiceServer,
     registry_service_server::RegistryServiceServer, session_service_server::SessionServiceServer,
     watch_service_server::WatchServiceServer,
@@ -16,8 +17,8 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     api::{
-        Api, cluster::Cluster, experiments::Experiments, primaries::Primaries, regions::Regions,
-        registry::Registry, session::Sessions, watch::Watches,
+        Api, cluster::Cluster, experiments::Experiments, preferences::Preferences, primaries::Primaries,
+        regions::Regions, registry::Registry, services::Discovery, session::Sessions, watch::Watches,
     },
     authz::AuthLayer,
     error::RunError,
@@ -92,6 +93,10 @@ pub(crate) async fn serve_api(
         .add_service(RegistryServiceServer::new(Registry(Arc::clone(&api))).max_decoding_message_size(size))
         .add_service(
             ExperimentServiceServer::new(Experiments(Arc::clone(&api))).max_decoding_message_size(size),
+        )
+        .add_service(DiscoveryServiceServer::new(Discovery(Arc::clone(&api))).max_decoding_message_size(size))
+        .add_service(
+            PreferenceServiceServer::new(Preferences(Arc::clone(&api))).max_decoding_message_size(size),
         )
         .add_service(RegionServiceServer::new(Regions(Arc::clone(&api))).max_decoding_message_size(size))
         .add_service(PrimaryServiceServer::new(Primaries(Arc::clone(&api))).max_decoding_message_size(size))

@@ -188,6 +188,10 @@ fn estimate(event: &Event) -> usize {
                 let metrics: usize = e.arms.iter().map(|arm| arm.metrics.len()).sum();
                 512 + e.description.len() + e.reason.len() + e.arms.len() * 64 + metrics * 128
             }
+            Event::Service(s) => {
+                let labels: usize = s.labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+                512 + s.address.len() + s.labels.len() * 64 + labels
+            }
             Event::Cluster(_)
             | Event::RegionDeleted { .. }
             | Event::Node(_)
@@ -197,7 +201,8 @@ fn estimate(event: &Event) -> usize {
             | Event::Replica(_)
             | Event::ReplicaDeleted(_)
             | Event::PlanDeleted { .. }
-            | Event::ExperimentDeleted { .. } => 512,
+            | Event::ExperimentDeleted { .. }
+            | Event::ServiceDeleted { .. } => 512,
         }
 }
 

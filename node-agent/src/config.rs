@@ -6,13 +6,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    num::NonZeroU16,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use client::TlsFiles;
 use serde::{Deserialize, Serialize};
-use types::{ByteCount, DatabaseName, NodeId, RegionId, RoleName, ZoneName, units::duration_text};
+use types::{
+    ByteCount, DatabaseName, NodeId, RegionId, RoleName, ServiceName, ZoneName, service::ServiceProtocol,
+    units::duration_text,
+};
 
 /// Default port of inference HTTP.
 pub const INFERENCE_PORT: u16 = 7462;
@@ -59,9 +63,31 @@ pub struct AgentConfig {
     /// lives beside the database, should name it.
     #[serde(default)]
     pub postgres: Vec<PostgresSection>,
+    /// Services that run beside this agent, for callers to find: registered under its run, and gone with it.
+    #[serde(default)]
+    pub services: Vec<ServiceSection>,
     /// Bounds.
     #[serde(default)]
     pub limits: LimitsConfig,
+}
+
+/// A service that runs beside the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSection {
+    /// The service, as callers look it up.
+    pub name: ServiceName,
+    /// The port that it listens on.
+    pub port: NonZeroU16,
+    /// Host or IP address that callers connect to; default: the one under which others reach this agent.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// `TCP` (the default), `UDP`, `HTTP` or `GRPC`.
+    #[serde(default)]
+    pub protocol: ServiceProtocol,
+    /// For those who choose among instances; 16 at most.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A PostgreSQL database that is a fencing door.
@@ -280,6 +306,7 @@ impl AgentConfig {
         }
         self.store.validate()?;
         validate_databases(&self.postgres)?;
+        validate_services(&self.services)?;
         self.limits.validate()
     }
 
@@ -315,6 +342,27 @@ fn validate_databases(sections: &[PostgresSection]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Services that a node may host; the registry refuses more.
+const SERVICES_MAX: usize = 64;
+
+fn validate_services(sections: &[ServiceSection]) -> Result<(), String> {
+    if sections.len() > SERVICES_MAX {
+        return Err(format!(
+            "{} services; a node may host {SERVICES_MAX}",
+            sections.len()
+        ));
+    }
+    let mut instances = BTreeSet::new();
+    let twice = sections.iter().find(|s| !instances.insert((&s.name, s.port)));
+    match twice {
+        None => Ok(()),
+        Some(s) => Err(format!(
+            "service {} stands there twice with port {}; give each instance a port of its own",
+            s.name, s.port
+        )),
+    }
 }
 
 impl StoreConfig {

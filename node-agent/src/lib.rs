@@ -28,6 +28,7 @@ mod failures;
 pub mod floors;
 pub mod follow;
 pub mod grpc;
+pub mod hosted;
 pub mod http;
 pub mod identity;
 mod jobs;

@@ -13,6 +13,7 @@ use types::{
     region::{NodeRecord, RegionRecord},
     replica::{ReplicaKey, ReplicaRecord},
     role::{RoleRecord, TimingPolicy},
+    service::{ServiceKey, ServiceRecord},
 };
 
 /// Everything that the watch carries, by key.
@@ -38,6 +39,8 @@ pub struct View {
     pub roles: BTreeMap<RoleName, Arc<RoleRecord>>,
     /// Plans.
     pub plans: BTreeMap<PlanId, Arc<PlanRecord>>,
+    /// Instances of services.
+    pub services: BTreeMap<ServiceKey, ServiceRecord>,
     /// Cluster-wide timings.
     pub timing: Option<TimingPolicy>,
 }
@@ -55,6 +58,7 @@ impl View {
             Resource::Role(r) => drop(self.roles.insert(r.role.clone(), Arc::new(*r))),
             Resource::Plan(r) => drop(self.plans.insert(r.plan, Arc::new(*r))),
             Resource::Timing(r) => self.timing = Some(r),
+            Resource::Service(r) => drop(self.services.insert(r.key.clone(), *r)),
             // An agent serves what aliases point at; who gives requests to versions asks for assignments.
             Resource::Experiment(_) => {}
         }
@@ -72,6 +76,7 @@ impl View {
             Resource::Role(r) => drop(self.roles.remove(&r.role)),
             Resource::Plan(r) => drop(self.plans.remove(&r.plan)),
             Resource::Timing(_) => self.timing = None,
+            Resource::Service(r) => drop(self.services.remove(&r.key)),
             Resource::Experiment(_) => {}
         }
     }

@@ -62,6 +62,8 @@ fn the_descriptor_set_names_every_service() {
         "ClusterService",
         "RegistryService",
         "ExperimentService",
+        "DiscoveryService",
+        "PreferenceService",
         "RegionService",
         "PrimaryService",
         "WatchService",
@@ -69,6 +71,100 @@ fn the_descriptor_set_names_every_service() {
     ] {
         assert!(services.iter().any(|s| s == name), "{name} in {services:?}");
     }
+}
+
+#[test]
+fn what_is_remembered_comes_back_as_it_was_and_a_bad_one_is_named() {
+    use crate::{
+        convert::{history, preferences},
+        v1 as pb,
+    };
+    use types::{
+        history::{DeploymentRecord, HealthChange, Standing},
+        preferences::PreferencesRecord,
+    };
+    let by: types::Principal = "spiffe://regent.local/user/admin".parse().unwrap();
+    let moved = DeploymentRecord {
+        model: "fraud.scorer".parse().unwrap(),
+        revision: types::Revision(7),
+        alias: "champion".parse().unwrap(),
+        from: None,
+        to: Some(types::ModelVersion(3)),
+        reason: "better".to_owned(),
+        at: types::UnixMillis(5),
+        by: by.clone(),
+    };
+    assert_eq!(history::deployment((&moved).into()).unwrap(), moved);
+    for subject in ["regions/eu", "nodes/a1"] {
+        for from in [None, Some(Standing::Down)] {
+            let change = HealthChange {
+                subject: subject.parse().unwrap(),
+                revision: types::Revision(7),
+                from,
+                to: Standing::Up,
+                evidence: "heard".to_owned(),
+                at: types::UnixMillis(5),
+                by: by.clone(),
+            };
+            let wire: pb::HealthChange = (&change).into();
+            assert_eq!(history::health_change(wire.clone()).unwrap(), change);
+            let lost = pb::HealthChange {
+                to: 0,
+                ..wire.clone()
+            };
+            assert!(history::health_change(lost).is_err());
+            let lost = pb::HealthChange {
+                subject: "eu".to_owned(),
+                ..wire
+            };
+            assert_eq!(
+                history::health_change(lost).unwrap_err().operand("field"),
+                Some("subject")
+            );
+        }
+    }
+    let wanted = PreferencesRecord {
+        principal: by.clone(),
+        values: [("output".to_owned(), "json".to_owned())].into(),
+        changed_at: types::UnixMillis(5),
+        changed_by: by,
+        modified: types::Revision(7),
+    };
+    assert_eq!(preferences::preferences((&wanted).into()).unwrap(), wanted);
+}
+
+#[test]
+fn a_service_comes_back_as_it_was_and_a_bad_one_is_named() {
+    use crate::{convert::services, v1 as pb};
+    use types::service::{ServiceHealth, ServiceProtocol, ServiceRecord};
+    let record = ServiceRecord {
+        key: "feature-store/a1:7000".parse().unwrap(),
+        region: "eu".parse().unwrap(),
+        incarnation: types::NodeIncarnation::from_u128(7),
+        address: "10.0.0.7".to_owned(),
+        protocol: ServiceProtocol::Udp,
+        labels: [("zone".to_owned(), "a".to_owned())].into(),
+        health: ServiceHealth::Unhealthy,
+        registered_at: types::UnixMillis(5),
+        registered_by: "spiffe://regent.local/region/eu/node/a1".parse().unwrap(),
+        modified: types::Revision(7),
+    };
+    let wire = pb::ServiceInstance::from(&record);
+    assert_eq!(services::instance(wire.clone()).unwrap(), record);
+    let bad = |change: fn(&mut pb::ServiceInstance)| {
+        let mut wire = wire.clone();
+        change(&mut wire);
+        services::instance(wire)
+            .unwrap_err()
+            .operand("field")
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(bad(|s| s.port = 0), "port");
+    assert_eq!(bad(|s| s.port = 65_536), "port");
+    assert_eq!(bad(|s| s.service = "a.b".to_owned()), "service");
+    assert_eq!(bad(|s| s.protocol = 0), "protocol");
+    assert_eq!(bad(|s| s.health = 9), "health");
 }
 
 #[test]
@@ -232,7 +328,7 @@ fn who_names_no_kinds_is_sent_those_that_they_can_read() {
     let old = filter(Some(old)).unwrap();
     assert_eq!(
         old.kinds.len(),
-        ResourceKind::ALL.len() - 1,
+        ResourceKind::ALL.len() - 2,
         "only what is new is left out"
     );
     let named = pb::WatchFilter {

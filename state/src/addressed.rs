@@ -6,8 +6,8 @@
 use std::fmt;
 
 use types::{
-    AliasName, ExperimentName, ModelName, NodeId, PlanId, RegionId, Revision, RoleName, VersionKey,
-    replica::ReplicaKey, role::RoleRecord,
+    AliasName, ExperimentName, ModelName, NodeId, PlanId, Principal, RegionId, Revision, RoleName,
+    VersionKey, replica::ReplicaKey, role::RoleRecord, service::ServiceKey,
 };
 
 use crate::{command::Command, rejection::Rejection, state::ControlState};
@@ -29,6 +29,10 @@ pub enum Addressed<'a> {
     Alias(&'a ModelName, &'a AliasName),
     /// An experiment of a model.
     Experiment(&'a ModelName, &'a ExperimentName),
+    /// A user's preferences.
+    Preferences(&'a Principal),
+    /// An instance of a service.
+    Service(&'a ServiceKey),
     /// A replication record.
     Replica(&'a ReplicaKey),
     /// A primary role.
@@ -73,6 +77,10 @@ impl Command {
             | Self::SetExperimentSplit { model, name, .. }
             | Self::ReportExperiment { model, name, .. }
             | Self::EndExperiment { model, name, .. } => Addressed::Experiment(model, name),
+            Self::RegisterService { key, .. } | Self::DeregisterService { key, .. } => {
+                Addressed::Service(key)
+            }
+            Self::SetPreferences { principal, .. } => Addressed::Preferences(principal),
             Self::ReportReplica { key, .. } => Addressed::Replica(key),
             Self::CreateRole { role, .. }
             | Self::SetRoleMode { role, .. }
@@ -110,6 +118,10 @@ impl Addressed<'_> {
                 model: model.clone(),
                 experiment: experiment.clone(),
             },
+            Self::Preferences(principal) => Rejection::PreferencesNotFound {
+                principal: principal.clone(),
+            },
+            Self::Service(key) => Rejection::ServiceNotFound { key: key.clone() },
             Self::Replica(key) => Rejection::ReplicaNotFound { key: key.clone() },
             Self::Role(role) => Rejection::RoleNotFound { role: role.clone() },
             Self::Plan(plan) => Rejection::PlanNotFound { plan },
@@ -127,6 +139,8 @@ impl fmt::Display for Addressed<'_> {
             Self::Version(version) => write!(f, "version {version}"),
             Self::Alias(model, alias) => write!(f, "alias {alias} of {model}"),
             Self::Experiment(model, name) => write!(f, "experiment {name} of {model}"),
+            Self::Preferences(principal) => write!(f, "the preferences of {principal}"),
+            Self::Service(key) => write!(f, "service {key}"),
             Self::Replica(key) => write!(f, "the copy of {key}"),
             Self::Role(role) => write!(f, "role {role}"),
             Self::Plan(plan) => write!(f, "plan {plan}"),
@@ -145,6 +159,8 @@ impl ControlState {
             Addressed::Version(version) => self.version(version).map(|r| r.modified),
             Addressed::Alias(model, alias) => self.alias(model, alias).map(|r| r.modified),
             Addressed::Experiment(model, name) => self.experiment(model, name).map(|r| r.modified),
+            Addressed::Preferences(principal) => self.preferences(principal).map(|r| r.modified),
+            Addressed::Service(key) => self.service(key).map(|r| r.modified),
             Addressed::Replica(key) => self.replica(key).map(|r| r.modified),
             Addressed::Role(role) => self.role(role).map(|r| r.modified),
             Addressed::Plan(plan) => self.plan(plan).map(|r| r.modified),
@@ -163,6 +179,8 @@ impl ControlState {
             | Addressed::Version(_)
             | Addressed::Alias(..)
             | Addressed::Experiment(..)
+            | Addressed::Service(_)
+            | Addressed::Preferences(_)
             | Addressed::Replica(_) => {
                 let problem = format!("{addressed} has no epoch; roles have, and plans by their role");
                 return Err(Rejection::invalid("expected_epoch", problem));

@@ -19,6 +19,7 @@ use types::{
     region::{Endpoints, Health, NodeKind, NodeStatus, RegionLabels, StoreBinding},
     replica::ReplicaKey,
     role::{FailoverMode, TimingPolicy},
+    service::{ServiceKey, ServiceProtocol},
     time::ClockReading,
 };
 
@@ -377,6 +378,35 @@ pub enum Command {
     RecordRebind {
         /// The statement and its signature.
         rebind: SignedRebind,
+    },
+    /// Sets and removes a user's preferences; by themselves or by the user `admin`. From feature level 10 on.
+    SetPreferences {
+        /// Whose; a user.
+        principal: Principal,
+        /// By key; others stay.
+        set: BTreeMap<String, String>,
+        /// Keys to forget.
+        remove: BTreeSet<String>,
+    },
+    /// Says that a node offers a service at a port, or otherwise than it did. From feature level 9 on.
+    RegisterService {
+        /// The instance.
+        key: ServiceKey,
+        /// The run of the node that hosts it; an agent says its own, and for a person none is the present one.
+        incarnation: Option<NodeIncarnation>,
+        /// Host or IP address that callers connect to.
+        address: String,
+        /// What it speaks.
+        protocol: ServiceProtocol,
+        /// For those who choose among instances.
+        labels: BTreeMap<String, String>,
+    },
+    /// Says that a node offers a service no more.
+    DeregisterService {
+        /// The instance.
+        key: ServiceKey,
+        /// As in `RegisterService`.
+        incarnation: Option<NodeIncarnation>,
     },
     /// Says what was measured of a version that is not deleted, or takes it back. From feature level 6 on.
     SetVersionMetrics {

@@ -145,6 +145,39 @@ fn write_records(s: &ControlState, out: &mut String) -> std::fmt::Result {
     for experiment in s.experiments.values() {
         write_experiment(experiment, out)?;
     }
+    for service in s.services.values() {
+        write!(
+            out,
+            "service {}#{} in {} at {} {}",
+            service.key, service.incarnation, service.region, service.address, service.protocol
+        )?;
+        writeln!(
+            out,
+            " {:?} {} since {} by {} {}",
+            service.labels, service.health, service.registered_at, service.registered_by, service.modified
+        )?;
+    }
+    for p in s.preferences.values() {
+        writeln!(
+            out,
+            "preferences of {} {:?} at {} by {} {}",
+            p.principal, p.values, p.changed_at, p.changed_by, p.modified
+        )?;
+    }
+    for d in s.deployments.values() {
+        writeln!(
+            out,
+            "deployment {} {} {:?} -> {:?} {:?} at {} by {} {}",
+            d.model, d.alias, d.from, d.to, d.reason, d.at, d.by, d.revision
+        )?;
+    }
+    for c in s.health_changes.values() {
+        writeln!(
+            out,
+            "health of {} {:?} -> {} {:?} at {} by {} {}",
+            c.subject, c.from, c.to, c.evidence, c.at, c.by, c.revision
+        )?;
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use types::{
     region::{NodeRecord, RegionRecord},
     replica::{ReplicaKey, ReplicaRecord},
     role::RoleRecord,
+    service::{ServiceKey, ServiceRecord},
 };
 
 use crate::state::ClusterRecord;
@@ -62,6 +63,15 @@ pub enum Event {
         plan: PlanId,
         /// The role that it moved.
         role: RoleName,
+    },
+    /// An instance of a service is new, otherwise than it was, or as healthy as its node now is.
+    Service(Box<ServiceRecord>),
+    /// An instance of a service is gone, or the run of the node that hosted it.
+    ServiceDeleted {
+        /// The instance.
+        key: ServiceKey,
+        /// The region that it was in.
+        region: RegionId,
     },
     /// An experiment is new or changed.
     Experiment(Box<ExperimentRecord>),

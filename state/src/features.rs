@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The highest level that this build knows.
-pub const SUPPORTED: u32 = 8;
+pub const SUPPORTED: u32 = 10;
 
 /// A rule that a level switched on. Level 0 is what the log began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,12 @@ pub enum Feature {
     ChainedSteps,
     /// Level 8: people make, label and take away regions, and drop agents that are gone.
     Regions,
+    /// Level 9: nodes host instances of services.
+    Services,
+    /// Level 10: moves of aliases and changes of health are remembered.
+    Histories,
+    /// Level 10: users have preferences.
+    Preferences,
 }
 
 impl Feature {
@@ -68,6 +74,9 @@ impl Feature {
             Self::VersionMetrics => 6,
             Self::ChainedSteps => 7,
             Self::Regions => 8,
+            Self::Services => 9,
+            Self::Histories => 10,
+            Self::Preferences => 10,
         }
     }
 }
@@ -149,6 +158,8 @@ impl Command {
             } => Some(Feature::Witnesses),
             Self::CreateVersion { datasets, .. } if !datasets.is_empty() => Some(Feature::Datasets),
             Self::SetVersionMetrics { .. } => Some(Feature::VersionMetrics),
+            Self::SetPreferences { .. } => Some(Feature::Preferences),
+            Self::RegisterService { .. } | Self::DeregisterService { .. } => Some(Feature::Services),
             Self::InitCluster { .. }
             | Self::SetTiming { .. }
             | Self::SetFeatureLevel { .. }

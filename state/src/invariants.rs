@@ -5,14 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use types::{
-    Holder, ModelVersion, VersionKey,
+    AliasName, Holder, ModelName, ModelVersion, VersionKey,
+    history::HealthSubject,
     model::VersionState,
     plan::{PlanState, StepKind, StepState},
     region::{NodeKind, NodeRecord, NodeStatus},
     replica::{ReplicaRecord, ReplicaState},
+    service::ServiceRecord,
 };
 
-use crate::state::ControlState;
+use crate::{apply::standing, state::ControlState};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +36,7 @@ macro_rules! named {
 impl ControlState {
     /// That this state is possible.
     pub fn check_invariants(&self) -> Result<(), Broken> {
-        let checks: [(&'static str, Check); 19] = named![
+        let checks: [(&'static str, Check); 23] = named![
             records_stand_under_their_own_keys,
             nothing_was_modified_after_the_last_revision,
             every_region_joined_once,
@@ -54,6 +56,10 @@ impl ControlState {
             every_experiment_divides_all_users_as_its_percents_say,
             every_arm_of_a_running_experiment_can_be_served,
             every_dependent_is_found_by_its_dataset,
+            every_service_is_as_its_node_stands,
+            every_service_is_found_by_its_node,
+            every_alias_points_where_its_last_deployment_put_it,
+            everything_stands_as_its_last_change_of_health_says,
         ];
         first_broken(checks.iter().map(|(name, check)| (*name, check(self))))
     }
@@ -101,7 +107,15 @@ fn records_stand_under_their_own_keys(s: &ControlState) -> Result<(), String> {
         || s.plans.iter().any(|(k, r)| k != &r.plan)
         || s.experiments
             .iter()
-            .any(|(k, r)| k != &(r.model.clone(), r.name.clone()));
+            .any(|(k, r)| k != &(r.model.clone(), r.name.clone()))
+        || s.services.iter().any(|(k, r)| k != &r.key)
+        || s.preferences.iter().any(|(k, r)| k != &r.principal)
+        || s.deployments
+            .iter()
+            .any(|(k, r)| k != &(r.model.clone(), r.revision))
+        || s.health_changes
+            .iter()
+            .any(|(k, r)| k != &(r.subject.clone(), r.revision));
     require(!wrong, || "a record stands under another key".to_owned())
 }
 
@@ -114,7 +128,11 @@ fn nothing_was_modified_after_the_last_revision(s: &ControlState) -> Result<(), 
         .chain(s.replicas.values().map(|r| r.modified))
         .chain(s.roles.values().map(|r| r.record.modified))
         .chain(s.plans.values().map(|r| r.modified))
-        .chain(s.experiments.values().map(|r| r.modified));
+        .chain(s.experiments.values().map(|r| r.modified))
+        .chain(s.services.values().map(|r| r.modified))
+        .chain(s.preferences.values().map(|r| r.modified))
+        .chain(s.deployments.values().map(|r| r.revision))
+        .chain(s.health_changes.values().map(|r| r.revision));
     let newest = modified.max().unwrap_or_default();
     require(newest <= s.revision, || format!("{newest} > {}", s.revision))
 }
@@ -341,6 +359,46 @@ fn every_dependent_is_found_by_its_dataset(s: &ControlState) -> Result<(), Strin
     require(named.iter().copied().eq(found), || {
         format!("{} versions name data sets, and others are found", named.len())
     })
+}
+
+fn every_service_is_as_its_node_stands(s: &ControlState) -> Result<(), String> {
+    let is_right = |r: &ServiceRecord| {
+        let node = s.nodes.get(&r.key.node);
+        node.is_some_and(|n| n.region == r.region && standing(r, n) == Some(r.health))
+    };
+    let wrong = s.services.values().find(|r| !is_right(r));
+    require(wrong.is_none(), || format!("{wrong:?}"))
+}
+
+fn every_service_is_found_by_its_node(s: &ControlState) -> Result<(), String> {
+    let hosted: BTreeSet<_> = s.services.keys().map(|key| (&key.node, key)).collect();
+    let found = s.hosted.iter();
+    let found = found.flat_map(|(node, keys)| keys.iter().map(move |key| (node, key)));
+    let no_empty = s.hosted.values().all(|keys| !keys.is_empty());
+    require(no_empty && hosted.iter().copied().eq(found), || {
+        format!("{} services, and others are found", hosted.len())
+    })
+}
+
+fn every_alias_points_where_its_last_deployment_put_it(s: &ControlState) -> Result<(), String> {
+    let last: BTreeMap<_, _> = (s.deployments.values())
+        .map(|d| ((d.model.clone(), d.alias.clone()), d.to))
+        .collect();
+    let is_so = |(key, to): &(&(ModelName, AliasName), &Option<ModelVersion>)| {
+        s.aliases.get(key).map(|a| a.version) == **to
+    };
+    let wrong = last.iter().find(|one| !is_so(one));
+    require(wrong.is_none(), || format!("{wrong:?}"))
+}
+
+fn everything_stands_as_its_last_change_of_health_says(s: &ControlState) -> Result<(), String> {
+    let last: BTreeMap<_, _> = s.health_changes.values().map(|c| (&c.subject, c.to)).collect();
+    let now = |subject: &HealthSubject| match subject {
+        HealthSubject::Region(region) => s.regions.get(region).map(|r| r.health.into()),
+        HealthSubject::Node(node) => s.nodes.get(node).map(|n| n.status.into()),
+    };
+    let wrong = last.iter().find(|(subject, to)| now(subject) != Some(**to));
+    require(wrong.is_none(), || format!("{wrong:?}"))
 }
 
 fn time_and_revision_never_go_back(a: &ControlState, b: &ControlState) -> Result<(), String> {

@@ -3,6 +3,7 @@
 //! Absent on purpose: any decision about freshness; the caller knows which revision it must have applied first.
 
 use std::{
+    cmp::Ordering,
     collections::BTreeSet,
     ops::{
         Bound,
@@ -18,13 +19,16 @@ use policy::{
 };
 use types::{
     AliasName, DatasetName, Digest, DiskId, ExperimentName, Holder, ModelName, ModelVersion, NodeId, PlanId,
-    Principal, RegionId, RequestId, Revision, RoleName, UnixMillis, VersionKey,
+    Principal, RegionId, RequestId, Revision, RoleName, ServiceName, UnixMillis, VersionKey,
     experiment::ExperimentRecord,
+    history::{DeploymentRecord, HealthChange, HealthSubject},
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::{PlanRecord, PlanState},
+    preferences::PreferencesRecord,
     region::{Health, NodeKind, NodeRecord, NodeStatus, RegionRecord},
     replica::{ReplicaKey, ReplicaRecord, ReplicaState},
     role::RoleRecord,
+    service::{ServiceKey, ServiceRecord},
 };
 
 use crate::{
@@ -77,6 +81,31 @@ fn after<K: Ord + Clone, R: PartialEq + Record<K>>(
     table.range((key.map_or(Unbounded, Excluded), Unbounded))
 }
 
+/// A page of a table, or of those of its records whose keys `group` calls equal where there is one ([`Table::group`]).
+fn page_of<'a, K: Ord + Clone, R: PartialEq + Record<K>>(
+    table: &'a Table<K, R>,
+    group: Option<impl Fn(&K) -> Ordering + Clone + 'a>,
+    start: Option<K>,
+    limit: usize,
+    is_wanted: impl Fn(&R) -> bool,
+) -> Page<'a, K, R> {
+    let Some(place) = group else {
+        return page(after(table, start), limit, is_wanted);
+    };
+    // A place before the group's first record is none to go on from.
+    match start.filter(|key| place(key) != Ordering::Less) {
+        None => page(table.group(place), limit, is_wanted),
+        Some(start) => {
+            let rest = after(table, Some(start));
+            page(
+                rest.take_while(|(key, _)| place(key) == Ordering::Equal),
+                limit,
+                is_wanted,
+            )
+        }
+    }
+}
+
 /// How many records of each kind there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is named by what it counts")]
@@ -90,6 +119,7 @@ pub struct Counts {
     pub roles: usize,
     pub plans: usize,
     pub experiments: usize,
+    pub services: usize,
     /// Requests whose first answer is remembered.
     pub answered: u64,
 }
@@ -107,6 +137,7 @@ impl ControlState {
             roles: self.roles.len(),
             plans: self.plans.len(),
             experiments: self.experiments.len(),
+            services: self.services.len(),
             answered: self.requests.answered.len(),
         }
     }
@@ -265,14 +296,68 @@ impl ControlState {
         limit: usize,
         is_wanted: impl Fn(&ExperimentRecord) -> bool,
     ) -> Page<'a, (ModelName, ExperimentName), ExperimentRecord> {
-        match model {
-            Some(model) => {
-                let of_model = self.experiments.group(|(of, _)| of.cmp(model));
-                let rest = of_model.filter(move |(key, _)| start.as_ref().is_none_or(|start| *key > start));
-                page(rest, limit, is_wanted)
-            }
-            None => page(after(&self.experiments, start), limit, is_wanted),
-        }
+        let in_model = |model: &'a ModelName| move |(of, _): &(ModelName, ExperimentName)| of.cmp(model);
+        page_of(&self.experiments, model.map(in_model), start, limit, is_wanted)
+    }
+
+    /// One instance of a service.
+    pub fn service(&self, key: &ServiceKey) -> Option<&ServiceRecord> {
+        self.services.get(key)
+    }
+    /// The instances that a node hosts.
+    pub fn services_on(&self, node: &NodeId) -> impl Iterator<Item = &ServiceRecord> {
+        let hosted = self.hosted.get(node).into_iter().flatten();
+        hosted.filter_map(|key| self.services.get(key))
+    }
+    /// The instances of all services, by service, node and port, after one of them.
+    pub fn services_after(&self, start: Option<ServiceKey>) -> impl Iterator<Item = &ServiceRecord> {
+        after(&self.services, start).map(|(_, service)| service)
+    }
+    /// As [`Self::services_after`], of those alone that `is_wanted` takes, and of one service where one is named.
+    pub fn services_where<'a>(
+        &'a self,
+        service: Option<&'a ServiceName>,
+        start: Option<ServiceKey>,
+        limit: usize,
+        is_wanted: impl Fn(&ServiceRecord) -> bool,
+    ) -> Page<'a, ServiceKey, ServiceRecord> {
+        let of_service = |service: &'a ServiceName| move |key: &ServiceKey| key.service.cmp(service);
+        page_of(&self.services, service.map(of_service), start, limit, is_wanted)
+    }
+
+    /// A user's preferences; none of who has none.
+    pub fn preferences(&self, principal: &Principal) -> Option<&PreferencesRecord> {
+        self.preferences.get(principal)
+    }
+    /// Moves of aliases that are remembered, of one model where one is named, oldest first within a model, after one of them: those
+    /// alone that `is_wanted` takes.
+    pub fn deployments_where<'a>(
+        &'a self,
+        model: Option<&'a ModelName>,
+        start: Option<(ModelName, Revision)>,
+        limit: usize,
+        is_wanted: impl Fn(&DeploymentRecord) -> bool,
+    ) -> Page<'a, (ModelName, Revision), DeploymentRecord> {
+        let of_model = |model: &'a ModelName| move |(of, _): &(ModelName, Revision)| of.cmp(model);
+        page_of(&self.deployments, model.map(of_model), start, limit, is_wanted)
+    }
+    /// As [`Self::deployments_where`], changes of health.
+    pub fn health_changes_where<'a>(
+        &'a self,
+        subject: Option<&'a HealthSubject>,
+        start: Option<(HealthSubject, Revision)>,
+        limit: usize,
+        is_wanted: impl Fn(&HealthChange) -> bool,
+    ) -> Page<'a, (HealthSubject, Revision), HealthChange> {
+        let of_subject =
+            |subject: &'a HealthSubject| move |(of, _): &(HealthSubject, Revision)| of.cmp(subject);
+        page_of(
+            &self.health_changes,
+            subject.map(of_subject),
+            start,
+            limit,
+            is_wanted,
+        )
     }
 
     /// One replication record.
@@ -296,23 +381,8 @@ impl ControlState {
         limit: usize,
         is_wanted: impl Fn(&ReplicaRecord) -> bool,
     ) -> Page<'a, ReplicaKey, ReplicaRecord> {
-        // A place before the model's first record is none to go on from.
-        let start = start.filter(|key| model.is_none_or(|model| key.version.model >= *model));
-        match (model, start) {
-            (Some(model), None) => {
-                let of_model = self.replicas.group(|key| key.version.model.cmp(model));
-                page(of_model, limit, is_wanted)
-            }
-            (Some(model), start) => {
-                let rest = after(&self.replicas, start);
-                page(
-                    rest.take_while(|(key, _)| key.version.model == *model),
-                    limit,
-                    is_wanted,
-                )
-            }
-            (None, start) => page(after(&self.replicas, start), limit, is_wanted),
-        }
+        let of_model = |model: &'a ModelName| move |key: &ReplicaKey| key.version.model.cmp(model);
+        page_of(&self.replicas, model.map(of_model), start, limit, is_wanted)
     }
 
     /// One role.

@@ -13,7 +13,8 @@
 use std::{sync::Arc, time::Duration};
 
 use types::{
-    ClusterId, Epoch, NodeId, Rebind, RequestId, Revision, SignedRebind, UnixMillis,
+    ClusterId, Epoch, NodeId, Principal, Rebind, RequestId, Revision, SignedRebind, UnixMillis,
+    history::{HealthChange, HealthSubject, Standing},
     plan::{PlanRecord, PlanState, StepState},
     region::{NodeKind, NodeRecord, NodeStatus},
     role::RoleRecord,
@@ -22,7 +23,7 @@ use types::{
 use crate::{
     features::Feature,
     requests::Answers,
-    state::{ClusterRecord, ControlState, FormerTtl, RoleState},
+    state::{ClusterRecord, ControlState, EVIDENCE_CHARS_MAX, FormerTtl, RoleState},
 };
 
 /// How a new cluster goes on.
@@ -115,7 +116,7 @@ impl ControlState {
         new.empty_roles(recovery);
         new.give_plans_up(&recovery.reason);
         new.void_requests();
-        new.mark_the_others(&recovery.founder);
+        new.mark_the_others(recovery);
         Ok(new)
     }
 
@@ -198,9 +199,9 @@ impl ControlState {
     }
 
     /// The other coordinators come back with empty disks, as other runs.
-    fn mark_the_others(&mut self, founder: &NodeId) {
+    fn mark_the_others(&mut self, recovery: &Recovery) {
         let is_other = |n: &&NodeRecord| {
-            n.kind != NodeKind::Agent && n.node != *founder && n.status != NodeStatus::Removed
+            n.kind != NodeKind::Agent && n.node != recovery.founder && n.status != NodeStatus::Removed
         };
         let nodes = self.nodes.clone();
         for node in nodes.values().filter(is_other) {
@@ -210,7 +211,29 @@ impl ControlState {
                 modified: self.revision,
                 ..node.clone()
             };
+            self.note_removal(node, recovery);
             self.nodes.insert(gone.node.clone(), gone);
         }
+    }
+
+    /// In the name of the coordinator that founds the new cluster: nobody else was asked.
+    fn note_removal(&mut self, node: &NodeRecord, recovery: &Recovery) {
+        if !self.features().has(Feature::Histories) {
+            return;
+        }
+        let founder = self.nodes.get(&recovery.founder);
+        let by = Principal::Coordinator {
+            region: founder.map_or_else(|| node.region.clone(), |f| f.region.clone()),
+            node: recovery.founder.clone(),
+        };
+        self.add_health_change(HealthChange {
+            subject: HealthSubject::Node(node.node.clone()),
+            revision: self.revision,
+            from: Some(node.status.into()),
+            to: Standing::Removed,
+            evidence: recovery.reason.chars().take(EVIDENCE_CHARS_MAX).collect(),
+            at: self.time,
+            by,
+        });
     }
 }

@@ -13,6 +13,7 @@ use types::{
     reason::Refusal,
     replica::ReplicaKey,
     role::FailoverMode,
+    service::ServiceKey,
     units::format_duration,
 };
 
@@ -143,6 +144,10 @@ pub enum Rejection {
         model: ModelName,
         experiment: ExperimentName,
     },
+    #[error("{principal} has no preferences")]
+    PreferencesNotFound { principal: Principal },
+    #[error("no service {key}")]
+    ServiceNotFound { key: ServiceKey },
     #[error("{what} {name} exists already")]
     AlreadyExists { what: String, name: String },
     /// The registry's door refused the token.
@@ -294,6 +299,8 @@ impl Rejection {
             Self::PlanNotFound { .. } => Reason::PlanNotFound,
             Self::ReplicaNotFound { .. } => Reason::ReplicaNotFound,
             Self::ExperimentNotFound { .. } => Reason::ExperimentNotFound,
+            Self::ServiceNotFound { .. } => Reason::ServiceNotFound,
+            Self::PreferencesNotFound { .. } => Reason::PreferencesNotFound,
             Self::AlreadyExists { .. } => Reason::AlreadyExists,
             Self::Door { refused } => refused.reason(),
             Self::WrongSender { .. } => Reason::WrongHolder,
@@ -343,6 +350,8 @@ impl Rejection {
             Self::ExperimentNotFound { model, experiment } => {
                 refusal.with("model", model).with("experiment", experiment)
             }
+            Self::PreferencesNotFound { principal } => refusal.with("principal", principal),
+            Self::ServiceNotFound { key } => refusal.with("service", &key.service).with("node", &key.node),
             Self::AlreadyExists { what, name } => refusal.with("what", what).with("name", name),
             Self::Door { refused } => refused.to_refusal(),
             Self::WrongSender { holder, actor } => refusal.with("holder", holder).with("actor", actor),

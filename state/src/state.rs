@@ -3,7 +3,7 @@
 //! Absent on purpose: rules; each family of commands has its file under `apply/`.
 //! Invariant: fields change only in `apply`, and only together with the events that say so.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Ordering, sync::Arc, time::Duration};
 
 use imbl::{OrdMap, OrdSet};
 use types::{
@@ -11,18 +11,21 @@ use types::{
     NodeIncarnation, PlanId, Principal, RegionId, Revision, RoleName, SignedRebind, UnixMillis, VersionKey,
     election::ElectionSettings,
     experiment::ExperimentRecord,
+    history::{DeploymentRecord, HealthChange, HealthSubject},
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
+    preferences::PreferencesRecord,
     region::{NodeRecord, RegionRecord},
     replica::{ReplicaKey, ReplicaRecord},
     role::{RoleRecord, TimingPolicy},
+    service::{ServiceKey, ServiceRecord},
 };
 
 use crate::{
     apply,
     codec::{self, ReadEntry},
     command::Entry,
-    hash::StateHash,
+    hash::{Record, StateHash},
     rejection::Rejection,
     reply::Applied,
     requests::{RequestTable, Seen},
@@ -114,9 +117,40 @@ pub struct ControlState {
     /// Which plans each role has; follows from `plans`.
     pub(crate) plans_of: OrdSet<(RoleName, PlanId)>,
     pub(crate) experiments: Table<(ModelName, ExperimentName), ExperimentRecord>,
+    pub(crate) services: Table<ServiceKey, ServiceRecord>,
+    /// Which instances each node hosts, no node without any; follows from `services`.
+    pub(crate) hosted: OrdMap<NodeId, OrdSet<ServiceKey>>,
+    pub(crate) preferences: Table<Principal, PreferencesRecord>,
+    pub(crate) deployments: Table<(ModelName, Revision), DeploymentRecord>,
+    pub(crate) health_changes: Table<(HealthSubject, Revision), HealthChange>,
     pub(crate) requests: RequestTable,
     /// Finished plans that are kept per role.
     pub(crate) finished_plans_kept: u64,
+}
+
+/// Moves of aliases that are remembered of a model.
+pub(crate) const DEPLOYMENTS_KEPT: usize = 100;
+/// Changes of health that are remembered of a region or a node.
+pub(crate) const HEALTH_CHANGES_KEPT: usize = 32;
+
+/// Characters that are kept of what led to a change of health.
+pub(crate) const EVIDENCE_CHARS_MAX: usize = 500;
+
+/// Keeps that many of the records whose keys `place` calls equal, those with the highest keys ([`Table::group`]).
+fn forget_oldest<K: Ord + Clone, R: PartialEq + Record<K>>(
+    table: &mut Table<K, R>,
+    kept: usize,
+    place: impl Fn(&K) -> Ordering + Clone,
+) {
+    let surplus = table.group(place.clone()).count().saturating_sub(kept);
+    let oldest: Vec<K> = table
+        .group(place)
+        .take(surplus)
+        .map(|(key, _)| key.clone())
+        .collect();
+    for key in oldest {
+        table.remove(&key);
+    }
 }
 
 /// How many finished plans are kept per role.
@@ -155,6 +189,11 @@ impl ControlState {
             plans: Table::default(),
             plans_of: OrdSet::new(),
             experiments: Table::default(),
+            services: Table::default(),
+            hosted: OrdMap::new(),
+            preferences: Table::default(),
+            deployments: Table::default(),
+            health_changes: Table::default(),
             requests,
             finished_plans_kept,
         }
@@ -183,6 +222,11 @@ impl ControlState {
             plans,
             plans_of: _,
             experiments,
+            services,
+            hosted: _,
+            preferences,
+            deployments,
+            health_changes,
             requests,
             finished_plans_kept: _,
         } = self;
@@ -198,6 +242,10 @@ impl ControlState {
         sum.add(roles.sum());
         sum.add(plans.sum());
         sum.add(experiments.sum());
+        sum.add(services.sum());
+        sum.add(preferences.sum());
+        sum.add(deployments.sum());
+        sum.add(health_changes.sum());
         sum.add(requests.answered.sum());
         sum.into()
     }
@@ -217,6 +265,10 @@ impl ControlState {
         sum.add(self.roles.sum_from_scratch());
         sum.add(self.plans.sum_from_scratch());
         sum.add(self.experiments.sum_from_scratch());
+        sum.add(self.services.sum_from_scratch());
+        sum.add(self.preferences.sum_from_scratch());
+        sum.add(self.deployments.sum_from_scratch());
+        sum.add(self.health_changes.sum_from_scratch());
         sum.add(self.requests.answered.sum_from_scratch());
         sum.into()
     }
@@ -268,6 +320,57 @@ impl ControlState {
         record.model = self.own_model(record.model);
         self.experiments
             .insert((record.model.clone(), record.name.clone()), record)
+    }
+
+    /// Adds an instance of a service, or replaces the one of its key; whether there was one.
+    pub(crate) fn add_service(&mut self, mut record: ServiceRecord) -> bool {
+        record.region = self.own_region(record.region);
+        let hosted = self.hosted.entry(record.key.node.clone()).or_default();
+        hosted.insert(record.key.clone());
+        self.services.insert(record.key.clone(), record)
+    }
+
+    /// Forgets an instance of a service.
+    pub(crate) fn remove_service(&mut self, key: &ServiceKey) {
+        self.services.remove(key);
+        if let Some(hosted) = self.hosted.get_mut(&key.node) {
+            hosted.remove(key);
+            if hosted.is_empty() {
+                self.hosted.remove(&key.node);
+            }
+        }
+    }
+
+    /// Adds a move of an alias, or replaces the one of its key; whether there was one. Of more than [`DEPLOYMENTS_KEPT`] of a
+    /// model the oldest is forgotten.
+    pub(crate) fn add_deployment(&mut self, mut record: DeploymentRecord) -> bool {
+        record.model = self.own_model(record.model);
+        let model = record.model.clone();
+        let known = self.deployments.insert((model.clone(), record.revision), record);
+        forget_oldest(&mut self.deployments, DEPLOYMENTS_KEPT, |(of, _)| of.cmp(&model));
+        known
+    }
+
+    /// Adds a change of health, or replaces the one of its key; whether there was one. Of more than [`HEALTH_CHANGES_KEPT`] of a
+    /// subject the oldest is forgotten.
+    pub(crate) fn add_health_change(&mut self, record: HealthChange) -> bool {
+        let subject = record.subject.clone();
+        let known = self
+            .health_changes
+            .insert((subject.clone(), record.revision), record);
+        forget_oldest(&mut self.health_changes, HEALTH_CHANGES_KEPT, |(of, _)| {
+            of.cmp(&subject)
+        });
+        known
+    }
+
+    /// Forgets how a region or a node has stood: it is gone.
+    pub(crate) fn remove_health_changes(&mut self, subject: &HealthSubject) {
+        let of = self.health_changes.group(|(of, _)| of.cmp(subject));
+        let keys: Vec<_> = of.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.health_changes.remove(&key);
+        }
     }
 
     /// Adds a replication record, or replaces the one of its key; whether there was one.

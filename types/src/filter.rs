@@ -25,11 +25,12 @@ pub enum ResourceKind {
     Plan,
     Timing,
     Experiment,
+    Service,
 }
 
 impl ResourceKind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Region,
         Self::Node,
         Self::Model,
@@ -40,6 +41,7 @@ impl ResourceKind {
         Self::Plan,
         Self::Timing,
         Self::Experiment,
+        Self::Service,
     ];
 
     /// As people write it.
@@ -55,6 +57,7 @@ impl ResourceKind {
             Self::Plan => "plan",
             Self::Timing => "timing",
             Self::Experiment => "experiment",
+            Self::Service => "service",
         }
     }
 }
@@ -68,7 +71,8 @@ impl FromStr for ResourceKind {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
-        let one_of = "must be region, node, model, version, alias, replica, role, plan, timing or experiment";
+        let one_of =
+            "must be region, node, model, version, alias, replica, role, plan, timing, experiment or service";
         found.ok_or_else(|| InvalidId::new("kind of resource", text, one_of))
     }
 }

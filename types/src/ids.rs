@@ -123,6 +123,11 @@ text_id!(
     "use 1 to 63 characters of a-z, 0-9, '-', '_' and '.', starting and ending with a letter or digit"
 );
 text_id!(
+    /// A service that instances on nodes offer, as callers look it up: `feature-store`. A label of a name in DNS, so no dots.
+    ServiceName, "service name", |t| is_label(t, b"-"),
+    "use 1 to 63 characters of a-z, 0-9 and '-', starting and ending with a letter or digit"
+);
+text_id!(
     /// A data set as whoever trains from it names it, with its version where it has one: `fraud/transactions@2026-03`,
     /// `s3://lake/clicks/date=2026-03-01`. Regent keeps the name alone, and no bytes.
     DatasetName, "dataset name",

@@ -7,7 +7,8 @@
 //! Reading order: [`ids`], [`epoch`], [`revision`], [`digest`], [`units`], [`time`], then the records
 //! ([`region`], [`model`], [`replica`], [`role`], [`plan`], [`election`], [`rebind`]) and [`filter`], then [`reason`], [`principal`] and
 //! [`metrics`].
-//! ([`region`], [`model`], [`replica`], [`experiment`] with [`micros`], [`role`], [`plan`], [`election`]) and [`filter`], then
+//! ([`region`], [`service`], [`model`], [`replica`], [`experiment`] with [`micros`], [`role`], [`plan`], [`election`], [`history`],
+//! [`preferences`]) and [`filter`], then
 //! [`reason`], [`principal`] and [`metrics`].
 
 #![warn(missing_docs)]
@@ -18,11 +19,13 @@ pub mod election;
 pub mod epoch;
 pub mod experiment;
 pub mod filter;
+pub mod history;
 pub mod ids;
 pub mod metrics;
 pub mod micros;
 pub mod model;
 pub mod plan;
+pub mod preferences;
 pub mod principal;
 pub mod reason;
 pub mod rebind;
@@ -30,6 +33,7 @@ pub mod region;
 pub mod replica;
 pub mod revision;
 pub mod role;
+pub mod service;
 pub mod time;
 pub mod units;
 
@@ -38,8 +42,8 @@ pub use epoch::{Epoch, FencingToken, Holder};
 pub use filter::WatchFilter;
 pub use ids::{
     AliasName, ClusterId, DatabaseName, DatasetName, DiskId, ExperimentName, InvalidId, MetricName,
-    ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId, RegionId, RequestId, RoleName, VersionKey,
-    ZoneName,
+    ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId, RegionId, RequestId, RoleName, ServiceName,
+    VersionKey, ZoneName,
 };
 pub use micros::Micros;
 pub use principal::Principal;

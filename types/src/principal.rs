@@ -35,6 +35,13 @@ pub enum Principal {
     },
 }
 
+impl Principal {
+    /// The user `admin`, who may read and change what belongs to other users.
+    pub fn is_admin(&self) -> bool {
+        matches!(self, Self::User { name } if name.as_str() == "admin")
+    }
+}
+
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

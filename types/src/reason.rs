@@ -82,6 +82,10 @@ reasons! {
     RegionInUse = "REGION_IN_USE", FailedPrecondition;
     /// The node holds a role, or a running plan names it: the operands say which.
     NodeInUse = "NODE_IN_USE", FailedPrecondition;
+    /// No such instance of a service.
+    ServiceNotFound = "SERVICE_NOT_FOUND", NotFound;
+    /// The user has no preferences.
+    PreferencesNotFound = "PREFERENCES_NOT_FOUND", NotFound;
     /// The model is not loaded on this node.
     ModelNotLoaded = "MODEL_NOT_LOADED", NotFound;
     /// A thing of this name exists, made by another request.

@@ -55,6 +55,22 @@ fn identifiers_accept_and_refuse_by_their_rule() {
     assert!("primaries/global".parse::<RoleName>().is_ok());
     assert!("global".parse::<RoleName>().is_err());
     assert!("fraud.scorer@3".parse::<VersionKey>().is_ok());
+    let key: service::ServiceKey = "feature-store/eu-1.a1:7000".parse().unwrap();
+    assert_eq!(
+        (key.port.get(), key.to_string().as_str()),
+        (7000, "feature-store/eu-1.a1:7000")
+    );
+    for bad in [
+        "store",
+        "store/a1",
+        "store/a1:0",
+        "store/a1:65536",
+        "store.v1/a1:7",
+        "store/a1:7/8",
+        "store/:7",
+    ] {
+        assert!(bad.parse::<service::ServiceKey>().is_err(), "{bad}");
+    }
     assert!("fraud.scorer@0".parse::<VersionKey>().is_err());
 }
 

@@ -17,6 +17,8 @@ const WIRE: &[&str] = &[
     "cluster.proto",
     "registry.proto",
     "experiments.proto",
+    "services.proto",
+    "preferences.proto",
     "regions.proto",
     "primaries.proto",
     "watch.proto",

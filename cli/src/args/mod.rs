@@ -7,9 +7,11 @@ mod cluster;
 #[cfg(feature = "server")]
 mod demo;
 mod experiment;
+mod history;
 mod model;
 mod rebind;
 mod region;
+mod service;
 mod snapshot;
 
 use std::{path::PathBuf, time::Duration};
@@ -42,6 +44,13 @@ pub(crate) use snapshot::{SaveArgs, SnapshotCommand};
 
 #[cfg(feature = "server")]
 pub(crate) use demo::{DemoArgs, ZombieWriterArgs};
+pub(crate) use history::{
+    ModelHistoryArgs, NodeHistoryArgs, PreferencesCommand, PreferencesGetArgs, PreferencesSetArgs,
+    RegionHistoryArgs,
+};
+pub(crate) use service::{
+    ServiceCommand, ServiceDeregisterArgs, ServiceGetArgs, ServiceListArgs, ServiceRegisterArgs,
+};
 
 /// Coordinates an ML platform across regions: one registry, verified copies, one primary per role.
 #[derive(Debug, Parser)]
@@ -115,6 +124,12 @@ pub(crate) enum Command {
     /// points at it.
     #[command(subcommand)]
     Experiment(ExperimentCommand),
+    /// Services: where on which node somebody answers, for as long as that node is there.
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// What you want of tools, by key: the same on every machine.
+    #[command(subcommand)]
+    Preferences(PreferencesCommand),
     /// Regions.
     #[command(subcommand)]
     Region(RegionCommand),
@@ -438,8 +453,8 @@ pub(crate) struct WatchArgs {
     /// End after this many revisions; one revision is one committed change, whatever the number of its events.
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// Only resources of this kind: region, node, model, version, alias, replica, role, plan, timing or experiment; may be given
-    /// several times.
+    /// Only resources of this kind: region, node, model, version, alias, replica, role, plan, timing, experiment or service;
+    /// may be given several times.
     #[arg(long = "kind", value_name = "KIND")]
     pub(crate) kinds: Vec<ResourceKind>,
     /// Only of models with such a name, as in 'fraud.*': models, versions, aliases, copies and experiments, and the role
@@ -496,4 +511,11 @@ fn metric(text: &str) -> Result<(types::MetricName, types::Micros), String> {
         .ok_or("write NAME=VALUE, as in accuracy=0.93")?;
     let name = name.parse().map_err(|e: types::InvalidId| e.to_string())?;
     Ok((name, value.parse().map_err(|e: types::InvalidId| e.to_string())?))
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use types::{AliasName, DatasetName, MetricName, Micros, ModelName, RegionId, VersionKey};
 
-use super::{ChangeArgs, ReadArgs, duration, metric};
+use super::{ChangeArgs, ModelHistoryArgs, ReadArgs, duration, key_value, metric};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
@@ -26,6 +26,8 @@ pub(crate) enum ModelCommand {
     Report(ModelReportArgs),
     /// Lists the versions, of all models, that were trained from a data set; also those that were deleted since.
     Dependents(DependentsArgs),
+    /// Shows which version took which one's place, when, by whom and why: every move of an alias that is remembered, newest first.
+    History(ModelHistoryArgs),
     /// Gives up a version that never became ready, as after a push that was killed.
     Abort(AbortArgs),
 }
@@ -190,11 +192,4 @@ pub(crate) struct AbortArgs {
     pub(crate) etag: Option<u64>,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
-}
-
-pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write KEY=VALUE".to_owned()),
-    }
 }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use types::{NodeId, RegionId, ZoneName};
 
-use super::{ChangeArgs, ReadArgs, model::key_value};
+use super::{ChangeArgs, NodeHistoryArgs, ReadArgs, RegionHistoryArgs, key_value};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RegionCommand {
@@ -22,13 +22,15 @@ pub(crate) enum RegionCommand {
     Create(RegionCreateArgs),
     /// Changes what people say of a region. Nothing is decided by it.
     Update(RegionUpdateArgs),
-    /// Takes away a region that nothing stands in and nothing names, and the records of the copies that were there.
+    /// Takes away a region that nothing stands in and nothing names, its history, and the records of the copies that were there.
     ///
     /// Refused with what keeps it otherwise: nodes (`node remove`, `cluster remove`), the only copy of a version that is left, copies
     /// that are being read from there, uploads, roles and their candidates, running plans, placements that name it, and the leader
     /// preference. Objects in its store stay there. A node that joins from there makes it anew, as a region without a past; an agent
     /// that ran all the while attaches the region's store at its next start.
     Delete(RegionDeleteArgs),
+    /// Shows how regions have stood: every change of health that is remembered, newest first, with what led to it.
+    History(RegionHistoryArgs),
 }
 
 #[derive(Debug, Args)]
@@ -102,9 +104,12 @@ pub(crate) enum NodeCommand {
     Get(NodeGetArgs),
     /// Drops the record of an agent that is DOWN and does not come back, so that its region can be deleted.
     ///
+    /// With it go its history and the services that it hosts.
     /// Refused while the agent is UP, holds a role, or a running plan names it. One that comes back after all is registered as a new
     /// node. Its certificate stays good: take it away where it must not come back. A coordinator leaves by `cluster remove`.
     Remove(NodeRemoveArgs),
+    /// Shows how nodes have stood: when each was UP and when DOWN, newest first.
+    History(NodeHistoryArgs),
 }
 
 #[derive(Debug, Args)]

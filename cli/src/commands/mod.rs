@@ -2,12 +2,15 @@
 
 pub(crate) mod cluster;
 pub(crate) mod experiment;
+pub(crate) mod history;
 pub(crate) mod infer;
 pub(crate) mod model;
 pub(crate) mod node;
+pub(crate) mod preferences;
 pub(crate) mod primary;
 pub(crate) mod region;
 pub(crate) mod replication;
+pub(crate) mod service;
 pub(crate) mod watch;
 
 use client::{

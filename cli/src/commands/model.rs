@@ -8,7 +8,7 @@ use types::{
     model::{AliasRecord, ModelRecord, Placement, VersionRecord, VersionState},
 };
 
-use super::{changer, changer_at, reader, tell, tell_change};
+use super::{changer, changer_at, history, reader, tell, tell_change};
 use crate::{
     args::{
         AbortArgs, AliasArgs, DependentsArgs, ModelArgs, ModelCommand, ModelListArgs, ModelReportArgs,
@@ -34,6 +34,7 @@ pub(crate) async fn run(command: ModelCommand, shared: Shared) -> Result<(), Fai
         ModelCommand::Unalias(args) => unalias(&args, &shared).await,
         ModelCommand::Report(args) => report(&args, &shared).await,
         ModelCommand::Dependents(args) => dependents(&args, &shared).await,
+        ModelCommand::History(args) => history::of_models(&args, &shared).await,
         ModelCommand::Abort(args) => abort(&args, &shared).await,
     }
 }

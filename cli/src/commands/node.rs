@@ -11,7 +11,7 @@ use types::{
     region::{Endpoints, NodeKind, NodeRecord, NodeStatus},
 };
 
-use super::{changer_at, reader, tell, tell_change};
+use super::{changer_at, history, reader, tell, tell_change};
 use crate::{
     args::{NodeCommand, NodeGetArgs, NodeListArgs, NodeRemoveArgs, Shared},
     context,
@@ -34,6 +34,7 @@ pub(crate) async fn run(command: NodeCommand, shared: Shared) -> Result<(), Fail
         NodeCommand::List(args) => list(&args, &shared).await,
         NodeCommand::Get(args) => get(&args, &shared).await,
         NodeCommand::Remove(args) => remove(&args, &shared).await,
+        NodeCommand::History(args) => history::of_nodes(&args, &shared).await,
     }
 }
 

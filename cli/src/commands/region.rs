@@ -1,4 +1,4 @@
-//! `regent region list|get|create|update|delete`.
+//! `regent region …`.
 
 use client::{
     Client,
@@ -7,7 +7,7 @@ use client::{
 use serde_json::json;
 use types::region::{FencingDoor, NodeRecord, RegionLabels, RegionRecord};
 
-use super::{changer, changer_at, reader, tell, tell_change};
+use super::{changer, changer_at, history, reader, tell, tell_change};
 use crate::{
     args::{
         ReadArgs, RegionCommand, RegionCreateArgs, RegionDeleteArgs, RegionGetArgs, RegionUpdateArgs, Shared,
@@ -24,6 +24,7 @@ pub(crate) async fn run(command: RegionCommand, shared: Shared) -> Result<(), Fa
         RegionCommand::Create(args) => create(args, &shared).await,
         RegionCommand::Update(args) => update(args, &shared).await,
         RegionCommand::Delete(args) => delete(&args, &shared).await,
+        RegionCommand::History(args) => history::of_regions(&args, &shared).await,
     }
 }
 

@@ -91,8 +91,8 @@ fn document(change: &Change) -> Result<Value, Failure> {
     })
 }
 
-/// Fields that name a resource which can be deleted: an alias, a replica, an experiment, a region, a node, a plan. The others of
-/// its record mean nothing then.
+/// Fields that name a resource which can be deleted: an alias, a replica, an experiment, a region, a node, a plan, a service. The
+/// others of its record mean nothing then.
 const KEYS: [&str; 8] = ["model", "alias", "name", "key", "region", "node", "plan", "role"];
 
 fn event(event: &Event) -> Result<Value, Failure> {
@@ -107,6 +107,7 @@ fn event(event: &Event) -> Result<Value, Failure> {
         Resource::Plan(r) => ("plan", serde_json::to_value(r)),
         Resource::Timing(r) => ("timing", serde_json::to_value(r)),
         Resource::Experiment(r) => ("experiment", serde_json::to_value(r)),
+        Resource::Service(r) => ("service", serde_json::to_value(r)),
     };
     let mut record = record.map_err(|e| Failure::other(format!("could not write {kind} as JSON: {e}")))?;
     if let (true, Some(fields)) = (event.deleted, record.as_object_mut()) {
@@ -144,6 +145,10 @@ fn describe(resource: &Resource) -> (String, String) {
             format!("{} {} to {}", r.kind, r.state, r.target),
         ),
         Resource::Timing(r) => ("timing".to_owned(), r.name.clone()),
+        Resource::Service(r) => (
+            r.key.to_string(),
+            format!("{} at {} {}", r.health, r.address, r.protocol),
+        ),
         Resource::Experiment(r) => (format!("{} {}", r.model, r.name), {
             let arms = r
                 .arms

@@ -162,6 +162,15 @@ secret_key_file = {secret}
 # roles = ["primaries/global"]
 # patience = "1s"
 
+# Services that run beside this agent, for callers to find (`regent service list`): registered under this run of it, healthy while the
+# cluster hears from it, and gone with it. The address is advertise_host unless it is said here; the protocol is TCP, UDP, HTTP or GRPC.
+# [[services]]
+# name = "feature-store"
+# port = 7000
+# address = "features.eu-west-1.example.com"
+# protocol = "GRPC"
+# labels = {{ zone = "a" }}
+
 # Bounds, with their defaults: versions copied or verified, and loaded, at a time; requests that wait before one model;
 # the largest request; the deadline of one that names none, and the longest that one may ask for; the longest wait for
 # requests in hand at shutdown and unload.

@@ -1,11 +1,112 @@
-//! What versions come from and how good they are, from the command line.
+//! Lineage, services, histories and preferences from the command line.
 
 use serde_json::json;
 
 use crate::{dev::Dev, harness::until, samples::OwnModel};
 
 pub(crate) fn check(dev: &Dev) {
+    // The level has risen once the last of these rules is known.
+    until("preferences are known", || {
+        dev.run(&["preferences", "set", "a=b", "--validate-only"]).code == Some(0)
+    });
     lineage(dev);
+    services(dev);
+    histories(dev);
+}
+
+fn histories(dev: &Dev) {
+    let first = dev.json(&["preferences", "set", "output=json", "--validate-only"]);
+    assert_eq!(first["preferences"]["values"], json!({ "output": "json" }));
+    let set = dev.json(&["preferences", "set", "output=json", "page=50"]);
+    let etag = set["preferences"]["modified"].to_string();
+    dev.run(&["preferences", "set", "page=9", "--etag", "1"])
+        .failed_with(4, &["ETAG_MISMATCH"]);
+    dev.json(&["preferences", "set", "--remove", "output", "--etag", &etag]);
+    let shown = dev.run(&["preferences", "get"]);
+    assert!(
+        shown.stdout.contains("page") && !shown.stdout.contains("output"),
+        "{shown:?}"
+    );
+    assert_eq!(
+        dev.json(&["preferences", "get", "--user", "eve"])["preferences"]["values"],
+        json!({})
+    );
+    dev.json(&[
+        "model",
+        "alias",
+        "demo.lineage@1",
+        "candidate",
+        "--reason",
+        "a try",
+    ]);
+    let moves = dev.json(&["model", "history", "demo.lineage"]);
+    assert_eq!(moves["deployments"][0]["reason"], "a try", "{moves}");
+    assert_eq!(moves["deployments"][0]["from"], json!(null));
+    let told = dev
+        .run(&["model", "history", "--where", "alias=candidate"])
+        .stdout;
+    assert!(told.contains("demo.lineage") && told.contains("a try"), "{told}");
+    for verb in ["region", "node"] {
+        let found = dev.json(&[verb, "history", "--where", "to=REMOVED"]);
+        assert_eq!(found["changes"], json!([]));
+    }
+    dev.json(&["model", "unalias", "demo.lineage", "candidate"]);
+}
+
+fn services(dev: &Dev) {
+    let key = "feature-store/us-west-2-a1:7000";
+    let register = [
+        "service",
+        "register",
+        "feature-store",
+        "--node",
+        "us-west-2-a1",
+        "--port",
+        "7000",
+        "--address",
+        "10.0.0.7",
+        "--label",
+        "zone=a",
+    ];
+    let tried = [&register[..], &["--validate-only"]].concat();
+    until("services are known", || dev.run(&tried).code == Some(0));
+    dev.run(&["service", "get", key])
+        .failed_with(3, &["SERVICE_NOT_FOUND", "`regent service list`"]);
+    let made = dev.json(&register)["instance"].clone();
+    assert_eq!(
+        (&made["health"], &made["region"]),
+        (&json!("HEALTHY"), &json!("us-west-2")),
+        "{made}"
+    );
+    let listed = dev.run(&["service", "list", "feature-store", "--where", "labels.zone=a"]);
+    assert!(
+        listed.stdout.contains("10.0.0.7") && listed.stdout.contains("HEALTHY"),
+        "{listed:?}"
+    );
+    dev.run(&["service", "deregister", key, "--etag", "1"])
+        .failed_with(4, &["ETAG_MISMATCH"]);
+    let after = dev.json(&["service", "list"])["revision"].to_string();
+    dev.json(&["service", "deregister", key]);
+    let watch = [
+        "watch", "--after", &after, "--count", "1", "--kind", "service", "--output", "json",
+    ];
+    let seen = dev.run(&watch).stdout;
+    assert!(
+        seen.contains("service_deleted") && seen.contains("feature-store"),
+        "{seen}"
+    );
+    dev.run(&[
+        "service",
+        "register",
+        "x",
+        "--node",
+        "us-west-2-c1",
+        "--port",
+        "1",
+        "--address",
+        "h",
+    ])
+    .failed_with(4, &["ILLEGAL_TRANSITION"]);
 }
 
 fn lineage(dev: &Dev) {

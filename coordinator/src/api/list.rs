@@ -8,6 +8,7 @@ use prost::Message;
 use proto::convert::invalid;
 use state::query::Page;
 use tonic::Status;
+use types::Revision;
 
 use super::status;
 
@@ -50,6 +51,23 @@ where
     match (filled.len() < page.items.len(), filled.len().checked_sub(1)) {
         (true, Some(last)) => (filled, page.items.get(last).map(|record| key(record))),
         _ => (filled, page.next),
+    }
+}
+
+/// A place in a history as a page token carries it: `REVISION@OWNER`.
+pub(super) struct Moment<K>(pub(super) K, pub(super) Revision);
+
+impl<K: FromStr> FromStr for Moment<K> {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (revision, owner) = text.split_once('@').ok_or(())?;
+        let revision = revision.parse().map_err(|_| ())?;
+        Ok(Self(owner.parse().map_err(|_| ())?, Revision(revision)))
+    }
+}
+impl<K: std::fmt::Display> std::fmt::Display for Moment<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}", self.1.0, self.0)
     }
 }
 

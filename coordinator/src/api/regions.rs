@@ -10,11 +10,12 @@ use state::Command;
 use tonic::{Request, Response, Status};
 use types::{
     NodeId, Reason, RegionId,
+    history::{HealthChange, HealthSubject},
     reason::Refusal,
     region::{NodeRecord, RegionLabels},
 };
 
-use super::{Api, Manner, caller, not_found, require_agent, status};
+use super::{Api, Manner, caller, filter::Conditions, list, not_found, require_agent, status};
 use crate::authz::Caller;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -178,6 +179,32 @@ impl RegionService for Regions {
         Ok(Response::new(pb::GetNodeResponse {
             header: Some(header),
             node: Some(found.ok_or_else(missing)?),
+        }))
+    }
+
+    async fn list_health_changes(
+        &self,
+        request: Request<pb::ListHealthChangesRequest>,
+    ) -> Answer<pb::ListHealthChangesResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let subject = (!r.subject.is_empty()).then(|| text("subject", &r.subject));
+        let subject: Option<HealthSubject> = subject.transpose().map_err(status)?;
+        let start = list::position::<list::Moment<HealthSubject>>(&r.page_token)?;
+        let filter = Conditions::of::<HealthChange>(&r.filter)?;
+        let size = list::page_size(r.page_size);
+        let (header, (changes, next)) = self
+            .0
+            .read(&caller, r.read, |s| {
+                let start = start.map(|list::Moment(subject, revision)| (subject, revision));
+                let page = s.health_changes_where(subject.as_ref(), start, size, |c| filter.takes(s, c));
+                list::cut(page, |c| (c.subject.clone(), c.revision))
+            })
+            .await?;
+        Ok(Response::new(pb::ListHealthChangesResponse {
+            header: Some(header),
+            changes,
+            next_page_token: list::token(next.map(|(subject, revision)| list::Moment(subject, revision))),
         }))
     }
 

@@ -10,6 +10,7 @@ use state::{Command, ControlState, ReplicaReport, Reply};
 use tonic::{Request, Response, Status};
 use types::{
     AliasName, ByteCount, DatasetName, ModelName, ModelVersion, Reason, RegionId, VersionKey,
+    history::DeploymentRecord,
     model::{ModelRecord, VersionRecord},
     replica::{ReplicaKey, ReplicaRecord},
 };
@@ -375,6 +376,32 @@ impl RegistryService for Registry {
         Ok(Response::new(pb::ListAliasesResponse {
             header: Some(header),
             aliases: found?,
+        }))
+    }
+
+    async fn list_deployments(
+        &self,
+        request: Request<pb::ListDeploymentsRequest>,
+    ) -> Answer<pb::ListDeploymentsResponse> {
+        let caller = caller(&request)?;
+        let r = request.into_inner();
+        let model = (!r.model.is_empty()).then(|| text("model", &r.model));
+        let model: Option<ModelName> = model.transpose().map_err(status)?;
+        let start = list::position::<list::Moment<ModelName>>(&r.page_token)?;
+        let filter = Conditions::of::<DeploymentRecord>(&r.filter)?;
+        let size = list::page_size(r.page_size);
+        let (header, (deployments, next)) = self
+            .0
+            .read(&caller, r.read, |s| {
+                let start = start.map(|list::Moment(model, revision)| (model, revision));
+                let page = s.deployments_where(model.as_ref(), start, size, |d| filter.takes(s, d));
+                list::cut(page, |d| (d.model.clone(), d.revision))
+            })
+            .await?;
+        Ok(Response::new(pb::ListDeploymentsResponse {
+            header: Some(header),
+            deployments,
+            next_page_token: list::token(next.map(|(model, revision)| list::Moment(model, revision))),
         }))
     }
 

@@ -23,6 +23,7 @@ use crate::{
     doubts::Doubts,
     follow,
     grpc::{self, AgentApi},
+    hosted::{self, Hosting},
     http::{self, HttpLimits, HttpState, Shared},
     identity,
     listen::{Addresses, Listeners},
@@ -174,6 +175,12 @@ impl Agent {
             board: board.clone(),
             serving: serving.clone(),
         };
+        let hosting = Hosting {
+            wanted: hosted::wanted(&config.services, &me, &config.host()),
+            me: me.clone(),
+            client: client.clone(),
+            view: view_seen.clone(),
+        };
         let attach = Attach {
             region: me.region.clone(),
             store: config.store.clone(),
@@ -187,6 +194,7 @@ impl Agent {
         // Sessions end last of all, so that nobody takes a draining agent for a dead one.
         tasks.spawn(session.run(close.clone()));
         tasks.spawn(infallible(attach.run(stop.clone())));
+        tasks.spawn(infallible(hosting.run(stop.clone())));
         tasks.spawn(infallible(databases.run(board.clone(), stop.clone())));
         tasks.spawn(infallible(probes::run(http_client, board, metrics, stop.clone())));
         let rebinding = rebinder.run(stop.clone());

@@ -329,12 +329,19 @@ fn a_section_that_cannot_be_used_is_named_with_what_to_write() {
 #[test]
 fn sections_of_a_config_are_checked_together() {
     let example = include_str!("../../../deploy/config/agent.toml");
-    let begin = example.find("# [[postgres]]").unwrap();
-    let section: String = example[begin..]
-        .lines()
-        .map_while(|line| line.strip_prefix("# "))
-        .fold(String::new(), |text, line| format!("{text}{line}\n"));
+    let section = |name: &str| -> String {
+        let begin = example.find(&format!("# [[{name}]]")).unwrap();
+        let lines = example[begin..].lines().map_while(|line| line.strip_prefix("# "));
+        lines.fold(String::new(), |text, line| format!("{text}{line}\n"))
+    };
+    let (section, service) = (section("postgres"), section("services"));
     let parse = |more: &str| -> crate::AgentConfig { toml::from_str(&format!("{example}\n{more}")).unwrap() };
+    let offered = parse(&service);
+    assert_eq!(offered.validate(), Ok(()));
+    assert_eq!(
+        offered.services[0].protocol,
+        types::service::ServiceProtocol::Grpc
+    );
     let taken = parse(&section);
     assert_eq!(taken.validate(), Ok(()));
     assert_eq!(taken.postgres[0].patience, Duration::from_secs(1));
@@ -345,6 +352,16 @@ fn sections_of_a_config_are_checked_together() {
             "postgres orders has no roles",
         ),
         (section.replace("\"1s\"", "\"2s\""), "write 1.2s at most"),
+        (
+            service.repeat(2),
+            "service feature-store stands there twice with port 7000",
+        ),
+        (
+            (1..66)
+                .map(|port| service.replace("7000", &port.to_string()))
+                .collect(),
+            "65 services; a node may host 64",
+        ),
     ] {
         let found = parse(&more).validate().unwrap_err();
         assert!(found.contains(expected), "{found}");

@@ -7,6 +7,7 @@ mod desired;
 mod door;
 mod door_log;
 mod floors;
+mod hosted;
 mod pointers;
 mod privileged;
 mod readiness;

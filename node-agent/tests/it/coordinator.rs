@@ -11,9 +11,10 @@ use std::{
 use node_agent::{identity::server_tls, view::View};
 use policy::fence::{Confirmation, confirm};
 use proto::{
-    convert::{regions, registry, status::to_status, watch::Resource},
+    convert::{regions, registry, services, status::to_status, watch::Resource},
     v1::{
         self as pb,
+        discovery_service_server::{DiscoveryService, DiscoveryServiceServer},
         primary_service_server::{PrimaryService, PrimaryServiceServer},
         region_service_server::{RegionService, RegionServiceServer},
         registry_service_server::{RegistryService, RegistryServiceServer},
@@ -32,12 +33,14 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
 use types::{
-    AliasName, ByteCount, ClusterId, Holder, NodeIncarnation, Reason, Revision, RoleName, UnixMillis,
+    AliasName, ByteCount, ClusterId, Holder, NodeIncarnation, Principal, Reason, Revision, RoleName,
+    UnixMillis,
     model::{AliasRecord, VersionState},
     reason::Refusal,
     region::{Endpoints, NodeKind, NodeRecord, NodeStatus},
     replica::ReplicaState,
     role::TimingPolicy,
+    service::{ServiceHealth, ServiceRecord},
 };
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(77);
@@ -106,6 +109,7 @@ impl Coordinator {
             .add_service(SessionServiceServer::new(self.clone()))
             .add_service(RegistryServiceServer::new(self.clone()))
             .add_service(RegionServiceServer::new(self.clone()))
+            .add_service(DiscoveryServiceServer::new(self.clone()))
             .add_service(PrimaryServiceServer::new(self.clone()));
         let (end, stopping) = (stop.clone(), self.clone());
         let task = tokio::spawn(async move {
@@ -137,6 +141,22 @@ impl Coordinator {
         let events = records.iter().map(event).collect();
         records.into_iter().for_each(|r| state.view.upsert(r));
         state.history.push((revision.0, events));
+        drop(state);
+        self.touch();
+    }
+
+    /// One revision in which this record is gone.
+    pub(crate) fn discard(&self, record: &Resource) {
+        let mut state = self.lock();
+        let revision = state.view.revision.next();
+        state.view.revision = revision;
+        let event = pb::Event {
+            kind: "deleted".to_owned(),
+            resource: Some(record.into()),
+            deleted: true,
+        };
+        state.view.remove(record);
+        state.history.push((revision.0, vec![event]));
         drop(state);
         self.touch();
     }
@@ -425,6 +445,7 @@ impl RegistryService for Coordinator {
     rpc!(set_alias(SetAliasRequest) -> AliasResponse);
     rpc!(delete_alias(DeleteAliasRequest) -> DeleteAliasResponse);
     rpc!(list_aliases(ListAliasesRequest) -> ListAliasesResponse);
+    rpc!(list_deployments(ListDeploymentsRequest) -> ListDeploymentsResponse);
     rpc!(list_replicas(ListReplicasRequest) -> ListReplicasResponse);
     rpc!(report_replica(ReportReplicaRequest) -> ReplicaResponse, |this, request| {
         let replica = this.report(request)?;
@@ -435,6 +456,7 @@ impl RegistryService for Coordinator {
 impl RegionService for Coordinator {
     rpc!(list_regions(ListRegionsRequest) -> ListRegionsResponse);
     rpc!(get_region(GetRegionRequest) -> GetRegionResponse);
+    rpc!(list_health_changes(ListHealthChangesRequest) -> ListHealthChangesResponse);
     rpc!(list_nodes(ListNodesRequest) -> ListNodesResponse);
     rpc!(create_region(CreateRegionRequest) -> GetRegionResponse);
     rpc!(update_region(UpdateRegionRequest) -> GetRegionResponse);
@@ -449,6 +471,41 @@ impl RegionService for Coordinator {
         this.commit(vec![Resource::Region(region)]);
         Ok(pb::GetRegionResponse { header: this.header(), region: Some(answer) })
     });
+}
+
+impl DiscoveryService for Coordinator {
+    rpc!(register_service(RegisterServiceRequest) -> ServiceResponse, |this, request| {
+        let key = services::key(&request.service, &request.node, request.port)?;
+        let (region, incarnation) = {
+            let state = this.lock();
+            let node = &state.view.nodes[&key.node];
+            (node.region.clone(), node.incarnation)
+        };
+        let record = ServiceRecord {
+            registered_by: Principal::Agent { region: region.clone(), node: key.node.clone() },
+            key,
+            region,
+            incarnation,
+            address: request.address,
+            protocol: services::protocol_from_pb(request.protocol)?,
+            labels: request.labels,
+            health: ServiceHealth::Healthy,
+            registered_at: UnixMillis(0),
+            modified: Revision(1),
+        };
+        let answer = (&record).into();
+        this.commit(vec![Resource::Service(Box::new(record))]);
+        Ok(pb::ServiceResponse { header: this.header(), instance: Some(answer) })
+    });
+    rpc!(deregister_service(DeregisterServiceRequest) -> DeregisterServiceResponse, |this, request| {
+        let key = services::key(&request.service, &request.node, request.port)?;
+        let known = this.lock().view.services.get(&key).cloned();
+        let known = known.ok_or_else(|| Refusal::new(Reason::ServiceNotFound, "no such service"))?;
+        this.discard(&Resource::Service(Box::new(known)));
+        Ok(pb::DeregisterServiceResponse { header: this.header() })
+    });
+    rpc!(get_service(GetServiceRequest) -> ServiceResponse);
+    rpc!(list_services(ListServicesRequest) -> ListServicesResponse);
 }
 
 impl PrimaryService for Coordinator {

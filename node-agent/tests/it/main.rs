@@ -11,6 +11,7 @@ mod claims;
 mod coordinator;
 mod damage;
 mod handover;
+mod hosted;
 mod identity;
 mod leftovers;
 mod panics;

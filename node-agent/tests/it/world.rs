@@ -316,6 +316,7 @@ fn config(dir: &Path, region: &str, node: &str, tls: TlsFiles, coordinator: &str
         },
         store_credentials: BTreeMap::new(),
         postgres: Vec::new(),
+        services: Vec::new(),
         limits: LimitsConfig {
             drain_timeout: Duration::from_secs(5),
             ..LimitsConfig::default()

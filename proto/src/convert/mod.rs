@@ -5,10 +5,13 @@ use std::{str::FromStr, time::Duration};
 use types::reason::{Reason, Refusal};
 
 pub mod experiments;
+pub mod history;
+pub mod preferences;
 pub mod primaries;
 pub mod rebinds;
 pub mod regions;
 pub mod registry;
+pub mod services;
 pub mod status;
 pub mod watch;
 

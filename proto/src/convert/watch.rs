@@ -11,9 +11,10 @@ use types::{
     region::{NodeRecord, RegionRecord},
     replica::ReplicaRecord,
     role::{RoleRecord, TimingPolicy},
+    service::ServiceRecord,
 };
 
-use super::{Parsed, enum_table, experiments, primaries, regions, registry, required, text};
+use super::{Parsed, enum_table, experiments, primaries, regions, registry, required, services, text};
 use crate::v1::{self as pb, resource::Resource as Wire};
 
 /// A resource of any kind, as a list or an event carries it.
@@ -30,6 +31,7 @@ pub enum Resource {
     Plan(Box<PlanRecord>),
     Timing(TimingPolicy),
     Experiment(Box<ExperimentRecord>),
+    Service(Box<ServiceRecord>),
 }
 
 impl Resource {
@@ -76,6 +78,10 @@ impl Resource {
                 model: Some(&r.model),
                 ..of(ResourceKind::Experiment)
             },
+            Self::Service(r) => Subject {
+                region: Some(&r.region),
+                ..of(ResourceKind::Service)
+            },
         }
     }
 }
@@ -91,6 +97,7 @@ enum_table!(kind_to_pb, kind_from_pb, "filter.kinds", ResourceKind, pb::Resource
     ResourceKind::Plan = pb::ResourceKind::KindPlan,
     ResourceKind::Timing = pb::ResourceKind::KindTiming,
     ResourceKind::Experiment = pb::ResourceKind::KindExperiment,
+    ResourceKind::Service = pb::ResourceKind::KindService,
 });
 
 impl From<&WatchFilter> for pb::WatchFilter {
@@ -101,7 +108,7 @@ impl From<&WatchFilter> for pb::WatchFilter {
             model: pattern(&filter.model),
             region: pattern(&filter.region),
             role: pattern(&filter.role),
-            newest_kind: number(ResourceKind::Experiment),
+            newest_kind: number(ResourceKind::Service),
         }
     }
 }
@@ -153,6 +160,7 @@ impl From<&Resource> for pb::Resource {
             Resource::Plan(r) => Wire::Plan(r.as_ref().into()),
             Resource::Timing(r) => Wire::Timing(r.into()),
             Resource::Experiment(r) => Wire::Experiment(r.as_ref().into()),
+            Resource::Service(r) => Wire::Service(r.as_ref().into()),
         };
         Self { resource: Some(wire) }
     }
@@ -171,5 +179,6 @@ pub fn resource(value: Option<pb::Resource>) -> Parsed<Resource> {
         Wire::Plan(r) => Resource::Plan(Box::new(primaries::plan(r)?)),
         Wire::Timing(r) => Resource::Timing(primaries::timing(Some(r))?),
         Wire::Experiment(r) => Resource::Experiment(Box::new(experiments::experiment(r)?)),
+        Wire::Service(r) => Resource::Service(Box::new(services::instance(r)?)),
     })
 }

@@ -305,6 +305,99 @@ pub struct Experiment {
     #[prost(uint64, tag = "11")]
     pub modified_revision: u64,
 }
+/// An instance of a service; its key is service, node and port.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ServiceInstance {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    #[prost(string, tag = "4")]
+    pub region: ::prost::alloc::string::String,
+    /// The run of the node that hosts it, and with which it ends.
+    #[prost(string, tag = "5")]
+    pub incarnation: ::prost::alloc::string::String,
+    /// Host or IP address that callers connect to.
+    #[prost(string, tag = "6")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(enumeration = "ServiceProtocol", tag = "7")]
+    pub protocol: i32,
+    #[prost(btree_map = "string, string", tag = "8")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Healthy while its node is UP.
+    #[prost(enumeration = "ServiceHealth", tag = "9")]
+    pub health: i32,
+    #[prost(uint64, tag = "10")]
+    pub registered_at_millis: u64,
+    #[prost(string, tag = "11")]
+    pub registered_by: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "12")]
+    pub modified_revision: u64,
+}
+/// One move of an alias; its key is model and revision.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Deployment {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    #[prost(string, tag = "3")]
+    pub alias: ::prost::alloc::string::String,
+    /// 0 where the alias was new.
+    #[prost(uint64, tag = "4")]
+    pub from_version: u64,
+    /// 0 where it was removed.
+    #[prost(uint64, tag = "5")]
+    pub to_version: u64,
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "7")]
+    pub at_millis: u64,
+    #[prost(string, tag = "8")]
+    pub by: ::prost::alloc::string::String,
+}
+/// One change of how a region or a node stands; its key is subject and revision.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HealthChange {
+    /// regions/REGION or nodes/NODE.
+    #[prost(string, tag = "1")]
+    pub subject: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    /// STANDING_UNSPECIFIED where it was new.
+    #[prost(enumeration = "Standing", tag = "3")]
+    pub from: i32,
+    #[prost(enumeration = "Standing", tag = "4")]
+    pub to: i32,
+    #[prost(string, tag = "5")]
+    pub evidence: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "6")]
+    pub at_millis: u64,
+    #[prost(string, tag = "7")]
+    pub by: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Preferences {
+    /// Whose they are, as a SPIFFE id.
+    #[prost(string, tag = "1")]
+    pub principal: ::prost::alloc::string::String,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub values: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(uint64, tag = "3")]
+    pub changed_at_millis: u64,
+    #[prost(string, tag = "4")]
+    pub changed_by: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub modified_revision: u64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Replica {
     #[prost(string, tag = "1")]
@@ -579,6 +672,111 @@ impl ExperimentState {
             "EXPERIMENT_STATE_UNSPECIFIED" => Some(Self::Unspecified),
             "EXPERIMENT_RUNNING" => Some(Self::ExperimentRunning),
             "EXPERIMENT_ENDED" => Some(Self::ExperimentEnded),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ServiceProtocol {
+    Unspecified = 0,
+    ServiceTcp = 1,
+    ServiceUdp = 2,
+    ServiceHttp = 3,
+    ServiceGrpc = 4,
+}
+impl ServiceProtocol {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SERVICE_PROTOCOL_UNSPECIFIED",
+            Self::ServiceTcp => "SERVICE_TCP",
+            Self::ServiceUdp => "SERVICE_UDP",
+            Self::ServiceHttp => "SERVICE_HTTP",
+            Self::ServiceGrpc => "SERVICE_GRPC",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SERVICE_PROTOCOL_UNSPECIFIED" => Some(Self::Unspecified),
+            "SERVICE_TCP" => Some(Self::ServiceTcp),
+            "SERVICE_UDP" => Some(Self::ServiceUdp),
+            "SERVICE_HTTP" => Some(Self::ServiceHttp),
+            "SERVICE_GRPC" => Some(Self::ServiceGrpc),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ServiceHealth {
+    Unspecified = 0,
+    ServiceHealthy = 1,
+    ServiceUnhealthy = 2,
+}
+impl ServiceHealth {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SERVICE_HEALTH_UNSPECIFIED",
+            Self::ServiceHealthy => "SERVICE_HEALTHY",
+            Self::ServiceUnhealthy => "SERVICE_UNHEALTHY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SERVICE_HEALTH_UNSPECIFIED" => Some(Self::Unspecified),
+            "SERVICE_HEALTHY" => Some(Self::ServiceHealthy),
+            "SERVICE_UNHEALTHY" => Some(Self::ServiceUnhealthy),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Standing {
+    Unspecified = 0,
+    Healthy = 1,
+    Unhealthy = 2,
+    Recovering = 3,
+    Up = 4,
+    Down = 5,
+    Removed = 6,
+}
+impl Standing {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STANDING_UNSPECIFIED",
+            Self::Healthy => "STANDING_HEALTHY",
+            Self::Unhealthy => "STANDING_UNHEALTHY",
+            Self::Recovering => "STANDING_RECOVERING",
+            Self::Up => "STANDING_UP",
+            Self::Down => "STANDING_DOWN",
+            Self::Removed => "STANDING_REMOVED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STANDING_UNSPECIFIED" => Some(Self::Unspecified),
+            "STANDING_HEALTHY" => Some(Self::Healthy),
+            "STANDING_UNHEALTHY" => Some(Self::Unhealthy),
+            "STANDING_RECOVERING" => Some(Self::Recovering),
+            "STANDING_UP" => Some(Self::Up),
+            "STANDING_DOWN" => Some(Self::Down),
+            "STANDING_REMOVED" => Some(Self::Removed),
             _ => None,
         }
     }
@@ -2330,6 +2528,30 @@ pub struct ListAliasesResponse {
     pub aliases: ::prost::alloc::vec::Vec<Alias>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListDeploymentsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<ReadOptions>,
+    /// Empty means all.
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub page_size: u32,
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+    /// As in ListModelsRequest. Fields: model, alias, from, to (versions), reason, at, by.
+    #[prost(string, repeated, tag = "5")]
+    pub filter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListDeploymentsResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    #[prost(message, repeated, tag = "2")]
+    pub deployments: ::prost::alloc::vec::Vec<Deployment>,
+    #[prost(string, tag = "3")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListReplicasRequest {
     #[prost(message, optional, tag = "1")]
     pub read: ::core::option::Option<ReadOptions>,
@@ -2760,6 +2982,26 @@ pub mod registry_service_client {
                 .insert(GrpcMethod::new("regent.v1.RegistryService", "ListAliases"));
             self.inner.unary(req, path, codec).await
         }
+        /// Which version took which one's place: every move of an alias since feature level 10 of the cluster, oldest first; the last 100 of
+        /// each model.
+        pub async fn list_deployments(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListDeploymentsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListDeploymentsResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.RegistryService/ListDeployments");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.RegistryService",
+                "ListDeployments",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn list_replicas(
             &mut self,
             request: impl tonic::IntoRequest<super::ListReplicasRequest>,
@@ -2882,6 +3124,12 @@ pub mod registry_service_server {
             &self,
             request: tonic::Request<super::ListAliasesRequest>,
         ) -> std::result::Result<tonic::Response<super::ListAliasesResponse>, tonic::Status>;
+        /// Which version took which one's place: every move of an alias since feature level 10 of the cluster, oldest first; the last 100 of
+        /// each model.
+        async fn list_deployments(
+            &self,
+            request: tonic::Request<super::ListDeploymentsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListDeploymentsResponse>, tonic::Status>;
         async fn list_replicas(
             &self,
             request: tonic::Request<super::ListReplicasRequest>,
@@ -3609,6 +3857,48 @@ pub mod registry_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAliasesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.RegistryService/ListDeployments" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListDeploymentsSvc<T: RegistryService>(pub Arc<T>);
+                    impl<T: RegistryService>
+                        tonic::server::UnaryService<super::ListDeploymentsRequest>
+                        for ListDeploymentsSvc<T>
+                    {
+                        type Response = super::ListDeploymentsResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListDeploymentsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RegistryService>::list_deployments(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListDeploymentsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4554,6 +4844,937 @@ pub mod experiment_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RegisterServiceRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub port: u32,
+    /// Host or IP address that callers connect to, 253 bytes at most.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(enumeration = "ServiceProtocol", tag = "6")]
+    pub protocol: i32,
+    /// 64 at most.
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// The run of the node that hosts it. Empty: the present one, where a person asks; an agent says its own.
+    #[prost(string, tag = "8")]
+    pub incarnation: ::prost::alloc::string::String,
+    /// Of the instance that it replaces.
+    #[prost(string, tag = "9")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "10")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ServiceResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    #[prost(message, optional, tag = "2")]
+    pub instance: ::core::option::Option<ServiceInstance>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeregisterServiceRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub port: u32,
+    /// As in RegisterServiceRequest.
+    #[prost(string, tag = "5")]
+    pub incarnation: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "7")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeregisterServiceResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetServiceRequest {
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<ReadOptions>,
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub port: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListServicesRequest {
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<ReadOptions>,
+    /// Empty means all.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub page_size: u32,
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+    /// As in ListModelsRequest. Fields: service, node, region, port, address, protocol, health, labels.KEY, registered_at, registered_by.
+    #[prost(string, repeated, tag = "5")]
+    pub filter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListServicesResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    #[prost(message, repeated, tag = "2")]
+    pub instances: ::prost::alloc::vec::Vec<ServiceInstance>,
+    #[prost(string, tag = "3")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Generated client implementations.
+#[cfg(feature = "client")]
+pub mod discovery_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value
+    )]
+    use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
+    /// From feature level 9 of the cluster on. Callers look instances up here, or watch them (KIND_SERVICE).
+    #[derive(Debug, Clone)]
+    pub struct DiscoveryServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> DiscoveryServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> DiscoveryServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
+                >,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            DiscoveryServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Says that a node offers a service at a port; the same again changes nothing, and other fields replace those of the instance that
+        /// is there. An agent says it of itself and of its present run; a person of any agent's node. The node must be UP.
+        pub async fn register_service(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RegisterServiceRequest>,
+        ) -> std::result::Result<tonic::Response<super::ServiceResponse>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.DiscoveryService/RegisterService");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.DiscoveryService",
+                "RegisterService",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn deregister_service(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeregisterServiceRequest>,
+        ) -> std::result::Result<tonic::Response<super::DeregisterServiceResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/regent.v1.DiscoveryService/DeregisterService",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.DiscoveryService",
+                "DeregisterService",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn get_service(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetServiceRequest>,
+        ) -> std::result::Result<tonic::Response<super::ServiceResponse>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.DiscoveryService/GetService");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("regent.v1.DiscoveryService", "GetService"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_services(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListServicesRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListServicesResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.DiscoveryService/ListServices");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.DiscoveryService",
+                "ListServices",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+#[cfg(feature = "server")]
+pub mod discovery_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with DiscoveryServiceServer.
+    #[async_trait]
+    pub trait DiscoveryService: std::marker::Send + std::marker::Sync + 'static {
+        /// Says that a node offers a service at a port; the same again changes nothing, and other fields replace those of the instance that
+        /// is there. An agent says it of itself and of its present run; a person of any agent's node. The node must be UP.
+        async fn register_service(
+            &self,
+            request: tonic::Request<super::RegisterServiceRequest>,
+        ) -> std::result::Result<tonic::Response<super::ServiceResponse>, tonic::Status>;
+        async fn deregister_service(
+            &self,
+            request: tonic::Request<super::DeregisterServiceRequest>,
+        ) -> std::result::Result<tonic::Response<super::DeregisterServiceResponse>, tonic::Status>;
+        async fn get_service(
+            &self,
+            request: tonic::Request<super::GetServiceRequest>,
+        ) -> std::result::Result<tonic::Response<super::ServiceResponse>, tonic::Status>;
+        async fn list_services(
+            &self,
+            request: tonic::Request<super::ListServicesRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListServicesResponse>, tonic::Status>;
+    }
+    /// From feature level 9 of the cluster on. Callers look instances up here, or watch them (KIND_SERVICE).
+    #[derive(Debug)]
+    pub struct DiscoveryServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> DiscoveryServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for DiscoveryServiceServer<T>
+    where
+        T: DiscoveryService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/regent.v1.DiscoveryService/RegisterService" => {
+                    #[allow(non_camel_case_types)]
+                    struct RegisterServiceSvc<T: DiscoveryService>(pub Arc<T>);
+                    impl<T: DiscoveryService>
+                        tonic::server::UnaryService<super::RegisterServiceRequest>
+                        for RegisterServiceSvc<T>
+                    {
+                        type Response = super::ServiceResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RegisterServiceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DiscoveryService>::register_service(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RegisterServiceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.DiscoveryService/DeregisterService" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeregisterServiceSvc<T: DiscoveryService>(pub Arc<T>);
+                    impl<T: DiscoveryService>
+                        tonic::server::UnaryService<super::DeregisterServiceRequest>
+                        for DeregisterServiceSvc<T>
+                    {
+                        type Response = super::DeregisterServiceResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeregisterServiceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DiscoveryService>::deregister_service(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeregisterServiceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.DiscoveryService/GetService" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetServiceSvc<T: DiscoveryService>(pub Arc<T>);
+                    impl<T: DiscoveryService> tonic::server::UnaryService<super::GetServiceRequest>
+                        for GetServiceSvc<T>
+                    {
+                        type Response = super::ServiceResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetServiceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DiscoveryService>::get_service(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetServiceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.DiscoveryService/ListServices" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListServicesSvc<T: DiscoveryService>(pub Arc<T>);
+                    impl<T: DiscoveryService>
+                        tonic::server::UnaryService<super::ListServicesRequest>
+                        for ListServicesSvc<T>
+                    {
+                        type Response = super::ListServicesResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListServicesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DiscoveryService>::list_services(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListServicesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(
+                        tonic::Status::GRPC_STATUS,
+                        (tonic::Code::Unimplemented as i32).into(),
+                    );
+                    headers.insert(
+                        http::header::CONTENT_TYPE,
+                        tonic::metadata::GRPC_CONTENT_TYPE,
+                    );
+                    Ok(response)
+                }),
+            }
+        }
+    }
+    impl<T> Clone for DiscoveryServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "regent.v1.DiscoveryService";
+    impl<T> tonic::server::NamedService for DiscoveryServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetPreferencesRequest {
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<ReadOptions>,
+    /// The user's SPIFFE id; empty: the caller.
+    #[prost(string, tag = "2")]
+    pub principal: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PreferencesResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    /// Of a user who has none: without values.
+    #[prost(message, optional, tag = "2")]
+    pub preferences: ::core::option::Option<Preferences>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetPreferencesRequest {
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// As in GetPreferencesRequest.
+    #[prost(string, tag = "2")]
+    pub principal: ::prost::alloc::string::String,
+    /// 64 keys at most, of 128 bytes; values of 1024 bytes.
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub set: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(string, repeated, tag = "4")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "5")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
+}
+/// Generated client implementations.
+#[cfg(feature = "client")]
+pub mod preference_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value
+    )]
+    use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
+    /// From feature level 10 of the cluster on. A user reads and changes their own preferences, and the user `admin` everybody's. No watch
+    /// carries them.
+    #[derive(Debug, Clone)]
+    pub struct PreferenceServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> PreferenceServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> PreferenceServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
+                >,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            PreferenceServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        pub async fn get_preferences(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetPreferencesRequest>,
+        ) -> std::result::Result<tonic::Response<super::PreferencesResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.PreferenceService/GetPreferences");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.PreferenceService",
+                "GetPreferences",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sets and removes keys; others stay. Who has none left has no record any more.
+        pub async fn set_preferences(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetPreferencesRequest>,
+        ) -> std::result::Result<tonic::Response<super::PreferencesResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.PreferenceService/SetPreferences");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.PreferenceService",
+                "SetPreferences",
+            ));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+#[cfg(feature = "server")]
+pub mod preference_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with PreferenceServiceServer.
+    #[async_trait]
+    pub trait PreferenceService: std::marker::Send + std::marker::Sync + 'static {
+        async fn get_preferences(
+            &self,
+            request: tonic::Request<super::GetPreferencesRequest>,
+        ) -> std::result::Result<tonic::Response<super::PreferencesResponse>, tonic::Status>;
+        /// Sets and removes keys; others stay. Who has none left has no record any more.
+        async fn set_preferences(
+            &self,
+            request: tonic::Request<super::SetPreferencesRequest>,
+        ) -> std::result::Result<tonic::Response<super::PreferencesResponse>, tonic::Status>;
+    }
+    /// From feature level 10 of the cluster on. A user reads and changes their own preferences, and the user `admin` everybody's. No watch
+    /// carries them.
+    #[derive(Debug)]
+    pub struct PreferenceServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> PreferenceServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for PreferenceServiceServer<T>
+    where
+        T: PreferenceService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/regent.v1.PreferenceService/GetPreferences" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetPreferencesSvc<T: PreferenceService>(pub Arc<T>);
+                    impl<T: PreferenceService>
+                        tonic::server::UnaryService<super::GetPreferencesRequest>
+                        for GetPreferencesSvc<T>
+                    {
+                        type Response = super::PreferencesResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetPreferencesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PreferenceService>::get_preferences(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetPreferencesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.PreferenceService/SetPreferences" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetPreferencesSvc<T: PreferenceService>(pub Arc<T>);
+                    impl<T: PreferenceService>
+                        tonic::server::UnaryService<super::SetPreferencesRequest>
+                        for SetPreferencesSvc<T>
+                    {
+                        type Response = super::PreferencesResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetPreferencesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PreferenceService>::set_preferences(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetPreferencesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(
+                        tonic::Status::GRPC_STATUS,
+                        (tonic::Code::Unimplemented as i32).into(),
+                    );
+                    headers.insert(
+                        http::header::CONTENT_TYPE,
+                        tonic::metadata::GRPC_CONTENT_TYPE,
+                    );
+                    Ok(response)
+                }),
+            }
+        }
+    }
+    impl<T> Clone for PreferenceServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "regent.v1.PreferenceService";
+    impl<T> tonic::server::NamedService for PreferenceServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRegionsRequest {
     #[prost(message, optional, tag = "1")]
@@ -4689,6 +5910,30 @@ pub struct GetNodeResponse {
     pub header: ::core::option::Option<ResponseHeader>,
     #[prost(message, optional, tag = "2")]
     pub node: ::core::option::Option<Node>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListHealthChangesRequest {
+    #[prost(message, optional, tag = "1")]
+    pub read: ::core::option::Option<ReadOptions>,
+    /// regions/REGION or nodes/NODE; empty means all.
+    #[prost(string, tag = "2")]
+    pub subject: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub page_size: u32,
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+    /// As in ListModelsRequest. Fields: subject, from, to, evidence, at, by.
+    #[prost(string, repeated, tag = "5")]
+    pub filter: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListHealthChangesResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<ResponseHeader>,
+    #[prost(message, repeated, tag = "2")]
+    pub changes: ::prost::alloc::vec::Vec<HealthChange>,
+    #[prost(string, tag = "3")]
+    pub next_page_token: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachStoreRequest {
@@ -4860,7 +6105,8 @@ pub mod region_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Drops the record of an agent that is DOWN and does not come back. ILLEGAL_TRANSITION while it is UP, NODE_IN_USE while it
-        /// holds a role or a running plan names it. One that comes back after all is registered anew. A coordinator leaves by
+        /// holds a role or a running plan names it. With it go its changes of health and the services that it hosts, as a region's changes go
+        /// with the region. One that comes back after all is registered anew. A coordinator leaves by
         /// ClusterService.RemoveMember.
         pub async fn remove_node(
             &mut self,
@@ -4903,6 +6149,25 @@ pub mod region_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("regent.v1.RegionService", "GetNode"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// How regions and nodes have stood: every change since feature level 10 of the cluster, oldest first; the last 32 of each.
+        pub async fn list_health_changes(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListHealthChangesRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListHealthChangesResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/regent.v1.RegionService/ListHealthChanges");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new(
+                "regent.v1.RegionService",
+                "ListHealthChanges",
+            ));
             self.inner.unary(req, path, codec).await
         }
         /// Binds a region to its object store; done by an agent of that region after the fencing-door probe.
@@ -4962,7 +6227,8 @@ pub mod region_service_server {
             request: tonic::Request<super::DeleteRegionRequest>,
         ) -> std::result::Result<tonic::Response<super::DeleteRegionResponse>, tonic::Status>;
         /// Drops the record of an agent that is DOWN and does not come back. ILLEGAL_TRANSITION while it is UP, NODE_IN_USE while it
-        /// holds a role or a running plan names it. One that comes back after all is registered anew. A coordinator leaves by
+        /// holds a role or a running plan names it. With it go its changes of health and the services that it hosts, as a region's changes go
+        /// with the region. One that comes back after all is registered anew. A coordinator leaves by
         /// ClusterService.RemoveMember.
         async fn remove_node(
             &self,
@@ -4976,6 +6242,11 @@ pub mod region_service_server {
             &self,
             request: tonic::Request<super::GetNodeRequest>,
         ) -> std::result::Result<tonic::Response<super::GetNodeResponse>, tonic::Status>;
+        /// How regions and nodes have stood: every change since feature level 10 of the cluster, oldest first; the last 32 of each.
+        async fn list_health_changes(
+            &self,
+            request: tonic::Request<super::ListHealthChangesRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListHealthChangesResponse>, tonic::Status>;
         /// Binds a region to its object store; done by an agent of that region after the fencing-door probe.
         async fn attach_store(
             &self,
@@ -5360,6 +6631,48 @@ pub mod region_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/regent.v1.RegionService/ListHealthChanges" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListHealthChangesSvc<T: RegionService>(pub Arc<T>);
+                    impl<T: RegionService>
+                        tonic::server::UnaryService<super::ListHealthChangesRequest>
+                        for ListHealthChangesSvc<T>
+                    {
+                        type Response = super::ListHealthChangesResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListHealthChangesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RegionService>::list_health_changes(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListHealthChangesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -6641,7 +7954,10 @@ pub mod primary_service_server {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Resource {
-    #[prost(oneof = "resource::Resource", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(
+        oneof = "resource::Resource",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+    )]
     pub resource: ::core::option::Option<resource::Resource>,
 }
 /// Nested message and enum types in `Resource`.
@@ -6668,6 +7984,8 @@ pub mod resource {
         Timing(super::TimingPolicy),
         #[prost(message, tag = "10")]
         Experiment(super::Experiment),
+        #[prost(message, tag = "11")]
+        Service(super::ServiceInstance),
     }
 }
 /// Which resources are listed and watched. A resource must meet every condition that is set; without one all are taken. What
@@ -6682,7 +8000,7 @@ pub struct WatchFilter {
     /// (`primaries/fraud.scorer`) with its plans.
     #[prost(string, tag = "2")]
     pub model: ::prost::alloc::string::String,
-    /// In a region whose name is of this form: the region, its nodes and replicas, and versions whose bytes were uploaded there.
+    /// In a region whose name is of this form: the region, its nodes, services and replicas, and versions whose bytes were uploaded there.
     #[prost(string, tag = "3")]
     pub region: ::prost::alloc::string::String,
     /// Of a role whose name is of this form: the role and its plans.
@@ -6759,6 +8077,7 @@ pub enum ResourceKind {
     KindPlan = 8,
     KindTiming = 9,
     KindExperiment = 10,
+    KindService = 11,
 }
 impl ResourceKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -6778,6 +8097,7 @@ impl ResourceKind {
             Self::KindPlan => "KIND_PLAN",
             Self::KindTiming => "KIND_TIMING",
             Self::KindExperiment => "KIND_EXPERIMENT",
+            Self::KindService => "KIND_SERVICE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -6794,6 +8114,7 @@ impl ResourceKind {
             "KIND_PLAN" => Some(Self::KindPlan),
             "KIND_TIMING" => Some(Self::KindTiming),
             "KIND_EXPERIMENT" => Some(Self::KindExperiment),
+            "KIND_SERVICE" => Some(Self::KindService),
             _ => None,
         }
     }

@@ -4,23 +4,27 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use policy::{failover, placement};
 use types::{
-    AliasName, ExperimentName, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Principal, RegionId,
-    Revision, RoleName, UnixMillis, VersionKey,
+    AliasName, ExperimentName, Holder, ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId, Principal,
+    RegionId, Revision, RoleName, UnixMillis, VersionKey,
     experiment::ExperimentRecord,
+    history::{DeploymentRecord, HealthChange, HealthSubject, Standing},
     model::{AliasRecord, ModelRecord, VersionRecord},
     plan::PlanRecord,
+    preferences::PreferencesRecord,
     region::{NodeRecord, RegionRecord},
     replica::{ReplicaKey, ReplicaRecord},
     role::RoleRecord,
+    service::ServiceRecord,
 };
 
+use super::services;
 use crate::{
     command::Entry,
     event::Event,
     features::{Feature, Features},
     rejection::Rejection,
     reply::Reply,
-    state::{ClusterRecord, ControlState, RoleState, WasPublished},
+    state::{ClusterRecord, ControlState, EVIDENCE_CHARS_MAX, RoleState, WasPublished},
 };
 
 /// One entry being applied.
@@ -84,17 +88,29 @@ impl<'a> Change<'a> {
     }
     pub(crate) fn put_region(&mut self, mut record: RegionRecord) {
         record.modified = self.state.revision;
+        let before = self.state.regions.get(&record.region).map(|r| r.health.into());
+        let subject = HealthSubject::Region(record.region.clone());
+        self.note_health(subject, before, record.health.into(), &record.health_evidence);
         self.state.regions.insert(record.region.clone(), record.clone());
         self.events.push(Event::Region(record));
     }
+    /// Forgets a region and how it has stood.
     pub(crate) fn delete_region(&mut self, region: &RegionId) {
+        let subject = HealthSubject::Region(region.clone());
+        self.state.remove_health_changes(&subject);
         self.state.regions.remove(region);
         self.events.push(Event::RegionDeleted {
             region: region.clone(),
         });
     }
-    /// Forgets a node and its earlier runs.
+    /// Forgets a node, its earlier runs, how it has stood, and what it hosts.
     pub(crate) fn delete_node(&mut self, node: &NodeId, region: &RegionId) {
+        let hosted: Vec<_> = self.state.services_on(node).cloned().collect();
+        for instance in hosted {
+            self.delete_service(&instance);
+        }
+        let subject = HealthSubject::Node(node.clone());
+        self.state.remove_health_changes(&subject);
         self.state.superseded.remove(node);
         self.state.nodes.remove(node);
         let (node, region) = (node.clone(), region.clone());
@@ -102,8 +118,35 @@ impl<'a> Change<'a> {
     }
     pub(crate) fn put_node(&mut self, mut record: NodeRecord) {
         record.modified = self.state.revision;
+        let before = self.state.nodes.get(&record.node).map(|n| n.status.into());
+        let subject = HealthSubject::Node(record.node.clone());
+        self.note_health(subject, before, record.status.into(), "");
         self.state.nodes.insert(record.node.clone(), record.clone());
-        self.events.push(Event::Node(record));
+        self.events.push(Event::Node(record.clone()));
+        self.follow_node(&record);
+    }
+    /// What a node hosts ends with the run that it was registered for, and is as healthy as the node.
+    fn follow_node(&mut self, node: &NodeRecord) {
+        let hosted: Vec<_> = self.state.services_on(&node.node).cloned().collect();
+        for instance in hosted {
+            match services::standing(&instance, node) {
+                None => self.delete_service(&instance),
+                Some(health) if health == instance.health => {}
+                Some(health) => self.put_service(ServiceRecord { health, ..instance }),
+            }
+        }
+    }
+    pub(crate) fn put_service(&mut self, mut record: ServiceRecord) {
+        record.modified = self.state.revision;
+        self.state.add_service(record.clone());
+        self.events.push(Event::Service(Box::new(record)));
+    }
+    pub(crate) fn delete_service(&mut self, record: &ServiceRecord) {
+        self.state.remove_service(&record.key);
+        self.events.push(Event::ServiceDeleted {
+            key: record.key.clone(),
+            region: record.region.clone(),
+        });
     }
     /// Remembers that another run of a node has followed this one; the oldest of more than `kept` is forgotten.
     pub(crate) fn supersede(&mut self, node: &NodeId, run: NodeIncarnation, kept: usize) {
@@ -129,13 +172,61 @@ impl<'a> Change<'a> {
     }
     pub(crate) fn put_alias(&mut self, mut record: AliasRecord) {
         record.modified = self.state.revision;
+        self.note_deployment(&record.model, &record.alias, Some(record.version), &record.reason);
         self.state.add_alias(record.clone());
         self.events.push(Event::Alias(record));
     }
     pub(crate) fn delete_alias(&mut self, model: &ModelName, alias: &AliasName) {
+        self.note_deployment(model, alias, None, "");
         let (model, alias) = (model.clone(), alias.clone());
         self.state.aliases.remove(&(model.clone(), alias.clone()));
         self.events.push(Event::AliasDeleted { model, alias });
+    }
+    /// Remembers how something stands from now on, if it stood otherwise. No event: those of the region or node say it.
+    fn note_health(&mut self, subject: HealthSubject, from: Option<Standing>, to: Standing, evidence: &str) {
+        if from == Some(to) || !self.features().has(Feature::Histories) {
+            return;
+        }
+        self.state.add_health_change(HealthChange {
+            subject,
+            revision: self.state.revision,
+            from,
+            to,
+            evidence: evidence.chars().take(EVIDENCE_CHARS_MAX).collect(),
+            at: self.now(),
+            by: self.actor().clone(),
+        });
+    }
+    /// Remembers a move of an alias. No event: that of the alias says it.
+    fn note_deployment(
+        &mut self,
+        model: &ModelName,
+        alias: &AliasName,
+        to: Option<ModelVersion>,
+        reason: &str,
+    ) {
+        if !self.features().has(Feature::Histories) {
+            return;
+        }
+        self.state.add_deployment(DeploymentRecord {
+            model: model.clone(),
+            revision: self.state.revision,
+            alias: alias.clone(),
+            from: self.state.alias(model, alias).map(|a| a.version),
+            to,
+            reason: reason.to_owned(),
+            at: self.now(),
+            by: self.actor().clone(),
+        });
+    }
+    /// No event: preferences are for nobody but their owner. Who has none left has no record.
+    pub(crate) fn put_preferences(&mut self, mut record: PreferencesRecord) {
+        record.modified = self.state.revision;
+        if record.values.is_empty() {
+            self.state.preferences.remove(&record.principal);
+        } else {
+            self.state.preferences.insert(record.principal.clone(), record);
+        }
     }
     pub(crate) fn put_experiment(&mut self, mut record: ExperimentRecord) {
         record.modified = self.state.revision;

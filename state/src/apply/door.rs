@@ -56,6 +56,9 @@ fn token(command: &Command) -> Option<&FencingToken> {
         | Command::ReportExperiment { .. }
         | Command::EndExperiment { .. }
         | Command::SetVersionMetrics { .. }
+        | Command::RegisterService { .. }
+        | Command::DeregisterService { .. }
+        | Command::SetPreferences { .. }
         | Command::RemoveCoordinator { .. } => None,
     }
 }

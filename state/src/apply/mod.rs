@@ -15,10 +15,12 @@ mod members;
 mod models;
 mod nodes;
 mod plans;
+mod preferences;
 mod primary;
 mod rebinds;
 mod regions;
 mod replicas;
+mod services;
 mod text;
 pub(crate) mod time;
 mod uses;
@@ -31,6 +33,7 @@ use crate::{
     state::{ControlState, FormerTtl},
 };
 use change::Change;
+pub(crate) use services::standing;
 
 type Outcome = Result<Reply, Rejection>;
 
@@ -182,6 +185,13 @@ fn handle(change: &mut Change<'_>, command: &Command) -> Outcome {
             version,
             metrics,
         } => experiments::report(change, model, name, *version, metrics),
+        Command::SetPreferences {
+            principal,
+            set,
+            remove,
+        } => preferences::set(change, principal, set, remove),
+        Command::RegisterService { .. } => services::register(change, command),
+        Command::DeregisterService { key, incarnation } => services::deregister(change, key, *incarnation),
         Command::EndExperiment { model, name, reason } => experiments::end(change, model, name, reason),
     }
 }

@@ -50,6 +50,9 @@ wire_oneof!(Command => pb::entry::Command {
     ReportExperiment => pb::ReportExperiment { model, name, version, metrics },
     EndExperiment => pb::EndExperiment { model, name, reason },
     SetVersionMetrics => pb::SetVersionMetrics { version, set, remove },
+    RegisterService => pb::RegisterService { key, incarnation, address, protocol, labels },
+    DeregisterService => pb::DeregisterService { key, incarnation },
+    SetPreferences => pb::SetPreferences { principal, set, remove },
 });
 
 wire_oneof!(ReplicaReport => pb::replica_report::Kind {

@@ -1,18 +1,21 @@
 //! Records and the values inside them.
 
 use types::{
-    AliasName, ExperimentName, FencingToken, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Rebind,
-    RegionId, RoleName, SignedRebind, VersionKey,
+    AliasName, ExperimentName, FencingToken, Holder, ModelName, NodeId, NodeIncarnation, PlanId, Principal,
+    Rebind, RegionId, Revision, RoleName, SignedRebind, VersionKey,
     election::{ElectionSettings, ElectionTiming, TimingSetting},
     experiment::{Arm, ExperimentRecord, ExperimentState, Share, Slots},
+    history::{DeploymentRecord, HealthChange, HealthSubject, Standing},
     model::{AliasRecord, Artifact, Measured, ModelRecord, Placement, VersionRecord, VersionState},
     plan::{DoorClaim, PlanKind, PlanRecord, PlanState, StepKind, StepRecord, StepState},
+    preferences::PreferencesRecord,
     region::{
         Endpoints, FencingDoor, Health, NodeKind, NodeRecord, NodeStatus, RegionLabels, RegionRecord,
         StoreBinding,
     },
     replica::{ReplicaKey, ReplicaRecord, ReplicaState},
     role::{FailoverMode, Reservation, RoleRecord, TimingPolicy},
+    service::{ServiceHealth, ServiceKey, ServiceProtocol, ServiceRecord},
     time::ClockReading,
 };
 
@@ -29,6 +32,9 @@ wire_enum! {
     NodeStatus => pb::NodeStatus { Up, Down, Removed }
     VersionState => pb::VersionState { PendingUpload, Verifying, Ready, Deprecated, Deleted }
     ExperimentState => pb::ExperimentState { Running, Ended }
+    ServiceProtocol => pb::ServiceProtocol { Tcp, Udp, Http, Grpc }
+    ServiceHealth => pb::ServiceHealth { Healthy, Unhealthy }
+    Standing => pb::Standing { Healthy, Unhealthy, Recovering, Up, Down, Removed }
     ReplicaState => pb::ReplicaState { Pending, Copying, Verified, Failed }
     PlanKind => pb::PlanKind { Assign, Failover, Switchover }
     StepKind => pb::StepKind { Detect, VerifyTarget, Fence, Claim, WaitLease, Promote }
@@ -63,6 +69,13 @@ wire_struct! {
     Arm => pb::Arm { version, percent, metrics }
     ExperimentRecord => pb::Experiment {
         model, name, description, state, arms, slots, reason, created_at, created_by, ended_at, modified,
+    }
+    PreferencesRecord => pb::Preferences { principal, values, changed_at, changed_by, modified }
+    DeploymentRecord => pb::Deployment { model, revision, alias, from, to, reason, at, by }
+    HealthChange => pb::HealthChange { subject, revision, from, to, evidence, at, by }
+    ServiceKey => pb::ServiceKey { service, node, port }
+    ServiceRecord => pb::Service {
+        key, region, incarnation, address, protocol, labels, health, registered_at, registered_by, modified,
     }
     ReplicaKey => pb::ReplicaKey { version, region }
     ReplicaRecord => pb::Replica {
@@ -191,6 +204,10 @@ hashed! {
     RoleState, by RoleName => pb::RoleState, 11;
     PlanRecord, by PlanId => pb::Plan, 12;
     ExperimentRecord, by (ModelName, ExperimentName) => pb::Experiment, 70;
+    ServiceRecord, by ServiceKey => pb::Service, 75;
+    PreferencesRecord, by Principal => pb::Preferences, 77;
+    DeploymentRecord, by (ModelName, Revision) => pb::Deployment, 78;
+    HealthChange, by (HealthSubject, Revision) => pb::HealthChange, 79;
 }
 
 impl Record<NodeId> for Vec<NodeIncarnation> {

@@ -132,6 +132,10 @@ fn whole(state: &ControlState) -> pb::Snapshot {
         roles: state.roles.values().map(Wire::to_pb).collect(),
         plans: state.plans.values().map(Wire::to_pb).collect(),
         experiments: state.experiments.values().map(Wire::to_pb).collect(),
+        services: state.services.values().map(Wire::to_pb).collect(),
+        preferences: state.preferences.values().map(Wire::to_pb).collect(),
+        deployments: state.deployments.values().map(Wire::to_pb).collect(),
+        health_changes: state.health_changes.values().map(Wire::to_pb).collect(),
         ..scalars(state)
     };
     if let Some(requests) = &mut whole.requests {
@@ -190,6 +194,16 @@ pub(super) fn absorb(state: &mut ControlState, part: pb::Snapshot) -> Result<(),
     })?;
     each("plans", part.plans, |r| state.add_plan(r))?;
     each("experiments", part.experiments, |r| state.add_experiment(r))?;
+    each("services", part.services, |r| state.add_service(r))?;
+    each(
+        "preferences",
+        part.preferences,
+        |r: types::preferences::PreferencesRecord| state.preferences.insert(r.principal.clone(), r),
+    )?;
+    each("deployments", part.deployments, |r| state.add_deployment(r))?;
+    each("health_changes", part.health_changes, |r| {
+        state.add_health_change(r)
+    })?;
     let requests = part.requests.unwrap_or_default();
     each("answered", requests.answered, |a| {
         !state.requests.answered.insert(a)

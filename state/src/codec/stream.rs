@@ -123,6 +123,26 @@ pub(crate) fn write_snapshot_in_frames(
         experiments: vec![r],
         ..part()
     }))?;
+    let services = state.services.values().map(Wire::to_pb);
+    out.records(services.map(|r| pb::Snapshot {
+        services: vec![r],
+        ..part()
+    }))?;
+    let preferences = state.preferences.values().map(Wire::to_pb);
+    out.records(preferences.map(|r| pb::Snapshot {
+        preferences: vec![r],
+        ..part()
+    }))?;
+    let deployments = state.deployments.values().map(Wire::to_pb);
+    out.records(deployments.map(|r| pb::Snapshot {
+        deployments: vec![r],
+        ..part()
+    }))?;
+    let health_changes = state.health_changes.values().map(Wire::to_pb);
+    out.records(health_changes.map(|r| pb::Snapshot {
+        health_changes: vec![r],
+        ..part()
+    }))?;
     let requests = |one| pb::RequestTable {
         answered: vec![one],
         ..pb::RequestTable::default()

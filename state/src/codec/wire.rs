@@ -5,13 +5,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU16,
     time::Duration,
 };
 
 use types::{
     AliasName, ByteCount, ClusterId, DatasetName, Digest, DiskId, Epoch, ExperimentName, MetricName, Micros,
     ModelName, ModelVersion, NodeId, NodeIncarnation, PlanId, Principal, RegionId, RequestId, Revision,
-    RoleName, UnixMillis, ZoneName, model::ArtifactPath,
+    RoleName, ServiceName, UnixMillis, ZoneName, history::HealthSubject, model::ArtifactPath,
 };
 
 /// A value that no release ever wrote.
@@ -111,6 +112,8 @@ text!(
     ExperimentName,
     MetricName,
     DatasetName,
+    ServiceName,
+    HealthSubject,
     RoleName,
     ZoneName,
     Principal
@@ -128,6 +131,16 @@ impl<T: Wire<P>, P> Wire<BTreeMap<String, P>> for BTreeMap<MetricName, T> {
             pair().map_err(|e: Malformed| e.inside(&name))
         };
         pb.into_iter().map(read).collect()
+    }
+}
+
+impl Wire<u32> for NonZeroU16 {
+    fn to_pb(&self) -> u32 {
+        u32::from(self.get())
+    }
+    fn from_pb(pb: u32) -> Result<Self, Malformed> {
+        let port = u16::try_from(pb).ok().and_then(Self::new);
+        port.ok_or_else(|| Malformed::new(format!("is no port: {pb}")))
     }
 }
 

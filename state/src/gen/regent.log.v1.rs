@@ -16,7 +16,7 @@ pub struct Entry {
     /// Last, so that a cut entry is seen as one: the command is required.
     #[prost(
         oneof = "entry::Command",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55, 65, 66, 95, 70, 71, 72, 73, 74, 75, 76, 77, 78"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 90, 55, 65, 66, 95, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80, 81"
     )]
     pub command: ::core::option::Option<entry::Command>,
 }
@@ -112,6 +112,12 @@ pub mod entry {
         DeleteRegion(super::DeleteRegion),
         #[prost(message, tag = "78")]
         RemoveNode(super::RemoveNode),
+        #[prost(message, tag = "79")]
+        RegisterService(super::RegisterService),
+        #[prost(message, tag = "80")]
+        DeregisterService(super::DeregisterService),
+        #[prost(message, tag = "81")]
+        SetPreferences(super::SetPreferences),
     }
 }
 /// What the caller believes of the record that its command addresses.
@@ -372,6 +378,52 @@ pub struct CreateVersion {
     /// By name, each once. Absent before feature level 6.
     #[prost(string, repeated, tag = "6")]
     pub datasets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetPreferences {
+    #[prost(string, tag = "1")]
+    pub principal: ::prost::alloc::string::String,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub set: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(string, repeated, tag = "3")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ServiceKey {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RegisterService {
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<ServiceKey>,
+    /// Absent: the present run.
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub incarnation: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    #[prost(string, tag = "3")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(enumeration = "ServiceProtocol", tag = "4")]
+    pub protocol: i32,
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeregisterService {
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<ServiceKey>,
+    /// As above.
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub incarnation: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetVersionMetrics {
@@ -699,7 +751,7 @@ pub struct ReplyRole {
 pub struct Rejection {
     #[prost(
         oneof = "rejection::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 70, 71, 75, 76, 90"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 70, 71, 75, 76, 77, 78, 90"
     )]
     pub kind: ::core::option::Option<rejection::Kind>,
 }
@@ -781,6 +833,10 @@ pub mod rejection {
         RegionInUse(super::RegionInUse),
         #[prost(message, tag = "76")]
         NodeInUse(super::NodeInUse),
+        #[prost(message, tag = "77")]
+        ServiceNotFound(super::ServiceNotFound),
+        #[prost(message, tag = "78")]
+        PreferencesNotFound(super::PreferencesNotFound),
         #[prost(message, tag = "90")]
         TimeAhead(super::TimeAhead),
     }
@@ -817,6 +873,16 @@ pub struct NodeInUse {
     pub uses: ::prost::alloc::vec::Vec<Use>,
     #[prost(uint64, tag = "3")]
     pub count: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ServiceNotFound {
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<ServiceKey>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreferencesNotFound {
+    #[prost(string, tag = "1")]
+    pub principal: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VersionInExperiment {
@@ -1162,6 +1228,14 @@ pub struct Snapshot {
     pub published: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, repeated, tag = "70")]
     pub experiments: ::prost::alloc::vec::Vec<Experiment>,
+    #[prost(message, repeated, tag = "75")]
+    pub services: ::prost::alloc::vec::Vec<Service>,
+    #[prost(message, repeated, tag = "77")]
+    pub preferences: ::prost::alloc::vec::Vec<Preferences>,
+    #[prost(message, repeated, tag = "78")]
+    pub deployments: ::prost::alloc::vec::Vec<Deployment>,
+    #[prost(message, repeated, tag = "79")]
+    pub health_changes: ::prost::alloc::vec::Vec<HealthChange>,
     /// Format 2, in the last frame: the integrity hash of the state.
     #[prost(bytes = "vec", tag = "50")]
     pub state_hash: ::prost::alloc::vec::Vec<u8>,
@@ -1581,6 +1655,84 @@ pub struct Experiment {
     #[prost(uint64, optional, tag = "10")]
     pub ended_at: ::core::option::Option<u64>,
     #[prost(uint64, tag = "11")]
+    pub modified: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Preferences {
+    #[prost(string, tag = "1")]
+    pub principal: ::prost::alloc::string::String,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub values: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(uint64, tag = "3")]
+    pub changed_at: u64,
+    #[prost(string, tag = "4")]
+    pub changed_by: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub modified: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Deployment {
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    #[prost(string, tag = "3")]
+    pub alias: ::prost::alloc::string::String,
+    #[prost(uint64, optional, tag = "4")]
+    pub from: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub to: ::core::option::Option<u64>,
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "7")]
+    pub at: u64,
+    #[prost(string, tag = "8")]
+    pub by: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HealthChange {
+    #[prost(string, tag = "1")]
+    pub subject: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    #[prost(enumeration = "Standing", optional, tag = "3")]
+    pub from: ::core::option::Option<i32>,
+    #[prost(enumeration = "Standing", tag = "4")]
+    pub to: i32,
+    #[prost(string, tag = "5")]
+    pub evidence: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "6")]
+    pub at: u64,
+    #[prost(string, tag = "7")]
+    pub by: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Service {
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<ServiceKey>,
+    #[prost(string, tag = "2")]
+    pub region: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "3")]
+    pub incarnation: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(enumeration = "ServiceProtocol", tag = "5")]
+    pub protocol: i32,
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(enumeration = "ServiceHealth", tag = "7")]
+    pub health: i32,
+    #[prost(uint64, tag = "8")]
+    pub registered_at: u64,
+    #[prost(string, tag = "9")]
+    pub registered_by: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "10")]
     pub modified: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2085,6 +2237,111 @@ impl ExperimentState {
             "EXPERIMENT_STATE_UNSPECIFIED" => Some(Self::Unspecified),
             "EXPERIMENT_STATE_RUNNING" => Some(Self::Running),
             "EXPERIMENT_STATE_ENDED" => Some(Self::Ended),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Standing {
+    Unspecified = 0,
+    Healthy = 1,
+    Unhealthy = 2,
+    Recovering = 3,
+    Up = 4,
+    Down = 5,
+    Removed = 6,
+}
+impl Standing {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STANDING_UNSPECIFIED",
+            Self::Healthy => "STANDING_HEALTHY",
+            Self::Unhealthy => "STANDING_UNHEALTHY",
+            Self::Recovering => "STANDING_RECOVERING",
+            Self::Up => "STANDING_UP",
+            Self::Down => "STANDING_DOWN",
+            Self::Removed => "STANDING_REMOVED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STANDING_UNSPECIFIED" => Some(Self::Unspecified),
+            "STANDING_HEALTHY" => Some(Self::Healthy),
+            "STANDING_UNHEALTHY" => Some(Self::Unhealthy),
+            "STANDING_RECOVERING" => Some(Self::Recovering),
+            "STANDING_UP" => Some(Self::Up),
+            "STANDING_DOWN" => Some(Self::Down),
+            "STANDING_REMOVED" => Some(Self::Removed),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ServiceProtocol {
+    Unspecified = 0,
+    Tcp = 1,
+    Udp = 2,
+    Http = 3,
+    Grpc = 4,
+}
+impl ServiceProtocol {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SERVICE_PROTOCOL_UNSPECIFIED",
+            Self::Tcp => "SERVICE_PROTOCOL_TCP",
+            Self::Udp => "SERVICE_PROTOCOL_UDP",
+            Self::Http => "SERVICE_PROTOCOL_HTTP",
+            Self::Grpc => "SERVICE_PROTOCOL_GRPC",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SERVICE_PROTOCOL_UNSPECIFIED" => Some(Self::Unspecified),
+            "SERVICE_PROTOCOL_TCP" => Some(Self::Tcp),
+            "SERVICE_PROTOCOL_UDP" => Some(Self::Udp),
+            "SERVICE_PROTOCOL_HTTP" => Some(Self::Http),
+            "SERVICE_PROTOCOL_GRPC" => Some(Self::Grpc),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ServiceHealth {
+    Unspecified = 0,
+    Healthy = 1,
+    Unhealthy = 2,
+}
+impl ServiceHealth {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SERVICE_HEALTH_UNSPECIFIED",
+            Self::Healthy => "SERVICE_HEALTH_HEALTHY",
+            Self::Unhealthy => "SERVICE_HEALTH_UNHEALTHY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SERVICE_HEALTH_UNSPECIFIED" => Some(Self::Unspecified),
+            "SERVICE_HEALTH_HEALTHY" => Some(Self::Healthy),
+            "SERVICE_HEALTH_UNHEALTHY" => Some(Self::Unhealthy),
             _ => None,
         }
     }

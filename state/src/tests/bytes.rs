@@ -27,12 +27,12 @@ fn outcomes() -> Vec<Result<crate::Reply, crate::Rejection>> {
 fn the_samples_have_one_of_everything() {
     assert_eq!(
         variants(samples::entries().iter().map(|e| format!("{:?}", e.command))),
-        41
+        44
     );
     assert_eq!(variants(samples::replies().iter().map(|r| format!("{r:?}"))), 6);
     assert_eq!(
         variants(samples::rejections().iter().map(|r| format!("{r:?}"))),
-        37
+        39
     );
 }
 

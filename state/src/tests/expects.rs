@@ -43,6 +43,7 @@ const NOTHING_IN_IT: &str = "RegisterRegion region=sa";
 /// An agent that is down and holds nothing.
 const GONE: &str = "RegisterNode node=a2 region=eu run=9
     SetNodeStatus node=a2 run=9 status=DOWN";
+const HOSTED: &str = "RegisterService key=store/a1:7000";
 const ANNOUNCED: &str = "CreateVersion model=fraud.scorer source=eu";
 
 /// What stands before, a command, and the record that it addresses; of plans the newest.
@@ -62,7 +63,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "RemoveCoordinator node=c1 disk=9",
         "node c1",
     ),
-    ("", "SetFeatureLevel level=9", "the cluster"),
+    ("", "SetFeatureLevel level=99", "the cluster"),
     ("", "RegisterRegion region=eu", "region eu"),
     ("", "CreateRegion region=eu", "region eu"),
     ("", "UpdateRegion region=eu provider=aws", "region eu"),
@@ -143,6 +144,21 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "",
         "SetVersionMetrics version=fraud.scorer@1 set=accuracy:0.9",
         "version fraud.scorer@1",
+    ),
+    (
+        HOSTED,
+        "RegisterService key=store/a1:7000 address=10.0.0.8",
+        "service store/a1:7000",
+    ),
+    (
+        HOSTED,
+        "DeregisterService key=store/a1:7000",
+        "service store/a1:7000",
+    ),
+    (
+        "SetPreferences of=eve set=output:json",
+        "SetPreferences of=eve set=output:table",
+        "the preferences of spiffe://regent.local/user/eve",
     ),
     ("", "CreateRole role=primaries/global", "role primaries/global"),
     ("", "SetRoleMode mode=MANUAL", "role primaries/global"),
@@ -260,6 +276,8 @@ fn who_believes_something_of_what_does_not_exist_is_told_so() {
             "EndExperiment model=fraud.scorer name=march",
             "EXPERIMENT_NOT_FOUND",
         ),
+        ("RegisterService key=store/a1:7000", "SERVICE_NOT_FOUND"),
+        ("SetPreferences of=eve set=output:json", "PREFERENCES_NOT_FOUND"),
         ("CreateRole role=primaries/db", "ROLE_NOT_FOUND"),
         ("FailPlan plan=99", "PLAN_NOT_FOUND"),
     ] {
@@ -286,10 +304,13 @@ fn the_epoch_is_told_before_the_etag() {
 /// Builds that do not know expectations would apply such an entry without them; none is proposed below the level.
 #[test]
 fn below_the_level_an_entry_is_applied_as_older_builds_apply_it() {
-    // There are no experiments below theirs.
-    let older = COMMANDS
-        .iter()
-        .filter(|(_, _, what)| !what.starts_with("experiment"));
+    // There are no experiments below theirs, no services and no preferences.
+    let is_old = |what: &str| {
+        !what.starts_with("experiment")
+            && !what.starts_with("service")
+            && !what.starts_with("the preferences")
+    };
+    let older = COMMANDS.iter().filter(|(_, _, what)| is_old(what));
     for (setup, line, _) in older {
         let free = answer(1, setup, line, "");
         assert_eq!(answer(1, setup, line, "if_etag=1 if_epoch=g1.e1"), free, "{line}");

@@ -44,11 +44,14 @@ fn every_rule_is_known_at_the_highest_level_and_none_at_level_0() {
         Feature::VersionMetrics,
         Feature::ChainedSteps,
         Feature::Regions,
+        Feature::Services,
+        Feature::Histories,
+        Feature::Preferences,
     ];
     let on = |world: &World| rules.map(|rule| world.state.features().has(rule));
-    assert_eq!(on(&world), [false; 14]);
+    assert_eq!(on(&world), [false; 17]);
     world.lines(&format!("SetFeatureLevel level={SUPPORTED}"));
-    assert_eq!(on(&world), [true; 14]);
+    assert_eq!(on(&world), [true; 17]);
 }
 
 #[test]

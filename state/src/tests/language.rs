@@ -401,6 +401,22 @@ impl Line {
                 version: ModelVersion(self.get("version")),
                 metrics: self.metrics("metrics"),
             },
+            "RegisterService" => Command::RegisterService {
+                key: self.get("key"),
+                incarnation: self.maybe("run").map(NodeIncarnation::from_u128),
+                address: self.maybe("address").unwrap_or_else(|| "10.0.0.7".to_owned()),
+                protocol: self.maybe("protocol").unwrap_or_default(),
+                labels: self.pairs("labels"),
+            },
+            "DeregisterService" => Command::DeregisterService {
+                key: self.get("key"),
+                incarnation: self.maybe("run").map(NodeIncarnation::from_u128),
+            },
+            "SetPreferences" => Command::SetPreferences {
+                principal: super::world::actor(&self.text("of")),
+                set: self.pairs("set"),
+                remove: self.list("remove").into_iter().collect(),
+            },
             "SetVersionMetrics" => Command::SetVersionMetrics {
                 version: self.version(),
                 set: self.metrics("set"),

@@ -6,10 +6,12 @@
 
 mod entries;
 mod experiments;
+mod history;
 mod lineage;
 mod moves;
 mod oracle;
 mod picks;
+mod services;
 
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ use super::{
 use crate::{
     codec::{decode_entry, decode_snapshot, encode_entry, encode_reply, encode_snapshot, read_entry},
     command::{Command, Entry, Expects},
+    event::Event,
     rejection::Rejection,
     requests::RequestTable,
     state::ControlState,
@@ -228,7 +231,7 @@ fn histories_move_roles_and_show_stale_tokens() {
 fn histories_split_users_and_end_experiments() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut created, mut split, mut measured, mut ended, mut stale, mut in_use) = (0, 0, 0, 0, 0, 0);
-    for _ in 0..60 {
+    for _ in 0..24 {
         let picks = prop::collection::vec(pick(), 160)
             .new_tree(&mut runner)
             .unwrap()
@@ -258,7 +261,7 @@ fn histories_split_users_and_end_experiments() {
 fn histories_measure_versions_and_name_data_sets() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut named, mut measured, mut repeated, mut both, mut early) = (0, 0, 0, 0, 0);
-    for _ in 0..24 {
+    for _ in 0..48 {
         let picks = prop::collection::vec(pick(), 160)
             .new_tree(&mut runner)
             .unwrap()
@@ -312,6 +315,84 @@ fn histories_make_and_take_away_regions_and_drop_nodes() {
     assert!(
         reached.iter().all(|n| *n > 2),
         "made, updated, gone, in use, dropped, held: {reached:?}"
+    );
+}
+
+#[test]
+fn histories_register_services_that_end_with_their_nodes() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut registered, mut again, mut gone, mut sick, mut ended, mut stale) = (0, 0, 0, 0, 0, 0);
+    let mut dropped = 0;
+    for _ in 0..48 {
+        let picks = prop::collection::vec(pick(), 160)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
+        let mut state = small();
+        for entry in history(&picks) {
+            let applied = state.apply(next(&state), &entry);
+            let is_gone = |e: &Event| matches!(e, Event::ServiceDeleted { .. });
+            match (&entry.command, &applied.outcome) {
+                (Command::RegisterService { .. }, Ok(_)) if applied.events.is_empty() => again += 1,
+                (Command::RegisterService { .. }, Ok(_)) => registered += 1,
+                (Command::RegisterService { .. }, Err(Rejection::StaleIncarnation { .. })) => stale += 1,
+                (Command::DeregisterService { .. }, Ok(_)) => gone += 1,
+                (Command::RegisterNode { .. }, Ok(_)) if applied.events.iter().any(is_gone) => ended += 1,
+                (Command::SetNodeStatus { .. }, Ok(_)) if applied.events.len() > 1 => sick += 1,
+                (Command::RemoveNode { .. }, Ok(_)) if applied.events.len() > 1 => dropped += 1,
+                _ => {}
+            }
+        }
+    }
+    let reached = [registered, again, gone, sick, ended, stale, dropped];
+    assert!(
+        reached.iter().all(|n| *n > 0),
+        "registered, again, deregistered, sick, ended, stale, dropped: {reached:?}"
+    );
+}
+
+#[test]
+fn histories_are_remembered_and_preferences_change() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut moved, mut sick, mut set, mut emptied, mut denied, mut forgotten) = (0, 0, 0, 0, 0, 0);
+    for _ in 0..24 {
+        let picks = prop::collection::vec(pick(), 160)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
+        let mut state = small();
+        for entry in history(&picks) {
+            let before = (
+                state.deployments.len(),
+                state.health_changes.len(),
+                state.preferences.len(),
+            );
+            let applied = state.apply(next(&state), &entry);
+            let more = state.deployments.len() > before.0;
+            match (&entry.command, &applied.outcome) {
+                (_, Ok(_)) if more => moved += 1,
+                (Command::SetNodeStatus { .. } | Command::SetRegionHealth { .. }, Ok(_))
+                    if state.health_changes.len() > before.1 =>
+                {
+                    sick += 1;
+                }
+                (Command::RemoveNode { .. } | Command::DeleteRegion { .. }, Ok(_))
+                    if state.health_changes.len() < before.1 =>
+                {
+                    forgotten += 1;
+                }
+                (Command::SetPreferences { .. }, Ok(_)) if state.preferences.len() < before.2 => emptied += 1,
+                (Command::SetPreferences { .. }, Ok(_)) => set += 1,
+                (Command::SetPreferences { .. }, Err(Rejection::PermissionDenied { .. })) => denied += 1,
+                _ => {}
+            }
+        }
+    }
+    let reached = [moved, sick, set, emptied, denied, forgotten];
+    // Aliases seldom move: few versions of these histories become ready.
+    assert!(
+        reached.iter().all(|n| *n > 0),
+        "moved, sick, set, emptied, denied, forgotten: {reached:?}"
     );
 }
 

@@ -12,7 +12,7 @@ use crate::{
 
 const AT: UnixMillis = UnixMillis(1_800_000_000_000);
 
-fn recovery(generation: u32) -> Recovery {
+pub(super) fn recovery(generation: u32) -> Recovery {
     Recovery {
         cluster_id: ClusterId::from_u128(0xbeef),
         generation,

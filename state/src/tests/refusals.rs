@@ -1,6 +1,7 @@
 //! Every refusal by a line that earns it, in the standing world. `World::apply` checks that none leaves a trace.
 
 mod plans;
+mod records;
 mod registry;
 
 use super::world::World;

@@ -270,6 +270,12 @@ pub(super) fn rejections() -> Vec<Rejection> {
             uses: vec![used(UseKind::Role)],
             count: 1,
         },
+        Rejection::ServiceNotFound {
+            key: "feature-store/a1:7000".parse().unwrap(),
+        },
+        Rejection::PreferencesNotFound {
+            principal: actor("eve"),
+        },
     ]);
     all
 }

@@ -85,6 +85,8 @@ fn brief(event: &Event) -> String {
             None => format!("plan {} {}", p.plan, p.state),
         },
         Event::PlanDeleted { plan, .. } => format!("plan {plan} deleted"),
+        Event::Service(s) => format!("service {} {}", s.key, s.health),
+        Event::ServiceDeleted { key, .. } => format!("service {key} deleted"),
         Event::Experiment(e) => {
             let arms = e
                 .arms

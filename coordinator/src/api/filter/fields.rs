@@ -1,13 +1,15 @@
-//! The fields of models, versions and experiments that lists can be asked by, and what they hold.
+//! The fields of models, versions, experiments and services that lists can be asked by, and what they hold.
 
 use std::borrow::Cow;
 
 use state::ControlState;
 use types::{
-    Micros, RegionId, VersionKey,
+    Micros, ModelVersion, RegionId, VersionKey,
     experiment::ExperimentRecord,
+    history::{DeploymentRecord, HealthChange},
     model::{ModelRecord, Placement, VersionRecord},
     replica::{ReplicaKey, ReplicaState},
+    service::ServiceRecord,
 };
 
 /// What kind of value a field has, and so what it may be compared with.
@@ -165,6 +167,93 @@ impl Fields for ExperimentRecord {
             ),
             "created_at" => Found::Number(self.created_at.0),
             _ => one(self.created_by.to_string()),
+        }
+    }
+}
+
+impl Fields for ServiceRecord {
+    const FIELDS: &'static [(&'static str, Kind)] = &[
+        ("service", Kind::Text),
+        ("node", Kind::Text),
+        ("region", Kind::Text),
+        ("port", Kind::Number),
+        ("address", Kind::Text),
+        ("protocol", Kind::Word(&["TCP", "UDP", "HTTP", "GRPC"])),
+        ("health", Kind::Word(&["HEALTHY", "UNHEALTHY"])),
+        ("labels", Kind::Map),
+        ("registered_at", Kind::Time),
+        ("registered_by", Kind::Text),
+    ];
+
+    fn find<'a>(&'a self, _: &'a ControlState, field: &str, key: &str) -> Found<'a> {
+        match field {
+            "service" => one(self.key.service.as_str()),
+            "node" => one(self.key.node.as_str()),
+            "region" => one(self.region.as_str()),
+            "port" => Found::Number(self.key.port.get().into()),
+            "address" => one(self.address.as_str()),
+            "protocol" => one(self.protocol.as_str()),
+            "health" => one(self.health.to_string()),
+            "labels" => maybe(self.labels.get(key)),
+            "registered_at" => Found::Number(self.registered_at.0),
+            _ => one(self.registered_by.to_string()),
+        }
+    }
+}
+
+fn version(version: Option<ModelVersion>) -> Found<'static> {
+    Found::Texts(version.map(|v| v.to_string().into()).into_iter().collect())
+}
+
+impl Fields for DeploymentRecord {
+    const FIELDS: &'static [(&'static str, Kind)] = &[
+        ("model", Kind::Text),
+        ("alias", Kind::Text),
+        ("from", Kind::Text),
+        ("to", Kind::Text),
+        ("reason", Kind::Text),
+        ("at", Kind::Time),
+        ("by", Kind::Text),
+    ];
+
+    fn find<'a>(&'a self, _: &'a ControlState, field: &str, _: &str) -> Found<'a> {
+        match field {
+            "model" => one(self.model.as_str()),
+            "alias" => one(self.alias.as_str()),
+            "from" => version(self.from),
+            "to" => version(self.to),
+            "reason" => one(self.reason.as_str()),
+            "at" => Found::Number(self.at.0),
+            _ => one(self.by.to_string()),
+        }
+    }
+}
+
+const STANDINGS: &[&str] = &["HEALTHY", "UNHEALTHY", "RECOVERING", "UP", "DOWN", "REMOVED"];
+
+impl Fields for HealthChange {
+    const FIELDS: &'static [(&'static str, Kind)] = &[
+        ("subject", Kind::Text),
+        ("from", Kind::Word(STANDINGS)),
+        ("to", Kind::Word(STANDINGS)),
+        ("evidence", Kind::Text),
+        ("at", Kind::Time),
+        ("by", Kind::Text),
+    ];
+
+    fn find<'a>(&'a self, _: &'a ControlState, field: &str, _: &str) -> Found<'a> {
+        match field {
+            "subject" => one(self.subject.to_string()),
+            "from" => Found::Texts(
+                self.from
+                    .map(|from| from.to_string().into())
+                    .into_iter()
+                    .collect(),
+            ),
+            "to" => one(self.to.to_string()),
+            "evidence" => one(self.evidence.as_str()),
+            "at" => Found::Number(self.at.0),
+            _ => one(self.by.to_string()),
         }
     }
 }

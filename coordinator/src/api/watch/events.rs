@@ -1,5 +1,7 @@
 //! Events on the wire, and what filters look at of them.
 
+use std::collections::BTreeMap;
+
 use proto::{convert::watch::Resource, v1 as pb};
 use state::Event;
 use types::{
@@ -11,6 +13,7 @@ use types::{
     plan::{PlanKind, PlanRecord, PlanState},
     region::{Endpoints, Health, NodeKind, NodeRecord, NodeStatus, RegionLabels, RegionRecord},
     replica::{ReplicaRecord, ReplicaState},
+    service::{ServiceHealth, ServiceProtocol, ServiceRecord},
 };
 
 /// What a filter looks at of an event's record; the same of its deletion, so that who saw the one sees the other.
@@ -59,6 +62,14 @@ pub(super) fn subject(event: &Event) -> Subject<'_> {
         Event::ExperimentDeleted { model, .. } => Subject {
             model: Some(model),
             ..of(ResourceKind::Experiment)
+        },
+        Event::Service(s) => Subject {
+            region: Some(&s.region),
+            ..of(ResourceKind::Service)
+        },
+        Event::ServiceDeleted { region, .. } => Subject {
+            region: Some(region),
+            ..of(ResourceKind::Service)
         },
         Event::PlanDeleted { role, .. } => Subject {
             role: Some(role),
@@ -151,6 +162,22 @@ pub(super) fn event(event: &Event, revision: Revision) -> pb::Event {
                 modified: revision,
             };
             ("plan_deleted", Resource::Plan(Box::new(gone)), true)
+        }
+        Event::Service(s) => ("service_changed", Resource::Service(s.clone()), false),
+        Event::ServiceDeleted { key, region } => {
+            let gone = ServiceRecord {
+                key: key.clone(),
+                region: region.clone(),
+                incarnation: NodeIncarnation::from_u128(0),
+                address: String::new(),
+                protocol: ServiceProtocol::Tcp,
+                labels: BTreeMap::new(),
+                health: ServiceHealth::Unhealthy,
+                registered_at: UnixMillis::default(),
+                registered_by: nobody(),
+                modified: revision,
+            };
+            ("service_deleted", Resource::Service(Box::new(gone)), true)
         }
         Event::Experiment(e) => ("experiment_changed", Resource::Experiment(e.clone()), false),
         Event::ExperimentDeleted { model, name } => {

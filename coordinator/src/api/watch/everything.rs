@@ -6,7 +6,7 @@ use proto::{convert::watch::Resource, v1 as pb};
 use state::ControlState;
 use types::{
     AliasName, ExperimentName, ModelName, NodeId, PlanId, RegionId, RoleName, VersionKey, WatchFilter,
-    replica::ReplicaKey,
+    replica::ReplicaKey, service::ServiceKey,
 };
 
 use super::super::list;
@@ -26,6 +26,7 @@ pub(super) enum Place {
     Roles(Option<RoleName>),
     Plans(Option<PlanId>),
     Experiments(Option<(ModelName, ExperimentName)>),
+    Services(Option<ServiceKey>),
 }
 
 impl Place {
@@ -41,7 +42,8 @@ impl Place {
             Self::Replicas(_) => Some(Self::Roles(None)),
             Self::Roles(_) => Some(Self::Plans(None)),
             Self::Plans(_) => Some(Self::Experiments(None)),
-            Self::Experiments(_) => None,
+            Self::Experiments(_) => Some(Self::Services(None)),
+            Self::Services(_) => None,
         }
     }
 
@@ -82,6 +84,14 @@ impl Place {
                 .collect(),
             Self::Plans(from) => (state.plans(from, limit).items.into_iter())
                 .map(|p| (Self::Plans(Some(p.plan)), Resource::Plan(Box::new(p.clone()))))
+                .collect(),
+            Self::Services(from) => (state.services_after(from).take(limit))
+                .map(|s| {
+                    (
+                        Self::Services(Some(s.key.clone())),
+                        Resource::Service(Box::new(s.clone())),
+                    )
+                })
                 .collect(),
             Self::Experiments(from) => (state.experiments_after(from).take(limit))
                 .map(|e| {

@@ -184,10 +184,16 @@ fn version(n: u8) -> VersionKey {
     }
 }
 
+fn service(n: u8) -> types::service::ServiceKey {
+    ["store/a1:7", "store/b1:7", "cache/a1:8", "store/c1:7"][usize::from(n % 4)]
+        .parse()
+        .unwrap()
+}
+
 /// What a selector means; much of it is refused, and has no events.
 fn command(world: &World, (what, a, b): (u8, u8, u8)) -> (Principal, Command) {
     let admin = user("admin");
-    let command = match what % 16 {
+    let command = match what % 18 {
         0 => Command::RegisterRegion { region: region(a) },
         1 => Command::RegisterNode {
             node: ["a1", "b1", "d1"][usize::from(a % 3)].parse().unwrap(),
@@ -282,6 +288,17 @@ fn command(world: &World, (what, a, b): (u8, u8, u8)) -> (Principal, Command) {
             name: ["march", "april"][usize::from(b % 2)].parse().unwrap(),
             reason: "d".repeat(usize::from(b)),
         },
+        16 => Command::RegisterService {
+            key: service(a),
+            incarnation: None,
+            address: "x".repeat(usize::from(b % 64) + 1),
+            protocol: types::service::ServiceProtocol::Http,
+            labels: BTreeMap::new(),
+        },
+        17 => Command::DeregisterService {
+            key: service(a),
+            incarnation: None,
+        },
         12 => Command::SetRoleMode {
             role: role(a),
             mode: FailoverMode::Manual,
@@ -329,6 +346,7 @@ fn key(resource: &pb::Resource) -> String {
         Resource::Plan(r) => format!("plan {}", r.plan),
         Resource::Timing(_) => "timing".to_owned(),
         Resource::Experiment(r) => format!("experiment {} {}", r.model, r.name),
+        Resource::Service(r) => format!("service {}", r.key),
     }
 }
 

@@ -11,10 +11,12 @@ use types::{
 
 use super::{
     experiments::experiment,
+    history::preferences,
     lineage::{datasets, metrics},
     moves::{guarded, report, step},
     oracle::Oracle,
     picks::{Pick, choose, current, holder, node, region, version},
+    services::service,
 };
 use crate::{
     command::{Command, Entry},
@@ -29,6 +31,9 @@ pub(super) fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[E
     world.actor = actor(choose(&["admin", "coordinator/c1"], c));
     if what >= 240 && !history.is_empty() {
         return again(world, history, pick);
+    }
+    if what >= 220 {
+        return record(world, pick);
     }
     let command = match what % 48 {
         0 => Command::RegisterNode {
@@ -160,15 +165,23 @@ pub(super) fn entry(world: &mut World, oracle: &Oracle, pick: Pick, history: &[E
             reason: "enough".to_owned(),
         },
         24..=31 => return guarded(world, oracle, pick),
-        // By bits that nothing below looks at.
-        40..=43 => match c / 256 % 4 {
-            0 | 1 => return experiment(world, pick),
-            _ => metrics(&world.state, pick),
-        },
+        40..=43 => return experiment(world, pick),
         44..=47 => people(&world.state, pick),
         _ => return step(world, pick),
     };
     world.entry(command)
+}
+
+/// What versions come from, services and preferences.
+fn record(world: &mut World, pick: Pick) -> Entry {
+    match pick.what % 20 {
+        0..=6 => {
+            let command = metrics(&world.state, pick);
+            world.entry(command)
+        }
+        7..=14 => service(world, pick),
+        _ => preferences(world, pick),
+    }
 }
 
 /// What people do to regions, and to agents that are gone.

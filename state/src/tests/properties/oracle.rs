@@ -54,6 +54,8 @@ fn fold(into: &mut Fold, event: &Event) {
             format!("experiment {} {}", r.model, r.name),
             Some(format!("{r:?}")),
         ),
+        Event::Service(r) => (format!("service {}", r.key), Some(format!("{r:?}"))),
+        Event::ServiceDeleted { key, .. } => (format!("service {key}"), None),
         Event::ExperimentDeleted { model, name } => (format!("experiment {model} {name}"), None),
     };
     match record {
@@ -94,6 +96,11 @@ fn listed(s: &ControlState) -> Fold {
         .cloned()
         .map(|p| Event::Plan(Box::new(p)))
         .for_each(&mut add);
+    s.services
+        .values()
+        .cloned()
+        .map(|s| Event::Service(Box::new(s)))
+        .for_each(&mut add);
     s.experiments
         .values()
         .cloned()
@@ -127,6 +134,8 @@ impl Oracle {
         what_was_expected_was_so(before, entry, applied);
         users_move_only_as_the_split_says(before, entry, after);
         metrics_are_as_they_were_said(before, entry, applied, after);
+        services_live_and_die_with_their_nodes(before, entry, after);
+        histories_tell_each_change_once(before, applied, after);
         applied.events.iter().for_each(|e| fold(&mut self.fold, e));
         assert_eq!(
             self.fold,
@@ -283,6 +292,65 @@ fn users_move_only_as_the_split_says(before: &ControlState, entry: &Entry, after
                 "{user} came to {is}: {entry:?}"
             );
         }
+    }
+}
+
+/// From the level on: as many moves of aliases are new as aliases moved, as many changes of health as verdicts did, and nothing else is.
+fn histories_tell_each_change_once(before: &ControlState, applied: &Applied, after: &ControlState) {
+    let on = before.features().has(crate::Feature::Histories);
+    let (mut moved, mut stood) = (0, 0);
+    for event in &applied.events {
+        if let Event::Alias(a) = event {
+            let was = before.alias(&a.model, &a.alias).map(|old| old.version);
+            moved += usize::from(was != Some(a.version));
+        }
+        moved += usize::from(matches!(event, Event::AliasDeleted { .. }));
+        if let Event::Region(r) = event {
+            let was = before.region(&r.region).map(|old| old.health);
+            stood += usize::from(was != Some(r.health));
+        }
+        if let Event::Node(n) = event {
+            let was = before.node(&n.node).map(|old| old.status);
+            stood += usize::from(was != Some(n.status));
+        }
+    }
+    let at = after.revision();
+    let new_moves = after
+        .deployments
+        .keys()
+        .filter(|(_, revision)| *revision == at && on)
+        .count();
+    let new_changes = after
+        .health_changes
+        .keys()
+        .filter(|(_, revision)| *revision == at && on)
+        .count();
+    let expected = if on { (moved, stood) } else { (0, 0) };
+    assert_eq!((new_moves, new_changes), expected);
+}
+
+/// Nothing but a registration adds an instance, nothing but its own command, or the end of its node's run, takes one away, and all
+/// are healthy where the node is up.
+fn services_live_and_die_with_their_nodes(before: &ControlState, entry: &Entry, after: &ControlState) {
+    for (key, new) in after.services.iter() {
+        let node = after.node(&key.node).unwrap();
+        assert_eq!(new.incarnation, node.incarnation, "{entry:?}");
+        let is_up = node.status == NodeStatus::Up;
+        assert_eq!(
+            new.health == types::service::ServiceHealth::Healthy,
+            is_up,
+            "{entry:?}"
+        );
+        let said = matches!(&entry.command, Command::RegisterService { key: said, .. } if said == key);
+        let kept = before
+            .service(key)
+            .is_some_and(|old| old.address == new.address && old.labels == new.labels);
+        assert!(kept || said, "{key} is new after {entry:?}");
+    }
+    for key in before.services.keys().filter(|key| after.service(key).is_none()) {
+        let said = matches!(&entry.command, Command::DeregisterService { key: said, .. } if said == key);
+        let run = |s: &ControlState| s.node(&key.node).map(|n| n.incarnation);
+        assert!(said || run(before) != run(after), "{key} is gone after {entry:?}");
     }
 }
 
