@@ -23,7 +23,7 @@ use types::{
 
 use course::FIRST_LIMIT;
 pub use course::{Course, Due, is_final};
-use keeper::{Keeper, Renew};
+use keeper::{First, Keeper, Renew};
 pub use lease::{BootInstant, Lease};
 
 use crate::calls::Client;
@@ -99,12 +99,13 @@ impl RoleGuard {
     /// Begins to hold `token`; the first renewal is sent at once, every further one after what the leader asks for.
     /// `first_interval` spaces the attempts until a renewal was answered.
     pub fn hold(client: Client, token: FencingToken, first_interval: Duration) -> (Self, Renewals) {
-        Self::hold_within(client, token, first_interval, FIRST_LIMIT)
+        let course = Course::new(first_interval, FIRST_LIMIT);
+        Self::hold_by(client, BootInstant::now, token, course, First::Alone)
     }
 
     /// As [`Self::hold`], where the first renewal has `first_limit`, and the ones after it more where nobody answered in
     /// time. For a role that is about to be given to the caller: the leader keeps the request until it is, and the lease
-    /// counts from its sending.
+    /// counts from its sending. So that one is always kept there, the next is sent at half of the time of the one before.
     pub fn hold_within(
         client: Client,
         token: FencingToken,
@@ -112,10 +113,16 @@ impl RoleGuard {
         first_limit: Duration,
     ) -> (Self, Renewals) {
         let course = Course::new(first_interval, first_limit);
-        Self::hold_by(client, BootInstant::now, token, course)
+        Self::hold_by(client, BootInstant::now, token, course, First::Relayed)
     }
 
-    fn hold_by<R: Renew>(renew: R, clock: Clock, token: FencingToken, course: Course) -> (Self, Renewals) {
+    fn hold_by<R: Renew>(
+        renew: R,
+        clock: Clock,
+        token: FencingToken,
+        course: Course,
+        first: First,
+    ) -> (Self, Renewals) {
         let (sender, standing) = watch::channel(Standing::NotHeld);
         let (stop, lost) = (CancellationToken::new(), CancellationToken::new());
         let keeper = Keeper {
@@ -125,6 +132,7 @@ impl RoleGuard {
             standing: sender,
             lost: lost.clone(),
             course,
+            first,
             stop: stop.clone(),
         };
         let task = tokio::spawn(keeper.run());

@@ -5,12 +5,16 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::{sync::watch, time::sleep};
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use types::{FencingToken, reason::Refusal};
 
 use super::{
-    Clock, Standing,
+    BootInstant, Clock, Standing,
     course::{Course, Due, is_final},
 };
 use crate::calls::{Client, Renewal};
@@ -34,6 +38,19 @@ impl Renew for Client {
     }
 }
 
+/// How a holder asks before anything was granted to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum First {
+    /// By one request after the other.
+    Alone,
+    /// By requests of which the next is on its way before the last one ends: what is waited for may come in between, and from far
+    /// away a round trip is lost then.
+    Relayed,
+}
+
+/// Requests of a relay that are under way at once.
+const RELAY: usize = 2;
+
 /// The renewal loop.
 pub(super) struct Keeper<R> {
     pub(super) renew: R,
@@ -42,6 +59,7 @@ pub(super) struct Keeper<R> {
     pub(super) standing: watch::Sender<Standing>,
     pub(super) lost: CancellationToken,
     pub(super) course: Course,
+    pub(super) first: First,
     pub(super) stop: CancellationToken,
 }
 
@@ -49,17 +67,56 @@ impl<R: Renew> Keeper<R> {
     /// Renews until the role is taken away, the lease runs out, or `stop`. `lost` fires at the end of it.
     pub(super) async fn run(mut self) {
         loop {
-            let limit = self.course.send((self.clock)());
-            let each = self.course.coordinator_limit(limit);
+            let stop = self.stop.clone();
             let answer = tokio::select! {
-                () = self.stop.cancelled() => break,
-                answer = self.renew.renew(&self.token, limit, each) => answer,
+                () = stop.cancelled() => break,
+                answer = self.ask() => answer,
             };
             if !self.take_in(answer) || !self.pause().await {
                 break;
             }
         }
         self.lost.cancel();
+    }
+
+    async fn ask(&mut self) -> Result<Renewal, Refusal> {
+        let sent = (self.clock)();
+        let limit = self.course.send(sent);
+        let each = self.course.coordinator_limit(limit);
+        if self.first == First::Alone || self.course.lease.is_some() {
+            return self.renew.renew(&self.token, limit, each).await;
+        }
+        let (sent, answer) = self.relay(sent, limit, each).await;
+        // The lease counts from the sending of the one that was granted (L4).
+        self.course.sent = sent;
+        answer
+    }
+
+    /// The first grant or final refusal of requests that are sent half a limit apart; another refusal once none is under way.
+    async fn relay(
+        &self,
+        first: BootInstant,
+        limit: Duration,
+        each: Duration,
+    ) -> (BootInstant, Result<Renewal, Refusal>) {
+        let send =
+            |sent: BootInstant| async move { (sent, self.renew.renew(&self.token, limit, each).await) };
+        let mut under_way = FuturesUnordered::from_iter([send(first)]);
+        let mut next = Instant::now() + limit / 2;
+        loop {
+            tokio::select! {
+                Some((sent, answer)) = under_way.next() => {
+                    let over = answer.as_ref().map_or_else(is_final, |_| true);
+                    if over || under_way.is_empty() {
+                        return (sent, answer);
+                    }
+                }
+                () = sleep_until(next), if under_way.len() < RELAY => {
+                    next = Instant::now() + limit / 2;
+                    under_way.push(send((self.clock)()));
+                }
+            }
+        }
     }
 
     /// False: the role was taken away.

@@ -13,7 +13,7 @@ use types::{
 use super::{
     BootInstant, GuardError, Lease, Renewals, RoleGuard, Standing,
     course::{Course, Due, is_final},
-    keeper::Renew,
+    keeper::{First, Renew},
 };
 use crate::calls::Renewal;
 
@@ -87,8 +87,21 @@ fn refusal(reason: Reason) -> Refusal {
 
 fn hold() -> (RoleGuard, Renewals, mpsc::Receiver<Asked>) {
     let (sender, asked) = mpsc::channel(1);
-    let (guard, renewals) =
-        RoleGuard::hold_by(Script(sender), clock, token(), Course::new(ms(10), ms(3_000)));
+    let (guard, renewals) = RoleGuard::hold_by(
+        Script(sender),
+        clock,
+        token(),
+        Course::new(ms(10), ms(3_000)),
+        First::Alone,
+    );
+    (guard, renewals, asked)
+}
+
+/// As for a role that is about to be given to the holder.
+fn hold_early(limit: u64) -> (RoleGuard, Renewals, mpsc::Receiver<Asked>) {
+    let (sender, asked) = mpsc::channel(1);
+    let course = Course::new(ms(10), ms(limit));
+    let (guard, renewals) = RoleGuard::hold_by(Script(sender), clock, token(), course, First::Relayed);
     (guard, renewals, asked)
 }
 
@@ -469,4 +482,39 @@ async fn renewals_end_with_their_owner() {
     drop(renewals);
     guard.on_lost().cancelled().await;
     assert!(under_way.answer.is_closed(), "the call under way is dropped");
+}
+
+/// Whoever gives the role away may do so just when a request has run out; another one waits there by then.
+#[tokio::test]
+async fn an_early_request_is_followed_by_the_next_before_it_ends_and_the_lease_counts_from_the_one_that_was_granted()
+ {
+    NOW.set(1_000);
+    let (guard, renewals, mut asked) = hold_early(40);
+    let first = asked.recv().await.unwrap();
+    NOW.set(1_300);
+    let second = asked.recv().await.unwrap();
+    assert_eq!((first.limit, second.limit), (ms(40), ms(40)));
+    // No more than two at once; the first ran out, and the second is not given up for that.
+    first.answer.send(Err(refusal(Reason::RoleChanging))).unwrap();
+    NOW.set(1_500);
+    let third = asked.recv().await.unwrap();
+    assert_eq!(guard.standing(), Standing::NotHeld);
+    second.answer.send(Ok(RENEWAL)).unwrap();
+    guard.held().await.unwrap();
+    assert_eq!(guard.left(), ms(1_600), "of 1.8 s from the sending of the second");
+    // What else was under way is dropped, and renewals go on one by one.
+    assert!(third.answer.is_closed());
+    renewals.release().await;
+}
+
+#[tokio::test]
+async fn an_early_request_that_is_refused_for_good_ends_the_others() {
+    let (guard, renewals, mut asked) = hold_early(40);
+    let first = asked.recv().await.unwrap();
+    let second = asked.recv().await.unwrap();
+    first.answer.send(Err(refusal(Reason::StaleEpoch))).unwrap();
+    assert_eq!(guard.held().await.unwrap_err().reason, Reason::StaleEpoch);
+    guard.on_lost().cancelled().await;
+    assert!(second.answer.is_closed());
+    renewals.release().await;
 }
