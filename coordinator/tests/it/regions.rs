@@ -9,8 +9,9 @@ use client::{
 };
 use proto::convert::watch::Resource;
 use types::{
-    Reason, RegionId, Revision,
+    Reason, RegionId, Revision, RoleName,
     region::{NodeStatus, RegionLabels},
+    role::FailoverMode,
 };
 
 use crate::{
@@ -135,6 +136,9 @@ async fn an_agent_that_is_gone_is_dropped_and_its_region_after_it_and_both_may_c
     let cluster = Cluster::start(1).await;
     let admin = standing(&cluster).await;
     let (sa, world) = (region("sa"), World::default());
+    // Its only agent would be given the role, and who holds one is not dropped.
+    let role = RoleName::global();
+    admin.set_role_mode(&role, FailoverMode::Manual).await.unwrap();
     let agent = TestAgent::start(&cluster, &world, "sa");
     let node = agent.holder.node.clone();
     let up = async |wanted: Option<NodeStatus>| {

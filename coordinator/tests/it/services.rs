@@ -81,7 +81,10 @@ async fn an_instance_is_found_everywhere_sick_with_its_nodes_session_and_gone_wi
     for endpoint in cluster.endpoints() {
         let files = cluster.certs.issue("spiffe://regent.local/user/admin");
         let one = cluster.client_of(&files, vec![endpoint]);
-        assert_eq!(one.list_services(None, &[]).await.unwrap(), [made.clone()]);
+        assert_eq!(
+            one.list_services(None, &[]).await.unwrap(),
+            std::slice::from_ref(&made)
+        );
         assert_eq!(one.get_service(&store).await.unwrap(), made);
     }
     agents[0].speaks.send_replace(false);
