@@ -3,7 +3,7 @@
 //! Absent on purpose: looking whether they answer. What ends while the agent lives is taken out of the config, or deregistered by a
 //! person. Invariant: only what this agent registered is taken back by it; what a person registered on this node stays.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use client::{Client, Complaint, calls::Offer, retry};
 use tokio::sync::watch;
@@ -91,9 +91,27 @@ pub(crate) struct Hosting {
     pub(crate) client: Client,
     /// What the registry knows.
     pub(crate) view: watch::Receiver<Arc<View>>,
+    /// What this run has registered: the view may not show it yet.
+    said: BTreeSet<ServiceKey>,
 }
 
 impl Hosting {
+    /// Nothing is registered yet.
+    pub(crate) fn new(
+        me: Holder,
+        wanted: Vec<Wanted>,
+        client: Client,
+        view: watch::Receiver<Arc<View>>,
+    ) -> Self {
+        Self {
+            me,
+            wanted,
+            client,
+            view,
+            said: BTreeSet::new(),
+        }
+    }
+
     /// Closes the difference whenever there is one, until `stop`; then takes back what it offers, in one short try: else it would look
     /// healthy until the session is missed.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
@@ -125,11 +143,13 @@ impl Hosting {
         self.withdraw().await;
     }
 
-    async fn take(&self, steps: Vec<Step>) -> Result<(), Refusal> {
+    async fn take(&mut self, steps: Vec<Step>) -> Result<(), Refusal> {
         for step in steps {
             match step {
                 Step::Register(key, offer) => {
                     let run = Some(self.me.incarnation);
+                    // Also of one whose answer is lost.
+                    self.said.insert(key.clone());
                     self.client.register_service(&key, run, &offer).await?;
                     tracing::info!(service = %key, "registered");
                 }
@@ -153,9 +173,13 @@ impl Hosting {
         Ok(())
     }
 
-    async fn withdraw(&self) {
+    async fn withdraw(&mut self) {
         let view = Arc::clone(&self.view.borrow());
-        let steps = next(&[], &self.me, &view);
+        let seen = next(&[], &self.me, &view);
+        let said = std::mem::take(&mut self.said);
+        let unseen = said.into_iter().map(Step::Deregister);
+        let unseen = unseen.filter(|step| !seen.contains(step)).collect::<Vec<_>>();
+        let steps = seen.into_iter().chain(unseen).collect();
         let taken = tokio::time::timeout(WITHDRAW_LIMIT, self.take(steps)).await;
         if !matches!(taken, Ok(Ok(()))) {
             tracing::warn!(node = %self.me.node, "services end with the session: they could not be deregistered");

@@ -5,10 +5,8 @@
 //! Invariant: a value that exists is valid. Text is checked once, in the constructor, and never again inside.
 //!
 //! Reading order: [`ids`], [`epoch`], [`revision`], [`digest`], [`units`], [`time`], then the records
-//! ([`region`], [`model`], [`replica`], [`role`], [`plan`], [`election`], [`rebind`]) and [`filter`], then [`reason`], [`principal`] and
-//! [`metrics`].
 //! ([`region`], [`service`], [`model`], [`replica`], [`experiment`] with [`micros`], [`role`], [`plan`], [`election`], [`history`],
-//! [`preferences`]) and [`filter`], then
+//! [`preferences`], [`rebind`]) and [`filter`], then
 //! [`reason`], [`principal`] and [`metrics`].
 
 #![warn(missing_docs)]

@@ -138,7 +138,7 @@ async fn an_agent_registers_for_its_own_run_alone_and_a_person_for_any_node() {
         Reason::NodeNotFound
     );
     assert_eq!(
-        refused(&admin, "store/c0:7000", None).await,
+        refused(&admin, "store/c1:7000", None).await,
         Reason::IllegalTransition
     );
     let store = key("store/a-r1:7000");

@@ -175,12 +175,8 @@ impl Agent {
             board: board.clone(),
             serving: serving.clone(),
         };
-        let hosting = Hosting {
-            wanted: hosted::wanted(&config.services, &me, &config.host()),
-            me: me.clone(),
-            client: client.clone(),
-            view: view_seen.clone(),
-        };
+        let offered = hosted::wanted(&config.services, &me, &config.host());
+        let hosting = Hosting::new(me.clone(), offered, client.clone(), view_seen.clone());
         let attach = Attach {
             region: me.region.clone(),
             store: config.store.clone(),

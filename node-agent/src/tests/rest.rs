@@ -193,9 +193,12 @@ fn rows_of_the_catalog_of_every_version_are_read() {
     assert_eq!(old, row, "times are numbers");
     let new: CatalogRow = serde_json::from_slice(include_bytes!("../../testdata/catalog-v1-b.json")).unwrap();
     assert_eq!(new, row, "times are text");
+    let newer: CatalogRow =
+        serde_json::from_slice(include_bytes!("../../testdata/catalog-v1-c.json")).unwrap();
+    assert_eq!(newer, row, "versions have data sets and metrics");
     let written: serde_json::Value = serde_json::to_value(&row).unwrap();
     let frozen: serde_json::Value =
-        serde_json::from_slice(include_bytes!("../../testdata/catalog-v1-b.json")).unwrap();
+        serde_json::from_slice(include_bytes!("../../testdata/catalog-v1-c.json")).unwrap();
     assert_eq!(written, frozen);
 }
 
