@@ -12,7 +12,7 @@ use types::{
     reason::Refusal,
 };
 
-use super::{Client, options::Kind};
+use super::{Client, options::Kind, pages};
 
 /// What a user gets of an experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +76,7 @@ impl Client {
         model: Option<&ModelName>,
         filter: &[String],
     ) -> Result<Vec<ExperimentRecord>, Refusal> {
-        let mut found = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        pages::all(|page_token| async move {
             let message = pb::ListExperimentsRequest {
                 read: self.read_options(),
                 model: model.map(ToString::to_string).unwrap_or_default(),
@@ -87,14 +85,14 @@ impl Client {
                 filter: filter.to_vec(),
             };
             let answer = send!(self, Anyone, ExperimentServiceClient::list_experiments, message)?;
-            page_token = answer.next_page_token;
-            let page = answer.experiments.into_iter().map(experiments::experiment);
-            found.extend(page.collect::<Result<Vec<_>, _>>()?);
-            // Also a page without any may have a next one.
-            if page_token.is_empty() {
-                return Ok(found);
-            }
-        }
+            let page: Result<_, _> = answer
+                .experiments
+                .into_iter()
+                .map(experiments::experiment)
+                .collect();
+            Ok((page?, answer.next_page_token))
+        })
+        .await
     }
 
     /// Changes who gets what of a running experiment that still is as it was at `etag`.

@@ -13,7 +13,7 @@ use types::{
     reason::Refusal,
 };
 
-use super::Client;
+use super::{Client, pages};
 
 impl Client {
     /// The moves of aliases that are remembered, of one model where one is named, oldest first within a model: those that meet these
@@ -23,9 +23,7 @@ impl Client {
         model: Option<&ModelName>,
         filter: &[String],
     ) -> Result<Vec<DeploymentRecord>, Refusal> {
-        let mut found = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        pages::all(|page_token| async move {
             let message = pb::ListDeploymentsRequest {
                 read: self.read_options(),
                 model: model.map(ToString::to_string).unwrap_or_default(),
@@ -34,14 +32,10 @@ impl Client {
                 filter: filter.to_vec(),
             };
             let answer = send!(self, Anyone, RegistryServiceClient::list_deployments, message)?;
-            page_token = answer.next_page_token;
-            let page = answer.deployments.into_iter().map(history::deployment);
-            found.extend(page.collect::<Result<Vec<_>, _>>()?);
-            // Also a page without any may have a next one.
-            if page_token.is_empty() {
-                return Ok(found);
-            }
-        }
+            let page: Result<_, _> = answer.deployments.into_iter().map(history::deployment).collect();
+            Ok((page?, answer.next_page_token))
+        })
+        .await
     }
 
     /// As [`Self::list_deployments`], how regions and nodes have stood; `regions.proto` names the fields.
@@ -50,9 +44,7 @@ impl Client {
         subject: Option<&HealthSubject>,
         filter: &[String],
     ) -> Result<Vec<HealthChange>, Refusal> {
-        let mut found = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        pages::all(|page_token| async move {
             let message = pb::ListHealthChangesRequest {
                 read: self.read_options(),
                 subject: subject.map(ToString::to_string).unwrap_or_default(),
@@ -61,13 +53,9 @@ impl Client {
                 filter: filter.to_vec(),
             };
             let answer = send!(self, Anyone, RegionServiceClient::list_health_changes, message)?;
-            page_token = answer.next_page_token;
-            let page = answer.changes.into_iter().map(history::health_change);
-            found.extend(page.collect::<Result<Vec<_>, _>>()?);
-            // Also a page without any may have a next one.
-            if page_token.is_empty() {
-                return Ok(found);
-            }
-        }
+            let page: Result<_, _> = answer.changes.into_iter().map(history::health_change).collect();
+            Ok((page?, answer.next_page_token))
+        })
+        .await
     }
 }

@@ -12,7 +12,7 @@ use types::{
     reason::{Reason, Refusal},
 };
 
-use super::{Client, Header, options::Kind};
+use super::{Client, Header, options::Kind, pages};
 use crate::retry::mint_request_id;
 
 impl Client {
@@ -62,23 +62,18 @@ impl Client {
 
     /// All models that meet these conditions, as in `name=fraud.*`; `registry.proto` names the fields.
     pub async fn list_models_where(&self, filter: &[String]) -> Result<Vec<ModelRecord>, Refusal> {
-        let mut models = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        pages::all(|page_token| async move {
             let message = pb::ListModelsRequest {
                 read: self.read_options(),
                 page_size: 1000,
                 page_token,
                 filter: filter.to_vec(),
             };
-            let mut answer = send!(self, Anyone, RegistryServiceClient::list_models, message)?;
-            page_token = std::mem::take(&mut answer.next_page_token);
-            models.extend(models_of(answer, filter)?);
-            // Also a page without any may have a next one.
-            if page_token.is_empty() {
-                return Ok(models);
-            }
-        }
+            let answer = send!(self, Anyone, RegistryServiceClient::list_models, message)?;
+            let next = answer.next_page_token.clone();
+            Ok((models_of(answer, filter)?, next))
+        })
+        .await
     }
 
     /// Sets and removes tags; under a token only while its epoch is current and the caller holds it (L12). An agent

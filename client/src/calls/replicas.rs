@@ -10,7 +10,7 @@ use types::{
     replica::{ReplicaKey, ReplicaRecord},
 };
 
-use super::{Client, options::Kind};
+use super::{Client, options::Kind, pages};
 
 /// How far a copy is, as its region's agent reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +52,7 @@ impl Client {
         model: Option<&ModelName>,
         region: Option<&RegionId>,
     ) -> Result<Vec<ReplicaRecord>, Refusal> {
-        let mut replicas = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        pages::all(|page_token| async move {
             let message = pb::ListReplicasRequest {
                 read: self.read_options(),
                 model: model.map(ToString::to_string).unwrap_or_default(),
@@ -63,14 +61,10 @@ impl Client {
                 page_token,
             };
             let answer = send!(self, Anyone, RegistryServiceClient::list_replicas, message)?;
-            for replica in answer.replicas {
-                replicas.push(registry::replica(replica)?);
-            }
-            if answer.next_page_token.is_empty() {
-                return Ok(replicas);
-            }
-            page_token = answer.next_page_token;
-        }
+            let page: Result<_, _> = answer.replicas.into_iter().map(registry::replica).collect();
+            Ok((page?, answer.next_page_token))
+        })
+        .await
     }
 
     /// An agent says how far the copy in its own region is.

@@ -12,7 +12,7 @@ use types::{
     service::{ServiceKey, ServiceProtocol, ServiceRecord},
 };
 
-use super::{Client, Header, options::Kind};
+use super::{Client, Header, options::Kind, pages};
 
 /// What is said of an instance besides where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,9 +92,7 @@ impl Client {
         service: Option<&ServiceName>,
         filter: &[String],
     ) -> Result<Vec<ServiceRecord>, Refusal> {
-        let mut found = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        pages::all(|page_token| async move {
             let message = pb::ListServicesRequest {
                 read: self.read_options(),
                 service: service.map(ToString::to_string).unwrap_or_default(),
@@ -103,14 +101,10 @@ impl Client {
                 filter: filter.to_vec(),
             };
             let answer = send!(self, Anyone, DiscoveryServiceClient::list_services, message)?;
-            page_token = answer.next_page_token;
-            let page = answer.instances.into_iter().map(services::instance);
-            found.extend(page.collect::<Result<Vec<_>, _>>()?);
-            // Also a page without any may have a next one.
-            if page_token.is_empty() {
-                return Ok(found);
-            }
-        }
+            let page: Result<_, _> = answer.instances.into_iter().map(services::instance).collect();
+            Ok((page?, answer.next_page_token))
+        })
+        .await
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     Client,
     models::check_filtered,
     options::{Kind, Said},
+    pages,
 };
 
 /// The feature level from which on every coordinator keeps which data sets a version names.
@@ -140,9 +141,7 @@ impl Client {
         dataset: &DatasetName,
         filter: &[String],
     ) -> Result<Vec<VersionRecord>, Refusal> {
-        let mut versions = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        pages::all(|page_token| async move {
             let message = pb::ListDependentsRequest {
                 read: self.read_options(),
                 dataset: dataset.to_string(),
@@ -151,14 +150,10 @@ impl Client {
                 filter: filter.to_vec(),
             };
             let answer = send!(self, Anyone, RegistryServiceClient::list_dependents, message)?;
-            page_token = answer.next_page_token;
-            let page = answer.versions.into_iter().map(registry::version);
-            versions.extend(page.collect::<Result<Vec<_>, _>>()?);
-            // Also a page without any may have a next one.
-            if page_token.is_empty() {
-                return Ok(versions);
-            }
-        }
+            let page: Result<_, _> = answer.versions.into_iter().map(registry::version).collect();
+            Ok((page?, answer.next_page_token))
+        })
+        .await
     }
 
     /// A version by its number.
@@ -198,9 +193,7 @@ impl Client {
         model: &ModelName,
         filter: &[String],
     ) -> Result<Vec<VersionRecord>, Refusal> {
-        let mut versions = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        pages::all(|page_token| async move {
             let message = pb::ListVersionsRequest {
                 read: self.read_options(),
                 model: model.to_string(),
@@ -208,14 +201,11 @@ impl Client {
                 page_token,
                 filter: filter.to_vec(),
             };
-            let mut answer = send!(self, Anyone, RegistryServiceClient::list_versions, message)?;
-            page_token = std::mem::take(&mut answer.next_page_token);
-            versions.extend(versions_of(answer, filter)?);
-            // Also a page without any may have a next one.
-            if page_token.is_empty() {
-                return Ok(versions);
-            }
-        }
+            let answer = send!(self, Anyone, RegistryServiceClient::list_versions, message)?;
+            let next = answer.next_page_token.clone();
+            Ok((versions_of(answer, filter)?, next))
+        })
+        .await
     }
 }
 
