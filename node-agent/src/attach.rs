@@ -1,5 +1,5 @@
-//! At start: is the own store a fencing door (L16), and does the registry know it? Then, once a day: what killed pushes left
-//! in it goes.
+//! At start: is the own store a fencing door (L16), and does the registry know it? Again whenever the region was made anew: its
+//! record knows no store then. Once a day: what killed pushes left in the store goes.
 //!
 //! Absent on purpose: making the bucket, and removing objects. Tries until the registry knows what the probe said; an agent
 //! without a store serves what is on its disk meanwhile.
@@ -14,8 +14,8 @@ use client::{Client, Complaint, retry};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use types::{
-    RegionId, UnixMillis,
-    region::{FencingDoor, StoreBinding},
+    ClusterId, RegionId, Revision, UnixMillis,
+    region::{FencingDoor, RegionRecord, StoreBinding},
     time::{Clock as _, SystemClock},
 };
 
@@ -35,6 +35,12 @@ const LEFT_BEHIND: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often such uploads are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(24 * 3600);
 
+/// As of when the registry knows the own store.
+struct Known {
+    cluster_id: Option<ClusterId>,
+    modified: Revision,
+}
+
 /// What is needed to attach.
 pub struct Attach {
     /// The own region.
@@ -51,39 +57,53 @@ pub struct Attach {
 
 impl Attach {
     /// Tries until it is done, keeps the store tidy, and ends with `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
-        self.attach(&stop).await;
-        let tidy = async {
+    pub async fn run(self, stop: CancellationToken) {
+        let mut attached = self.attach(&stop).await;
+        let again = async {
+            while let Some(known) = attached {
+                let anew = made_anew(self.view.clone(), &self.region, &known).await;
+                attached = match anew {
+                    Ok(()) => self.attach(&stop).await,
+                    Err(_) => None,
+                };
+            }
+        };
+        let tidied = async {
             loop {
                 self.tidy().await;
                 tokio::time::sleep(TIDY_EVERY).await;
             }
         };
-        stop.run_until_cancelled(tidy).await;
+        let both = Box::pin(async { tokio::join!(again, tidied) });
+        stop.run_until_cancelled(both).await;
     }
 
-    async fn attach(&mut self, stop: &CancellationToken) {
+    /// What the registry knows then; none with `stop`.
+    async fn attach(&self, stop: &CancellationToken) -> Option<Known> {
         let mut failures: u32 = 0;
         let mut complaint = Complaint::after(STARTING);
         loop {
             let attempt = tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return None,
                 attempt = self.once() => attempt,
             };
-            let Err(why) = attempt else { return };
+            let why = match attempt {
+                Ok(known) => return Some(known),
+                Err(why) => why,
+            };
             if let Some(why) = complaint.news("", &why) {
                 tracing::warn!(region = %self.region, "own store not attached yet: {why}");
             }
             failures += 1;
             let wait = WAIT_MIN.saturating_mul(1 << failures.min(5)).min(WAIT_MAX);
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return None,
                 () = tokio::time::sleep(retry::jittered(wait)) => {}
             }
         }
     }
 
-    async fn once(&mut self) -> Result<(), String> {
+    async fn once(&self) -> Result<Known, String> {
         let mut binding = self.binding();
         let store = self.stores.get(&self.region, &binding).await?;
         match probe_fencing(store.as_ref()).await {
@@ -97,22 +117,19 @@ impl Attach {
             }
         }
         let region = self.region.clone();
-        let registered = self
-            .view
-            .wait_for(|view| view.regions.contains_key(&region))
-            .await;
-        let known = registered
-            .map_err(|_| "the agent is stopping".to_owned())?
-            .regions
-            .get(&region)
-            .and_then(|r| r.store.clone());
-        if known.as_ref() == Some(&binding) {
-            return Ok(());
+        let mut view = self.view.clone();
+        let registered = view.wait_for(|view| view.regions.contains_key(&region)).await;
+        let (cluster_id, known) = registered
+            .map(|view| (view.cluster_id, view.regions.get(&region).cloned()))
+            .map_err(|_| "the agent is stopping".to_owned())?;
+        if let Some(known) = known.filter(|r| r.store.as_ref() == Some(&binding)) {
+            let modified = known.modified;
+            return Ok(Known { cluster_id, modified });
         }
         let attached = self.client.attach_store(&region, &binding).await;
-        attached.map_err(|refusal| refusal.to_string())?;
+        let modified = attached.map_err(|refusal| refusal.to_string())?.modified;
         tracing::info!(%region, endpoint = %binding.endpoint, bucket = %binding.bucket, "store attached");
-        Ok(())
+        Ok(Known { cluster_id, modified })
     }
 
     async fn tidy(&self) {
@@ -129,6 +146,22 @@ impl Attach {
             fencing_door: FencingDoor::Qualified,
         }
     }
+}
+
+/// Waits until the region knows no store that knew one as `known` says: no verb takes a store away, so this is another region of the
+/// same name, or a cluster that goes on from before.
+async fn made_anew(
+    mut view: watch::Receiver<Arc<View>>,
+    region: &RegionId,
+    known: &Known,
+) -> Result<(), watch::error::RecvError> {
+    let is_later =
+        |view: &View, r: &RegionRecord| r.modified > known.modified || view.cluster_id != known.cluster_id;
+    let anew = |view: &Arc<View>| {
+        let record = view.regions.get(region);
+        record.is_some_and(|r| r.store.is_none() && is_later(view, r))
+    };
+    view.wait_for(anew).await.map(|_| ())
 }
 
 /// Takes back uploads of artifacts that nobody goes on with: their parts are paid for, and no list of objects shows them.

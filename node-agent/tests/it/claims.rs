@@ -13,10 +13,11 @@ use artifact_store::{
     pointer::{self, PointerChange},
 };
 use node_agent::Agent;
+use proto::convert::watch::Resource;
 use types::{
-    Digest, Epoch, FencingToken,
+    Digest, Epoch, FencingToken, Revision,
     plan::{PlanState, StepKind},
-    region::FencingDoor,
+    region::{FencingDoor, RegionRecord},
 };
 
 use crate::{
@@ -182,6 +183,23 @@ async fn the_own_store_is_raised_for_a_holder_elsewhere_also_when_it_is_attached
     until_under(&world, "annex", &token(2, &east())).await;
     // Only its own: the other region's store has agents of its own.
     assert_eq!(stands_under(&world.stores.of("east")).await, None);
+    agent.shutdown().await.unwrap();
+}
+
+/// Its record knows no store then, and the agent went on all the while.
+#[tokio::test]
+async fn a_region_that_was_made_anew_is_given_its_store_again() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    stores_attached(&world).await;
+    let Resource::Region(anew) = region_at("west", None) else {
+        unreachable!("a region")
+    };
+    world.coordinator.commit(vec![Resource::Region(RegionRecord {
+        modified: Revision(anew.modified.0 + 1),
+        ..anew
+    })]);
+    stores_attached(&world).await;
     agent.shutdown().await.unwrap();
 }
 
