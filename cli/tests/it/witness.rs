@@ -1,21 +1,12 @@
 //! Two regions and a witness, as processes: either region is lost in turn, also where only the witness has stored what was
 //! acknowledged, and the witness's memory does not grow with the registry.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Stdio, time::Duration};
 
 use client::{Client, ClientConfig, TlsFiles};
 use futures::{StreamExt as _, stream};
 use proto::v1::GetStatusResponse;
-use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
-};
+use rcgen::{Issuer, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -26,7 +17,10 @@ use types::{
     region::{FencingDoor, StoreBinding},
 };
 
-use crate::harness::{LIMIT, Ran, Running, regent, turn, until};
+use crate::{
+    certs::{authority, issue},
+    harness::{LIMIT, Ran, Running, regent, turn, until},
+};
 
 const EAST: &str = "east";
 const WEST: &str = "west";
@@ -238,42 +232,6 @@ impl Trio {
         command.env("REGENT_CONTEXT", &path).args(args);
         Ran::of(command.output().unwrap())
     }
-}
-
-fn authority(dir: &Path) -> Issuer<'static, KeyPair> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    let key = KeyPair::generate().unwrap();
-    fs::write(dir.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-    Issuer::new(params, key)
-}
-
-fn issue(issuer: &Issuer<'static, KeyPair>, home: &Path, name: &str, uri: &str) -> TlsFiles {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-    params
-        .subject_alt_names
-        .push(SanType::URI(uri.try_into().unwrap()));
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
-    let key = KeyPair::generate().unwrap();
-    let certificate = params.signed_by(&key, issuer).unwrap();
-    let files = TlsFiles {
-        ca_file: home
-            .ancestors()
-            .map(|up| up.join("ca.pem"))
-            .find(|ca| ca.exists())
-            .unwrap(),
-        cert_file: home.join(format!("{name}.pem")),
-        key_file: home.join(format!("{name}.key")),
-    };
-    fs::write(&files.cert_file, certificate.pem()).unwrap();
-    fs::write(&files.key_file, key.serialize_pem()).unwrap();
-    fs::set_permissions(&files.key_file, fs::Permissions::from_mode(0o600)).unwrap();
-    files
 }
 
 /// Announces a version of its own model.

@@ -1,16 +1,21 @@
 //! Services over the wire: found at every coordinator, healthy while their node is, and gone with its run.
 
-use client::{Client, calls::Offer};
+use client::{
+    Client,
+    calls::Offer,
+    watch::{Change, StateWatch},
+};
 use proto::convert::watch::Resource;
 use types::{
-    NodeIncarnation, Reason,
+    NodeIncarnation, Reason, RoleName,
+    role::FailoverMode,
     service::{ServiceHealth, ServiceKey, ServiceProtocol, ServiceRecord},
 };
 
 use crate::{
     agent::{TestAgent, World},
     failover::until,
-    harness::{Cluster, agent, user, within},
+    harness::{Cluster, PATIENCE, agent, user, within},
 };
 
 fn key(text: &str) -> ServiceKey {
@@ -102,6 +107,55 @@ async fn an_instance_is_found_everywhere_sick_with_its_nodes_session_and_gone_wi
         admin.get_service(&store).await.unwrap_err().reason,
         Reason::ServiceNotFound
     );
+    cluster.shutdown().await;
+}
+
+/// Whoever follows services alone learns of it, and nobody is sent to an address of a node that is not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_is_dropped_takes_its_services_along() {
+    let cluster = Cluster::start(1).await;
+    let world = World::default();
+    let (admin, mut agents) = standing(&cluster, &world).await;
+    // The node of the role's holder is not dropped.
+    let role = RoleName::global();
+    admin.set_role_mode(&role, FailoverMode::Manual).await.unwrap();
+    let keys = ["index/a-r1:7001", "store/a-r1:7000"].map(key);
+    let other = key("store/a-r2:7000");
+    for key in keys.iter().chain([&other]) {
+        admin
+            .register_service(key, None, &offer("10.0.0.7"))
+            .await
+            .unwrap();
+    }
+    let node = agents[0].holder.node.clone();
+    let early = admin.remove_node(&node).await.unwrap_err();
+    assert_eq!(early.reason, Reason::IllegalTransition, "{early}");
+    agents.remove(0).die().await;
+    stands(&admin, &keys[0], ServiceHealth::Unhealthy).await;
+    stands(&admin, &keys[1], ServiceHealth::Unhealthy).await;
+
+    let (_, header) = admin.settings().await.unwrap();
+    let mut watch = StateWatch::resume(admin.clone(), PATIENCE, header.cluster_id, header.revision);
+    admin.remove_node(&node).await.unwrap();
+    let told = within("the services are gone", async {
+        let mut gone = Vec::new();
+        while gone.len() < keys.len() {
+            let Change::Events { events, .. } = watch.next().await else {
+                continue;
+            };
+            gone.extend(events.into_iter().filter_map(|event| match event.resource {
+                Resource::Service(s) if event.deleted => Some(s.key),
+                _ => None,
+            }));
+        }
+        gone
+    })
+    .await;
+    assert_eq!(told, keys);
+    let left = admin.list_services(None, &[]).await.unwrap();
+    assert_eq!(left.iter().map(|s| &s.key).collect::<Vec<_>>(), [&other]);
+    let refused = admin.register_service(&keys[0], None, &offer("10.0.0.7")).await;
+    assert_eq!(refused.unwrap_err().reason, Reason::NodeNotFound);
     cluster.shutdown().await;
 }
 
