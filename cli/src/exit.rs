@@ -84,6 +84,8 @@ impl Exit {
             | Reason::NotServing
             | Reason::Unreachable => Self::Unavailable,
             Reason::OutcomeUnknown => Self::Unknown,
+            // Done, and somebody has undone it.
+            Reason::RecordGone => Self::Findings,
             Reason::DigestMismatch | Reason::ModelInvalid | Reason::LimitExceeded | Reason::Internal => {
                 Self::Error
             }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{Table, presets};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde_json::Value;
 use types::{
@@ -50,12 +51,37 @@ pub(crate) fn failed(failure: &Failure) {
 
 /// Prints one line to stdout. A reader that went away (`| head`) is no failure of ours.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    line_to_reader(text).map(|_| ())
+}
+
+/// The same, for those who have more to say: whether anybody still reads.
+pub(crate) fn line_to_reader(text: &str) -> Result<Reader, Failure> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::other(format!("could not write to stdout: {error}")))
-        }
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) => Ok(Reader::Reads),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Failure::other(format!("could not write to stdout: {error}"))),
+    }
+}
+
+/// Who reads stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// It took what was written.
+    Reads,
+    /// It went away, and nothing that is written any more is for anybody.
+    Gone,
+}
+
+/// Who reads stdout, without writing to it.
+pub(crate) fn reader() -> Reader {
+    let stdout = io::stdout();
+    let mut looked = [PollFd::new(&stdout, PollFlags::empty())];
+    let at_once = Timespec::default();
+    // Errors are reported unasked; where even this fails, the next line will tell.
+    match poll(&mut looked, Some(&at_once)) {
+        Ok(_) if looked[0].revents().contains(PollFlags::ERR) => Reader::Gone,
+        Ok(_) | Err(_) => Reader::Reads,
     }
 }
 

@@ -33,6 +33,9 @@ pub(crate) fn of(refusal: &Refusal) -> String {
         Reason::ReplicaNotFound => "`regent replication status` shows the copies that there are",
         Reason::ExperimentNotFound => "`regent experiment list` shows the experiments that there are",
         Reason::PreferencesNotFound => "without --etag they are set anew",
+        Reason::RecordGone => {
+            "`regent watch` shows who changes what; ask under a new request id to make it again"
+        }
         Reason::ServiceNotFound => "`regent service list` shows the instances that there are",
         Reason::VersionState if operand("experiment").is_some() => "`regent experiment end` ends it",
         Reason::VersionState if operand("alias").is_some() => {

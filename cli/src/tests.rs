@@ -101,6 +101,8 @@ fn lines_are_accepted_or_refused() {
         "regent preferences set output=json page=50 --remove colour --etag 9",
         true,
     );
+    check_parse("regent cluster transfer-leader --to c2 --validate-only", true);
+    check_parse("regent cluster transfer-leader c2", false);
     check_parse("regent preferences set", false);
     check_parse("regent preferences set output", false);
     check_parse("regent preferences get --user eve", true);
@@ -166,6 +168,8 @@ fn exit_codes_follow_the_category() {
     for reason in Reason::ALL {
         let exit = Exit::of(*reason);
         let allowed: &[Exit] = match reason.category() {
+            // What was made is not there any more.
+            Category::NotFound if *reason == Reason::RecordGone => &[Exit::Findings],
             Category::NotFound => &[Exit::NotFound],
             Category::AlreadyExists | Category::Aborted | Category::OutOfRange => &[Exit::Precondition],
             Category::FailedPrecondition => &[Exit::Precondition, Exit::Safety, Exit::Error],

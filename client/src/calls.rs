@@ -373,6 +373,7 @@ mod history;
 mod leases;
 mod models;
 mod options;
+mod pages;
 mod plans;
 mod preferences;
 mod regions;
@@ -383,7 +384,7 @@ mod snapshots;
 mod versions;
 
 use self::options::Reads;
-pub use cluster::RemoveMember;
+pub use cluster::{LeadershipTransfer, RemoveMember};
 pub use experiments::Assigned;
 pub use leases::{FenceStanding, Renewal};
 pub use options::ChangeOptions;

@@ -18,6 +18,9 @@ const CONNECTIONS: usize = 16;
 /// How long a request's head may take.
 const HEAD: Duration = Duration::from_secs(5);
 
+/// Wait after a connection that could not be taken.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
 /// What is looked at for each answer.
 #[derive(Clone)]
 pub(crate) struct Seen {
@@ -42,7 +45,11 @@ pub(crate) async fn serve(seen: Seen, listener: std::net::TcpListener, shutdown:
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else { continue };
+        let Ok((stream, _)) = accepted else {
+            // Out of file descriptors, say, which lasts: without a wait this would spin.
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+            continue;
+        };
         let (seen, shutdown) = (seen.clone(), shutdown.clone());
         tasks.spawn(async move {
             let service = service_fn(move |request| {
@@ -73,14 +80,10 @@ fn answer(seen: &Seen, request: &Request<Incoming>) -> Response<Full<Bytes>> {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             (StatusCode::OK, kind, metrics::exposition())
         }
-        "/health" if seen.raft.leadership().borrow().leader.is_some() => {
-            (StatusCode::OK, "text/plain", "ok\n".to_owned())
-        }
-        "/health" => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "text/plain",
-            "no leader is known\n".to_owned(),
-        ),
+        "/health" => match seen.raft.why_unserving() {
+            None => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
+            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
+        },
         _ => (
             StatusCode::NOT_FOUND,
             "text/plain",
@@ -94,7 +97,13 @@ fn answer(seen: &Seen, request: &Request<Incoming>) -> Response<Full<Bytes>> {
 fn refresh(Seen { raft, sessions }: &Seen) {
     let status = raft.status();
     let leads = raft.leadership().borrow().is_leader;
-    metrics::set_raft(status.leader.is_some(), leads, status.term, status.applied.0);
+    metrics::set_raft(
+        status.leader.is_some(),
+        status.has_quorum,
+        leads,
+        status.term,
+        status.applied.0,
+    );
     metrics::set_witness(raft.is_witness());
     metrics::set_log(raft.room());
     metrics::set_sessions(sessions.open_count());

@@ -29,6 +29,7 @@ type Gauges = Family<Labels, Gauge<i64, AtomicI64>>;
 struct Metrics {
     registry: Registry,
     has_leader: Gauge<i64, AtomicI64>,
+    has_quorum: Gauge<i64, AtomicI64>,
     is_leader: Gauge<i64, AtomicI64>,
     is_witness: Gauge<i64, AtomicI64>,
     term: Gauge<i64, AtomicI64>,
@@ -74,6 +75,7 @@ impl Metrics {
             disk_free: gauge(&mut registry, &names::RAFT_DISK_FREE_BYTES),
             disk_full: gauge(&mut registry, &names::RAFT_DISK_FULL),
             has_leader: gauge(&mut registry, &names::RAFT_HAS_LEADER),
+            has_quorum: gauge(&mut registry, &names::RAFT_HAS_QUORUM),
             is_leader: gauge(&mut registry, &names::RAFT_IS_LEADER),
             is_witness: gauge(&mut registry, &names::RAFT_IS_WITNESS),
             term: gauge(&mut registry, &names::RAFT_TERM),
@@ -120,8 +122,9 @@ fn set(gauge: &Gauge<i64, AtomicI64>, value: u64) {
 }
 
 /// How this node stands in Raft.
-pub fn set_raft(has_leader: bool, is_leader: bool, term: u64, applied: u64) {
+pub fn set_raft(has_leader: bool, has_quorum: bool, is_leader: bool, term: u64, applied: u64) {
     set(&METRICS.has_leader, u64::from(has_leader));
+    set(&METRICS.has_quorum, u64::from(has_quorum));
     set(&METRICS.is_leader, u64::from(is_leader));
     set(&METRICS.term, term);
     set(&METRICS.applied, applied);
@@ -268,7 +271,7 @@ pub fn exposition() -> String {
 mod tests {
     #[test]
     fn the_exposition_names_only_metrics_of_the_table() {
-        super::set_raft(true, false, 3, 7);
+        super::set_raft(true, true, false, 3, 7);
         super::observe_proposal("applied", 0.002);
         let text = super::exposition();
         assert!(text.contains("regent_raft_term 3"), "{text}");

@@ -166,31 +166,27 @@ pub(crate) async fn serve_raft(
         })
 }
 
-/// Keeps the health service's answer: SERVING while a leader is known and the cluster's first entry is applied. A witness, whose
-/// service is its vote, knows of that entry by its cluster's name.
+/// Keeps the health service's answer: SERVING while this node hears a quorum, trusts its state, and has applied the cluster's first
+/// entry. That it was cut off is no event, so it looks at every heartbeat.
 pub(crate) async fn report_health(raft: RaftNode, reporter: HealthReporter, shutdown: CancellationToken) {
     let mut leadership = raft.leadership();
-    let mut revision = raft.progress();
+    // Watchers of the health service are told of each setting.
+    let mut told = None;
     loop {
-        let known = leadership.borrow_and_update().leader.is_some();
-        let founded = match raft.is_witness() {
-            true => raft.cluster_id().is_some(),
-            false => raft.read(|s| s.cluster().is_some()),
-        };
-        let serving = known && founded;
-        let status = if serving {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
-        reporter.set_service_status("", status).await;
+        leadership.mark_unchanged();
+        let serves = raft.why_unserving().is_none();
+        if told.replace(serves) != Some(serves) {
+            let status = match serves {
+                true => ServingStatus::Serving,
+                false => ServingStatus::NotServing,
+            };
+            reporter.set_service_status("", status).await;
+        }
         tokio::select! {
-            () = shutdown.cancelled() => {
-                reporter.set_service_status("", ServingStatus::NotServing).await;
-                return;
-            }
-            changed = leadership.changed() => if changed.is_err() { return },
-            changed = revision.changed(), if !serving => if changed.is_err() { return },
+            () = shutdown.cancelled() => break,
+            changed = leadership.changed() => if changed.is_err() { break },
+            () = tokio::time::sleep(raft.timing().heartbeat) => {}
         }
     }
+    reporter.set_service_status("", ServingStatus::NotServing).await;
 }

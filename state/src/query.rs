@@ -4,7 +4,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::{
         Bound,
         Bound::{Excluded, Included, Unbounded},
@@ -489,8 +489,30 @@ impl ControlState {
 
     /// Which served versions a region must have copies of, and has (I8).
     pub fn coverage(&self, region: &RegionId) -> Coverage {
-        let served = self.served();
-        Coverage::of(served.iter().map(|version| self.served_version(version, region)))
+        self.coverage_of(&self.served(), &self.reachable(), region)
+    }
+
+    fn coverage_of(
+        &self,
+        served: &BTreeSet<VersionKey>,
+        reachable: &BTreeSet<&RegionId>,
+        region: &RegionId,
+    ) -> Coverage {
+        let versions = served.iter();
+        Coverage::of(versions.map(|version| self.served_version(version, reachable, region)))
+    }
+
+    /// The regions that copies can be fetched from.
+    fn reachable(&self) -> BTreeSet<&RegionId> {
+        let is_up = |n: &&NodeRecord| n.kind == NodeKind::Agent && n.status == NodeStatus::Up;
+        // Too few vantages may be left to condemn a region whose agents are all gone.
+        let lives = |r: &&RegionId| {
+            self.regions
+                .get(*r)
+                .is_some_and(|r| r.health != Health::Unhealthy)
+        };
+        let regions = self.nodes.values().filter(is_up).map(|n| &n.region);
+        regions.filter(lives).collect()
     }
 
     fn is_placed(&self, version: &VersionKey, region: &RegionId) -> bool {
@@ -498,14 +520,13 @@ impl ControlState {
         model.is_some_and(|m| placement::wants(&m.placement, region))
     }
 
-    fn served_version(&self, version: &VersionKey, region: &RegionId) -> ServedVersion {
+    fn served_version(
+        &self,
+        version: &VersionKey,
+        reachable: &BTreeSet<&RegionId>,
+        region: &RegionId,
+    ) -> ServedVersion {
         let verified = |r: &&ReplicaRecord| r.state == ReplicaState::Verified;
-        let reachable = |r: &RegionId| {
-            let healthy = self.regions.get(r).is_some_and(|r| r.health != Health::Unhealthy);
-            // Too few vantages may be left to condemn a region whose agents are all gone.
-            let is_agent = |n: &NodeRecord| n.kind == NodeKind::Agent && n.status == NodeStatus::Up;
-            healthy && self.nodes.values().any(|n| n.region == *r && is_agent(n))
-        };
         ServedVersion {
             placed: self.is_placed(version, region),
             verified_here: self
@@ -515,12 +536,16 @@ impl ControlState {
             verified_elsewhere: self
                 .replicas_of(version)
                 .filter(verified)
-                .any(|r| &r.key.region != region && reachable(&r.key.region)),
+                .any(|r| &r.key.region != region && reachable.contains(&r.key.region)),
         }
     }
 
     /// What the registry says of somebody who might take a role; [`policy::failover::qualified`] judges it.
     pub fn target_view(&self, role: &RoleRecord, target: &Holder) -> TargetView {
+        self.target_with(role, target, self.coverage(&target.region))
+    }
+
+    fn target_with(&self, role: &RoleRecord, target: &Holder, coverage: Coverage) -> TargetView {
         let standing = |n: &NodeRecord| NodeStanding {
             region: n.region.clone(),
             kind: n.kind,
@@ -532,7 +557,7 @@ impl ControlState {
             is_candidate: self.candidates(role).contains(&target.region),
             health: self.regions.get(&target.region).map(|r| r.health),
             node: self.nodes.get(&target.node).map(standing),
-            coverage: self.coverage(&target.region),
+            coverage,
         }
     }
 
@@ -567,9 +592,16 @@ impl ControlState {
         let held = held
             .map(|(_, seen)| seen.loads.loaded.clone())
             .unwrap_or_default();
+        // Once for each region: there are many more agents, and each coverage looks at every alias.
+        let reachable = self.reachable();
+        let mut coverages: BTreeMap<&RegionId, Coverage> = BTreeMap::new();
         let agents: Vec<_> = agents
             .iter()
-            .map(|(n, seen)| (n, seen, self.target_view(role, &holder_of(n))))
+            .map(|(n, seen)| {
+                let of_region = coverages.entry(&n.region);
+                let coverage = of_region.or_insert_with(|| self.coverage_of(&served, &reachable, &n.region));
+                (n, seen, self.target_with(role, &holder_of(n), *coverage))
+            })
             .collect();
         // What nobody fails at who could be chosen moves nobody.
         let could_be = agents

@@ -38,7 +38,8 @@ macro_rules! metrics {
 }
 
 metrics! {
-    RAFT_HAS_LEADER = "regent_raft_has_leader" Gauge [], "1 while this coordinator knows a leader.";
+    RAFT_HAS_LEADER = "regent_raft_has_leader" Gauge [], "1 while this coordinator knows a leader; one that is cut off goes on naming its last one.";
+    RAFT_HAS_QUORUM = "regent_raft_has_quorum" Gauge [], "1 while a quorum, or the leader, spoke to this coordinator within an election timeout.";
     RAFT_IS_LEADER = "regent_raft_is_leader" Gauge [], "1 while this coordinator leads.";
     RAFT_IS_WITNESS = "regent_raft_is_witness" Gauge [], "1 where this coordinator votes and serves nobody.";
     RAFT_TERM = "regent_raft_term" Gauge [], "Raft election number.";

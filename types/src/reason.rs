@@ -86,6 +86,8 @@ reasons! {
     ServiceNotFound = "SERVICE_NOT_FOUND", NotFound;
     /// The user has no preferences.
     PreferencesNotFound = "PREFERENCES_NOT_FOUND", NotFound;
+    /// The change was made, and what it was about has been deleted since: there is nothing to show of it.
+    RecordGone = "RECORD_GONE", NotFound;
     /// The model is not loaded on this node.
     ModelNotLoaded = "MODEL_NOT_LOADED", NotFound;
     /// A thing of this name exists, made by another request.
@@ -194,8 +196,8 @@ impl Reason {
     pub const fn surely_no_effect(self) -> bool {
         match self.category() {
             Category::Unknown | Category::Internal => false,
-            Category::NotFound
-            | Category::AlreadyExists
+            Category::NotFound => !matches!(self, Reason::RecordGone),
+            Category::AlreadyExists
             | Category::FailedPrecondition
             | Category::Aborted
             | Category::InvalidArgument

@@ -21,6 +21,17 @@ pub(crate) struct LeaveArgs {
     pub(crate) yes: bool,
 }
 
+/// `regent cluster transfer-leader`.
+#[derive(Debug, Args)]
+pub(crate) struct TransferLeaderArgs {
+    /// The coordinator that shall lead; without it, the voter that has most of the log.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) to: Option<NodeId>,
+    /// Only say who leads, and who would.
+    #[arg(long)]
+    pub(crate) validate_only: bool,
+}
+
 /// `regent cluster remove`.
 #[derive(Debug, Args)]
 pub(crate) struct RemoveArgs {

@@ -23,7 +23,7 @@ use types::{
     role::FailoverMode,
 };
 
-pub(crate) use cluster::{LeaveArgs, RemoveArgs, ReplaceArgs};
+pub(crate) use cluster::{LeaveArgs, RemoveArgs, ReplaceArgs, TransferLeaderArgs};
 pub(crate) use experiment::{
     ExperimentAssignArgs, ExperimentCommand, ExperimentCreateArgs, ExperimentEndArgs, ExperimentGetArgs,
     ExperimentListArgs, ExperimentReportArgs, ExperimentSplitArgs,
@@ -355,6 +355,10 @@ pub(crate) enum ClusterCommand {
     ///
     /// A leader elsewhere hands over once a voter of a more wanted region has answered in time and been caught up for 10 s.
     Prefer(PreferArgs),
+    /// Hands leadership to another voter now, as before its machine is stopped; the next election may choose otherwise.
+    ///
+    /// Done as well where that one leads already. A preference of regions (`cluster prefer`) takes it back after a while.
+    TransferLeader(TransferLeaderArgs),
     /// Backups: everything that is committed, as one file.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),

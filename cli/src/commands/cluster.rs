@@ -49,6 +49,7 @@ pub(crate) async fn run(command: ClusterCommand, shared: Shared) -> Result<(), F
         ClusterCommand::Replace(args) => leave::replace(args, &shared).await,
         ClusterCommand::Timing(command) => elections::timing(command, &shared).await,
         ClusterCommand::Prefer(args) => elections::prefer(&args, &shared).await,
+        ClusterCommand::TransferLeader(args) => elections::transfer(&args, &shared).await,
         #[cfg(feature = "server")]
         ClusterCommand::Recover(args) => Box::pin(recover::run(&args, &shared)).await,
         ClusterCommand::Rebind(command) => rebind::run(command, &shared).await,
@@ -79,7 +80,10 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
     conclude(shared.output, document, failure, || {
         let rows = round.asked.iter().map(|a| show::row(a, &members));
         let table = table(show::HEADINGS, rows);
-        let lines = paused.iter().flatten().map(show::paused_line);
+        let lines = match &paused {
+            Some(roles) => roles.iter().map(show::paused_line).collect(),
+            None => vec![show::PAUSED_UNKNOWN.to_owned()],
+        };
         std::iter::once(table)
             .chain(round.clusters())
             .chain(show::states(&round.asked))
@@ -92,7 +96,7 @@ async fn status(shared: &Shared) -> Result<(), Failure> {
     })
 }
 
-/// The roles whose failovers somebody holds; none where no quorum answers.
+/// The roles whose failovers somebody holds; `None` where no quorum answers: it is never told stale.
 async fn paused_roles(context: &Context, shared: &Shared) -> Option<Vec<RoleRecord>> {
     let client = context::connect_checked(context, shared).ok()?;
     let roles = client.with_deadline(shared.timeout.min(ROUND)).list_roles().await;

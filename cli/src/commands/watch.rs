@@ -12,13 +12,16 @@ use crate::{
     args::{OutputFormat, Shared, WatchArgs},
     context,
     error::Failure,
-    output::line,
+    output::{self, Reader, line_to_reader},
 };
 
 /// Silence after which another coordinator is asked.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs until ctrl-c, or until `--count` revisions were printed.
+/// How often it is looked whether anybody still reads.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Runs until ctrl-c, until nobody reads any more, or until `--count` revisions were printed.
 pub(crate) async fn run(args: WatchArgs, shared: Shared) -> Result<(), Failure> {
     let client = context::client(&shared)?;
     // Who answers nobody at all would wait for ever below; this fails with a reason.
@@ -38,13 +41,23 @@ pub(crate) async fn run(args: WatchArgs, shared: Shared) -> Result<(), Failure> 
             stopped = tokio::signal::ctrl_c() => {
                 return stopped.map_err(|e| Failure::other(format!("could not listen for signals: {e}")));
             }
+            () = reader_is_gone() => return Ok(()),
         };
-        if let Some(text) = text(&change, shared.output)? {
-            line(&text)?;
-            left -= u64::from(matches!(change, Change::Events { .. }));
+        if let Some(text) = text(&change, shared.output)?
+            && line_to_reader(&text)? == Reader::Gone
+        {
+            return Ok(());
         }
+        left -= u64::from(matches!(change, Change::Events { .. }));
     }
     Ok(())
+}
+
+/// As under `| head`, also while nothing is committed that would be written.
+async fn reader_is_gone() {
+    while output::reader() == Reader::Reads {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// What is printed of a change; nothing of one that only says how far the watch is.

@@ -1,9 +1,14 @@
 //! What verbs take besides what they are about: etags, epochs, that a change is only validated, how fresh a read must be, and
 //! of what a watch is.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
-use crate::{dev::Dev, harness::until};
+use crate::{
+    dev::Dev,
+    harness::{Running, regent, until},
+};
 
 /// Of a cluster of three regions with `demo.digits@1`, whose global role us-west-2 holds.
 pub(crate) fn check(dev: &Dev) {
@@ -145,4 +150,19 @@ fn watched(dev: &Dev) {
     dev.run(&["watch", "--kind", "models"])
         .failed_with(2, &["must be region, node, model"]);
     dev.json(&["model", "unalias", "demo.digits", "seen"]);
+    read_no_further(dev);
+}
+
+/// As under `| head`: whoever read has gone, and nothing more is committed.
+fn read_no_further(dev: &Dev) {
+    let after = dev.json(&["model", "list"])["revision"].to_string();
+    let mut command = regent();
+    command.env("REGENT_CONTEXT", dev.context_file());
+    command.args(["watch", "--after", &after, "--kind", "plan"]);
+    let mut watch = Running(command.stdout(Stdio::piped()).spawn().unwrap());
+    drop(watch.0.stdout.take());
+    until("a watch that nobody reads ends", || {
+        watch.0.try_wait().unwrap().is_some()
+    });
+    assert_eq!(watch.0.wait().unwrap().code(), Some(0));
 }

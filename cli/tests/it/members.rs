@@ -29,6 +29,7 @@ fn a_coordinator_is_taken_out_with_open_eyes_and_its_name_comes_back_with_an_emp
             .contains("survives the loss of any one region: yes, because"),
         "{told:?}"
     );
+    led_by_whoever_is_named(&dev);
     refused_or_looked_at(&dev);
     let done = dev.json(&["cluster", "remove", GONE, "--yes", "--accept-region-loss"]);
     assert_eq!(done["members"].as_array().unwrap().len(), 2, "{done}");
@@ -57,6 +58,19 @@ fn a_coordinator_is_taken_out_with_open_eyes_and_its_name_comes_back_with_an_emp
     fs::remove_dir_all(dev.path().join("regions").join(COORDINATOR).join("data")).unwrap();
     dev.start_again();
     until("it votes again", || voters(&dev) == 3);
+}
+
+fn led_by_whoever_is_named(dev: &Dev) {
+    let transfer = |flags: &[&str]| dev.json(&[&["cluster", "transfer-leader"][..], flags].concat());
+    let seen = transfer(&["--validate-only"]);
+    assert_ne!(seen["from"], seen["leader"], "{seen}");
+    let done = transfer(&["--to", GONE]);
+    assert_eq!(done["leader"], GONE, "{done}");
+    let again = dev.run(&["cluster", "transfer-leader", "--to", GONE]);
+    assert!(again.stdout.contains("eu-west-1-c1 leads already"), "{again:?}");
+    let unknown = ["cluster", "transfer-leader", "--to", "nobody"];
+    dev.run(&unknown)
+        .failed_with(3, &["nobody is no voter", "`regent cluster members`"]);
 }
 
 fn refused_or_looked_at(dev: &Dev) {

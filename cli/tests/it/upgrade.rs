@@ -204,8 +204,11 @@ impl Cluster {
         asked.deadline = Duration::from_secs(10);
         let client = self.runtime.block_on(async { Client::new(asked).unwrap() });
         until("it leads", || {
-            let moved = self.runtime.block_on(client.transfer_leadership(&node(region)));
-            moved.is_ok_and(|leader| leader == node(region))
+            let to = node(region).parse().unwrap();
+            let moved = self
+                .runtime
+                .block_on(client.transfer_leadership(Some(&to), false));
+            moved.is_ok_and(|done| done.leader == node(region))
                 || self
                     .status()
                     .is_some_and(|s| s["coordinators"][0]["leader_node"] == node(region))

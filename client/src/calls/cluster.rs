@@ -23,6 +23,24 @@ pub struct RemoveMember {
     pub accept_region_loss: bool,
 }
 
+/// Who led, and who leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeadershipTransfer {
+    /// Who led when it was asked; empty where a coordinator of an older version handed over and did not say.
+    pub from: String,
+    /// Who leads now, or would. The same as `from` where that one was to lead, and does.
+    pub leader: String,
+}
+
+impl From<pb::TransferLeadershipResponse> for LeadershipTransfer {
+    fn from(answer: pb::TransferLeadershipResponse) -> Self {
+        Self {
+            from: answer.from_node,
+            leader: answer.leader_node,
+        }
+    }
+}
+
 impl Client {
     /// The own view of whichever coordinator answers first; works without a quorum.
     pub async fn status(&self) -> Result<pb::GetStatusResponse, Refusal> {
@@ -46,17 +64,46 @@ impl Client {
         send!(self, Leader, ClusterServiceClient::join, request)
     }
 
-    /// Hands Raft leadership to another voter; an empty name means the most caught-up one.
-    pub async fn transfer_leadership(&self, to_node: &str) -> Result<String, Refusal> {
-        let message = pb::TransferLeadershipRequest {
-            to_node: to_node.to_owned(),
+    /// Hands Raft leadership to another voter, the most caught-up one where none is named, or says who that would be. It looks
+    /// first who leads, and hands over once, however often an answer is lost.
+    pub async fn transfer_leadership(
+        &self,
+        to: Option<&NodeId>,
+        validate_only: bool,
+    ) -> Result<LeadershipTransfer, Refusal> {
+        let look = pb::TransferLeadershipRequest {
+            to_node: to.map(ToString::to_string).unwrap_or_default(),
+            from_node: String::new(),
+            validate_only: true,
         };
-        Ok(send!(self, Leader, ClusterServiceClient::transfer_leadership, message)?.leader_node)
+        let seen = self.send_transfer(look.clone()).await?;
+        // A coordinator that cannot look has handed over.
+        if validate_only || seen.from_node.is_empty() {
+            return Ok(seen.into());
+        }
+        let done = self.send_transfer(pb::TransferLeadershipRequest {
+            from_node: seen.from_node.clone(),
+            validate_only: false,
+            ..look
+        });
+        Ok(LeadershipTransfer {
+            from: seen.from_node,
+            leader: done.await?.leader_node,
+        })
+    }
+
+    async fn send_transfer(
+        &self,
+        message: pb::TransferLeadershipRequest,
+    ) -> Result<pb::TransferLeadershipResponse, Refusal> {
+        send!(self, Leader, ClusterServiceClient::transfer_leadership, message)
     }
 
     /// Takes a coordinator out of the cluster, or says what that would be.
     pub async fn remove_member(&self, request: &RemoveMember) -> Result<pb::RemoveMemberResponse, Refusal> {
-        let mut client = self.clone();
+        // The leader hears every voter anew, confirms, and waits for two changes of the log: between far regions that is longer than
+        // an attempt takes as a rule. Half leaves time for the next one where a coordinator hangs.
+        let mut client = self.with_attempt_timeout(self.attempt_timeout.max(self.deadline / 2));
         client.options.validate_only |= request.validate_only;
         let said = client.said(Kind::CREATE).await?;
         let message = pb::RemoveMemberRequest {

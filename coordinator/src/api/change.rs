@@ -77,6 +77,23 @@ impl Committed {
             None => api.raft.read(f),
         }
     }
+
+    /// The record that the change is about, as it is then. Somebody else may have deleted it in between, or long ago where the change
+    /// is asked for again: that is no answer by which a caller may think that nothing happened.
+    pub(crate) fn record<T>(
+        &self,
+        api: &Api,
+        f: impl FnOnce(&ControlState) -> Option<T>,
+    ) -> Result<T, Status> {
+        let gone = || {
+            let revision = self.header.revision;
+            let why = format!(
+                "the change was made, and what it was about has been deleted since; now at revision {revision}"
+            );
+            status(Refusal::new(Reason::RecordGone, why).with("current", revision))
+        };
+        self.read(api, f).ok_or_else(gone)
+    }
 }
 
 impl Api {

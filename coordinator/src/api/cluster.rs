@@ -30,6 +30,14 @@ type Answer<T> = Result<Response<T>, Status>;
 #[derive(Clone, Debug)]
 pub struct Cluster(pub Arc<Api>);
 
+/// A node that may be left out.
+fn optional_node(field: &'static str, name: &str) -> Result<Option<NodeId>, Refusal> {
+    match name {
+        "" => Ok(None),
+        name => text(field, name).map(Some),
+    }
+}
+
 fn member(m: &Member) -> pb::Member {
     pb::Member {
         node: m.peer.node.to_string(),
@@ -426,14 +434,28 @@ impl ClusterService for Cluster {
     ) -> Answer<pb::TransferLeadershipResponse> {
         let caller = caller(&request)?;
         let r = request.into_inner();
-        let to = match r.to_node.as_str() {
-            "" => None,
-            node => Some(text("to_node", node).map_err(status)?),
+        let to = optional_node("to_node", &r.to_node).map_err(status)?;
+        let from = optional_node("from_node", &r.from_node).map_err(status)?;
+        let raft = &self.0.raft;
+        // Whoever says that it leads, and that there is nothing to do, has to be right.
+        let confirmed = raft.confirm_leadership(caller.deadline).await;
+        confirmed.map_err(|e| self.0.refuse(&e))?;
+        let own = &raft.own_peer().node;
+        let leads_already = from.is_some_and(|from| from != *own) || to.as_ref() == Some(own);
+        let leader = if leads_already {
+            own.clone()
+        } else if r.validate_only {
+            raft.next_leader(to.as_ref())
+                .map_err(|e| self.0.refuse(&e))?
+                .peer
+                .node
+        } else {
+            let transferred = raft.transfer_leadership(to, caller.deadline).await;
+            transferred.map_err(|e| self.0.refuse(&e))?.node
         };
-        let transferred = self.0.raft.transfer_leadership(to, caller.deadline).await;
-        let leader = transferred.map_err(|e| self.0.refuse(&e))?;
         Ok(Response::new(pb::TransferLeadershipResponse {
-            leader_node: leader.node.to_string(),
+            leader_node: leader.to_string(),
+            from_node: own.to_string(),
         }))
     }
 

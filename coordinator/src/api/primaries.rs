@@ -173,7 +173,7 @@ impl Primaries {
         command: Command,
     ) -> Answer<pb::RoleResponse> {
         let done = self.0.propose(caller, manner, command).await?;
-        let record = done.read(&self.0, |s| role_of(s, role).map(told))?;
+        let record = done.record(&self.0, |s| s.role(role).map(told))?;
         Ok(Response::new(pb::RoleResponse {
             header: Some(done.header),
             role: Some(record),
@@ -181,7 +181,7 @@ impl Primaries {
     }
 
     fn plan_answer(&self, done: &Committed, plan: PlanId) -> Answer<pb::PlanResponse> {
-        let plan = done.read(&self.0, |s| plan_of(s, plan))?;
+        let plan = done.record(&self.0, |s| s.plan(plan).map(Into::into))?;
         Ok(Response::new(pb::PlanResponse {
             header: Some(done.header.clone()),
             plan: Some(plan),

@@ -34,10 +34,10 @@ impl Regions {
         command: Command,
     ) -> Answer<pb::GetRegionResponse> {
         let done = self.0.propose(caller, manner, command).await?;
-        let record = done.read(&self.0, |s| s.region(region).map(Into::into));
+        let record = done.record(&self.0, |s| s.region(region).map(Into::into))?;
         Ok(Response::new(pb::GetRegionResponse {
             header: Some(done.header),
-            region: Some(record.ok_or_else(|| not_found(Reason::RegionNotFound, "region", region))?),
+            region: Some(record),
         }))
     }
 }

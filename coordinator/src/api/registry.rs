@@ -44,7 +44,7 @@ impl Registry {
         read: impl FnOnce(R) -> Result<(VersionKey, Manner, Command), Status>,
     ) -> Answer<pb::VersionResponse> {
         let (key, done) = self.0.change(request, read).await?;
-        let version = done.read(&self.0, |s| version_of(s, &key))?;
+        let version = done.record(&self.0, |s| s.version(&key).map(Into::into))?;
         Ok(version_response(done.header, version))
     }
 
@@ -84,7 +84,7 @@ impl RegistryService for Registry {
             placement: conv::placement(r.placement).map_err(status)?,
         };
         let done = self.0.propose(&caller, manner, command).await?;
-        let model = done.read(&self.0, |s| model_of(s, &name))?;
+        let model = done.record(&self.0, |s| s.model(&name).map(Into::into))?;
         Ok(Response::new(pb::ModelResponse {
             header: Some(done.header),
             model: Some(model),
@@ -149,7 +149,7 @@ impl RegistryService for Registry {
             token,
         };
         let done = self.0.propose(&caller, manner, command).await?;
-        let model = done.read(&self.0, |s| model_of(s, &name))?;
+        let model = done.record(&self.0, |s| s.model(&name).map(Into::into))?;
         Ok(Response::new(pb::ModelResponse {
             header: Some(done.header),
             model: Some(model),
@@ -180,7 +180,7 @@ impl RegistryService for Registry {
         let Reply::Version { key, .. } = done.reply.clone() else {
             return Err(unexpected(&done.reply));
         };
-        let version = done.read(&self.0, |s| version_of(s, &key))?;
+        let version = done.record(&self.0, |s| s.version(&key).map(Into::into))?;
         Ok(version_response(done.header, version))
     }
 
@@ -334,10 +334,10 @@ impl RegistryService for Registry {
             etag: convert::etag(&r.etag).map_err(status)?,
         };
         let done = self.0.propose(&caller, manner, command).await?;
-        let record = done.read(&self.0, |s| s.alias(&key.model, &alias).map(Into::into));
+        let record = done.record(&self.0, |s| s.alias(&key.model, &alias).map(Into::into))?;
         Ok(Response::new(pb::AliasResponse {
             header: Some(done.header),
-            alias: Some(record.ok_or_else(|| not_found(Reason::AliasNotFound, "alias", alias))?),
+            alias: Some(record),
         }))
     }
 

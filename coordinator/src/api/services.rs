@@ -57,7 +57,7 @@ impl DiscoveryService for Discovery {
             Ok((key, manner, command))
         };
         let (key, done) = self.0.change(request, read).await?;
-        let instance = done.read(&self.0, |s| instance_of(s, &key))?;
+        let instance = done.record(&self.0, |s| s.service(&key).map(Into::into))?;
         Ok(response(done.header, instance))
     }
 

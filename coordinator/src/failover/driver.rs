@@ -91,7 +91,9 @@ fn view(api: &Api, since: Instant, memory: &mut Memory, role: &RoleName) -> Opti
         now,
     };
     let session = |node: &NodeId| api.sessions.get(node);
-    api.raft.read(|state| rules::view(state, memory, &sight, session))
+    // It looks at every agent and alias: under the state's lock it would hold up changes and renewals.
+    let (_, state) = api.raft.view();
+    rules::view(&state, memory, &sight, session)
 }
 
 async fn act(term: &Term, view: &FailoverView, decision: Decision, whys: &mut Whys) {

@@ -151,7 +151,7 @@ pub fn outcome_of<T>(result: &Result<T, ProposeError>) -> ChangeOutcome {
             | ProposeError::TooLarge { .. }
             | ProposeError::BelowLevel { .. }
             | ProposeError::Witness { .. }
-            | ProposeError::WitnessDoesNotLead { .. }
+            | ProposeError::CannotLead { .. }
             | ProposeError::NotServing { .. },
         ) => ChangeOutcome::NotProposed,
     }

@@ -106,11 +106,13 @@ pub enum ProposeError {
         /// Who leads and serves, if that is known.
         leader: Option<LeaderHint>,
     },
-    /// Leadership is to go to one that would only hand it over. Nothing was done.
-    #[error("{node} is a witness, and does not lead: name a coordinator that serves")]
-    WitnessDoesNotLead {
+    /// Leadership is to go to one that cannot take it. Nothing was done.
+    #[error("{node} {why}")]
+    CannotLead {
         /// Who was named.
         node: NodeId,
+        /// Why it cannot.
+        why: CannotLead,
     },
     /// The node is stopping, or stopped on an error. Surely not proposed.
     #[error("this coordinator is not serving: {detail}")]
@@ -118,6 +120,20 @@ pub enum ProposeError {
         /// Why.
         detail: String,
     },
+}
+
+/// Why a coordinator that was named cannot take leadership over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotLead {
+    /// It would only hand it over.
+    #[error("is a witness, and does not lead: name a coordinator that serves")]
+    Witness,
+    /// Nobody of this name votes.
+    #[error("is no voter of this cluster: `regent cluster members` names them")]
+    NoVoter,
+    /// It did not answer the leader within an election timeout.
+    #[error("does not answer the leader: name one that does, as `regent cluster members` shows")]
+    Silent,
 }
 
 fn hint_text(leader: &Option<LeaderHint>) -> String {
@@ -175,8 +191,12 @@ impl ProposeError {
                 .with("leader", &hint.node)
                 .with("leader_api", &hint.api_endpoint),
             Self::Witness { leader: None, .. } => Refusal::new(Reason::NotServing, message),
-            Self::WitnessDoesNotLead { node } => {
-                Refusal::new(Reason::IllegalTransition, message).with("node", node)
+            Self::CannotLead { node, why } => {
+                let reason = match why {
+                    CannotLead::NoVoter => Reason::NodeNotFound,
+                    CannotLead::Witness | CannotLead::Silent => Reason::IllegalTransition,
+                };
+                Refusal::new(reason, message).with("node", node)
             }
             Self::NotServing { .. } => Refusal::new(Reason::NotServing, message),
         }

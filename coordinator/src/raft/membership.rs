@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::{
     JoinRequest, RaftNode,
-    error::{JoinError, LeaderHint, ProposeError},
+    error::{CannotLead, JoinError, LeaderHint, ProposeError},
     types::{Membership, Peer, raft_id},
     view::Member,
 };
@@ -307,21 +307,7 @@ impl RaftNode {
         deadline: Instant,
     ) -> Result<LeaderHint, ProposeError> {
         let mut leadership = self.leadership();
-        if !leadership.borrow().is_leader {
-            let leader = leadership.borrow().leader.clone();
-            return Err(ProposeError::NotLeader { leader });
-        }
-        let mut others = self.members();
-        let named = |m: &&Member| to.as_ref().is_some_and(|node| *node == m.peer.node);
-        if let Some(witness) = others.iter().find(named).filter(|m| m.peer.witness) {
-            let node = witness.peer.node.clone();
-            return Err(ProposeError::WitnessDoesNotLead { node });
-        }
-        others.retain(|m| m.raft_id != self.own_id() && to.as_ref().is_none_or(|node| *node == m.peer.node));
-        let Some(target) = successor(others, self.timing().election_max) else {
-            let detail = "there is no other voter to hand over to".to_owned();
-            return Err(ProposeError::NoQuorum { detail });
-        };
+        let target = self.next_leader(to.as_ref())?;
         let handed = self.raft().trigger().transfer_leader(target.raft_id).await;
         handed.map_err(|_| stopped())?;
         let own = self.own_id();
@@ -331,6 +317,24 @@ impl RaftNode {
             Ok(Err(_)) => Err(stopped()),
             Err(_) => Err(ProposeError::OutcomeUnknown {
                 detail: format!("{} has not taken over yet", target.peer.node),
+            }),
+        }
+    }
+
+    /// Who would take over from this node: `to`, or the most caught-up other voter. Leader only.
+    pub(crate) fn next_leader(&self, to: Option<&types::NodeId>) -> Result<Member, ProposeError> {
+        let leadership = self.leadership();
+        if !leadership.borrow().is_leader {
+            let leader = leadership.borrow().leader.clone();
+            return Err(ProposeError::NotLeader { leader });
+        }
+        let lately = self.timing().election_max;
+        let mut others = self.members();
+        others.retain(|m| m.raft_id != self.own_id());
+        match to {
+            Some(node) => named(others, node, lately),
+            None => successor(others, lately).ok_or_else(|| ProposeError::NoQuorum {
+                detail: "there is no other voter to hand over to".to_owned(),
             }),
         }
     }
@@ -372,6 +376,25 @@ impl RaftNode {
             }
             sleep(self.timing().heartbeat).await;
         }
+    }
+}
+
+/// The voter of this name, if it can take over.
+fn named(others: Vec<Member>, node: &types::NodeId, lately: Duration) -> Result<Member, ProposeError> {
+    let cannot = |why| ProposeError::CannotLead {
+        node: node.clone(),
+        why,
+    };
+    let found = others.into_iter().find(|m| m.voter && m.peer.node == *node);
+    let member = found.ok_or_else(|| cannot(CannotLead::NoVoter))?;
+    // Of whom nothing is known yet, this leader has only just begun.
+    let silent = member.silent_millis.map(Duration::from_millis);
+    if member.peer.witness {
+        return Err(cannot(CannotLead::Witness));
+    }
+    match silent.is_some_and(|silent| silent >= lately) {
+        true => Err(cannot(CannotLead::Silent)),
+        false => Ok(member),
     }
 }
 

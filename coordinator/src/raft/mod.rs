@@ -82,7 +82,7 @@ use self::{
 };
 pub use self::{
     config::{RaftConfig, RaftLimits, RaftTiming, WallClock},
-    error::{JoinError, LeaderHint, ProposeError, StartError},
+    error::{CannotLead, JoinError, LeaderHint, ProposeError, StartError},
     export::{Saved, SavedPart},
     integrity::Compared,
     publish::{Published, Subscription},
@@ -361,11 +361,6 @@ impl RaftNode {
     /// The revision applied last.
     pub fn applied(&self) -> Revision {
         self.inner.store.applied().revision()
-    }
-
-    /// The revision applied last, as it grows.
-    pub(crate) fn progress(&self) -> watch::Receiver<Revision> {
-        self.inner.store.progress()
     }
 
     /// Who leads, as it changes. Each new leadership of this node has a new `since`.

@@ -230,6 +230,7 @@ impl RaftNode {
                     current: member.peer.disk.map_or_else(String::new, |disk| disk.to_string()),
                 }),
             },
+            (Some(member), _) if gone && self.is_successor(&member, request) => Ok(None),
             (Some(member), _) => Ok(Some(member)),
             (None, _) if gone => Ok(None),
             (None, _) => Err(Refused::NoMember {
@@ -239,11 +240,21 @@ impl RaftNode {
         }
     }
 
+    /// Whether this very request took out another disk of the name before: whoever asks again means that one.
+    fn is_successor(&self, member: &Member, request: &RemoveRequest) -> bool {
+        self.read(|state| {
+            let answered = matches!(state.first_answer(request.request_id), Some(Ok(_)));
+            let mut removed = state.removed_coordinators().iter();
+            answered && !removed.any(|r| r.node == request.node && r.disk == member.peer.disk)
+        })
+    }
+
     /// The members, each of whom had the time to answer anew: one that died a moment ago is not counted on.
     async fn settled_view(&self, deadline: Instant) -> membership::Membership {
         let timing = self.timing();
         let began = Instant::now();
-        let until = (began + timing.election_max * 2).min(deadline);
+        // Half of what is left is for the change itself. Whoever was not heard by then does not count, so less time refuses more.
+        let until = began + (timing.election_max * 2).min(deadline.saturating_duration_since(began) / 2);
         let mut metrics = self.raft().metrics();
         loop {
             let view = self.membership_view(began.elapsed());

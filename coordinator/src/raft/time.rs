@@ -210,7 +210,7 @@ impl RaftNode {
         };
         let ttl = deadline
             .saturating_duration_since(asked)
-            .min(self.config().timing.election_max * 3);
+            .min(self.timing().election_max * 3);
         let send = async |mut client: RaftServiceClient<Channel>| client.read_clock(request).await;
         let answer = self.connections().call(voter, Lane::Read, ttl, send).await.ok()?;
         Some((UnixMillis(answer.time), asked + asked.elapsed() / 2))

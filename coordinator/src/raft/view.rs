@@ -158,6 +158,17 @@ impl RaftNode {
         }
     }
 
+    /// Why this node serves nobody now, for whoever sends callers to it; `None` while it does. A witness, whose service is its
+    /// vote, knows of the cluster's first entry by the cluster's name.
+    pub fn why_unserving(&self) -> Option<String> {
+        let status = self.status();
+        let founded = match self.is_witness() {
+            true => self.cluster_id().is_some(),
+            false => self.read(|state| state.cluster().is_some()),
+        };
+        unserving(&status, founded)
+    }
+
     /// Of these members: whoever calls it looks at Raft's metrics, and a second look would wait for a change that waits for
     /// the first one.
     fn known_round_trips(&self, members: &[Member]) -> Vec<(NodeId, NodeId, Duration)> {
@@ -283,6 +294,22 @@ fn news(now: &Metrics, seen: &mut Option<Seen>) -> Option<Metrics> {
     );
     let is_new = seen.replace(shown) != Some(shown);
     is_new.then(|| now.clone())
+}
+
+fn unserving(status: &RaftStatus, founded: bool) -> Option<String> {
+    if let Some(why) = &status.stopped {
+        return Some(format!("raft stopped: {why}"));
+    }
+    if let Some(why) = &status.suspicion {
+        return Some(format!("its state is not trusted: {why}"));
+    }
+    if status.leader.is_none() {
+        return Some("no leader is known".to_owned());
+    }
+    if !status.has_quorum {
+        return Some("no quorum was heard within an election timeout".to_owned());
+    }
+    (!founded).then(|| "the cluster's first entry is not applied yet".to_owned())
 }
 
 /// The leadership that `now` shows, after `before`.

@@ -332,7 +332,7 @@ async fn a_switchover_is_retried_as_it_was_asked_and_not_as_something_else() {
     ];
     for leader_changed in [false, true] {
         if leader_changed {
-            admin.transfer_leadership("").await.unwrap();
+            admin.transfer_leadership(None, false).await.unwrap();
         }
         let again = asked.switchover(&name, &to, None).await.unwrap();
         assert_eq!(

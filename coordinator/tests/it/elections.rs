@@ -2,9 +2,42 @@
 
 use std::time::Duration;
 
+use proto::v1::{self as pb, cluster_service_client::ClusterServiceClient};
 use types::election::ElectionTiming;
 
-use crate::harness::{Cluster, region, within};
+use crate::harness::{Cluster, region, user, within};
+
+/// An answer that got lost is asked for again, and finds another leader.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn leadership_is_handed_over_once_however_often_it_is_asked() {
+    let cluster = Cluster::start(3).await;
+    let admin = cluster.admin();
+    let before = cluster.leader().await;
+    let seen = admin.transfer_leadership(None, true).await.unwrap();
+    assert_eq!(seen.from, format!("c{}", before + 1));
+    assert_ne!(seen.leader, seen.from, "it says who would lead");
+    assert_eq!(cluster.leader().await, before, "and does nothing");
+    let done = admin.transfer_leadership(None, false).await.unwrap();
+    assert_eq!(done.from, seen.from);
+    let now = cluster.leader().await;
+    assert_eq!(done.leader, format!("c{}", now + 1));
+    let term = admin.status().await.unwrap().term;
+    for to_node in ["", &done.leader] {
+        let again = pb::TransferLeadershipRequest {
+            to_node: to_node.to_owned(),
+            from_node: seen.from.clone(),
+            validate_only: false,
+        };
+        let mut leader = ClusterServiceClient::new(cluster.channel(now, &user("admin")).await);
+        let answer = leader.transfer_leadership(again).await.unwrap().into_inner();
+        assert_eq!(answer.leader_node, done.leader);
+    }
+    assert_eq!(
+        (admin.status().await.unwrap().term, cluster.leader().await),
+        (term, now)
+    );
+    cluster.shutdown().await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_fixes_the_timing_hands_it_back_and_sees_the_distances() {

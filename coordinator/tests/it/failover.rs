@@ -386,7 +386,7 @@ async fn a_holder_keeps_its_epoch_when_the_leader_changes() {
     let mut story = Story::begin().await;
     let first = story.agents[0].holds().await;
     let before = story.cluster.leader().await;
-    story.admin.transfer_leadership("").await.unwrap();
+    story.admin.transfer_leadership(None, false).await.unwrap();
     within("a renewal by the new leader", async {
         while story.agents[0].client.renew_lease(&first).await.is_err() {}
     })

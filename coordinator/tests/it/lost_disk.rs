@@ -14,7 +14,8 @@ async fn a_wiped_voter_ends_with_the_way_back() {
     // A leader to whom it is new as well, whoever led before.
     let admin = cluster.admin();
     let to = if cluster.leader().await == 0 { "c3" } else { "c1" };
-    admin.transfer_leadership(to).await.unwrap();
+    let to = to.parse().unwrap();
+    admin.transfer_leadership(Some(&to), false).await.unwrap();
     let ended = cluster.end(1).await;
     let Err(RunError::Join(refusal)) = ended else {
         panic!("{ended:?}");

@@ -109,6 +109,22 @@ async fn a_region_is_made_labelled_and_taken_away_as_any_record_is_changed() {
     cluster.shutdown().await;
 }
 
+/// Its answer got lost, somebody undid it, and it is asked for again: that it was never made would be no answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_was_undone_since_is_not_told_as_one_that_was_never_made() {
+    let cluster = Cluster::start(1).await;
+    let admin = standing(&cluster).await;
+    let sa = region("sa");
+    let asked = admin.with_request_id(client::retry::mint_request_id());
+    asked.create_region(&sa, &labels()).await.unwrap();
+    admin.delete_region(&sa).await.unwrap();
+    let gone = asked.create_region(&sa, &labels()).await.unwrap_err();
+    assert_eq!(gone.reason, Reason::RecordGone, "{gone}");
+    assert!(!gone.reason.surely_no_effect() && !gone.reason.retryable());
+    assert_eq!(names(&admin).await, ["r1"], "and it is not made again");
+    cluster.shutdown().await;
+}
+
 /// What a watcher was told, up to the deletion of a region.
 async fn until_deleted(watch: &mut StateWatch, region: &RegionId) -> Vec<(String, String)> {
     let mut deleted = Vec::new();

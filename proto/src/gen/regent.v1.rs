@@ -1265,11 +1265,21 @@ pub struct TransferLeadershipRequest {
     /// Empty: the most caught-up other voter.
     #[prost(string, tag = "1")]
     pub to_node: ::prost::alloc::string::String,
+    /// Only while this coordinator leads: where another one does, it is the answer, and nothing is done. So a retry hands over once.
+    #[prost(string, tag = "2")]
+    pub from_node: ::prost::alloc::string::String,
+    /// Only says who leads, and who would.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferLeadershipResponse {
+    /// Who leads now; with `validate_only`, who would.
     #[prost(string, tag = "1")]
     pub leader_node: ::prost::alloc::string::String,
+    /// Who led when this was asked. Empty from a coordinator that knows neither `from_node` nor `validate_only`.
+    #[prost(string, tag = "2")]
+    pub from_node: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveMemberRequest {
@@ -1495,7 +1505,8 @@ pub mod cluster_service_client {
                 .insert(GrpcMethod::new("regent.v1.ClusterService", "Join"));
             self.inner.unary(req, path, codec).await
         }
-        /// Hands Raft leadership to another voter, so that a planned stop costs milliseconds.
+        /// Hands Raft leadership to another voter, so that a planned stop costs milliseconds. It changes nothing of the state, so it takes no
+        /// request id; `from_node` makes it safe to ask again.
         pub async fn transfer_leadership(
             &mut self,
             request: impl tonic::IntoRequest<super::TransferLeadershipRequest>,
@@ -1662,7 +1673,8 @@ pub mod cluster_service_server {
             &self,
             request: tonic::Request<super::JoinRequest>,
         ) -> std::result::Result<tonic::Response<super::JoinResponse>, tonic::Status>;
-        /// Hands Raft leadership to another voter, so that a planned stop costs milliseconds.
+        /// Hands Raft leadership to another voter, so that a planned stop costs milliseconds. It changes nothing of the state, so it takes no
+        /// request id; `from_node` makes it safe to ask again.
         async fn transfer_leadership(
             &self,
             request: tonic::Request<super::TransferLeadershipRequest>,

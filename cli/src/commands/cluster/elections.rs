@@ -2,17 +2,21 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use client::{Client, calls::ChangeOptions};
+use client::{
+    Client,
+    calls::{ChangeOptions, LeadershipTransfer},
+};
 use proto::v1::{ElectionSetting, ElectionTiming as WireTiming, GetStatusResponse, RoundTrip, Settings};
 use serde_json::{Value, json};
 use types::{Revision, election::ElectionTiming, units::format_duration};
 
 use super::super::{changer, reader, tell, tell_change};
 use crate::{
-    args::{PreferArgs, ReadArgs, Shared, TimingCommand, TimingSetArgs},
+    args::{PreferArgs, ReadArgs, Shared, TimingCommand, TimingSetArgs, TransferLeaderArgs},
+    context,
     error::Failure,
     exit::Exit,
-    output::{or_dash, table},
+    output::{answer, or_dash, table},
 };
 
 /// `regent cluster timing …`.
@@ -43,6 +47,31 @@ pub(super) async fn prefer(args: &PreferArgs, shared: &Shared) -> Result<(), Fai
     let client = changer(shared, &args.change, at(args.etag))?;
     let settings = client.set_leader_preference(&args.regions).await?;
     show(&client, shared, &settings)
+}
+
+/// `regent cluster transfer-leader`.
+pub(super) async fn transfer(args: &TransferLeaderArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = context::client(shared)?;
+    let done = client
+        .transfer_leadership(args.to.as_ref(), args.validate_only)
+        .await?;
+    let document = json!({
+        "from": done.from,
+        "leader": done.leader,
+        "validated_only": args.validate_only,
+    });
+    answer(shared.output, &document, || {
+        transfer_text(&done, args.validate_only)
+    })
+}
+
+fn transfer_text(done: &LeadershipTransfer, validate_only: bool) -> String {
+    let LeadershipTransfer { from, leader } = done;
+    match (from == leader, validate_only) {
+        (true, _) => format!("{leader} leads already"),
+        (false, true) => format!("{from} leads, and would hand over to {leader}; nothing was done"),
+        (false, false) => format!("{leader} leads now; before, {from} did"),
+    }
 }
 
 /// Only from these settings on, where they are named.

@@ -130,6 +130,10 @@ pub(super) fn paused_line(role: &RoleRecord) -> String {
     )
 }
 
+/// Where nobody could say; null in the document.
+pub(super) const PAUSED_UNKNOWN: &str =
+    "whether failovers of a role are paused is unknown: that takes a quorum";
+
 /// A member, as the leader knows it. What nobody who answers knows is null.
 pub(super) fn member(member: &Member) -> Value {
     json!({

@@ -1,9 +1,10 @@
 //! Coordinators that are taken out: when that is refused, and what becomes of them and of those who stay.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use coordinator::raft::{
-    JoinError, ProposeError, RaftLimits, Removal, RemovalStep, RemoveError, RemoveRequest, StartError,
+    JoinError, ProposeError, RaftLimits, RaftTiming, Removal, RemovalStep, RemoveError, RemoveRequest,
+    StartError,
 };
 use policy::membership::Refused;
 use state::{Command, features::SUPPORTED};
@@ -177,6 +178,25 @@ async fn what_would_cost_region_survival_or_the_quorum_is_refused_and_changes_no
     cluster.stop_all().await;
 }
 
+/// Elections are as slow as that between far regions; a caller's time is not longer there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_voter_is_taken_out_within_its_callers_time_where_elections_take_longer() {
+    let slow = RaftTiming {
+        heartbeat: Duration::from_millis(200),
+        election_min: Duration::from_millis(1_000),
+        election_max: Duration::from_millis(2_000),
+    };
+    let mut cluster = Cluster::timed(3, RaftLimits::default(), slow).await;
+    cluster.level_up().await;
+    let leader = cluster.leader_index().await;
+    let gone = (leader + 1) % 3;
+    cluster.sites[gone].stop().await;
+    let until = Instant::now() + slow.election_max * 3 / 2;
+    let removed = cluster.node(leader).remove_member(cluster.request(gone), until);
+    assert_eq!(removed.await.unwrap().members.len(), 2);
+    cluster.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_voter_stays_and_nobody_is_a_member_by_any_other_name() {
     let mut cluster = Cluster::of(1, RaftLimits::default()).await;
@@ -203,15 +223,22 @@ async fn a_request_for_one_disk_takes_no_other_out() {
     let refused = cluster.remove(asked.clone()).await.unwrap_err();
     assert!(matches!(refused, RemoveError::OtherDisk { .. }), "{refused}");
     asked.disk = Some(cluster.disk(follower));
-    cluster.remove(asked.clone()).await.unwrap();
+    // Whoever names no disk means the one that was there at the first try.
+    let unnamed = RemoveRequest {
+        disk: None,
+        ..asked.clone()
+    };
+    cluster.remove(unnamed.clone()).await.unwrap();
     cluster.sites[follower].stop().await;
     fs::remove_dir_all(cluster.sites[follower].dir()).unwrap();
     cluster.sites[follower].config.bootstrap = None;
     cluster.sites[follower].start().await.unwrap();
     cluster.join(follower).await;
     // The same request once more: it is done.
-    let again = cluster.remove(asked).await.unwrap();
-    assert!(again.steps.is_empty() && again.members.len() == 2, "{again:?}");
+    for again in [asked, unnamed] {
+        let again = cluster.remove(again).await.unwrap();
+        assert!(again.steps.is_empty() && again.members.len() == 2, "{again:?}");
+    }
     cluster.stop_all().await;
 }
 

@@ -1,7 +1,7 @@
 //! Two voters with a state and a witness: either of the two may be lost, the witness serves nobody, and nothing that was
 //! acknowledged is lost where only it had stored it.
 
-use coordinator::raft::{JoinError, JoinRequest, ProposeError, RaftLimits, StartError};
+use coordinator::raft::{CannotLead, JoinError, JoinRequest, ProposeError, RaftLimits, StartError};
 use policy::membership::Survival;
 use state::{Command, features::SUPPORTED};
 use tokio::time::Instant;
@@ -139,7 +139,13 @@ async fn a_witness_stores_and_votes_and_serves_nobody() {
         .node(leader)
         .transfer_leadership(Some(named.clone()), deadline())
         .await;
-    assert_eq!(moved, Err(ProposeError::WitnessDoesNotLead { node: named }));
+    assert_eq!(
+        moved,
+        Err(ProposeError::CannotLead {
+            node: named,
+            why: CannotLead::Witness
+        })
+    );
     let unnamed = cluster
         .node(leader)
         .transfer_leadership(None, deadline())
