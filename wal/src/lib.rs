@@ -10,7 +10,7 @@
 //! and is cut; one with something valid behind it is damage, and the log does not open. A full disk loses nothing and ends
 //! nothing: writes wait. A failed sync is never tried again.
 //!
-//! Reading order: [`disk`], `frame`, `record`, `scan`, `replay`, `recover`, then `index`, `shared`, `writer`, `pool`, `log`.
+//! Reading order: [`disk`], `frame`, `record`, `scan`, `replay`, `recover`, then `index`, `shared`, `writer`, `pool`, `reserve`, `log`.
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -31,6 +31,7 @@ mod priority;
 mod record;
 mod recover;
 mod replay;
+mod reserve;
 mod scan;
 mod segment;
 mod shared;

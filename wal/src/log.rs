@@ -63,6 +63,12 @@ impl View {
     pub fn level(&self) -> Level {
         self.shared.pool.level()
     }
+    /// Whether entries with payloads of these lengths can be written now, behind all that waits, and leave what is kept for
+    /// votes. Writes are in order: one that waits for room on a full disk holds up every vote after it. True while there is
+    /// ample room.
+    pub fn takes(&self, payloads: impl IntoIterator<Item = usize>) -> bool {
+        self.level() == Level::Ample || self.shared.reserve_takes(payloads)
+    }
     /// Writes that wait for the disk, and their bytes.
     pub fn queued(&self) -> (usize, usize) {
         let state = self.shared.state();

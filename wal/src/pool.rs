@@ -17,6 +17,7 @@ use crate::{
     disk::{Disk, DiskFile, is_full, write_all},
     error::Failure,
     frame::Prefix,
+    reserve::Reserve,
     segment::{Segment, free_name, new_name, segment_name},
 };
 
@@ -152,9 +153,24 @@ impl Pool {
         self.segment_bytes * 2
     }
 
+    fn critical_bytes(&self) -> u64 {
+        CRITICAL_BYTES.min(self.segment_bytes / 4)
+    }
+
+    /// What can be written without more room on the disk.
+    pub(crate) fn reserve(&self) -> Reserve {
+        let inner = self.inner();
+        Reserve {
+            remaining: inner.remaining,
+            ready: inner.ready.len(),
+            segment_bytes: self.segment_bytes,
+            kept: self.critical_bytes(),
+        }
+    }
+
     pub(crate) fn level(&self) -> Level {
         let inner = self.inner();
-        let critical = CRITICAL_BYTES.min(self.segment_bytes / 4);
+        let critical = self.critical_bytes();
         match () {
             () if !inner.no_room && inner.free_bytes >= self.needed_bytes() => Level::Ample,
             () if inner.ready.is_empty() && inner.remaining < critical => Level::Critical,

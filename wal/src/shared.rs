@@ -12,7 +12,7 @@ use crate::{
     error::{AppendError, Failure},
     index::Place,
     pool::Pool,
-    record::{Head, Record},
+    record::{ENTRY_HEAD_BYTES, Head, Record},
     replay::Replay,
     segment::{Kept, Segment},
 };
@@ -51,6 +51,8 @@ pub(crate) struct State {
     /// Segments with batches.
     pub(crate) files: BTreeMap<u64, Kept>,
     queue: VecDeque<Op>,
+    /// Length of each record of the queue, and of what the writer has taken and not finished, in order.
+    unwritten: VecDeque<usize>,
     /// Of the queue, and of what the writer has taken and not finished.
     pub(crate) queued_bytes: usize,
     pub(crate) queued: usize,
@@ -78,6 +80,7 @@ impl State {
             replay,
             files,
             queue: VecDeque::new(),
+            unwritten: VecDeque::new(),
             queued_bytes: 0,
             queued: 0,
             waiting: Vec::new(),
@@ -112,6 +115,7 @@ impl State {
         };
         self.queued_bytes += op.bytes();
         self.queued += 1;
+        self.unwritten.push_back(op.bytes());
         self.queue.push_back(op);
     }
 }
@@ -129,6 +133,15 @@ impl Shared {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether entries with payloads of these lengths fit the reserve behind everything that waits.
+    pub(crate) fn reserve_takes(&self, payloads: impl IntoIterator<Item = usize>) -> bool {
+        let state = self.state();
+        let head = Record::Head(state.replay.head(0)).encoded_len();
+        let waiting = state.unwritten.iter().copied().filter(|bytes| *bytes > 0);
+        let entries = payloads.into_iter().map(|payload| ENTRY_HEAD_BYTES + payload);
+        self.pool.reserve().takes(waiting.chain(entries), head)
     }
 
     pub(crate) fn push(&self, mut state: MutexGuard<'_, State>, record: Option<Record>, done: Done) {
@@ -186,6 +199,7 @@ impl Shared {
         for (n, op) in done.into_iter().enumerate() {
             state.queued_bytes -= op.bytes();
             state.queued -= 1;
+            state.unwritten.pop_front();
             if let (Some(Record::Entry(entry)), Some(place)) = (&op.record, places.get(n)) {
                 state.replay.index.settle(entry.id.index, op.ordinal, *place);
                 if let Some(kept) = state.files.get_mut(&place.segment) {
@@ -213,6 +227,7 @@ impl Shared {
         let mut state = self.state();
         state.failed.get_or_insert_with(|| failure.clone());
         (state.queued, state.queued_bytes) = (0, 0);
+        state.unwritten.clear();
         let queue = std::mem::take(&mut state.queue);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);

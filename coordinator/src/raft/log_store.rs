@@ -137,6 +137,15 @@ fn id_in(id: wal::LogId) -> LogId {
     log_id(id.term, id.index)
 }
 
+/// How many bytes the log's disk takes of an entry's payload.
+pub(crate) fn payload_len(entry: &LogEntry) -> usize {
+    match &entry.payload {
+        EntryPayload::Blank => 0,
+        EntryPayload::Normal(command) => command.0.len(),
+        EntryPayload::Membership(membership) => membership_out(membership).encoded_len(),
+    }
+}
+
 fn entry_out(entry: LogEntry) -> wal::Entry {
     let (kind, payload) = match entry.payload {
         EntryPayload::Blank => (BLANK, Bytes::new()),

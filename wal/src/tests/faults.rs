@@ -59,6 +59,39 @@ fn a_full_disk_is_said_early_and_loses_nothing_and_the_log_goes_on_once_there_is
 }
 
 #[test]
+fn votes_are_written_on_a_full_disk_behind_all_that_its_reserve_was_said_to_take() {
+    // Up to the longest payload that a segment of this size takes.
+    for bytes in [10, 700, 1000, 3000, 5000, 8000] {
+        let disk = FaultyDisk::new();
+        disk.set_capacity(segments(4));
+        let mut still = Still::open(&disk).unwrap();
+        let mut next = 0;
+        while still.log.view().takes([bytes]) {
+            still.append(vec![entry(1, next, vec![1; bytes])]);
+            next += 1;
+            if still.log.room().level == Level::Ample {
+                still.write_all();
+                while still.log.pool().turn() == Ok(Prepared::Worked) {}
+            } else {
+                // Nothing more is to be had, and what comes now waits.
+                disk.set_capacity(Some(disk.used()));
+            }
+        }
+        assert!(still.log.queued().0 > 0, "{bytes}: the reserve takes some");
+        assert!(
+            still.drain(crate::Log::pool),
+            "{bytes}: what was taken is written"
+        );
+        for term in 0..8 {
+            let done = still.done();
+            still.log.save_vote(vec![term; 40].into(), done);
+            assert!(still.drain(crate::Log::pool), "{bytes}: vote {term} waits");
+        }
+        assert_eq!(still.acknowledged(), still.issued);
+    }
+}
+
+#[test]
 fn a_purge_makes_room_on_a_full_disk() {
     let disk = FaultyDisk::new();
     disk.set_capacity(segments(4));

@@ -1,6 +1,9 @@
 //! A follower whose disk is full: it takes what keeps the cluster together, and no more commands than its reserve has room for.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use tempfile::TempDir;
@@ -15,13 +18,11 @@ use crate::raft::{
 
 /// More than a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// Of a command; two of them are less than what is left when the reserve ends.
-const COMMAND_BYTES: usize = 200 << 10;
 
-fn command(index: u64) -> LogEntry {
+fn command(index: u64, bytes: usize) -> LogEntry {
     LogEntry {
         log_id: log_id(1, index),
-        payload: EntryPayload::Normal(EntryBytes(vec![7; COMMAND_BYTES].into())),
+        payload: EntryPayload::Normal(EntryBytes(vec![7; bytes].into())),
     }
 }
 
@@ -29,7 +30,7 @@ fn command(index: u64) -> LogEntry {
 fn message(entry: LogEntry) -> AppendEntriesRequest<TypeConfig> {
     let index = entry.log_id.index();
     AppendEntriesRequest {
-        vote: vote(1, true),
+        vote: vote(entry.log_id.leader_id.term, true),
         prev_log_id: index.checked_sub(1).map(|before| log_id(1, before)),
         entries: vec![entry],
         leader_commit: None,
@@ -41,26 +42,49 @@ async fn takes(node: &RaftNode, entry: LogEntry) {
     assert_eq!(taken.unwrap().unwrap(), AppendEntriesResponse::Success);
 }
 
+/// Whether commands are let through, with nothing before them that is not in the log yet.
+async fn has_room_for(node: &RaftNode, entry: LogEntry) -> bool {
+    node.has_room_for(&message(entry), &AtomicUsize::new(0)).await
+}
+
+/// Leaves nothing free, and waits until the log has seen it.
+async fn fill(node: &RaftNode, disk: &FaultyDisk) {
+    disk.set_capacity(Some(disk.used()));
+    let full = async {
+        while !node.is_full() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, full).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_follower_at_the_end_of_its_reserve_takes_no_commands_and_what_elects() {
+    // Two of the small ones are less than what is left when the reserve ends, and a large one is more.
+    for bytes in [200 << 10, 1 << 20] {
+        check_full(bytes).await;
+    }
+}
+
+async fn check_full(bytes: usize) {
     let dir = TempDir::new().unwrap();
     let disk = FaultyDisk::new();
     let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
     takes(&node, blank(1, 0)).await;
-    disk.set_capacity(Some(disk.used()));
+    fill(&node, &disk).await;
     let mut next = 1;
-    while node.has_room_for(&message(command(next))).await {
-        takes(&node, command(next)).await;
+    while has_room_for(&node, command(next, bytes)).await {
+        takes(&node, command(next, bytes)).await;
         next += 1;
     }
     assert!(
-        next > 4,
+        next > 2,
         "{next}: a full disk is no reason yet, its reserve takes some"
     );
-    assert_eq!(node.room().level(), Level::Critical);
-    // The leader's blank entry, and its vote before it.
-    assert!(node.has_room_for(&message(blank(1, next))).await);
-    takes(&node, blank(1, next)).await;
+    assert_ne!(node.room().level(), Level::Ample);
+    // The next leader's blank entry, and its vote before it.
+    assert!(has_room_for(&node, blank(2, next)).await);
+    takes(&node, blank(2, next)).await;
     assert_eq!(
         node.room().queued(),
         (0, 0),
@@ -68,11 +92,41 @@ async fn a_follower_at_the_end_of_its_reserve_takes_no_commands_and_what_elects(
     );
     disk.set_capacity(None);
     let makes_room = async {
-        while !node.has_room_for(&message(command(next + 1))).await {
+        while !has_room_for(&node, after(next, bytes)).await {
             tokio::task::yield_now().await;
         }
     };
     timeout(PATIENCE, makes_room).await.unwrap();
-    takes(&node, command(next + 1)).await;
+    let mut last = message(after(next, bytes));
+    last.prev_log_id = Some(log_id(2, next));
+    let taken = timeout(PATIENCE, node.raft().append_entries(last)).await;
+    assert_eq!(taken.unwrap().unwrap(), AppendEntriesResponse::Success);
+    node.shutdown().await;
+}
+
+/// The new leader's first command.
+fn after(blank: u64, bytes: usize) -> LogEntry {
+    LogEntry {
+        log_id: log_id(2, blank + 1),
+        ..command(blank + 1, bytes)
+    }
+}
+
+/// Large ones that come in one after the other, before any of them is in the log.
+#[tokio::test]
+async fn what_was_let_through_is_waited_for_on_a_full_disk() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultyDisk::new();
+    let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
+    takes(&node, blank(1, 0)).await;
+    let next = message(command(1, 1 << 10));
+    let before = AtomicUsize::new(1);
+    assert!(node.has_room_for(&next, &before).await, "there is ample room");
+    fill(&node, &disk).await;
+    assert!(!node.has_room_for(&next, &before).await);
+    let (asked, answered) = tokio::join!(node.has_room_for(&next, &before), async {
+        before.store(0, Ordering::Release);
+    });
+    assert!(asked, "{answered:?}");
     node.shutdown().await;
 }
