@@ -4,6 +4,9 @@
 //! handler or in `state`, which see the request.
 //! Invariant: a method that is not in [`METHODS`] is refused; a test compares the table with the descriptors.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::Arc,
     task::{Context, Poll},
@@ -152,6 +155,19 @@ pub const METHODS: &[(&str, Who)] = &[
     ),
 ];
 
+/// What keeps leases, sessions and running failovers alive, and says how this coordinator is. These have permits of their own: however
+/// many other calls wait, no lease lapses and no agent is taken for dead because of them.
+pub const VITAL: &[&str] = &[
+    "/regent.v1.PrimaryService/RenewLease",
+    "/regent.v1.PrimaryService/ReleaseLease",
+    "/regent.v1.PrimaryService/ReportStep",
+    "/regent.v1.SessionService/Session",
+    "/regent.v1.ClusterService/GetStatus",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.health.v1.Health/List",
+];
+
 /// Whether `principal` may call `path`.
 pub fn check(path: &str, principal: &Principal) -> Result<(), Refusal> {
     let denied = |why: String| Refusal::new(Reason::PermissionDenied, why).with("method", path);
@@ -183,7 +199,8 @@ pub struct Caller {
 /// Authenticates, authorises and bounds every call before its handler runs.
 #[derive(Clone)]
 pub struct AuthLayer {
-    in_flight: Arc<Semaphore>,
+    vital: Arc<Semaphore>,
+    others: Arc<Semaphore>,
     limit: usize,
     cluster: OwnCluster,
 }
@@ -192,13 +209,27 @@ pub struct AuthLayer {
 pub type OwnCluster = Arc<dyn Fn() -> Option<ClusterId> + Send + Sync>;
 
 impl AuthLayer {
-    /// At most `limit` calls are worked on at once; one more is refused. A stream counts until its answer begins.
+    /// At most `limit` calls that are [`VITAL`] are worked on at once, and as many others; one more is refused. A stream counts
+    /// until its answer begins.
     pub fn new(limit: usize, cluster: OwnCluster) -> Self {
         Self {
-            in_flight: Arc::new(Semaphore::new(limit)),
+            vital: Arc::new(Semaphore::new(limit)),
+            others: Arc::new(Semaphore::new(limit)),
             limit,
             cluster,
         }
+    }
+
+    fn permit(&self, path: &str) -> Result<OwnedSemaphorePermit, Refusal> {
+        let permits = if VITAL.contains(&path) {
+            &self.vital
+        } else {
+            &self.others
+        };
+        Arc::clone(permits).try_acquire_owned().map_err(|_| {
+            let text = format!("{} calls are being worked on", self.limit);
+            Refusal::new(Reason::Overloaded, text).with("retry_after_ms", 100)
+        })
     }
 
     fn admit(&self, request: &mut Request<Body>) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -206,13 +237,7 @@ impl AuthLayer {
         let principal = identity::of_connection(request.extensions())?;
         check(request.uri().path(), &principal)?;
         check_cluster(request, &self.cluster)?;
-        let permit = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| {
-            Refusal::new(
-                Reason::Overloaded,
-                format!("{} calls are being worked on", self.limit),
-            )
-            .with("retry_after_ms", 100)
-        })?;
+        let permit = self.permit(request.uri().path())?;
         let granted = request
             .headers()
             .get("grpc-timeout")

@@ -28,7 +28,7 @@ use crate::{
     witness::{WitnessLayer, WitnessStatus},
 };
 
-/// Calls that are worked on at once. Each holds little; the log bounds proposals by itself.
+/// Calls that are worked on at once, of those that keep leases alive, and of all others. Each holds little; the log bounds proposals by itself.
 const IN_FLIGHT: usize = 2_048;
 /// Streams of one connection; an agent has a handful.
 const STREAMS: u32 = 1_024;

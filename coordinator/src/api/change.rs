@@ -7,7 +7,10 @@ use proto::{
     v1 as pb,
 };
 use state::{Command, ControlState, Expects, Reply};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout_at},
+};
 use tonic::{Request, Status};
 use types::{Digest, Epoch, Reason, reason::Refusal};
 
@@ -154,9 +157,7 @@ impl Api {
     async fn preview(&self, caller: &Caller, manner: Manner, command: Command) -> Result<Committed, Status> {
         let request_id = convert::request_id(&manner.request_id).map_err(status)?;
         let expects = manner.expects;
-        let _turn = timeout_at(caller.deadline, self.previews.acquire())
-            .await
-            .map_err(|_| status(too_many_previews()))?;
+        let _turn = self.previews.turn(caller.deadline).await.map_err(status)?;
         let previewed = self
             .raft
             .preview(
@@ -181,7 +182,78 @@ impl Api {
     }
 }
 
+/// Changes that may wait for their turn to be validated; one more is refused at once. Each holds the permit of a call, for as long as
+/// its caller grants it.
+const WAITING_MAX: usize = 16;
+
+/// Turns of changes that are only validated, one at a time: they are for people, and must not crowd out what is done.
+pub(super) struct Previews {
+    turn: Semaphore,
+    /// The one whose turn it is, and those who wait.
+    places: Semaphore,
+}
+
+impl Default for Previews {
+    fn default() -> Self {
+        Self {
+            turn: Semaphore::new(1),
+            places: Semaphore::new(1 + WAITING_MAX),
+        }
+    }
+}
+
+impl Previews {
+    /// Waits for a turn, which ends with the value; refused where too many wait, or it does not come by `deadline`.
+    async fn turn(&self, deadline: Instant) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), Refusal> {
+        let place = self.places.try_acquire().map_err(|_| too_many_previews())?;
+        let turn = timeout_at(deadline, self.turn.acquire()).await;
+        let turn = turn.ok().and_then(Result::ok);
+        Ok((turn.ok_or_else(too_many_previews)?, place))
+    }
+}
+
 fn too_many_previews() -> Refusal {
     let why = "others are being validated";
     Refusal::new(Reason::Overloaded, why).with("retry_after_ms", 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::future::{join_all, poll_immediate};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn few_wait_for_a_turn_to_be_validated_and_one_more_is_refused_at_once() {
+        let previews = Previews::default();
+        let late = Instant::now() + Duration::from_secs(40);
+        let first = previews.turn(late).await.unwrap();
+        let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| Box::pin(previews.turn(late))).collect();
+        for one in &mut waiting {
+            assert!(poll_immediate(one).await.is_none(), "its turn has not come");
+        }
+        let refused = poll_immediate(Box::pin(previews.turn(late))).await.unwrap();
+        assert_eq!(refused.unwrap_err().reason, Reason::Overloaded);
+        // Who gives up leaves its place to somebody else.
+        waiting.pop();
+        let mut next = Box::pin(previews.turn(late));
+        assert!(poll_immediate(&mut next).await.is_none());
+        waiting.push(next);
+        drop(first);
+        let turns = join_all(waiting.into_iter().map(async |one| one.await.map(drop))).await;
+        assert!(turns.into_iter().all(|turn| turn.is_ok()));
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_does_not_come_in_time_is_refused() {
+        let previews = Previews::default();
+        let _first = previews
+            .turn(Instant::now() + Duration::from_secs(40))
+            .await
+            .unwrap();
+        let refused = previews.turn(Instant::now()).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::Overloaded);
+    }
 }

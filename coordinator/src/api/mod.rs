@@ -24,11 +24,12 @@ use std::{sync::Arc, time::Duration};
 use client::guard::BootInstant;
 use proto::{convert::status::to_status, v1 as pb};
 use state::ControlState;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 use types::{Principal, Reason, Revision, reason::Refusal};
 
+use self::change::Previews;
 pub(crate) use self::change::{Committed, Manner};
 use crate::{
     authz::Caller,
@@ -53,8 +54,8 @@ pub struct Api {
     pub shutdown: CancellationToken,
     /// How old the state here may be.
     freshness: Freshness,
-    /// Changes that are only validated, one at a time: they are for people, and must not crowd out what is done.
-    previews: Semaphore,
+    /// Turns of changes that are only validated.
+    previews: Previews,
 }
 
 impl std::fmt::Debug for Api {
@@ -79,7 +80,7 @@ impl Api {
             leases,
             shutdown,
             freshness: Freshness::default(),
-            previews: Semaphore::new(1),
+            previews: Previews::default(),
         })
     }
 
