@@ -19,7 +19,6 @@ pub mod context;
 pub mod credentials;
 pub mod guard;
 pub mod identity;
-pub mod outcome;
 pub mod reach;
 pub mod rebind;
 pub mod retry;
@@ -34,7 +33,6 @@ pub use channel::{ClientConfig, TlsFiles};
 pub use complaint::Complaint;
 pub use context::Context;
 pub use credentials::{BadCredentials, Callee, Credentials, Distrust};
-pub use outcome::Outcome;
 pub use rebind::{CaKey, CaVerifier};
 
 #[cfg(test)]

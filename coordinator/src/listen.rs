@@ -5,14 +5,13 @@
 
 use std::{
     fs,
-    io::Write as _,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Config, error::RunError};
+use crate::{config::Config, error::RunError, raft::files};
 
 /// Addresses as they stand in `<data_dir>/listen.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,16 +109,9 @@ pub fn read(path: &Path) -> Result<ListenFile, RunError> {
 }
 
 fn write(path: &Path, file: &ListenFile) -> Result<(), RunError> {
-    let write = || -> std::io::Result<()> {
-        let dir = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
-        let temporary = path.with_extension("json.tmp");
-        let mut out = fs::File::create(&temporary)?;
-        out.write_all(&serde_json::to_vec_pretty(file)?)?;
-        out.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(dir)?.sync_all()
-    };
-    write().map_err(|e| RunError::ListenFile {
+    let written = serde_json::to_vec_pretty(file).map_err(std::io::Error::from);
+    let written = written.and_then(|bytes| files::replace(path, &bytes));
+    written.map_err(|e| RunError::ListenFile {
         path: path.to_owned(),
         problem: format!("cannot be written: {e}"),
     })

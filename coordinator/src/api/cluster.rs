@@ -69,7 +69,7 @@ fn removed(r: &RemovedCoordinator) -> pb::RemovedMember {
 }
 
 /// Which clusters this one goes on from.
-pub(super) fn rebinds(state: &ControlState) -> Vec<pb::SignedRebind> {
+fn rebinds(state: &ControlState) -> Vec<pb::SignedRebind> {
     let kept = state.cluster().map(|c| c.rebinds.as_slice()).unwrap_or_default();
     kept.iter().map(Into::into).collect()
 }

@@ -167,7 +167,6 @@ impl Tie {
             cluster_id: self.api.header(revision).cluster_id,
             timing,
             revision: revision.0,
-            rebinds: self.api.raft.read(super::cluster::rebinds),
         }))
     }
 

@@ -248,7 +248,6 @@ impl Coordinator {
                     cluster_id: CLUSTER.to_string(),
                     timing: Some((&TimingPolicy::fast()).into()),
                     revision: 0,
-                    rebinds: Vec::new(),
                 }))
             }
             (session_request::Message::Heartbeat(heartbeat), None) => {

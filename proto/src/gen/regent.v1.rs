@@ -8550,14 +8550,14 @@ pub struct Heartbeat {
     #[prost(message, repeated, tag = "6")]
     pub failed: ::prost::alloc::vec::Vec<LoadedVersion>,
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SessionResponse {
     #[prost(oneof = "session_response::Message", tags = "1, 2")]
     pub message: ::core::option::Option<session_response::Message>,
 }
 /// Nested message and enum types in `SessionResponse`.
 pub mod session_response {
-    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Message {
         #[prost(message, tag = "1")]
         Welcome(super::Welcome),
@@ -8565,7 +8565,7 @@ pub mod session_response {
         Ack(super::HeartbeatAck),
     }
 }
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
     #[prost(string, tag = "1")]
     pub cluster_id: ::prost::alloc::string::String,
@@ -8573,9 +8573,6 @@ pub struct Welcome {
     pub timing: ::core::option::Option<TimingPolicy>,
     #[prost(uint64, tag = "3")]
     pub revision: u64,
-    /// Clusters that this one goes on from: whoever belongs to one of them may follow.
-    #[prost(message, repeated, tag = "95")]
-    pub rebinds: ::prost::alloc::vec::Vec<SignedRebind>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeartbeatAck {
