@@ -120,8 +120,7 @@ enum Output {
 
 fn main() -> ExitCode {
     // As the servers of `regent` do it, so that what logging costs is in the figures.
-    let filter =
-        std::env::var("REGENT_LOG").unwrap_or_else(|_| "info,openraft=error,chunked_wal=warn".to_owned());
+    let filter = std::env::var("REGENT_LOG").unwrap_or_else(|_| "info,openraft=error".to_owned());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)

@@ -68,7 +68,7 @@ fn default_filter(command: &Command) -> &'static str {
     match command {
         #[cfg(feature = "server")]
         Command::Coordinator(_) | Command::Agent(_) | Command::DevS3(_) | Command::ZombieWriter(_) => {
-            "info,openraft=error,chunked_wal=warn"
+            "info,openraft=error"
         }
         _ => "warn",
     }
