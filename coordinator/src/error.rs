@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use types::reason::{Reason, Refusal};
+
 use crate::raft::{JoinError, StartError};
 
 /// A setting, or two that do not go together. Its text names keys and values as they were found.
@@ -102,7 +104,10 @@ pub enum RunError {
     Raft(String),
     /// The other members turned this coordinator away: its disk is older than they remember, or it was taken out.
     #[error("the cluster turned this coordinator away: {0}")]
-    TurnedAway(types::reason::Refusal),
+    TurnedAway(Refusal),
+    /// The log, or a snapshot that came, is of rules that this build does not know. Nothing of it was applied.
+    #[error("this build cannot follow its cluster: {0}")]
+    TooOld(String),
     /// One of the loops beside the servers failed; what it did for watchers, leases or failovers is not done any more.
     #[error("{name} failed: {problem}")]
     Loop {
@@ -121,15 +126,27 @@ pub enum RunError {
     },
     /// The cluster refused to take this coordinator in, and asking again cannot help.
     #[error("the cluster does not take this coordinator in: {0}")]
-    Join(types::reason::Refusal),
+    Join(Refusal),
 }
 
 impl RunError {
-    /// Whether its disk is not the one that the cluster counts on: starting it again cannot help.
+    /// Whether its disk is not the one that the cluster counts on, or of another cluster than everybody whom it is to ask: starting
+    /// it again cannot help.
     pub fn is_lost_disk(&self) -> bool {
         match self {
-            Self::Join(refusal) => refusal.operand(JoinError::LOST_DISK).is_some(),
+            Self::Join(refusal) => {
+                refusal.operand(JoinError::LOST_DISK).is_some() || refusal.reason == Reason::WrongCluster
+            }
             Self::TurnedAway(_) | Self::Start(StartError::TurnedAway { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether its build does not know the rules that the cluster's log is at: only a newer one can go on.
+    pub fn is_too_old(&self) -> bool {
+        match self {
+            Self::Join(refusal) => refusal.reason == Reason::FeatureLevel,
+            Self::TooOld(_) | Self::Start(StartError::TooOld { .. }) => true,
             _ => false,
         }
     }
@@ -144,6 +161,7 @@ impl RunError {
             | Self::Start(_)
             | Self::Raft(_)
             | Self::TurnedAway(_)
+            | Self::TooOld(_)
             | Self::Serve { .. }
             | Self::Loop { .. }
             | Self::Join(_) => "",

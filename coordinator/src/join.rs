@@ -4,7 +4,9 @@
 //! so the same call serves the first start and every later one. A coordinator whose disk has seen no cluster first asks
 //! whether it is new, and writes the answer down: until then its Raft port refuses all, because it may be a voter whose
 //! disk was wiped. So may a founder: one that is told of others founds only once each of them has said that it knows of no
-//! cluster.
+//! cluster. One whose disk knows a cluster looks for that one: whoever is of another is passed over, with a warning.
+
+mod strays;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 use tracing::{error, info, warn};
 use types::{NodeIncarnation, Reason, ZoneName, reason::Refusal, role::TimingPolicy};
 
+use self::strays::Strays;
 use crate::{
     api::Api,
     authz::Caller,
@@ -38,6 +41,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 
 /// How often nobody may have been there to ask before it is said: for that long an election may take.
 const ELECTION: u32 = 6;
+
+/// For so many of the longest elections every seed must have been of another cluster, and no leader of the own one have spoken,
+/// before this coordinator ends.
+const STRAYED: u32 = 6;
 
 /// How often a coordinator that is known asks again while the registry has another zone of it than its config: the cluster knows
 /// of none before its last coordinator is upgraded.
@@ -65,12 +72,16 @@ impl Joiner {
         let mut turn = 0;
         let mut hint = None;
         let mut complaints = Complaints::default();
+        let mut strays = Strays::default();
+        // Who was asked last, or had named who was.
+        let mut origin: Option<String> = None;
+        let mut in_vain = None;
         let mut known = false;
         loop {
             let followed = hint.is_some();
             let asked = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                asked = self.ask(turn, hint.take()) => asked,
+                asked = self.ask(turn, hint.take(), in_vain.take()) => asked,
             };
             match asked {
                 Ok(zone) => {
@@ -82,14 +93,20 @@ impl Joiner {
                     }
                     pause = RELABEL;
                 }
-                Err(refusal) if is_final(&refusal) => {
-                    error!(%refusal, "the cluster does not take this coordinator in");
-                    return Err(refusal);
-                }
                 Err(refusal) => {
+                    if !followed {
+                        origin = refusal.operand(ASKED).map(str::to_owned);
+                    }
+                    if self.cannot_be_helped(&refusal, origin.as_deref(), &mut strays) {
+                        error!(%refusal, "the cluster does not take this coordinator in");
+                        return Err(refusal);
+                    }
                     complaints.take(&refusal, followed);
                     hint = refusal.operand("leader_api").map(str::to_owned);
-                    turn += 1;
+                    if origin.as_ref() == self.seed(turn) && hint.is_none() {
+                        turn += 1;
+                    }
+                    in_vain = origin.clone().filter(|_| is_of_no_use(&refusal));
                 }
             }
             let wait = pause.mul_f64(rand::rng().random_range(0.5..1.0));
@@ -105,8 +122,36 @@ impl Joiner {
         }
     }
 
-    /// The zone that the registry has of this coordinator now.
-    async fn ask(&self, turn: usize, hint: Option<String>) -> Result<Option<ZoneName>, Refusal> {
+    /// Whether asking again cannot help. That `origin`, or whom it named, is of another cluster counts once all are: somebody
+    /// else may be of the own one.
+    fn cannot_be_helped(&self, refusal: &Refusal, origin: Option<&str>, strays: &mut Strays) -> bool {
+        let elsewhere = refusal.reason == Reason::WrongCluster;
+        if self.raft.cluster_id().is_none() {
+            return is_final(refusal) || elsewhere;
+        }
+        let now = Instant::now();
+        let seed = origin.filter(|origin| self.seeds.iter().any(|seed| seed == origin));
+        // Who sends it on says nothing of itself.
+        if let Some(seed) = seed.filter(|_| refusal.operand("leader_api").is_none()) {
+            strays.note(seed, elsewhere, now);
+        }
+        let own = &self.raft.own_peer().api_endpoint;
+        let others = self.seeds.iter().filter(|seed| *seed != own);
+        let patience = self.raft.timing().election_max * STRAYED;
+        is_final(refusal) || elsewhere && strays.are_all(others, self.raft.hearing().last(), patience, now)
+    }
+
+    fn seed(&self, turn: usize) -> Option<&String> {
+        self.seeds.get(turn % self.seeds.len().max(1))
+    }
+
+    /// The zone that the registry has of this coordinator now. `in_vain`: who was no help just now; another one is asked.
+    async fn ask(
+        &self,
+        turn: usize,
+        hint: Option<String>,
+        in_vain: Option<String>,
+    ) -> Result<Option<ZoneName>, Refusal> {
         let leadership = self.raft.leadership().borrow().clone();
         if leadership.since.is_some() {
             return self.enter_own().await;
@@ -128,8 +173,9 @@ impl Joiner {
         }
         // A witness that leads takes nobody in; it hands leadership over soon.
         let known = leadership.leader.filter(|l| !l.witness).map(|l| l.api_endpoint);
-        let seed = || self.seeds.get(turn % self.seeds.len().max(1)).cloned();
-        match hint.or(known).or_else(seed) {
+        // A node that is left alone goes on naming its last leader, which may be gone, or of another cluster by now.
+        let known = known.filter(|known| in_vain.as_ref() != Some(known) || self.seeds.is_empty());
+        match hint.or(known).or_else(|| self.seed(turn).cloned()) {
             Some(endpoint) => self.ask_at(&endpoint).await,
             None => Err(Refusal::new(
                 Reason::Unreachable,
@@ -325,13 +371,20 @@ fn internal(text: String) -> Refusal {
     Refusal::new(Reason::Internal, text)
 }
 
-/// Whether asking again cannot help: another cluster, a name that is taken, a certificate that names somebody else, another
+/// Whether who was asked is no way to the cluster, for now.
+fn is_of_no_use(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.reason,
+        Reason::Unreachable | Reason::OutcomeUnknown | Reason::WrongCluster
+    )
+}
+
+/// Whether asking again, or somebody else, cannot help: a name that is taken, a certificate that names somebody else, another
 /// process that took over, a disk that was lost, a build that is too old.
 fn is_final(refusal: &Refusal) -> bool {
     matches!(
         refusal.reason,
-        Reason::WrongCluster
-            | Reason::AlreadyExists
+        Reason::AlreadyExists
             | Reason::InvalidArgument
             | Reason::IllegalTransition
             | Reason::StaleIncarnation

@@ -193,8 +193,9 @@ async fn until_the_end(
 ) -> Result<(), RunError> {
     let raft_ended = async {
         let cause = raft.stopped().await;
-        let turned_away = raft.turned_away();
-        turned_away.map_or(RunError::Raft(cause), RunError::TurnedAway)
+        let why = raft.turned_away().map(RunError::TurnedAway);
+        why.or_else(|| raft.too_old().map(RunError::TooOld))
+            .unwrap_or(RunError::Raft(cause))
     };
     let ended = wait(raft_ended, &mut parts, &mut loops, shutdown).await;
     hand_over(&raft).await;

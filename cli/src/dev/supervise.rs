@@ -1,7 +1,7 @@
 //! What died starts again, after a wait that grows while it keeps dying. `dev` does this; the demo does not, because
 //! it kills on purpose.
 
-use std::{process::ExitStatus, time::Duration};
+use std::time::Duration;
 
 use chaos::ProcessName;
 use tokio::{
@@ -10,7 +10,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{dev::cluster::DevCluster, error::Failure, exit::Exit, output::note, serve::LOST_DISK};
+use crate::{
+    dev::cluster::DevCluster,
+    error::Failure,
+    exit::Exit,
+    output::note,
+    serve::{LOST_DISK, TOO_OLD},
+};
 
 /// First wait before a restart; doubles.
 const BACK_OFF_MIN: Duration = Duration::from_millis(500);
@@ -91,8 +97,8 @@ async fn watch(cluster: DevCluster, name: ProcessName, stop: CancellationToken) 
                 if let Err(failure) = cluster.write_roster().await {
                     note(&format!("error: {failure}"));
                 }
-                if status.is_some_and(is_for_good) {
-                    report_lost(&cluster, &name);
+                if let Some(good) = status.and_then(|s| ForGood::of(s.code())) {
+                    good.report(&cluster, &name);
                     return;
                 }
                 hopeless = ends.are_enough(status.and_then(|s| s.code()), ran);
@@ -126,9 +132,40 @@ async fn watch(cluster: DevCluster, name: ProcessName, stop: CancellationToken) 
     }
 }
 
-/// Whether another start would end in the same way.
-fn is_for_good(status: ExitStatus) -> bool {
-    status.code() == Some(LOST_DISK as i32)
+/// Why another start would end in the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ForGood {
+    LostDisk,
+    TooOld,
+}
+
+impl ForGood {
+    /// By the code with which a run ended; none where it is started again.
+    pub(crate) fn of(code: Option<i32>) -> Option<Self> {
+        let is = |exit: Exit| code == Some(exit as i32);
+        match () {
+            () if is(LOST_DISK) => Some(Self::LostDisk),
+            () if is(TOO_OLD) => Some(Self::TooOld),
+            () => None,
+        }
+    }
+
+    fn report(self, cluster: &DevCluster, name: &ProcessName) {
+        match self {
+            Self::LostDisk => report_lost(cluster, name),
+            Self::TooOld => report_too_old(cluster, name),
+        }
+    }
+}
+
+/// Its disk is as good as ever: it must not be taken for lost.
+fn report_too_old(cluster: &DevCluster, name: &ProcessName) {
+    note(&format!(
+        "{name} is not started again, and the others go on; the end of its log:\n    {}\n  stop `dev`, and start it again with the newer \
+         build; leave {} as it is",
+        tail(cluster, name),
+        cluster.layout().data(name).display(),
+    ));
 }
 
 /// What helps under `dev`, with the data directory that the log speaks of by its path.

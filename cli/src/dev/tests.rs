@@ -22,7 +22,7 @@ use crate::{
         lock::DirLock,
         sockets,
         spec::ClusterSpec,
-        supervise::{Ends, back_off},
+        supervise::{Ends, ForGood, back_off},
         templates::{AgentConfig, ContextConfig, CoordinatorConfig, StoreConfig},
     },
     serve::DevS3Config,
@@ -363,6 +363,21 @@ fn ends_that_look_alike_are_enough_after_some_of_them_in_a_row() {
     ];
     let mixed = mixed.map(|code| (code, short));
     check(&mixed, "---------y");
+}
+
+/// The numbers are what scripts see.
+#[test]
+fn a_lost_disk_and_a_build_that_is_too_old_are_not_started_again() {
+    for (code, expected) in [
+        (Some(5), Some(ForGood::LostDisk)),
+        (Some(4), Some(ForGood::TooOld)),
+        (Some(1), None),
+        (Some(2), None),
+        (Some(0), None),
+        (None, None),
+    ] {
+        assert_eq!(ForGood::of(code), expected, "{code:?}");
+    }
 }
 
 #[test]

@@ -17,6 +17,9 @@ use crate::{args::ServerArgs, error::Failure, exit::Exit, shutdown};
 /// and again can stop doing so.
 pub(crate) const LOST_DISK: Exit = Exit::Safety;
 
+/// How a coordinator ends whose build is too old for its cluster: only a newer one goes on.
+pub(crate) const TOO_OLD: Exit = Exit::Precondition;
+
 /// Which server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Server {
@@ -57,7 +60,11 @@ async fn coordinator(args: &ServerArgs, stop: CancellationToken) -> Result<(), F
     let served = Box::pin(coordinator::run(config, stop)).await;
     served.map_err(|e| {
         let failure = Failure {
-            exit: if e.is_lost_disk() { LOST_DISK } else { Exit::Error },
+            exit: match () {
+                () if e.is_lost_disk() => LOST_DISK,
+                () if e.is_too_old() => TOO_OLD,
+                () => Exit::Error,
+            },
             ..failed(&e)
         };
         failure.remedy(e.remedy())

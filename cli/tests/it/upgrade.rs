@@ -238,7 +238,7 @@ impl Cluster {
         until("it ends by itself", || running.0.try_wait().unwrap().is_some());
         let ended = running.0.wait().unwrap();
         let said = self.said(region)[already..].to_owned();
-        assert_eq!(ended.code(), Some(1), "{said}");
+        assert_eq!(ended.code(), Some(4), "{said}");
         for words in [
             format!("the cluster is at feature level {level}"),
             format!("knows levels up to {OLD_LEVEL}"),

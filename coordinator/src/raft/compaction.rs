@@ -7,14 +7,25 @@
 
 use std::{io, time::Duration};
 
+use openraft::{RaftMetrics, async_runtime::WatchReceiver as _};
 use policy::compaction::{Growth, GrowthBounds, is_due};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
+use types::Revision;
 
-use super::{RaftNode, snapshot::SnapshotFile};
+use super::{
+    RaftNode,
+    snapshot::SnapshotFile,
+    types::{LogId, TypeConfig},
+};
 
 /// Pause after a snapshot that could not be written. Long enough for a full disk to be no reason for a busy one.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// Raft is told again of a snapshot of which it has not taken note in this time.
+const TELL_AGAIN: Duration = Duration::from_millis(100);
+/// For so long.
+const TELL_WITHIN: Duration = Duration::from_secs(30);
 
 /// How the log grows, and whether that was said.
 #[derive(Debug)]
@@ -90,6 +101,7 @@ impl RaftNode {
     /// Writes a snapshot of now, and lets the log before it go. An error leaves everything as it was. Whoever wants a snapshot of
     /// this node's own asks for it here: one that Raft was not told of would count as growth that is over, and no entry would go.
     pub(crate) async fn take_snapshot(&self) -> io::Result<SnapshotFile> {
+        let _turn = self.store().take_turns().await;
         let store = self.store().clone();
         let written = tokio::task::spawn_blocking(move || store.write_snapshot()).await;
         let file = written.map_err(io::Error::other)??;
@@ -98,10 +110,32 @@ impl RaftNode {
         Ok(file)
     }
 
-    /// Has Raft look at the newest snapshot, and purge the log behind it.
+    /// Has Raft look at the newest snapshot, and purge the log behind it. It takes no notice while it looks at another one, so it
+    /// is told until it has. Not for whoever holds apply back: Raft looks once it has applied what came before.
     pub(super) async fn tell_of_snapshot(&self) {
-        // An error says that Raft has stopped, which is told elsewhere.
-        let _ = self.raft().trigger().snapshot().await;
+        let wanted = self.store().covered();
+        let raft = self.raft();
+        let mut metrics = raft.metrics();
+        let covered = |metrics: &RaftMetrics<TypeConfig>| metrics.snapshot.as_ref().map_or(0, LogId::index);
+        let began = Instant::now();
+        loop {
+            let known = covered(&metrics.borrow_watched());
+            if Revision(known) >= wanted {
+                return;
+            }
+            if began.elapsed() > TELL_WITHIN {
+                return warn!(%wanted, "raft takes no notice of a snapshot; the log stays as long as it is until the next one");
+            }
+            // An error says that Raft has stopped, which is told elsewhere.
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+            let news = async {
+                while covered(&metrics.borrow_watched()) == known && metrics.changed().await.is_ok() {}
+            };
+            // In time or not: it is looked at again.
+            let _ = timeout(TELL_AGAIN, news).await;
+        }
     }
 
     /// The newest snapshot, or one that is written now where that is older than `index`.

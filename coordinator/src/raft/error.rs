@@ -278,6 +278,17 @@ pub enum StartError {
         /// What was found in it.
         problem: String,
     },
+    /// What this node remembers of the other members' disks cannot be read: without it, it would let an older one in.
+    #[error(
+        "{}: {problem}; it is what this node remembers of the other members' disks, and without it an older one of them could come back. \
+         Run the version that wrote it; if no version can read it, leave it where it is: {NEW_NODE}", path.display()
+    )]
+    Forgot {
+        /// `peers.json`.
+        path: PathBuf,
+        /// What was found in it.
+        problem: String,
+    },
     /// The log is of a format that this build does not read.
     #[error("{problem}; go on with the build that wrote it, or {NEW_NODE}")]
     OtherLog {
@@ -329,7 +340,9 @@ impl From<wal::OpenError> for StartError {
 pub enum JoinError {
     /// Its disk belongs to another cluster.
     #[error(
-        "node {node} belongs to cluster {theirs}, this is cluster {ours}; empty its data directory to join"
+        "the disk of node {node} belongs to cluster {theirs}, and this is cluster {ours}: `join` in its config is to name coordinators \
+         of {theirs}. Only if {node} is to leave {theirs} for good, and nothing that it voted and acknowledged there is needed any \
+         more: start it with an empty data_dir, and it joins {ours}"
     )]
     OtherCluster {
         /// Who asked.

@@ -220,6 +220,12 @@ pub(crate) fn may_be_a_members(dir: &Path) -> bool {
     }
 }
 
+/// The cluster that a directory belongs to, as far as that can be read; changes nothing.
+pub(crate) fn cluster_of(dir: &Path) -> Option<ClusterId> {
+    let path = dir.join("node.json");
+    parse(&path, &fs::read(&path).ok()?).ok()?.cluster_id
+}
+
 fn data_dir(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::DataDir {
         path: path.to_owned(),

@@ -133,7 +133,7 @@ impl Memory {
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<DiskId, Remembered>, StartError> {
-    let other = |problem: String| StartError::OtherVersion {
+    let other = |problem: String| StartError::Forgot {
         path: path.to_owned(),
         problem,
     };

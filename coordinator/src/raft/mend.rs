@@ -95,7 +95,11 @@ impl RaftNode {
         let (store, upto) = (self.store().clone(), state.revision());
         let replacing = tokio::task::spawn_blocking(move || store.replace(state)).await;
         replacing.map_err(io::Error::other)??;
-        self.tell_of_snapshot().await;
+        // Apply is held back meanwhile, and Raft looks only after it.
+        self.spawn(|node| async move {
+            let _turn = node.store().take_turns().await;
+            node.tell_of_snapshot().await;
+        });
         info!(%node, %from, %upto, "this replica's state was replaced by that of another and the log after it");
         Ok(())
     }

@@ -56,7 +56,7 @@ use ::types::{ClusterId, Principal, Revision, reason::Refusal};
 use openraft::{Config, SnapshotPolicy, async_runtime::WatchReceiver as _};
 use policy::standing::Boot;
 use proto::raft_v1::raft_service_server::RaftServiceServer;
-use state::{ControlState, StateHash};
+use state::ControlState;
 use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore, oneshot, watch},
     task::JoinHandle,
@@ -205,6 +205,7 @@ impl RaftNode {
         let store = Store::open(identity.clone(), config.limits.growth(), config.supported_level)?;
         let (mut log, log_closed) = open_log(&identity, log_disk)?;
         check_log_is_there(&identity, &log)?;
+        check_snapshot_is_there(&identity, &store, &mut log).await?;
         let room = log.view();
         let own_id = raft_id(&config.node);
         let boot = Boot {
@@ -345,12 +346,6 @@ impl RaftNode {
         (view.revision(), view.state)
     }
 
-    /// The integrity hashes of the state at the last round revisions (every 1,000) that were applied here, oldest first;
-    /// at most 64. Equal at all nodes that have applied the same log.
-    pub fn state_hashes(&self) -> Vec<(Revision, StateHash)> {
-        self.inner.store.hashes()
-    }
-
     /// Puts another state in the place of this replica's, for tests of what finds it. No release build has it.
     #[cfg(debug_assertions)]
     #[doc(hidden)]
@@ -422,6 +417,11 @@ impl RaftNode {
         let cause = stopped.wait_for(Option::is_some).await;
         let cause = cause.ok().and_then(|cause| cause.clone());
         cause.unwrap_or_else(|| "raft stopped".to_owned())
+    }
+
+    /// Why it stopped, if that was for rules that its build does not know: both levels, and what to do.
+    pub fn too_old(&self) -> Option<String> {
+        self.inner.store.too_new()
     }
 
     /// Stops: no more votes, appends or applies. Every task of this node has ended, its files are closed and the
@@ -587,6 +587,28 @@ fn check_log_is_there(identity: &Identity, log: &LogStore) -> Result<(), StartEr
         });
     }
     Ok(())
+}
+
+/// What is wrong with a directory whose log was purged up to where no snapshot reaches.
+const SNAPSHOT_IS_MISSING: &str = "the log begins behind it: the newest snapshot is missing";
+
+/// What the log has let go of is in a snapshot, or lost: openraft would go on from an empty state where nothing is known to be
+/// committed yet.
+async fn check_snapshot_is_there(
+    identity: &Identity,
+    store: &Store,
+    log: &mut LogStore,
+) -> Result<(), StartError> {
+    use openraft::storage::RaftLogStorage as _;
+    let purged = log.get_log_state().await.map(|state| state.last_purged_log_id);
+    let purged = purged.map_err(|e| StartError::Raft(e.to_string()))?;
+    if purged <= store.applied().last {
+        return Ok(());
+    }
+    Err(StartError::Damaged {
+        path: identity.dir().join("snapshots"),
+        problem: SNAPSHOT_IS_MISSING.to_owned(),
+    })
 }
 
 /// `acts`: the node was let in already, and goes on as what it was. At a start it was not: until the others have said that its disk is

@@ -9,7 +9,7 @@ use std::{
     io,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -94,9 +94,13 @@ pub(crate) struct Store {
     hashes: Mutex<Hashes>,
     log: Mutex<Log>,
     due: Notify,
+    /// Whoever writes a snapshot of this node's own holds it, until Raft has taken note of it.
+    taking: AsyncMutex<()>,
     /// Whoever applies holds it; and whoever replaces a state that is not the log's.
     applying: AsyncMutex<()>,
     suspicion: Suspicion,
+    /// What this build met and does not know; nothing is applied from then on.
+    too_new: OnceLock<TooNew>,
     /// It applies nothing and has no state: entries only count, and snapshots stay the bytes that they are.
     witness: bool,
 }
@@ -140,15 +144,12 @@ impl Store {
             hashes: Mutex::default(),
             log: Mutex::new(Log::new(bounds, snapshot_bytes)),
             due: Notify::new(),
+            taking: AsyncMutex::default(),
             applying: AsyncMutex::default(),
             suspicion,
+            too_new: OnceLock::new(),
             witness,
         }))
-    }
-
-    /// Whether it has no state.
-    pub(crate) fn is_witness(&self) -> bool {
-        self.witness
     }
 
     /// Waits for the changes of files that are under way (a snapshot may be being written when Raft has ended already;
@@ -243,7 +244,7 @@ impl Store {
             return Ok(Answer::Nothing);
         }
         let revision = Revision(entry.log_id.index());
-        let command = self.command_of(entry)?;
+        let command = self.command_of(entry).inspect_err(|e| self.note_too_new(e))?;
         // Held over both, so that whoever syncs the door has the lines of every entry that it sees applied.
         let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         let (applied, cluster) = self.change(|at| {
@@ -265,6 +266,19 @@ impl Store {
             outcome: applied.outcome,
             events: applied.events.into(),
         }))
+    }
+
+    /// openraft stops on it, and keeps only its text.
+    fn note_too_new(&self, error: &io::Error) {
+        let level = error.get_ref().and_then(|e| e.downcast_ref::<TooNew>());
+        if let Some(level) = level {
+            self.too_new.get_or_init(|| *level);
+        }
+    }
+
+    /// Why nothing is applied any more, if that is for rules that this build does not know.
+    pub(crate) fn too_new(&self) -> Option<String> {
+        self.too_new.get().map(ToString::to_string)
     }
 
     /// What follows from the place and the size of an entry that was applied.
@@ -399,7 +413,7 @@ impl Store {
     pub(crate) fn install(&self, meta: &SnapshotMeta, mut snapshot: SnapshotFile) -> io::Result<Revision> {
         let applied = match self.witness {
             true => without_state(meta.last_log_id, meta.last_membership.clone()),
-            false => self.load(&mut snapshot)?,
+            false => self.load(&mut snapshot).inspect_err(|e| self.note_too_new(e))?,
         };
         let bytes = snapshot.size();
         self.while_open(|| {
@@ -419,6 +433,11 @@ impl Store {
         let all = log.growth();
         log.covered(all, bytes);
         Ok(revision)
+    }
+
+    /// One snapshot at a time is written and told of: Raft takes no notice of one while it looks at another.
+    pub(crate) async fn take_turns(&self) -> AsyncMutexGuard<'_, ()> {
+        self.taking.lock().await
     }
 
     /// Whether what is applied here is to be believed.
@@ -607,28 +626,21 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     /// What openraft asks for is what was written last: it asks when it is told that there is one. Where there is none, as
-    /// when somebody else told it, it has to do without.
+    /// when somebody else told it, it has to do without. It forces only where a log was purged and there is no snapshot, as its
+    /// suite of tests does; no node starts on such a directory (`check_snapshot_is_there`).
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
         if force {
             return Some(self.get_snapshot_builder().await);
         }
         let newest = self.get_current_snapshot().await;
-        newest
-            .transpose()
-            .map(|snapshot| SnapshotBuilder::Written(Some(snapshot)))
+        newest.transpose().map(SnapshotBuilder::new)
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        if self.0.is_witness() {
-            let newest = self.get_current_snapshot().await;
-            let kept = newest.and_then(|newest| newest.ok_or_else(writes_none));
-            return SnapshotBuilder::Written(Some(kept));
-        }
-        let view = self.0.look();
-        SnapshotBuilder::View(
-            self.0.clone(),
-            Some(view.map(|(view, growth, _)| Box::new((view, growth)))),
-        )
+        let store = self.0.clone();
+        let written = tokio::task::spawn_blocking(move || store.write_snapshot()).await;
+        let written = written.map_err(io::Error::other).flatten();
+        SnapshotBuilder::new(written.and_then(as_snapshot))
     }
 
     /// Reads go on meanwhile: they see the old state until the new one is whole.
@@ -644,21 +656,25 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        let Some(meta) = self.0.newest_snapshot() else {
-            return Ok(None);
-        };
         let newest = self.0.snapshots.newest().map_err(|(_, e)| e)?;
-        Ok(newest.map(|snapshot| Snapshot { meta, snapshot }))
+        newest.map(as_snapshot).transpose()
     }
 }
 
-/// A snapshot on its way to openraft.
+/// A file with what it covers, which only the file knows for sure: a newer one may have taken its place meanwhile.
+fn as_snapshot(snapshot: SnapshotFile) -> io::Result<Snapshot> {
+    let meta = snapshot.meta()?;
+    Ok(Snapshot { meta, snapshot })
+}
+
+/// A snapshot on its way to openraft; handed out once.
 #[derive(Debug)]
-pub(crate) enum SnapshotBuilder {
-    /// The one on disk; handed out once.
-    Written(Option<io::Result<Snapshot>>),
-    /// A view of the state, still to be written.
-    View(Arc<Store>, Option<io::Result<Box<(AppliedState, Growth)>>>),
+pub(crate) struct SnapshotBuilder(Option<io::Result<Snapshot>>);
+
+impl SnapshotBuilder {
+    fn new(snapshot: io::Result<Snapshot>) -> Self {
+        Self(Some(snapshot))
+    }
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
@@ -666,16 +682,6 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let again = || io::Error::other("a builder builds once");
-        match self {
-            Self::Written(snapshot) => snapshot.take().ok_or_else(again)?,
-            Self::View(store, view) => {
-                let (view, growth) = *view.take().ok_or_else(again)??;
-                let (store, meta) = (store.clone(), view.meta());
-                let write = move || store.write(&view, growth, || store.door(DoorLog::sync));
-                let written = tokio::task::spawn_blocking(write).await;
-                let snapshot = written.map_err(io::Error::other)??;
-                Ok(Snapshot { meta, snapshot })
-            }
-        }
+        self.0.take().ok_or_else(again)?
     }
 }

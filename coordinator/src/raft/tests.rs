@@ -20,7 +20,7 @@ use futures::StreamExt as _;
 use openraft::{
     EntryPayload, RaftLogReader as _, RaftMetrics, ServerState, StorageError,
     impls::leader_id_std::LeaderId,
-    storage::{IOFlushed, RaftLogStorage as _, RaftSnapshotBuilder as _, RaftStateMachine as _},
+    storage::{IOFlushed, RaftLogStorage as _, RaftStateMachine as _},
     testing::log::{StoreBuilder, Suite},
     type_config::TypeConfigExt as _,
     vote::RaftVote as _,

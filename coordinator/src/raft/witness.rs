@@ -164,6 +164,7 @@ impl RaftNode {
         self.wait_applied(upto, Instant::now() + CATCH_UP)
             .await
             .map_err(io::Error::other)?;
+        let _turn = self.store().take_turns().await;
         let store = self.store().clone();
         let keeping = tokio::task::spawn_blocking(move || store.keep(&meta, file)).await;
         let kept = keeping.map_err(io::Error::other)??;

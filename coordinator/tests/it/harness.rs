@@ -160,6 +160,25 @@ impl Cluster {
         within("a witness's registration", self.registered(i)).await;
     }
 
+    /// Another cluster of one coordinator, under the same CA; where it stands among the nodes.
+    pub(crate) async fn add_other_cluster(&mut self) -> usize {
+        let mut node = self.node(self.nodes.len() + 1);
+        node.config.bootstrap = true;
+        node.config.join = Vec::new();
+        node.start().await;
+        self.nodes.push(node);
+        let at = self.nodes.len() - 1;
+        within("the other cluster's leader", self.leads(at)).await;
+        at
+    }
+
+    /// Waits until that coordinator knows a leader with a quorum.
+    pub(crate) async fn leads(&self, i: usize) {
+        let files = self.certs.issue("spiffe://regent.local/user/probe");
+        let one = self.client_of(&files, vec![self.nodes[i].endpoint.clone()]);
+        while !Box::pin(one.status()).await.is_ok_and(|s| s.has_quorum) {}
+    }
+
     /// `n` coordinators that do not run yet and know of nobody; the first one is to found, the others
     /// need somebody to ask.
     pub(crate) fn blank(n: usize) -> Self {

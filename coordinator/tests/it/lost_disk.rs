@@ -1,9 +1,14 @@
-//! A coordinator whose disk was wiped and that was started again under its name.
+//! A coordinator whose disk was wiped and that was started again under its name; and one whose disk is of another cluster than
+//! somebody whom it asks.
 
 use coordinator::RunError;
 use tokio::net::TcpListener;
+use types::Reason;
 
-use crate::harness::{Cluster, closed_port, within};
+use crate::{
+    harness::{Cluster, closed_port, within},
+    warnings::Warnings,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_voter_ends_with_the_way_back() {
@@ -76,6 +81,43 @@ async fn a_founder_waits_until_each_of_the_others_has_said_that_there_is_no_clus
     cluster.nodes[1].config.join = vec![cluster.endpoints()[0].clone()];
     cluster.restart(1).await;
     within("both to be registered", cluster.registered(2)).await;
+    cluster.shutdown().await;
+}
+
+/// A revived old majority, or a config that was copied: a voter that ended because of it would be missed by its own cluster.
+#[tokio::test]
+async fn a_voter_passes_over_who_is_of_another_cluster_and_ends_only_where_everybody_is() {
+    let mut cluster = Cluster::start(3).await;
+    let other = cluster.add_other_cluster().await;
+    let (elsewhere, own) = (cluster.endpoints()[other].clone(), cluster.endpoints()[0].clone());
+    for i in 0..3 {
+        cluster.stop(i).await;
+    }
+    let mut warnings = Warnings::listen();
+    cluster.nodes[1].config.join = vec![elsewhere.clone(), own];
+    cluster.restart(1).await;
+    let words = ["not known to the cluster yet", &elsewhere, "WRONG_CLUSTER"];
+    within("a warning", warnings.next_with(&words)).await;
+    // It goes on for as long as its cluster takes to come back.
+    cluster.restart(0).await;
+    within("its own cluster", cluster.leads(1)).await;
+    cluster.stop(1).await;
+    cluster.stop(0).await;
+
+    cluster.nodes[1].config.join = vec![elsewhere];
+    cluster.restart(1).await;
+    let ended = cluster.end(1).await.unwrap_err();
+    let RunError::Join(refusal) = &ended else {
+        panic!("{ended:?}");
+    };
+    assert_eq!(refusal.reason, Reason::WrongCluster);
+    assert!(ended.is_lost_disk());
+    let text = ended.to_string();
+    assert!(
+        text.contains("`join` in its config is to name coordinators of")
+            && text.contains("Only if c2 is to leave"),
+        "{text}"
+    );
     cluster.shutdown().await;
 }
 

@@ -4,7 +4,7 @@
 
 use std::{path::Path, time::Duration};
 
-use coordinator::offline::{Founded, NewCluster, Other, Standing, Survivor};
+use coordinator::offline::{Founded, Inspection, NewCluster, Other, Standing, Survivor};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
@@ -36,6 +36,15 @@ pub(super) async fn run(args: &RecoverArgs, shared: &Shared) -> Result<(), Failu
     let ca_key = ca_key(&args.above, &config.tls.ca_file)?;
     let survivor = Survivor::open(&config.data_dir, &config.node).await;
     let survivor = survivor.map_err(|e| failed(&e))?;
+    if args.is_unsafe
+        && !args.dry_run
+        && let Some(kept) = survivor.finish().map_err(|e| failed(&e))?
+    {
+        let at = survivor.standing().at;
+        return answer(shared.output, &finished(&at, &config.data_dir, &kept), || {
+            ended(&at, &config.data_dir, &kept, &args.config)
+        });
+    }
     let standing = survivor.standing();
     let answering = answering(&standing.others).await;
     let known = known(&standing, &answering, &config.data_dir);
@@ -186,6 +195,30 @@ fn others(standing: &Standing, answering: &[NodeId]) -> String {
         ]
     });
     table(["MEMBER", "VOTES", "ANSWERS", "STORED", "LOST WITH IT"], rows)
+}
+
+fn finished(at: &Inspection, data_dir: &Path, kept: &Path) -> Value {
+    json!({
+        "finished": true,
+        "cluster_id": at.cluster_id,
+        "generation": at.generation,
+        "data_dir": data_dir.display().to_string(),
+        "kept": kept.display().to_string(),
+    })
+}
+
+/// Of a recovery that an earlier run had done, but for the old directory's name.
+fn ended(at: &Inspection, data_dir: &Path, kept: &Path, config: &Path) -> String {
+    let cluster = at.cluster_id.map(|id| id.to_string()).unwrap_or_default();
+    format!(
+        "an earlier run was cut off after it had put the new cluster in place; its last step is done now, and no other cluster was \
+         made\n\nnew cluster   {cluster}\ngeneration    {}\ndata_dir      {}\nkept          {}\n\nnext: regent coordinator --config {}; \
+         `regent cluster rebind` tells what the doors follow by",
+        at.generation,
+        data_dir.display(),
+        kept.display(),
+        config.display(),
+    )
 }
 
 fn done(founded: &Founded, kept: &Path, config: &Path) -> String {

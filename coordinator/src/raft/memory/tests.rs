@@ -65,6 +65,11 @@ fn a_damaged_memory_is_not_taken_for_an_empty_one() {
     for bytes in ["", "{", r#"{"format":2,"peers":[]}"#] {
         fs::write(dir.path().join("peers.json"), bytes).unwrap();
         let refused = Memory::open(dir.path()).unwrap_err();
-        assert!(matches!(refused, StartError::OtherVersion { .. }), "{refused}");
+        assert!(matches!(refused, StartError::Forgot { .. }), "{refused}");
+        let text = refused.to_string();
+        assert!(
+            text.contains("regent cluster replace NODE") && !text.contains("move the file away"),
+            "{text}"
+        );
     }
 }

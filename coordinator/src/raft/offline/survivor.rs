@@ -14,6 +14,7 @@ use std::{
 use openraft::{EntryPayload, RaftLogReader as _, storage::RaftLogStorage as _};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use state::{ControlState, codec, features::SUPPORTED};
+use tracing::warn;
 use types::{ClusterId, Digest, NodeId, Revision};
 
 use super::{
@@ -23,8 +24,10 @@ use super::{
     unread,
 };
 use crate::raft::{
+    SNAPSHOT_IS_MISSING,
+    error::StartError,
     files,
-    identity::Identity,
+    identity::{self, Identity},
     log_store::LogStore,
     memory::Memory,
     open_log,
@@ -117,10 +120,7 @@ impl Survivor {
     /// Puts the directory of a new cluster in the place of the old one, which is kept. Its path comes second.
     pub async fn recover(self, new: &NewCluster) -> Result<(Founded, PathBuf), OfflineError> {
         let planned = Planned::from(&self.state, self.meta.last_log_id.as_ref(), new)?;
-        let kept = beside(&self.dir, &kept_name(self.state.cluster().map(|c| c.cluster_id)));
-        if kept.exists() {
-            return Err(OfflineError::LeftOver { path: kept });
-        }
+        let kept = self.kept_as(self.state.cluster().map(|c| c.cluster_id))?;
         let building = beside(&self.dir, "new");
         let disk = planned.build(&building, new).await?;
         self.keep_ports(&building)?;
@@ -130,6 +130,37 @@ impl Survivor {
         let from = self.standing().at;
         self.identity.unlock();
         Ok((planned.founded(from, &self.dir, disk), kept))
+    }
+
+    /// Ends a recovery that a crash cut off between its two renames: this directory is the new cluster's already, and what lies
+    /// where that was built is the old one. Its path from now on; none where there is nothing to end, and nothing was changed.
+    pub fn finish(&self) -> Result<Option<PathBuf>, OfflineError> {
+        let left = beside(&self.dir, "new");
+        let Some(old) = identity::cluster_of(&left).filter(|old| self.goes_on_from(*old)) else {
+            return Ok(None);
+        };
+        let kept = self.kept_as(Some(old))?;
+        files::rename(&left, &kept).map_err(file(&left, "keep"))?;
+        Ok(Some(kept))
+    }
+
+    /// Whether the cluster of this directory was made from that one. A directory that was built and never took its place is of a
+    /// cluster that this one knows nothing of.
+    fn goes_on_from(&self, old: ClusterId) -> bool {
+        self.state.cluster().is_some_and(|own| {
+            let statements = own.rebinds.iter().map(|rebind| rebind.statement);
+            let mut own_ones = statements.filter(|said| said.cluster == own.cluster_id);
+            own_ones.any(|said| said.supersedes == old)
+        })
+    }
+
+    /// Where the directory of `old` is to be kept; an error if something is there.
+    fn kept_as(&self, old: Option<ClusterId>) -> Result<PathBuf, OfflineError> {
+        let kept = beside(&self.dir, &kept_name(old));
+        match kept.exists() {
+            true => Err(OfflineError::LeftOver { path: kept }),
+            false => Ok(kept),
+        }
     }
 
     /// Others were told where this coordinator listens.
@@ -187,7 +218,7 @@ async fn read_log(
         return Err(OfflineError::Damaged {
             path: data_dir.join("snapshots"),
             offset: None,
-            problem: "the log begins behind it: the newest snapshot is missing".to_owned(),
+            problem: SNAPSHOT_IS_MISSING.to_owned(),
         });
     }
     let mut next = covered.as_ref().map_or(0, |id| id.index() + 1);
@@ -240,7 +271,14 @@ fn take_in(
 }
 
 fn others(data_dir: &Path, own: &NodeId, meta: &SnapshotMeta) -> Result<Vec<Other>, OfflineError> {
-    let memory = Memory::open(data_dir)?;
+    let memory = match Memory::open(data_dir) {
+        // It only tells what is lost, and there is nobody left who could take this node out.
+        Err(error @ StartError::Forgot { .. }) => {
+            warn!(%error, "what the other members had stored is not known");
+            None
+        }
+        opened => Some(opened?),
+    };
     let membership = meta.last_membership.membership();
     let voters: Vec<u64> = membership.voter_ids().collect();
     let other = |(id, peer): (&u64, &crate::raft::Peer)| Other {
@@ -249,7 +287,7 @@ fn others(data_dir: &Path, own: &NodeId, meta: &SnapshotMeta) -> Result<Vec<Othe
         voter: voters.contains(id),
         stored: peer
             .disk
-            .and_then(|disk| memory.of(disk).stored)
+            .and_then(|disk| memory.as_ref()?.of(disk).stored)
             .map(|stored| Revision(stored.upto.index)),
     };
     let mut others: Vec<Other> = membership.nodes().map(other).collect();

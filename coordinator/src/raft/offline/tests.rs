@@ -13,7 +13,7 @@ use types::{
 use super::*;
 use crate::raft::{
     RaftNode, SavedPart,
-    tests::alone::{alone, leading},
+    tests::alone::{alone, leading, try_alone},
 };
 
 fn soon() -> Instant {
@@ -292,4 +292,71 @@ async fn a_survivor_that_lacks_its_snapshot_or_never_ran_is_refused() {
     node.shutdown().await;
     let other = Survivor::open(&data, &"c9".parse().unwrap()).await;
     assert!(matches!(other, Err(OfflineError::Directory(_))), "{other:?}");
+}
+
+/// The exchange of names is done and the old directory is not under its own: whoever took it for a left-over would found a second
+/// cluster beside the first.
+#[tokio::test]
+async fn a_recovery_that_was_cut_off_after_the_exchange_is_ended_and_not_begun_again() {
+    let dir = TempDir::new().unwrap();
+    let (data, building) = (dir.path().join("data"), dir.path().join("data.new"));
+    let old = with_models(&data, 1).await;
+    let cluster = old.cluster_id();
+    old.shutdown().await;
+    let node = "c0".parse().unwrap();
+    let survivor = Survivor::open(&data, &node).await.unwrap();
+    assert_eq!(survivor.finish().unwrap(), None);
+    let (founded, kept) = survivor.recover(&founder("c0")).await.unwrap();
+
+    // As a crash between the two renames leaves it.
+    fs::rename(&kept, &building).unwrap();
+    let cut_off = Survivor::open(&data, &node).await.unwrap();
+    assert_eq!(cut_off.standing().at.cluster_id, Some(founded.cluster_id));
+    assert_eq!(cut_off.finish().unwrap(), Some(kept.clone()));
+    assert_eq!(cut_off.finish().unwrap(), None);
+    assert_eq!(identity_of(&kept), cluster);
+    assert!(!building.exists());
+    drop(cut_off);
+
+    // As a crash before the exchange leaves it: what was built is of nobody, and the old one is in its place.
+    fs::rename(&data, &building).unwrap();
+    fs::rename(&kept, &data).unwrap();
+    let before = Survivor::open(&data, &node).await.unwrap();
+    assert_eq!(before.finish().unwrap(), None);
+    let refused = before.recover(&founder("c0")).await.map(drop);
+    assert!(
+        matches!(refused, Err(OfflineError::LeftOver { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(
+        (identity_of(&data), identity_of(&building)),
+        (cluster, Some(founded.cluster_id))
+    );
+}
+
+fn identity_of(dir: &Path) -> Option<types::ClusterId> {
+    crate::raft::identity::cluster_of(dir)
+}
+
+/// What its log has let go of is nowhere. Nothing is known to be committed in a directory that was just made.
+#[tokio::test]
+async fn a_node_whose_snapshots_are_gone_does_not_start_on_an_empty_state() {
+    let dir = TempDir::new().unwrap();
+    let node = with_models(&dir.path().join("data"), 2).await;
+    let file = dir.path().join("saved");
+    save(&node, &file).await;
+    node.shutdown().await;
+    let restored = dir.path().join("restored");
+    restore(&file, &restored, &founder("c0")).await.unwrap();
+    fs::remove_dir_all(restored.join("snapshots")).unwrap();
+    let refused = try_alone(&restored).await.map(drop).unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        matches!(&refused, StartError::Damaged { path, .. } if *path == restored.join("snapshots")),
+        "{text}"
+    );
+    assert!(
+        text.contains("the newest snapshot is missing") && text.contains("regent cluster replace NODE"),
+        "{text}"
+    );
 }

@@ -26,6 +26,19 @@ async fn alone_at(dir: &Path, clock: WallClock) -> RaftNode {
 }
 
 pub(super) async fn alone_on(dir: &Path, clock: WallClock, log_disk: Option<Arc<dyn Disk>>) -> RaftNode {
+    try_alone_on(dir, clock, log_disk).await.unwrap()
+}
+
+/// As [`alone`], where that may fail.
+pub(crate) async fn try_alone(dir: &Path) -> Result<RaftNode, StartError> {
+    try_alone_on(dir, WallClock::system(), None).await
+}
+
+async fn try_alone_on(
+    dir: &Path,
+    clock: WallClock,
+    log_disk: Option<Arc<dyn Disk>>,
+) -> Result<RaftNode, StartError> {
     let config = RaftConfig {
         node: node("c0"),
         region: "r0".parse().unwrap(),
@@ -45,9 +58,7 @@ pub(super) async fn alone_on(dir: &Path, clock: WallClock, log_disk: Option<Arc<
         supported_level: SUPPORTED,
     };
     let dial = |_: &Peer, endpoint: Endpoint| Ok(endpoint.connect_lazy());
-    RaftNode::start_on(config, Arc::new(dial), log_disk)
-        .await
-        .unwrap()
+    RaftNode::start_on(config, Arc::new(dial), log_disk).await
 }
 
 /// The same, leading a cluster of its own.
@@ -198,5 +209,24 @@ async fn a_full_disk_refuses_proposals_and_ends_with_room() {
         .unwrap();
     let there = |n: u64| node.read(|state| state.model(&format!("m{n}").parse().unwrap()).is_some());
     assert!(models > 1 && (0..models).all(there), "{models}");
+    node.shutdown().await;
+}
+
+/// Raft takes no notice of one while it looks at another, and whoever wrote the second counts on its log being let go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn raft_knows_of_every_snapshot_that_was_taken() {
+    let dir = TempDir::new().unwrap();
+    let node = leading(dir.path()).await;
+    for _ in 0..20 {
+        let (raft, entry) = (node.raft(), EntryBytes(codec::encode_entry(&raise(0)).into()));
+        let (first, written, second) = tokio::join!(
+            node.take_snapshot(),
+            raft.client_write(entry),
+            node.take_snapshot()
+        );
+        written.unwrap();
+        drop((first.unwrap(), second.unwrap()));
+        assert_eq!(node.status().snapshot, node.store().covered());
+    }
     node.shutdown().await;
 }

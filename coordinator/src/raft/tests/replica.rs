@@ -29,7 +29,7 @@ async fn the_hash_of_every_thousandth_revision_is_kept() {
     assert_eq!(hashes[0], hashes[1]);
 }
 
-/// Readers of long lists and builders of snapshots look at a view.
+/// Readers of long lists and writers of snapshots look at a view.
 #[tokio::test]
 async fn a_view_sees_nothing_of_what_comes_after_it() {
     let dir = TempDir::new().unwrap();
@@ -41,7 +41,6 @@ async fn a_view_sees_nothing_of_what_comes_after_it() {
     };
     let first = [Ok((entry(1, &founding(ClusterId::from_u128(5))), None))];
     machine.apply(futures::stream::iter(first)).await.unwrap();
-    let mut builder = machine.get_snapshot_builder().await;
     let (view, copy) = (machine.0.view(), machine.0.view().state);
     machine
         .apply(futures::stream::iter([Ok((entry(2, &raise(1)), None))]))
@@ -49,8 +48,6 @@ async fn a_view_sees_nothing_of_what_comes_after_it() {
         .unwrap();
     assert_eq!((view.revision(), &view.state), (Revision(1), &copy));
     assert_eq!(machine.0.view().state.features().level(), 1);
-    let built = builder.build_snapshot().await.unwrap();
-    assert_eq!(built.snapshot.load().unwrap().state, copy);
 }
 
 /// Raft ends without waiting for a snapshot that it asked for: the next run must not find it appear in its directory.
@@ -61,9 +58,8 @@ async fn a_stopped_node_changes_no_file() {
     let mut machine = StateMachine(open_store(identity).unwrap());
     let entries = || futures::stream::iter([Ok((blank(1, 0), None))]);
     machine.apply(entries()).await.unwrap();
-    let mut builder = machine.get_snapshot_builder().await;
     machine.0.close();
-    assert!(builder.build_snapshot().await.is_err());
+    assert!(machine.0.write_snapshot().is_err());
     assert!(machine.apply(entries()).await.is_err());
     let mut incoming = machine.0.snapshots().receive().unwrap();
     incoming.write(b"never read").unwrap();
@@ -102,7 +98,9 @@ async fn a_level_above_the_builds_own_stops_the_replica_before_it_is_applied() {
         blank(1, 3),
     ];
     let entries = futures::stream::iter(entries.map(|e| Ok((e, None))));
+    assert_eq!(machine.0.too_new(), None);
     says_upgrade(&machine.apply(entries).await.unwrap_err().to_string());
+    says_upgrade(&machine.0.too_new().unwrap());
     let applied = machine.0.applied();
     assert_eq!(
         (applied.last, applied.state.features().level()),

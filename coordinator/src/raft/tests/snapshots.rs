@@ -240,7 +240,6 @@ async fn an_older_snapshot_never_replaces_a_newer_one() {
     let dir = TempDir::new().unwrap();
     let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
     let mut machine = StateMachine(open_store(identity).unwrap());
-    let mut early = machine.get_snapshot_builder().await;
     machine
         .apply(futures::stream::iter([
             Ok((blank(1, 0), None)),
@@ -248,9 +247,16 @@ async fn an_older_snapshot_never_replaces_a_newer_one() {
         ]))
         .await
         .unwrap();
-    let mut late = machine.get_snapshot_builder().await;
-    late.build_snapshot().await.unwrap();
-    early.build_snapshot().await.unwrap();
+    machine.0.write_snapshot().unwrap();
+    let older = SnapshotMeta {
+        last_log_id: Some(log_id(1, 0)),
+        ..SnapshotMeta::default()
+    };
+    let written = machine
+        .0
+        .snapshots()
+        .write(&older, &ControlState::new(), || Ok(()));
+    drop(written.unwrap());
     let current = machine.get_current_snapshot().await.unwrap().unwrap();
     assert_eq!(current.meta.last_log_id, Some(log_id(1, 1)));
     assert_eq!(current.snapshot.load().unwrap().meta, current.meta);
@@ -271,6 +277,7 @@ async fn a_snapshot_above_the_builds_level_is_neither_taken_over_nor_started_fro
     let (meta, snapshot) = snapshot_of(&state, &machine.0);
     let refused = machine.install_snapshot(&meta, snapshot).await;
     says_upgrade(&refused.unwrap_err().to_string());
+    says_upgrade(&machine.0.too_new().unwrap());
     assert_eq!(machine.0.applied().last, None);
     let written = SnapshotDir::open(&dir.path().join("snapshots")).unwrap();
     written.write(&meta, &state, || Ok(())).unwrap();

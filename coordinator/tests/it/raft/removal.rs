@@ -279,14 +279,27 @@ async fn a_caller_that_gives_up_does_not_stop_a_removal_that_has_begun() {
     let mut cluster = Cluster::of(3, RaftLimits::default()).await;
     cluster.level_up().await;
     let leader = cluster.leader_index().await;
-    let request = cluster.request((leader + 1) % 3);
-    let soon = Instant::now() + cluster.sites[leader].config.timing.heartbeat / 10;
-    let first = cluster.node(leader).remove_member(request.clone(), soon).await;
-    if first.is_err() {
-        // Nothing was said, or it goes on; asking again ends it either way.
-        cluster.remove(request).await.unwrap();
+    let gone = (leader + 1) % 3;
+    let (request, disk) = (cluster.request(gone), cluster.disk(gone));
+    let leader = cluster.node(leader).clone();
+    let begun = async {
+        while !leader.read(|state| state.is_barred(disk)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    // Whoever is not first is dropped, and nobody asks again.
+    tokio::select! {
+        biased;
+        () = within("the removal's entry", begun) => {}
+        ended = leader.remove_member(request, deadline()) => drop(ended.unwrap()),
     }
-    assert_eq!(cluster.leader().await.members().len(), 2);
+    let ended = async {
+        while cluster.leader().await.members().len() > 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the end of the removal", ended).await;
+    cluster.write("after").await;
     cluster.stop_all().await;
 }
 
