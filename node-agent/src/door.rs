@@ -19,13 +19,13 @@ use client::{calls::FenceStanding, guard::BootInstant};
 pub use policy::door::{CONFIRMED_FOR, TRUSTED_FOR};
 use policy::{
     door::{self, Admission},
-    fence::{Floor, Refused, Verdict, check},
+    fence::{Floor, Refused, Verdict, check_guarded, guard_of},
     rebind::Stays,
 };
 use tokio::sync::{Mutex, MutexGuard, watch};
 use types::{
-    ClusterId, Epoch, FencingToken, Lineage, Principal, Reason, RoleName, SignedRebind, reason::Refusal,
-    role::RoleRecord,
+    ClusterId, Epoch, FencingToken, Lineage, ModelName, Principal, Reason, RoleName, SignedRebind,
+    reason::Refusal, role::RoleRecord,
 };
 
 use crate::{
@@ -86,6 +86,7 @@ pub struct Committed {
 #[derive(Clone, Debug)]
 pub struct Entry {
     method: &'static str,
+    model: ModelName,
     token: FencingToken,
     floor_before: Option<Floor>,
 }
@@ -211,14 +212,16 @@ impl Door {
         self.inner.lock().await.floors.all().cloned().collect()
     }
 
-    /// Looks at a token: below the floor or equal to it from another holder is refused; above it, or equal to it and
-    /// not confirmed just now, is asked about.
+    /// Looks at a token of a call that changes how a model is served: of another role than the one that guards the model, below
+    /// the floor, or equal to it from another holder is refused; above it, or equal to it and not confirmed just now, is asked
+    /// about.
     ///
     /// # Errors
     /// The refusal, which is in the log already.
     pub async fn enter(
         &self,
         method: &'static str,
+        model: &ModelName,
         caller: &Principal,
         token: FencingToken,
     ) -> Result<Entry, Refusal> {
@@ -227,12 +230,13 @@ impl Door {
             let floor = inner.floors.get(&token.role).cloned();
             (
                 floor,
-                inner.verdict(&token),
+                inner.verdict(model, &token),
                 inner.confirmed_ago(&token, (self.clock)()),
             )
         };
         let mut entry = Entry {
             method,
+            model: model.clone(),
             token,
             floor_before,
         };
@@ -272,7 +276,7 @@ impl Door {
         }
         // Under the lock of the effect: neither a higher epoch nor a pause comes between this look and the effect.
         let confirmed = inner.confirmed_ago(&entry.token, (self.clock)());
-        let verdict = inner.verdict(&entry.token);
+        let verdict = inner.verdict(&entry.model, &entry.token);
         entry.floor_before = inner.floors.get(&entry.token.role).cloned();
         let refusal = match verdict.map(|verdict| door::at_effect(verdict, confirmed)) {
             Ok(Admission::Pass) => {
@@ -384,15 +388,17 @@ impl Inner {
         same.map(|(_, asked)| now.since(*asked))
     }
 
-    /// The first answer, from what is on disk; an error before committed state was read (L13).
-    fn verdict(&self, token: &FencingToken) -> Result<Verdict, Refusal> {
+    /// The first answer, from what is on disk; an error before committed state was read (L13). The roles that are known here are
+    /// those that have a floor.
+    fn verdict(&self, model: &ModelName, token: &FencingToken) -> Result<Verdict, Refusal> {
         let Some(bound) = self.floors.cluster_id().filter(|_| self.synced) else {
             let message = "no coordinator with a quorum confirmed this agent's floors since it started; try again once one does";
             return Err(Refusal::new(Reason::NoQuorum, message)
                 .with("shown", token.epoch)
                 .with("role", &token.role));
         };
-        Ok(check(self.floors.get(&token.role), token, bound))
+        let guard = guard_of(model, |role| self.floors.get(role).is_some());
+        Ok(check_guarded(&guard, self.floors.get(&token.role), token, bound))
     }
 }
 

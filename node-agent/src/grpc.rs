@@ -149,7 +149,7 @@ impl Parts {
     ) -> Result<u64, Refusal> {
         let token = regions::token(request.token)?;
         let key = registry::version_key(&request.model, request.version)?;
-        let entry = self.door.enter("ServeVersion", caller, token).await?;
+        let entry = self.door.enter("ServeVersion", &key.model, caller, token).await?;
         let called = match self.bring_in(&key).await {
             Ok(called) => called,
             Err(refusal) => return Err(self.door.fail(entry, refusal).await),

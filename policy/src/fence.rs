@@ -3,9 +3,11 @@
 //! Absent on purpose: where a door keeps its floor, and how it asks a coordinator. A door that cannot ask refuses.
 //! Invariant: a token below a floor, or equal to it from another holder, is refused whatever else is true.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, iter::successors};
 
-use types::{ClusterId, Epoch, FencingToken, Holder, Reason, RoleName, reason::Refusal, role::RoleRecord};
+use types::{
+    ClusterId, Epoch, FencingToken, Holder, ModelName, Reason, RoleName, reason::Refusal, role::RoleRecord,
+};
 
 /// The lowest epoch that a door still accepts for a role, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,8 +155,7 @@ pub fn check(floor: Option<&Floor>, token: &FencingToken, own_cluster: ClusterId
     }
     let Some(floor) = floor else { return Verdict::Raise };
     if token.role != floor.role {
-        let (shown, current) = (token.role.clone(), floor.role.clone());
-        return Verdict::Refuse(Refused::WrongRole { shown, current });
+        return Verdict::Refuse(wrong_role(token, &floor.role));
     }
     match token.epoch.cmp(&floor.epoch) {
         Ordering::Less => Verdict::Refuse(stale(token, floor.epoch, floor.holder.as_ref())),
@@ -162,6 +163,30 @@ pub fn check(floor: Option<&Floor>, token: &FencingToken, own_cluster: ClusterId
         Ordering::Equal => Verdict::Refuse(wrong_holder(token, floor.holder.as_ref())),
         Ordering::Greater => Verdict::Raise,
     }
+}
+
+/// The role that guards a model: of the roles that exist the one that is named after the model, else after the nearest
+/// namespace around it, else `primaries/global`. Roles are never taken away, so that with time a model's guard only comes
+/// nearer to it: a door that has taken a token of the nearer role knows of it, and takes none of the wider one again.
+pub fn guard_of(model: &ModelName, exists: impl Fn(&RoleName) -> bool) -> RoleName {
+    let names = successors(Some(model.as_str()), |name| Some(name.rsplit_once('.')?.0));
+    names
+        .filter_map(|name| RoleName::new(format!("primaries/{name}")).ok())
+        .find(exists)
+        .unwrap_or_else(RoleName::global)
+}
+
+/// As [`check`], at a door that `guard` guards: another role's token is refused, however current it is.
+pub fn check_guarded(
+    guard: &RoleName,
+    floor: Option<&Floor>,
+    token: &FencingToken,
+    own_cluster: ClusterId,
+) -> Verdict {
+    if token.cluster_id == own_cluster && token.role != *guard {
+        return Verdict::Refuse(wrong_role(token, guard));
+    }
+    check(floor, token, own_cluster)
 }
 
 /// What a coordinator says to a door that asks about a token.
@@ -227,6 +252,13 @@ pub fn raise(floor: Option<Floor>, confirmed: Floor) -> Floor {
         Some(floor) if confirmed.epoch > floor.epoch => confirmed,
         Some(floor) if confirmed.epoch == floor.epoch && floor.holder.is_none() => confirmed,
         Some(floor) => floor,
+    }
+}
+
+fn wrong_role(token: &FencingToken, guard: &RoleName) -> Refused {
+    Refused::WrongRole {
+        shown: token.role.clone(),
+        current: guard.clone(),
     }
 }
 

@@ -15,70 +15,71 @@ use crate::{
 };
 
 /// The highest level that this build knows.
-pub const SUPPORTED: u32 = 10;
+pub const SUPPORTED: u32 = 11;
 
-/// A rule that a level switched on. Level 0 is what the log began with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feature {
-    /// Level 1: a copy that was verified once may be begun without a source, from the disks of its region's agents.
-    MendWithoutSource,
-    /// Level 2: an entry that is far ahead of state time is refused, unless a time mark was applied (L10).
-    TimeMarks,
-    /// Level 2: a coordinator that was taken out is remembered, and its disk barred.
-    CoordinatorsLeave,
-    /// Level 2: the log says how fast elections are, and where the leader should be.
-    ElectionSettings,
-    /// Level 2: snapshots are written as a stream of frames. No rule of `apply`: all that may have to read one can.
-    FramedSnapshots,
-    /// Level 2: any entry may say which etag and epoch its record must have ([`crate::Expects`]).
-    Expectations,
-    /// Level 3: the state says which clusters this one goes on from.
-    Rebinds,
-    /// Level 4: models have experiments.
-    Experiments,
-    /// Level 4: coordinators may be witnesses, which have no state.
-    Witnesses,
-    /// Level 5: nodes say which zone of their region they stand in.
-    Zones,
-    /// Level 6: a version may name the data sets that it was trained from.
-    Datasets,
-    /// Level 6: a version has values that were measured of it.
-    VersionMetrics,
-    /// Level 7: the entry that ends a step of a plan begins the next one, and the one that begins a plan its first.
-    ChainedSteps,
-    /// Level 8: people make, label and take away regions, and drop agents that are gone.
-    Regions,
-    /// Level 9: nodes host instances of services.
-    Services,
-    /// Level 10: moves of aliases and changes of health are remembered.
-    Histories,
-    /// Level 10: users have preferences.
-    Preferences,
+/// A list of all rules, from which none can be left out.
+macro_rules! features {
+    ($($(#[$doc:meta])* $name:ident = $level:literal,)*) => {
+        /// A rule that a level switched on. Level 0 is what the log began with.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Feature {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Feature {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The level from which on it counts.
+            pub const fn level(self) -> u32 {
+                match self {
+                    $(Self::$name => $level,)*
+                }
+            }
+        }
+    };
 }
 
-impl Feature {
-    /// The level from which on it counts.
-    pub const fn level(self) -> u32 {
-        match self {
-            Self::MendWithoutSource => 1,
-            Self::TimeMarks => 2,
-            Self::CoordinatorsLeave => 2,
-            Self::ElectionSettings => 2,
-            Self::FramedSnapshots => 2,
-            Self::Expectations => 2,
-            Self::Rebinds => 3,
-            Self::Experiments => 4,
-            Self::Witnesses => 4,
-            Self::Zones => 5,
-            Self::Datasets => 6,
-            Self::VersionMetrics => 6,
-            Self::ChainedSteps => 7,
-            Self::Regions => 8,
-            Self::Services => 9,
-            Self::Histories => 10,
-            Self::Preferences => 10,
-        }
-    }
+features! {
+    /// Level 1: a copy that was verified once may be begun without a source, from the disks of its region's agents.
+    MendWithoutSource = 1,
+    /// Level 2: an entry that is far ahead of state time is refused, unless a time mark was applied (L10).
+    TimeMarks = 2,
+    /// Level 2: a coordinator that was taken out is remembered, and its disk barred.
+    CoordinatorsLeave = 2,
+    /// Level 2: the log says how fast elections are, and where the leader should be.
+    ElectionSettings = 2,
+    /// Level 2: snapshots are written as a stream of frames. No rule of `apply`: all that may have to read one can.
+    FramedSnapshots = 2,
+    /// Level 2: any entry may say which etag and epoch its record must have ([`crate::Expects`]).
+    Expectations = 2,
+    /// Level 3: the state says which clusters this one goes on from.
+    Rebinds = 3,
+    /// Level 4: models have experiments.
+    Experiments = 4,
+    /// Level 4: coordinators may be witnesses, which have no state.
+    Witnesses = 4,
+    /// Level 5: nodes say which zone of their region they stand in.
+    Zones = 5,
+    /// Level 6: a version may name the data sets that it was trained from.
+    Datasets = 6,
+    /// Level 6: a version has values that were measured of it.
+    VersionMetrics = 6,
+    /// Level 7: the entry that ends a step of a plan begins the next one, and the one that begins a plan its first.
+    ChainedSteps = 7,
+    /// Level 8: people make, label and take away regions, and drop agents that are gone.
+    Regions = 8,
+    /// Level 9: nodes host instances of services.
+    Services = 9,
+    /// Level 10: moves of aliases and changes of health are remembered.
+    Histories = 10,
+    /// Level 10: users have preferences.
+    Preferences = 10,
+    /// Level 11: a model takes tokens of the role alone that guards it ([`policy::fence::guard_of`]).
+    GuardedModels = 11,
+    /// Level 11: what a refusal quotes is bounded, and its texts are no part of the integrity hash: each build words them for
+    /// itself.
+    SettledRefusals = 11,
 }
 
 /// The rules that are on.

@@ -2,6 +2,8 @@
 //!
 //! A refusal is a successful apply: every replica comes to the same one. It travels as a [`Refusal`]; nobody reads its text.
 
+mod texts;
+
 use std::{fmt, time::Duration};
 
 use policy::fence::Refused;
@@ -269,12 +271,13 @@ impl From<Box<Refused>> for Rejection {
 }
 
 impl Rejection {
-    /// Whether the same request would be refused whenever it is run: its epoch has passed, or was never the sender's.
+    /// Whether the same request would be refused whenever it is run: its epoch has passed, or was never the sender's, or its role
+    /// guards something else.
     /// Such a refusal need not be remembered, and a fenced writer that goes on must not fill the table.
     pub fn is_for_ever(&self) -> bool {
         matches!(
             self.reason(),
-            Reason::StaleEpoch | Reason::WrongHolder | Reason::WrongCluster
+            Reason::StaleEpoch | Reason::WrongHolder | Reason::WrongCluster | Reason::WrongRole
         )
     }
 

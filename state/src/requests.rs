@@ -159,14 +159,7 @@ impl RequestTable {
     }
 
     /// Keeps an answer, and forgets the oldest ids beyond both bounds.
-    pub(crate) fn remember(
-        &mut self,
-        id: RequestId,
-        digest: Digest,
-        outcome: &Result<Reply, Rejection>,
-        at: UnixMillis,
-    ) {
-        let outcome = Kept::of(outcome);
+    pub(crate) fn remember(&mut self, id: RequestId, digest: Digest, outcome: Kept, at: UnixMillis) {
         self.answered.insert(Answered {
             id,
             digest,

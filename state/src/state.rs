@@ -25,10 +25,11 @@ use crate::{
     apply,
     codec::{self, ReadEntry},
     command::Entry,
+    features::Feature,
     hash::{Record, StateHash},
     rejection::Rejection,
     reply::Applied,
-    requests::{RequestTable, Seen},
+    requests::{Kept, RequestTable, Seen},
     table::Table,
 };
 
@@ -424,10 +425,17 @@ impl ControlState {
                 door: None,
             },
             Ok(Seen::Never) => {
-                let applied = apply::dispatch(self, entry);
+                let settled = self.features().has(Feature::SettledRefusals);
+                let mut applied = apply::dispatch(self, entry);
+                if settled {
+                    applied.outcome = applied.outcome.map_err(Rejection::bounded);
+                }
                 if !applied.outcome.as_ref().is_err_and(Rejection::is_for_ever) {
-                    self.requests
-                        .remember(entry.request_id, digest, &applied.outcome, self.time);
+                    let kept = match settled {
+                        true => Kept::settled(&applied.outcome),
+                        false => Kept::of(&applied.outcome),
+                    };
+                    self.requests.remember(entry.request_id, digest, kept, self.time);
                 }
                 applied
             }

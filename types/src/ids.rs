@@ -153,7 +153,7 @@ impl RoleName {
         Self("primaries/global".into())
     }
 
-    /// What it is the primary of, as in `primaries/NAME`: a model family's role is named after the models.
+    /// What it is the primary of, as in `primaries/NAME`: a model family's role is named after the models, and guards them.
     pub fn family(&self) -> &str {
         self.0.strip_prefix("primaries/").unwrap_or(&self.0)
     }

@@ -14,7 +14,10 @@ use artifact_store::Gate;
 use async_trait::async_trait;
 use client::{calls::FenceStanding, guard::BootInstant};
 use policy::rebind::Stays;
-use types::{ClusterId, FencingToken, Holder, Reason, Rebind, RoleName, SignedRebind, reason::Refusal};
+use types::{
+    ClusterId, FencingToken, Holder, ModelName, Reason, Rebind, RoleName, SignedRebind, reason::Refusal,
+    role::RoleRecord,
+};
 
 use super::records::*;
 use crate::{
@@ -110,6 +113,11 @@ pub(super) fn east() -> Holder {
     holder("east/a1", 1)
 }
 
+/// What every call is about; `primaries/global` guards it as long as nothing nearer does.
+fn model() -> ModelName {
+    "vision.digits".parse().unwrap()
+}
+
 impl Bench {
     /// After a restart, with this log.
     fn reopened(self, log: DoorLog) -> Self {
@@ -137,7 +145,7 @@ impl Bench {
     async fn call(&self, token: FencingToken) -> String {
         match self
             .door
-            .enter("ServeVersion", &agent_of(&token.holder.clone()), token)
+            .enter("ServeVersion", &model(), &agent_of(&token.holder.clone()), token)
             .await
         {
             Err(refusal) => refusal.reason.to_string(),
@@ -185,7 +193,7 @@ async fn a_refusal_names_what_was_shown_what_is_current_and_who_holds_it() {
     bench.learn(5, Some(west())).await;
     let refusal = bench
         .door
-        .enter("ServeVersion", &agent_of(&east()), token(4, &east()))
+        .enter("ServeVersion", &model(), &agent_of(&east()), token(4, &east()))
         .await
         .unwrap_err();
     assert_eq!(refusal.operand("shown"), Some("g1.e4"));
@@ -278,11 +286,63 @@ async fn a_token_is_good_for_its_holders_certificate_only() {
     for caller in [agent_of(&east()), user, coordinator] {
         let refusal = bench
             .door
-            .enter("ServeVersion", &caller, token(5, &west()))
+            .enter("ServeVersion", &model(), &caller, token(5, &west()))
             .await
             .unwrap_err();
         assert_eq!(refusal.reason, Reason::PermissionDenied);
     }
+}
+
+/// A role of that name, held by the west since its fifth epoch.
+fn named(role_name: &str) -> RoleRecord {
+    RoleRecord {
+        role: role_name.parse().unwrap(),
+        ..role(5, Some(west()), None)
+    }
+}
+
+fn of_role(role: &str) -> FencingToken {
+    FencingToken {
+        role: role.parse().unwrap(),
+        ..token(5, &west())
+    }
+}
+
+/// Whoever lost the role that guards a model does not get at it under another one that it still holds.
+#[tokio::test]
+async fn a_current_token_of_another_role_than_the_models_own_is_refused_with_both() {
+    let bench = bench();
+    bench.coordinators.commit(5, Some(west()));
+    let (global, scratch) = (named("primaries/global"), named("primaries/scratch"));
+    bench.door.learn(CLUSTER, [&global, &scratch]).await.unwrap();
+    assert_eq!(bench.call(of_role("primaries/global")).await, "ok");
+    assert_eq!(bench.call(of_role("primaries/scratch")).await, "WRONG_ROLE");
+    let refusal = bench
+        .door
+        .enter(
+            "ServeVersion",
+            &model(),
+            &agent_of(&west()),
+            of_role("primaries/scratch"),
+        )
+        .await
+        .unwrap_err();
+    assert_eq!(refusal.operand("shown"), Some("primaries/scratch"));
+    assert_eq!(refusal.operand("current"), Some("primaries/global"));
+    // From now on the model's namespace has a role of its own.
+    let vision = named("primaries/vision");
+    bench.door.learn(CLUSTER, [&vision]).await.unwrap();
+    assert_eq!(bench.call(of_role("primaries/global")).await, "WRONG_ROLE");
+    assert_eq!(bench.call(of_role("primaries/vision")).await, "ok");
+}
+
+#[tokio::test]
+async fn a_role_of_the_models_own_that_comes_during_the_work_refuses_the_effect() {
+    let bench = bench();
+    let entry = bench.entered().await;
+    let vision = named("primaries/vision");
+    bench.door.learn(CLUSTER, [&vision]).await.unwrap();
+    assert_eq!(bench.effect(entry).await, Some(Reason::WrongRole));
 }
 
 #[tokio::test]
@@ -292,7 +352,7 @@ async fn a_floor_that_rises_during_the_work_refuses_the_effect() {
     bench.learn(5, Some(west())).await;
     let entry = bench
         .door
-        .enter("ServeVersion", &agent_of(&west()), token(5, &west()))
+        .enter("ServeVersion", &model(), &agent_of(&west()), token(5, &west()))
         .await
         .unwrap();
     bench.learn(6, None).await;
@@ -316,8 +376,11 @@ impl Bench {
         self.coordinators.commit(5, Some(west()));
         self.learn(5, Some(west())).await;
         let caller = agent_of(&west());
-        let entered = self.door.enter("ServeVersion", &caller, token(5, &west()));
-        entered.await.unwrap()
+        let entered = self
+            .door
+            .enter("ServeVersion", &model(), &caller, token(5, &west()))
+            .await;
+        entered.unwrap()
     }
 
     /// The reason for which an effect was refused; none if it was carried out.

@@ -1,10 +1,13 @@
 //! What doors say to tokens (L3, L12, L13, I5).
 
 use proptest::prelude::*;
-use types::{ClusterId, Epoch, FencingToken, PlanId, Reason, RoleName, role::Reservation};
+use types::{ClusterId, Epoch, FencingToken, ModelName, PlanId, Reason, RoleName, role::Reservation};
 
 use super::{CLUSTER, holder, role, token};
-use crate::fence::{Confirmation, Floor, Refused, Verdict, at_registry, check, confirm, floor_of, raise};
+use crate::fence::{
+    Confirmation, Floor, Refused, Verdict, at_registry, check, check_guarded, confirm, floor_of, guard_of,
+    raise,
+};
 
 fn floor(epoch: u32, held_by: Option<&str>) -> Floor {
     floor_of(&role(epoch, held_by), CLUSTER)
@@ -76,6 +79,47 @@ fn a_token_of_another_cluster_or_role_is_refused_even_without_a_floor() {
         ..token(7, "eu/a1#1")
     };
     assert_eq!(said(&check(Some(&held), &other_role, CLUSTER)), "WRONG_ROLE");
+}
+
+#[test]
+fn a_model_is_guarded_by_the_nearest_role_that_is_named_after_it() {
+    let roles = ["global", "fraud", "fraud.scorer.eu", "db"];
+    for (model, guard) in [
+        ("fraud.scorer.eu", "fraud.scorer.eu"),
+        ("fraud.scorer.eu.small", "fraud.scorer.eu"),
+        ("fraud.scorer", "fraud"),
+        ("fraud", "fraud"),
+        ("fraudulent.scorer", "global"),
+        ("demo.fraud", "global"),
+        ("global.scorer", "global"),
+        ("a.".repeat(99).trim_end_matches('.'), "global"),
+    ] {
+        let model: ModelName = model.parse().unwrap();
+        let found = guard_of(&model, |role| roles.contains(&role.family()));
+        assert_eq!(found.family(), guard, "{model}");
+    }
+    let before_the_first = guard_of(&"fraud.scorer".parse().unwrap(), |_| false);
+    assert_eq!(before_the_first, RoleName::global());
+}
+
+#[test]
+fn a_guarded_door_takes_no_token_of_another_role_however_current_it_is() {
+    let own = floor(7, Some("eu/a1#1"));
+    let other = "primaries/db".parse().unwrap();
+    let foreign = FencingToken {
+        cluster_id: ClusterId::from_u128(2),
+        ..token(7, "eu/a1#1")
+    };
+    for (guard, shown, expected) in [
+        (own.role.clone(), token(7, "eu/a1#1"), "ACCEPT"),
+        (own.role.clone(), token(8, "us/b1#1"), "RAISE"),
+        (own.role.clone(), token(6, "us/b1#1"), "STALE_EPOCH"),
+        (other, token(7, "eu/a1#1"), "WRONG_ROLE"),
+        ("primaries/db".parse().unwrap(), foreign, "WRONG_CLUSTER"),
+    ] {
+        let verdict = check_guarded(&guard, Some(&own), &shown, CLUSTER);
+        assert_eq!(said(&verdict), expected, "{shown} at {guard}");
+    }
 }
 
 #[test]

@@ -2775,8 +2775,9 @@ pub mod registry_service_client {
                 .insert(GrpcMethod::new("regent.v1.RegistryService", "ListModels"));
             self.inner.unary(req, path, codec).await
         }
-        /// Sets and removes tags; under a fencing token only while its epoch is current and the caller holds it. An agent must
-        /// show one; a person may write without.
+        /// Sets and removes tags; under a fencing token only while its epoch is current, the caller holds it, and its role guards the
+        /// model: primaries/NAME of the model's name or of the nearest namespace around it, else primaries/global (WRONG_ROLE; from
+        /// feature level 11 on). An agent must show one; a person may write without.
         pub async fn set_model_tags(
             &mut self,
             request: impl tonic::IntoRequest<super::SetModelTagsRequest>,
@@ -3076,8 +3077,9 @@ pub mod registry_service_server {
             &self,
             request: tonic::Request<super::ListModelsRequest>,
         ) -> std::result::Result<tonic::Response<super::ListModelsResponse>, tonic::Status>;
-        /// Sets and removes tags; under a fencing token only while its epoch is current and the caller holds it. An agent must
-        /// show one; a person may write without.
+        /// Sets and removes tags; under a fencing token only while its epoch is current, the caller holds it, and its role guards the
+        /// model: primaries/NAME of the model's name or of the nearest namespace around it, else primaries/global (WRONG_ROLE; from
+        /// feature level 11 on). An agent must show one; a person may write without.
         async fn set_model_tags(
             &self,
             request: tonic::Request<super::SetModelTagsRequest>,
@@ -9098,7 +9100,8 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("regent.v1.AgentService", "GetToken"));
             self.inner.unary(req, path, codec).await
         }
-        /// Privileged: this agent serves the version as the model's active one from now on. Loads it first if need be.
+        /// Privileged: this agent serves the version as the model's active one from now on. Loads it first if need be. The token is
+        /// of the role that guards the model, as for SetModelTags; else WRONG_ROLE.
         pub async fn serve_version(
             &mut self,
             request: impl tonic::IntoRequest<super::ServeVersionRequest>,
@@ -9156,7 +9159,8 @@ pub mod agent_service_server {
             &self,
             request: tonic::Request<super::GetTokenRequest>,
         ) -> std::result::Result<tonic::Response<super::GetTokenResponse>, tonic::Status>;
-        /// Privileged: this agent serves the version as the model's active one from now on. Loads it first if need be.
+        /// Privileged: this agent serves the version as the model's active one from now on. Loads it first if need be. The token is
+        /// of the role that guards the model, as for SetModelTags; else WRONG_ROLE.
         async fn serve_version(
             &self,
             request: tonic::Request<super::ServeVersionRequest>,

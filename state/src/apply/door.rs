@@ -1,11 +1,12 @@
 //! The registry's own fencing door (L12): what it sees, what it says, and its record of both.
 
 use policy::fence::{self, Refused};
-use types::{Epoch, FencingToken, Principal};
+use types::{Epoch, FencingToken, ModelName, Principal};
 
 use super::{Outcome, change::Change};
 use crate::{
     command::{Command, Entry},
+    features::Feature,
     rejection::Rejection,
     reply::DoorRecord,
     state::ControlState,
@@ -88,8 +89,9 @@ pub(super) fn decided(record: DoorRecord, outcome: &Outcome) -> DoorRecord {
     }
 }
 
-/// That the token is exactly the committed cluster, role, epoch and holder, and that its holder itself shows it.
-pub(super) fn check(change: &Change<'_>, token: &FencingToken) -> Result<(), Rejection> {
+/// That the token is exactly the committed cluster, role, epoch and holder, that the role guards the model, and that its holder
+/// itself shows it.
+pub(super) fn check(change: &Change<'_>, model: &ModelName, token: &FencingToken) -> Result<(), Rejection> {
     let cluster = change.cluster()?.cluster_id;
     if token.cluster_id != cluster {
         let refused = Refused::WrongCluster {
@@ -99,6 +101,7 @@ pub(super) fn check(change: &Change<'_>, token: &FencingToken) -> Result<(), Rej
         return Err(Box::new(refused).into());
     }
     let role = change.role(&token.role)?;
+    check_guard(change, model, token)?;
     fence::at_registry(&role.record, cluster, token)?;
     match change.actor() {
         Principal::Agent { region, node } if *region == token.holder.region && *node == token.holder.node => {
@@ -111,6 +114,20 @@ pub(super) fn check(change: &Change<'_>, token: &FencingToken) -> Result<(), Rej
             })
         }
     }
+}
+
+/// That the token is of the role that guards the model. Whoever holds another one has no say here, however current it is. That
+/// role exists, so it will not guard the model later either: see [`fence::guard_of`].
+fn check_guard(change: &Change<'_>, model: &ModelName, token: &FencingToken) -> Result<(), Rejection> {
+    let guard = fence::guard_of(model, |role| change.state.roles.contains_key(role));
+    if token.role == guard || !change.features().has(Feature::GuardedModels) {
+        return Ok(());
+    }
+    let refused = Refused::WrongRole {
+        shown: token.role.clone(),
+        current: guard,
+    };
+    Err(Box::new(refused).into())
 }
 
 /// That somebody who shows no token acts for a person. A process writes under a role or not at all: else a stale one

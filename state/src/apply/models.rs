@@ -80,7 +80,7 @@ pub(super) fn set_tags(
     token: Option<&FencingToken>,
 ) -> Outcome {
     match token {
-        Some(token) => door::check(change, token)?,
+        Some(token) => door::check(change, model, token)?,
         None => door::may_write_without_token(change)?,
     }
     let record = change.model(model)?;

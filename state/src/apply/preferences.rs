@@ -24,6 +24,9 @@ pub(super) fn set(
 ) -> Outcome {
     change.enabled(Feature::Preferences)?;
     check_owner(change.actor(), principal)?;
+    if change.features().has(Feature::SettledRefusals) {
+        check_keys(set.keys().chain(remove))?;
+    }
     if let Some(key) = set.keys().find(|key| remove.contains(*key)) {
         return Err(Rejection::invalid("remove", format!("{key} is also to be set")));
     }
@@ -66,6 +69,11 @@ fn check_owner(actor: &Principal, owner: &Principal) -> Result<(), Rejection> {
             "is no user, and has no preferences",
         )),
     }
+}
+
+/// Before anything names a key: who sends a long one is not told all of it, and neither is the state.
+fn check_keys<'a>(mut keys: impl Iterator<Item = &'a String>) -> Result<(), Rejection> {
+    keys.try_for_each(|key| at_most("bytes of a key of preferences", key.len(), KEY_BYTES_MAX))
 }
 
 fn check_values(values: &BTreeMap<String, String>) -> Result<(), Rejection> {

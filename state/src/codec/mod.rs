@@ -34,6 +34,10 @@ use crate::{
 /// The format of entries and answers, and the only one so far that this release reads; snapshots have formats of their own.
 pub const FORMAT: u32 = 1;
 
+/// The format of a refusal whose texts are no part of the integrity hash ([`crate::Feature::SettledRefusals`]). The bytes are
+/// those of [`FORMAT`] but for this number, which stands first in them.
+pub(crate) const REFUSAL_FORMAT: u32 = 2;
+
 /// Bytes that this release cannot read. A replica that meets one stops; it never skips.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
@@ -177,13 +181,21 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
 
 /// The bytes of an answer.
 pub fn encode_reply(outcome: &Result<Reply, Rejection>) -> Vec<u8> {
-    outcome.to_pb().encode_to_vec()
+    encode_answer(outcome, FORMAT)
+}
+
+/// The bytes of an answer, in one of its formats.
+pub(crate) fn encode_answer(outcome: &Result<Reply, Rejection>, format: u32) -> Vec<u8> {
+    let outcome = outcome.to_pb();
+    pb::Outcome { format, ..outcome }.encode_to_vec()
 }
 
 /// Reads an answer.
 pub fn decode_reply(bytes: &[u8]) -> Result<Result<Reply, Rejection>, CodecError> {
     let pb = pb::Outcome::decode(bytes)?;
-    check_format("answer", pb.format)?;
+    if pb.format != REFUSAL_FORMAT {
+        check_format("answer", pb.format)?;
+    }
     Ok(Wire::from_pb(pb)?)
 }
 

@@ -270,12 +270,16 @@ impl Wire<pb::Answered> for Answered {
     /// The outcome is read and encoded anew: what cannot be read is seen here, and equal answers have equal bytes.
     fn from_pb(pb: pb::Answered) -> Result<Self, Malformed> {
         let outcome = pb::Outcome::decode(pb.outcome.as_slice()).map_err(Malformed::new);
-        let outcome = outcome.and_then(Wire::from_pb).map_err(|e| e.inside("outcome"))?;
+        let kept = outcome.and_then(|outcome| match outcome.format {
+            super::FORMAT => Ok(Kept::of(&Wire::from_pb(outcome)?)),
+            super::REFUSAL_FORMAT => Ok(Kept::settled(&Wire::from_pb(outcome)?)),
+            unknown => Err(Malformed::new(format!("has format {unknown}"))),
+        });
         Ok(Self {
             id: field::<RequestId, _>("request_id", pb.request_id)?,
             digest: field("digest", pb.digest)?,
             at: field::<UnixMillis, _>("at", pb.at)?,
-            outcome: Kept::of(&outcome),
+            outcome: kept.map_err(|e| e.inside("outcome"))?,
         })
     }
 }

@@ -39,7 +39,7 @@ impl Record<RequestId> for Answered {
         out.extend_from_slice(&id.to_bytes());
         out.extend_from_slice(self.digest.as_bytes());
         out.extend_from_slice(&self.at.0.to_be_bytes());
-        out.extend_from_slice(self.outcome.bytes());
+        out.extend_from_slice(&self.outcome.hashed());
     }
 }
 

@@ -4,7 +4,7 @@
 use types::{Epoch, PlanId, RoleName};
 
 use super::world::{World, actor};
-use crate::{rejection::Rejection, state::RoleState};
+use crate::{Feature, rejection::Rejection, state::RoleState};
 
 const BEFORE_FENCE: &str = "actor coordinator/c1
     StartPlan kind=FAILOVER target=us/b1#1 epoch=g1.e2 trigger=gone
@@ -132,6 +132,61 @@ fn a_token_is_shown_by_its_holder_alone() {
         let refused = outcome(&mut world, line).map_err(|r| r.reason().as_str());
         let expected = if accepted { Ok(()) } else { Err("WRONG_HOLDER") };
         assert_eq!(refused, expected, "{sender}");
+    }
+}
+
+/// A role of that name, held as the global one is.
+fn add_role(world: &mut World, name: &str) {
+    let mut role = role(world).clone();
+    role.record.role = name.parse().unwrap();
+    world.state.roles.insert(role.record.role.clone(), role);
+}
+
+/// Whoever lost the role that guards a model does not get at it under another one that it still holds.
+#[test]
+fn a_model_takes_tokens_of_its_own_guard_alone_from_level_11_on() {
+    let guarded = Feature::GuardedModels.level();
+    let write = |world: &mut World, role: &str| {
+        let line = format!("SetModelTags model=fraud.scorer set=k:v role={role} token=eu/a1#1@g1.e2 etag=1");
+        let refused = outcome(world, &line).unwrap_err();
+        let shown = refused.to_refusal();
+        let text = |name| shown.operand(name).unwrap_or_default().to_owned();
+        (refused.reason().as_str(), text("shown"), text("current"))
+    };
+    // Past the door an etag is in the way.
+    let in_ = |told: (&str, String, String)| told.0 == "ETAG_MISMATCH";
+    let out = |shown: &str, guard: &str| {
+        (
+            "WRONG_ROLE",
+            format!("primaries/{shown}"),
+            format!("primaries/{guard}"),
+        )
+    };
+    for level in [guarded - 1, guarded] {
+        let mut world = World::standing();
+        world.lines(&format!("SetFeatureLevel level={level}\nactor eu/a1"));
+        add_role(&mut world, "primaries/scratch");
+        assert!(in_(write(&mut world, "primaries/global")), "{level}");
+        let kept = world.state.requests.answered.len();
+        let scratch = write(&mut world, "primaries/scratch");
+        if level < guarded {
+            assert!(in_(scratch));
+            continue;
+        }
+        assert_eq!(scratch, out("scratch", "global"));
+        assert_eq!(
+            world.state.requests.answered.len(),
+            kept,
+            "a stubborn writer takes no room"
+        );
+        // A role of the model's own namespace is nearer, and then one of its own name.
+        for (nearer, wider) in [("fraud", "global"), ("fraud.scorer", "fraud")] {
+            add_role(&mut world, &format!("primaries/{nearer}"));
+            assert!(in_(write(&mut world, &format!("primaries/{nearer}"))));
+            let told = write(&mut world, &format!("primaries/{wider}"));
+            assert_eq!(told, out(wider, nearer));
+        }
+        assert_eq!(write(&mut world, "primaries/none").0, "ROLE_NOT_FOUND");
     }
 }
 

@@ -27,31 +27,20 @@ fn the_same_entry_has_the_outcome_of_the_level_that_the_log_has_reached() {
 }
 
 #[test]
-fn every_rule_is_known_at_the_highest_level_and_none_at_level_0() {
+fn each_level_switches_its_own_rules_on_and_none_of_a_later_one() {
     let mut world = World::standing();
-    let rules = [
-        Feature::MendWithoutSource,
-        Feature::TimeMarks,
-        Feature::CoordinatorsLeave,
-        Feature::ElectionSettings,
-        Feature::FramedSnapshots,
-        Feature::Expectations,
-        Feature::Rebinds,
-        Feature::Experiments,
-        Feature::Witnesses,
-        Feature::Zones,
-        Feature::Datasets,
-        Feature::VersionMetrics,
-        Feature::ChainedSteps,
-        Feature::Regions,
-        Feature::Services,
-        Feature::Histories,
-        Feature::Preferences,
-    ];
-    let on = |world: &World| rules.map(|rule| world.state.features().has(rule));
-    assert_eq!(on(&world), [false; 17]);
-    world.lines(&format!("SetFeatureLevel level={SUPPORTED}"));
-    assert_eq!(on(&world), [true; 17]);
+    for level in 0..=SUPPORTED {
+        if level > 0 {
+            world.lines(&format!("SetFeatureLevel level={level}"));
+        }
+        for rule in Feature::ALL {
+            let on = world.state.features().has(*rule);
+            assert_eq!(on, rule.level() <= level, "{rule:?} at {level}");
+        }
+        let own = Feature::ALL.iter().filter(|rule| rule.level() == level).count();
+        assert_eq!(own == 0, level == 0, "{level}");
+    }
+    assert!(Feature::ALL.iter().all(|rule| rule.level() <= SUPPORTED));
 }
 
 #[test]

@@ -25,5 +25,6 @@ mod rules;
 mod samples;
 mod scripts;
 mod services;
+mod texts;
 mod time;
 mod world;
