@@ -18,7 +18,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
-use types::{Epoch, FencingToken, Principal, Reason, RequestId, Revision, RoleName, reason::Refusal};
+use types::{Epoch, FencingToken, PlanId, Principal, Reason, RequestId, Revision, RoleName, reason::Refusal};
 
 pub use renewals::Renewals;
 use renewals::{QUEUE, Renewal};
@@ -130,12 +130,12 @@ impl Leases {
         Some((mark?, term))
     }
 
-    /// Refuses renewals of an epoch until [`Self::settle`] or another leadership (L11).
-    pub fn hold(&self, role: &RoleName, epoch: Epoch) {
-        self.table().hold(role, epoch);
+    /// Refuses renewals of an epoch for a plan's sake, until [`Self::settle`] finds it over, or another leadership (L11).
+    pub fn hold(&self, role: &RoleName, epoch: Epoch, plan: PlanId) {
+        self.table().hold(role, epoch, plan);
     }
 
-    /// Lets a role's holder renew again, unless a plan moves the role.
+    /// Lets a role's holder renew again, unless the plan that it was refused for still moves the role.
     pub fn settle(&self, role: &RoleName) {
         let mut table = self.table();
         self.raft.read(|state| rules::settle(&mut table, state, role));
@@ -174,11 +174,6 @@ impl Leases {
             self.released.send_replace(());
         }
         Ok(())
-    }
-
-    /// Whether the holder of this epoch said that it has stopped.
-    pub fn was_released(&self, role: &RoleName, epoch: Epoch) -> bool {
-        self.table().was_released(role, epoch)
     }
 
     /// What this leadership knows of a role's leases at `now`, in one look; none of a role that is not there.

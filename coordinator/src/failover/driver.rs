@@ -56,9 +56,7 @@ async fn look(term: &Term, memory: &mut Memory, whys: &mut Whys) -> Duration {
             continue;
         };
         tick = tick.min(view.role.timing.heartbeat_interval / 3);
-        if view.plan.is_none() {
-            term.api.leases.settle(&role);
-        }
+        term.api.leases.settle(&role);
         let decision = decide(&view, SystemClock.now());
         act(term, &view, decision, whys).await;
     }
@@ -118,7 +116,7 @@ async fn act(term: &Term, view: &FailoverView, decision: Decision, whys: &mut Wh
     }
     match due {
         Due::Wait => {}
-        Due::Hold(epoch) => term.api.leases.hold(role, epoch),
+        Due::Hold { epoch, plan } => term.api.leases.hold(role, epoch, plan),
         Due::Change { command, needs_free } => change(term, view, needs_free, command).await,
         Due::Propose(command) => drop(term.propose(command).await),
     }

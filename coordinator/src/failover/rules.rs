@@ -11,7 +11,7 @@ use state::{
 };
 use tokio::time::Instant;
 use types::{
-    Epoch, NodeId, RoleName,
+    Epoch, NodeId, PlanId, RoleName,
     plan::{PlanKind, StepKind},
     region::NodeRecord,
 };
@@ -72,8 +72,13 @@ fn seen(session: Option<sessions::Seen>, node: &NodeRecord, since: Instant, now:
 pub(crate) enum Due {
     /// Nothing but time, or somebody else.
     Wait,
-    /// Answer no renewals of this epoch, so that its holder stops (L11).
-    Hold(Epoch),
+    /// Answer no renewals of this epoch while the plan lasts, so that its holder stops (L11).
+    Hold {
+        /// The holder's.
+        epoch: Epoch,
+        /// For whose sake.
+        plan: PlanId,
+    },
     /// Propose this, which changes nobody's epoch.
     Propose(Command),
     /// Propose this in order with the renewals of the role's epoch (L6).
@@ -88,8 +93,9 @@ pub(crate) enum Due {
 
 /// What is due by a decision.
 pub(crate) fn due(view: &FailoverView, decision: Decision) -> Due {
-    if matches!(decision, Decision::AskRelease { .. }) {
-        return Due::Hold(view.role.epoch);
+    if let Decision::AskRelease { plan, .. } = decision {
+        let epoch = view.role.epoch;
+        return Due::Hold { epoch, plan };
     }
     match command(view, decision) {
         None => Due::Wait,

@@ -384,7 +384,7 @@ fn what_is_due_goes_by_the_leases_where_it_changes_an_epoch() {
         );
     }
     let ask = Decision::AskRelease { plan, holder };
-    assert_eq!(of(PlanKind::Switchover, ask), Due::Hold(epoch));
+    assert_eq!(of(PlanKind::Switchover, ask), Due::Hold { epoch, plan });
     assert_eq!(of(PlanKind::Failover, Decision::AwaitLease { plan }), Due::Wait);
     let waited = of(PlanKind::Failover, Decision::LeaseWaited { plan, attempt });
     assert!(

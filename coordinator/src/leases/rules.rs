@@ -157,11 +157,9 @@ pub fn outcome_of<T>(result: &Result<T, ProposeError>) -> ChangeOutcome {
     }
 }
 
-/// Lets a role's holder renew again, unless a plan moves the role by the applied state.
+/// Lets a role's holder renew again, unless the plan that it was refused for still moves the role.
 pub fn settle(table: &mut LeaseTable, state: &ControlState, role: &RoleName) {
-    if state.running_plan(role).is_none() {
-        table.settle(role);
-    }
+    table.settle(role, state.running_plan(role).map(|plan| plan.plan));
 }
 
 /// The holder has stopped acting under its epoch, for ever (L11). Whether that is news: it is said again until the role has
@@ -231,5 +229,6 @@ fn view<'a>(state: &'a ControlState, role: &RoleName) -> Option<RoleView<'a>> {
         outstanding_ttl: state.outstanding_ttl(&role.role)?,
         cluster_id: state.cluster()?.cluster_id,
         holder_replaced: holder_run.is_some_and(|(h, node)| node.incarnation != h.incarnation),
+        moved_by: state.running_plan(&role.role).map(|plan| plan.plan),
     })
 }

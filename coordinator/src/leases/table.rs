@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, time::Duration};
 use policy::fence;
 use tokio::time::Instant;
 use types::{
-    ClusterId, Epoch, FencingToken, Reason, RoleName,
+    ClusterId, Epoch, FencingToken, PlanId, Reason, RoleName,
     reason::Refusal,
     role::{DRIFT_DIVISOR, RoleRecord},
 };
@@ -33,6 +33,8 @@ pub struct RoleView<'a> {
     pub cluster_id: ClusterId,
     /// The run of the holder's node that the registry knows is not the holder's: it was restarted.
     pub holder_replaced: bool,
+    /// The plan that moves it.
+    pub moved_by: Option<PlanId>,
 }
 
 /// A renewal that was granted.
@@ -63,7 +65,14 @@ pub struct ChangeMark {
     role: RoleName,
     since: Option<Instant>,
     /// The mark that stood there before: of a change whose outcome is not known.
-    before: Option<Epoch>,
+    before: Option<Of>,
+}
+
+/// What renewals are refused of, and for whose sake. It ends with the plan at the latest: another plan asks anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Of {
+    epoch: Epoch,
+    plan: Option<PlanId>,
 }
 
 /// What was granted last under a role, by this leadership.
@@ -81,9 +90,9 @@ struct Lease {
 struct RoleLeases {
     last: Option<Lease>,
     /// Changes of this epoch are proposed and not yet known to be over.
-    changing: Option<Epoch>,
+    changing: Option<Of>,
     /// The holder of this epoch is asked to stop.
-    held: Option<Epoch>,
+    held: Option<Of>,
 }
 
 /// The leases of one leadership.
@@ -120,10 +129,11 @@ impl LeaseTable {
     ) -> Option<ChangeMark> {
         let role = &view.role.role;
         let leases = self.roles.entry(role.clone()).or_default();
+        let plan = view.moved_by;
         let mark = ChangeMark {
             role: role.clone(),
             since: self.since,
-            before: leases.changing.replace(epoch),
+            before: leases.changing.replace(Of { epoch, plan }),
         };
         if !needs_free || self.free_at(view).is_some_and(|at| now >= at) {
             return Some(mark);
@@ -152,18 +162,20 @@ impl LeaseTable {
             .is_some_and(|leases| leases.changing.is_some())
     }
 
-    /// No plan moves the role, by the applied state: nobody is asked to stop any more, and a change that is still on
-    /// its way belongs to a plan that has ended, so that it will be refused by rule.
-    pub fn settle(&mut self, role: &RoleName) {
+    /// By the applied state this plan moves the role, or none: nobody is asked to stop for another one's sake any more, and a
+    /// change of another one that is still on its way belongs to a plan that has ended, so that it will be refused by rule.
+    pub fn settle(&mut self, role: &RoleName, moved_by: Option<PlanId>) {
         if let Some(leases) = self.roles.get_mut(role) {
-            leases.changing = None;
-            leases.held = None;
+            let goes_on = |of: &Of| moved_by.is_some() && of.plan == moved_by;
+            leases.changing = leases.changing.filter(goes_on);
+            leases.held = leases.held.filter(goes_on);
         }
     }
 
-    /// The holder of this epoch is asked to stop: it gets no renewal until [`Self::settle`].
-    pub fn hold(&mut self, role: &RoleName, epoch: Epoch) {
-        self.roles.entry(role.clone()).or_default().held = Some(epoch);
+    /// A plan asks the holder of this epoch to stop: it gets no renewal until [`Self::settle`] says that the plan is over.
+    pub fn hold(&mut self, role: &RoleName, epoch: Epoch, plan: PlanId) {
+        let plan = Some(plan);
+        self.roles.entry(role.clone()).or_default().held = Some(Of { epoch, plan });
     }
 
     /// Decides a renewal and extends the leader's own deadline in the same step (L7). The caller has confirmed its
@@ -215,14 +227,15 @@ impl LeaseTable {
         now: Instant,
     ) -> Result<(), Refusal> {
         let leases = self.roles.get(&token.role);
-        if leases.and_then(|l| l.changing) == Some(token.epoch) {
+        let names = |of: Option<Of>| of.is_some_and(|of| of.epoch == token.epoch);
+        if names(leases.and_then(|l| l.changing)) {
             return Err(changing(
                 token,
                 "a change of it is proposed",
                 view.role.timing.renew_interval,
             ));
         }
-        if leases.and_then(|l| l.held) == Some(token.epoch) {
+        if names(leases.and_then(|l| l.held)) {
             let why = "its holder is asked to stop and to release it";
             return Err(changing(token, why, view.role.timing.renew_interval));
         }
@@ -289,11 +302,6 @@ impl LeaseTable {
     pub fn renewed_at(&self, role: &RoleName, epoch: Epoch) -> Option<Instant> {
         let last = self.roles.get(role)?.last.as_ref()?;
         (last.epoch == epoch && !last.released).then_some(last.renewed)
-    }
-
-    /// Whether the role's current holder was granted a lease by this leadership.
-    pub fn was_granted(&self, role: &RoleName, epoch: Epoch) -> bool {
-        self.renewed_at(role, epoch).is_some()
     }
 }
 

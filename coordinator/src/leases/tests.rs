@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use proptest::{prelude::*, strategy::ValueTree as _};
 use tokio::time::Instant;
 use types::{
-    ClusterId, Epoch, FencingToken, Holder, NodeIncarnation, Reason, Revision, RoleName, UnixMillis,
+    ClusterId, Epoch, FencingToken, Holder, NodeIncarnation, PlanId, Reason, Revision, RoleName, UnixMillis,
     role::{FailoverMode, RoleRecord, TimingPolicy},
 };
 
@@ -16,6 +16,8 @@ use super::rules::patience;
 use super::table::{ChangeMark, ChangeOutcome, LeaseTable, RoleView, leader_ttl};
 
 const TTL: Duration = Duration::from_secs(2);
+/// The plan that moves the role.
+const PLAN: PlanId = PlanId(7);
 
 fn holder(n: u128) -> Holder {
     Holder {
@@ -47,6 +49,7 @@ fn view(role: &RoleRecord) -> RoleView<'_> {
         outstanding_ttl: TTL,
         cluster_id: ClusterId::from_u128(1),
         holder_replaced: false,
+        moved_by: Some(PLAN),
     }
 }
 
@@ -119,13 +122,13 @@ fn what_an_earlier_leadership_knew_is_forgotten() {
         if release {
             table.release(&view(&held), &token(2, holder(1)), start).unwrap();
         }
-        table.hold(&held.role, held.epoch);
+        table.hold(&held.role, held.epoch, PLAN);
         let again = start + ms(60_000);
         table.lead(None);
         table.lead(Some(again));
         assert_eq!(table.free_at(&view(&held)), Some(again + leader_ttl(TTL)));
         assert!(!table.was_released(&held.role, held.epoch));
-        assert!(!table.was_granted(&held.role, held.epoch));
+        assert_eq!(table.renewed_at(&held.role, held.epoch), None);
         table
             .renew(&view(&held), &token(2, holder(1)), again, again)
             .unwrap();
@@ -170,7 +173,7 @@ fn only_the_committed_holder_under_the_committed_epoch_renews() {
         let mut table = leading(start);
         let refused = table.renew(&view(role), &token, start, start).unwrap_err();
         assert_eq!(refused.reason, reason, "{token}");
-        assert!(!table.was_granted(&role.role, token.epoch));
+        assert_eq!(table.renewed_at(&role.role, token.epoch), None);
     }
 }
 
@@ -236,7 +239,10 @@ fn renewals_are_refused_while_a_change_is_proposed_and_after_an_unknown_outcome(
     change(ChangeOutcome::NotProposed, false);
     change(ChangeOutcome::Applied, true);
     change(ChangeOutcome::Unknown, false);
-    table.settle(&role.role);
+    table.settle(&role.role, Some(PLAN));
+    assert_eq!(renew(&mut table).unwrap_err().reason, Reason::RoleChanging);
+    // Whatever plan comes next: an entry of one that has ended is refused by rule.
+    table.settle(&role.role, Some(PlanId(8)));
     renew(&mut table).unwrap();
 }
 
@@ -289,13 +295,16 @@ fn who_is_asked_to_stop_gets_no_renewal_until_the_plan_has_ended() {
     let start = Instant::now();
     let mut table = leading(start);
     let role = role(2, Some(holder(1)));
-    table.hold(&role.role, role.epoch);
-    let refused = table.renew(&view(&role), &token(2, holder(1)), start, start);
-    assert_eq!(refused.unwrap_err().reason, Reason::RoleChanging);
-    table.settle(&role.role);
-    table
-        .renew(&view(&role), &token(2, holder(1)), start, start)
-        .unwrap();
+    for next in [None, Some(PlanId(8))] {
+        table.hold(&role.role, role.epoch, PLAN);
+        table.settle(&role.role, Some(PLAN));
+        let refused = table.renew(&view(&role), &token(2, holder(1)), start, start);
+        assert_eq!(refused.unwrap_err().reason, Reason::RoleChanging);
+        table.settle(&role.role, next);
+        table
+            .renew(&view(&role), &token(2, holder(1)), start, start)
+            .unwrap();
+    }
 }
 
 #[test]
@@ -325,7 +334,7 @@ fn after_a_switchover_the_new_holder_waits_for_the_release_or_the_lapse() {
             .unwrap();
         // A release that arrives late for an older epoch changes nothing.
         assert!(table.release(&view(&new), &token(2, holder(1)), then).is_err());
-        assert!(table.was_granted(&new.role, new.epoch));
+        assert!(table.renewed_at(&new.role, new.epoch).is_some());
     }
 }
 

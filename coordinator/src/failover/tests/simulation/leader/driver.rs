@@ -65,9 +65,7 @@ impl World {
         let Some(seen) = view(state, &mut lead.memory, &sight, |node| sessions.get(node)) else {
             return;
         };
-        if seen.plan.is_none() {
-            rules::settle(&mut lead.table, state, &role);
-        }
+        rules::settle(&mut lead.table, state, &role);
         let term = own.term;
         if seen.released {
             self.oracle.taken_for_released(term, seen.role.epoch);
@@ -79,7 +77,7 @@ impl World {
         self.notice_decision(c, &seen, &decision);
         match due(&seen, decision) {
             Due::Wait => {}
-            Due::Hold(epoch) => self.coordinators[c].lead.table.hold(&role, epoch),
+            Due::Hold { epoch, plan } => self.coordinators[c].lead.table.hold(&role, epoch, plan),
             Due::Propose(command) => return self.propose_own(c, command, None),
             Due::Change { command, needs_free } => {
                 // Between the look and the mark other things happen, and the process may be stopped.
