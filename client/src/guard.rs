@@ -14,15 +14,15 @@ mod tests;
 
 use std::{future::Future, time::Duration};
 
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 use types::{
     FencingToken,
     reason::{Reason, Refusal},
 };
 
-use course::FIRST_LIMIT;
 pub use course::{Course, Due, is_final};
+use course::{FIRST_LIMIT, NAP};
 use keeper::{First, Keeper, Renew};
 pub use lease::{BootInstant, Lease};
 
@@ -30,6 +30,16 @@ use crate::calls::Client;
 
 /// Where a guard reads the time; tests hand in another one.
 type Clock = fn() -> BootInstant;
+
+/// Waits until nothing is left by this clock, and believes no timer: one stands still while the machine sleeps.
+async fn none_left(clock: Clock, left: impl Fn(BootInstant) -> Duration) {
+    loop {
+        match left(clock()) {
+            Duration::ZERO => return,
+            left => sleep(left.min(NAP)).await,
+        }
+    }
+}
 
 /// How the holder stands now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,22 +177,27 @@ impl RoleGuard {
         }
     }
 
-    /// Waits until the lease is held; an error if the role was taken away.
+    /// Waits until the lease is held; an error once the holding has ended.
     pub async fn held(&self) -> Result<(), Refusal> {
         let mut standing = self.standing.clone();
         loop {
             match standing.borrow_and_update().clone() {
+                Standing::Held(_) if self.lost.is_cancelled() => return Err(self.ended()),
                 Standing::Held(lease) if !lease.left_for_work((self.clock)()).is_zero() => return Ok(()),
                 Standing::Lost(refusal) => return Err(refusal),
                 Standing::Held(_) | Standing::NotHeld => {}
             }
             if standing.changed().await.is_err() {
-                return Err(Refusal::new(
-                    Reason::LeaseLost,
-                    format!("renewals of {} were stopped", self.token.role),
-                ));
+                return Err(self.ended());
             }
         }
+    }
+
+    fn ended(&self) -> Refusal {
+        Refusal::new(
+            Reason::LeaseLost,
+            format!("renewals of {} were stopped", self.token.role),
+        )
     }
 
     /// Fires when the holding ends: the role was taken away, the renewals were released, or the lease was not renewed
@@ -192,7 +207,8 @@ impl RoleGuard {
     }
 
     /// Runs `work` with a deadline within the rest of the lease (L5), at most `limit`. The work is dropped at the
-    /// deadline, and its result does not count if the lease was over when it came.
+    /// deadline, and its result does not count if the lease was over when it came. Nothing is begun once [`Self::on_lost`] has
+    /// fired, whatever is left of the lease.
     pub async fn run<T, F>(&self, limit: Duration, work: impl FnOnce(Duration) -> F) -> Result<T, GuardError>
     where
         F: Future<Output = T>,
@@ -202,6 +218,9 @@ impl RoleGuard {
         let Standing::Held(lease) = self.standing() else {
             return Err(GuardError::NotHeld { role: role() });
         };
+        if self.lost.is_cancelled() {
+            return Err(GuardError::NotHeld { role: role() });
+        }
         let budget = lease.left_for_work(begun).min(limit);
         if budget.is_zero() {
             return Err(GuardError::NotHeld { role: role() });
@@ -210,12 +229,18 @@ impl RoleGuard {
             role: role(),
             after: now.since(begun),
         };
-        let result = timeout(budget, work(budget)).await;
+        let ended = none_left(self.clock, |now| budget.saturating_sub(now.since(begun)));
+        let result = tokio::select! {
+            biased;
+            value = work(budget) => Some(value),
+            () = ended => None,
+            () = sleep(budget) => None,
+        };
         let now = (self.clock)();
         match result {
-            // Tokio's timer stands still while the machine sleeps; BOOTTIME does not.
-            Ok(value) if now.since(begun) <= budget || !self.left().is_zero() => Ok(value),
-            Ok(_) | Err(_) => Err(stopped(now)),
+            // It may have come while the machine slept, and be looked at only now.
+            Some(value) if now.since(begun) <= budget || !self.left().is_zero() => Ok(value),
+            Some(_) | None => Err(stopped(now)),
         }
     }
 }

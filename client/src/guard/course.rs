@@ -10,7 +10,7 @@ use super::{BootInstant, Lease};
 use crate::calls::Renewal;
 
 /// Longest time between two looks at the clock: a timer alone would sleep through a suspend.
-const NAP: Duration = Duration::from_millis(50);
+pub(super) const NAP: Duration = Duration::from_millis(50);
 /// Time for a renewal while nothing is held yet: nothing is lost by waiting, and the first call has a connection to make
 /// and a leader to find, maybe on another continent.
 pub(super) const FIRST_LIMIT: Duration = Duration::from_secs(3);
@@ -19,7 +19,7 @@ const COORDINATORS_ASKED: u32 = 3;
 /// Longest time after a renewal that failed until the next one is sent: whoever refused may be back long before the lease
 /// is over.
 const AGAIN: Duration = Duration::from_millis(500);
-/// Shortest time worth sending a renewal for.
+/// Shortest time that a renewal needs, if the lease leaves that much.
 const ATTEMPT_MIN: Duration = Duration::from_millis(100);
 
 /// What the loop knows between two renewals. Pure.
@@ -91,14 +91,14 @@ impl Course {
         lease
     }
 
-    /// Time for one renewal with its retries: no longer than the lease has left, and long enough to be worth sending.
+    /// Time for one renewal with its retries: no longer than the lease leaves for work, because the holding ends then.
     /// The interval before the first answer spaces attempts and says nothing of how long one takes.
     pub fn attempt_limit(&self, now: BootInstant) -> Duration {
         let Some(lease) = self.lease else {
             return self.first_limit;
         };
         let left = lease.left_for_work(now);
-        left.min(self.interval.saturating_mul(2)).max(ATTEMPT_MIN)
+        left.min(self.interval.saturating_mul(2).max(ATTEMPT_MIN))
     }
 
     /// How much of a renewal's time one silent coordinator may take. The first call has more to do than the later ones; and a

@@ -3,7 +3,10 @@
 //! Absent on purpose: the rule that it follows ([`super::course`]), the wall clock, and timers that are believed: one that
 //! slept through a suspend is checked against CLOCK_BOOTTIME before anything follows from it.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, pending},
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
@@ -16,6 +19,7 @@ use types::{FencingToken, reason::Refusal};
 use super::{
     BootInstant, Clock, Standing,
     course::{Course, Due, is_final},
+    none_left,
 };
 use crate::calls::{Client, Renewal};
 
@@ -67,16 +71,39 @@ impl<R: Renew> Keeper<R> {
     /// Renews until the role is taken away, the lease runs out, or `stop`. `lost` fires at the end of it.
     pub(super) async fn run(mut self) {
         loop {
-            let stop = self.stop.clone();
+            let (stop, over) = (self.stop.clone(), self.over());
             let answer = tokio::select! {
+                // What was answered before the machine slept is looked at before the clock is.
+                biased;
                 () = stop.cancelled() => break,
                 answer = self.ask() => answer,
+                () = over => {
+                    self.end();
+                    break;
+                }
             };
             if !self.take_in(answer) || !self.pause().await {
                 break;
             }
         }
         self.lost.cancel();
+    }
+
+    /// Waits for the end of what the lease leaves for work: it also comes while a renewal is under way. Never without a lease.
+    fn over(&self) -> impl Future<Output = ()> + Send + use<R> {
+        let (clock, lease) = (self.clock, self.course.lease);
+        async move {
+            match lease {
+                Some(lease) => none_left(clock, |now| lease.left_for_work(now)).await,
+                None => pending().await,
+            }
+        }
+    }
+
+    /// The lease was not renewed in time.
+    fn end(&self) {
+        tracing::warn!(role = %self.token.role, epoch = %self.token.epoch, "lease not renewed in time");
+        self.standing.send_replace(Standing::NotHeld);
     }
 
     async fn ask(&mut self) -> Result<Renewal, Refusal> {
@@ -148,8 +175,7 @@ impl<R: Renew> Keeper<R> {
                 Due::Renewal => return true,
                 Due::Nothing(nap) => nap,
                 Due::End => {
-                    tracing::warn!(role = %self.token.role, epoch = %self.token.epoch, "lease not renewed in time");
-                    self.standing.send_replace(Standing::NotHeld);
+                    self.end();
                     return false;
                 }
             };

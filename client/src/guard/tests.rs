@@ -230,6 +230,25 @@ async fn work_is_dropped_at_its_deadline() {
     assert!(matches!(dropped, GuardError::Stopped { .. }), "{dropped}");
 }
 
+/// No timer of an hour is waited for where the clock has moved on by as much.
+#[tokio::test]
+async fn work_is_dropped_when_its_time_is_over_by_the_clock() {
+    let hours = Renewal {
+        ttl: Duration::from_secs(7_200),
+        ..RENEWAL
+    };
+    let (guard, _sender) = standing(Standing::Held(Lease::granted(at(0), hours)));
+    let slept = guard.run(ms(3_600_000), |_| async {
+        NOW.set(3_700_000);
+        pending::<()>().await;
+    });
+    let dropped = GuardError::Stopped {
+        role: "primaries/global".to_owned(),
+        after: ms(3_700_000),
+    };
+    assert_eq!(slept.await, Err(dropped));
+}
+
 /// Timers stand still in a suspend; CLOCK_BOOTTIME, moved here from within the work, does not.
 #[tokio::test]
 async fn a_result_that_comes_after_the_lease_does_not_count() {
@@ -288,11 +307,16 @@ fn the_loop_renews_at_its_interval_and_ends_with_the_lease() {
         (None, 0, 3_000),
         (Some(0), 0, 1_000),
         (Some(0), 1_000, 600),
-        (Some(0), 1_550, 100),
-        (Some(0), 9_000, 100),
+        (Some(0), 1_550, 50),
+        (Some(0), 9_000, 0),
     ] {
         assert_eq!(course(lease).attempt_limit(at(now)), ms(limit), "{lease:?} {now}");
     }
+    let hasty = Course {
+        interval: ms(10),
+        ..course(Some(0))
+    };
+    assert_eq!(hasty.attempt_limit(at(0)), ms(100), "a call takes its time");
     let mut renewed = course(Some(1_000));
     let short = Renewal {
         renew_interval: ms(70),
@@ -443,6 +467,10 @@ async fn holding_begins_with_the_first_answer_and_counts_from_its_sending() {
         held_from(1_300),
         "what was promised is not taken back by not renewing"
     );
+    // It is for whoever is still at work; nobody begins.
+    assert_eq!(guard.held().await.unwrap_err().reason, Reason::LeaseLost);
+    let begun = guard.run(ms(60_000), never_begun).await;
+    assert!(matches!(begun, Err(GuardError::NotHeld { .. })), "{begun:?}");
     assert!(asked.recv().await.is_none(), "nobody renews any more");
 }
 
@@ -472,6 +500,21 @@ async fn a_lease_that_was_not_renewed_in_time_is_lost_a_margin_before_its_end() 
     guard.on_lost().cancelled().await;
     assert_eq!(guard.standing.borrow().clone(), Standing::NotHeld);
     assert!(asked.recv().await.is_none());
+    renewals.release().await;
+}
+
+/// A machine that slept through the rest of its lease hears of it at once, and not when the call gives up.
+#[tokio::test]
+async fn a_lease_ends_also_while_a_renewal_is_under_way() {
+    let (guard, renewals, mut asked) = hold();
+    asked.recv().await.unwrap().answer.send(Ok(RENEWAL)).unwrap();
+    guard.held().await.unwrap();
+    NOW.set(600);
+    let under_way = asked.recv().await.unwrap();
+    NOW.set(1_600);
+    guard.on_lost().cancelled().await;
+    assert_eq!(guard.standing.borrow().clone(), Standing::NotHeld);
+    assert!(under_way.answer.is_closed(), "the call under way is dropped");
     renewals.release().await;
 }
 
