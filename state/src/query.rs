@@ -32,6 +32,8 @@ use types::{
 };
 
 use crate::{
+    codec,
+    command::{Command, Entry, Expects},
     hash::Record,
     rejection::Rejection,
     reply::Reply,
@@ -212,16 +214,7 @@ impl ControlState {
     pub fn version(&self, version: &VersionKey) -> Option<&VersionRecord> {
         self.versions.get(version)
     }
-    /// Versions of a model by number, also deleted ones, after one of them.
-    pub fn versions(
-        &self,
-        model: &ModelName,
-        start: Option<ModelVersion>,
-        limit: usize,
-    ) -> Page<'_, VersionKey, VersionRecord> {
-        self.versions_where(model, start, limit, |_| true)
-    }
-    /// As [`Self::versions`], of those alone that `is_wanted` takes.
+    /// Versions of a model by number, also deleted ones, after one of them; those alone that `is_wanted` takes.
     pub fn versions_where(
         &self,
         model: &ModelName,
@@ -436,6 +429,29 @@ impl ControlState {
     /// What a request was answered first, if it is remembered. Says nothing of who asked.
     pub fn first_answer(&self, request: RequestId) -> Option<Result<Reply, Rejection>> {
         self.requests.first_answer(request)
+    }
+    /// The plan that a request began whose entry did not tell what was asked, because the level did not know of that yet: by its
+    /// digest the entry was the plan's, word for word.
+    pub fn plan_of_untold(&self, request: RequestId, actor: &Principal) -> Option<&PlanRecord> {
+        let Ok(Reply::Plan { plan }) = self.first_answer(request)? else {
+            return None;
+        };
+        let plan = self.plan(plan)?;
+        let entry = Entry {
+            proposed_at: UnixMillis::default(),
+            request_id: request,
+            actor: actor.clone(),
+            command: Command::StartPlan {
+                role: plan.role.clone(),
+                kind: plan.kind,
+                target: plan.target.clone(),
+                trigger: plan.trigger.clone(),
+                expected_epoch: plan.from_epoch,
+            },
+            expects: Expects::default(),
+        };
+        let answer = self.requests.answer_to(request, codec::request_digest(&entry))?;
+        answer.is_ok().then_some(plan)
     }
     /// The plan that moves a role now.
     pub fn running_plan(&self, role: &RoleName) -> Option<&PlanRecord> {

@@ -1,25 +1,28 @@
 //! `PrimaryService`: roles, plans, leases, fences.
 
+mod first_try;
+
 use std::sync::Arc;
 
 use policy::{
     failover::{FailoverView, choose_in_region, holder_gone},
     fence::{self, Confirmation},
 };
-use prost::Message as _;
 use proto::{
     convert::{invalid, primaries as conv, regions, text},
     v1::{self as pb, primary_service_server::PrimaryService},
 };
-use state::{Command, ControlState, Feature, Reply, StepOutcome};
+use state::{Command, ControlState, Reply, StepOutcome};
 use tonic::{Request, Response, Status};
 use types::{
-    Digest, FencingToken, Holder, PlanId, Principal, Reason, RegionId, RequestId, RoleName,
+    FencingToken, Holder, PlanId, Principal, Reason, RegionId, RoleName,
     plan::PlanKind,
     reason::Refusal,
     role::{FailoverMode, RoleRecord},
     time::{Clock as _, SystemClock},
 };
+
+use first_try::FirstTry;
 
 use super::{Api, Committed, Manner, caller, list, not_found, pause, require_agent, status};
 use crate::{authz::Caller, failover::driver::view_now};
@@ -80,51 +83,9 @@ fn own_token(caller: &Caller, token: Option<pb::FencingToken>) -> Result<Fencing
     Ok(token)
 }
 
-/// What was asked, whatever follows from it: all of a request but its id, and whether it is only to be validated.
-fn asked(request: &pb::SwitchoverRequest) -> Digest {
-    let asked = pb::SwitchoverRequest {
-        request_id: String::new(),
-        validate_only: false,
-        ..request.clone()
-    };
-    Digest::of(&asked.encode_to_vec())
-}
-
-/// The plan that this request began already, or why it began none. What a retry would ask for follows from a state that has
-/// moved on since, so the first answer is looked up before that (I9).
-fn asked_before(
-    state: &ControlState,
-    request: RequestId,
-    caller: &Principal,
-    asked: Digest,
-) -> Option<Result<PlanId, Status>> {
-    let answer = state.answer_to(request, caller, asked)?;
-    Some(match answer {
-        Ok(Reply::Plan { plan }) => Ok(plan),
-        Ok(other) => Err(not_a_plan(&other)),
-        Err(rejection) => Err(status(rejection.to_refusal())),
-    })
-}
-
 fn not_a_plan(reply: &Reply) -> Status {
     let message = format!("apply answered with another kind of reply: {reply:?}");
     status(Refusal::new(Reason::Internal, message))
-}
-
-/// The same below the level from which on entries tell what was asked: by what the plan tells.
-fn began_before(
-    state: &ControlState,
-    request: RequestId,
-    caller: &Principal,
-    role: &RoleName,
-    region: &RegionId,
-) -> Option<PlanId> {
-    let Some(Ok(Reply::Plan { plan })) = state.first_answer(request) else {
-        return None;
-    };
-    let record = state.plan(plan)?;
-    let is_it = record.created_by == *caller && record.role == *role && record.target.region == *region;
-    is_it.then_some(plan)
 }
 
 /// How roles, plans and fences are read: whoever asks who holds what, under which epoch, is about to act, so a stale answer is
@@ -315,14 +276,14 @@ impl PrimaryService for Primaries {
         // All that was committed before this call is applied here: an answer that its first try got, too.
         let revision = self.0.linearize(caller.deadline).await?;
         let request = proto::convert::request_id(&r.request_id).map_err(status)?;
-        let asked = Some(asked(&r)).filter(|_| self.0.raft.read(|s| s.features().has(Feature::Expectations)));
-        let before = self.0.raft.read(|s| {
-            let began = || began_before(s, request, &caller.principal, &role, &region).map(Ok);
-            match asked {
-                Some(asked) => asked_before(s, request, &caller.principal, asked),
-                None => began(),
-            }
-        });
+        let first = FirstTry {
+            request,
+            caller: &caller.principal,
+            role: &role,
+            region: &region,
+            asked: &r,
+        };
+        let (asked, before) = self.0.raft.read(|s| (first.digest(s), first.answer(s)));
         if let Some(plan) = before {
             let plan = plan?;
             let plan = self.0.raft.read(|s| plan_of(s, plan))?;

@@ -303,11 +303,13 @@ fn lists_come_in_pages() {
     let rest = world.state.models(first.next, 2);
     assert_eq!((rest.items[0].name.as_str(), rest.next), ("z", None));
     let model = "a".parse().unwrap();
-    let one = world.state.versions(&model, None, 1);
+    let one = world.state.versions_where(&model, None, 1, |_| true);
     assert_eq!(one.items.len(), 1);
     let after = one.next.map(|k| k.version);
     assert_eq!(
-        world.state.versions(&model, after, 5).items[0].key.to_string(),
+        world.state.versions_where(&model, after, 5, |_| true).items[0]
+            .key
+            .to_string(),
         "a@2"
     );
     assert_eq!(world.state.plans(None, 0).items.len(), 0);
