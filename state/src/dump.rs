@@ -1,4 +1,4 @@
-//! A stable text of the state, one record a line: for tests that are reviewed as a diff, and for `debug dump`.
+//! A stable text of the state, one record a line: for tests that are reviewed as a diff.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ use types::{
 use crate::state::{ControlState, RoleState};
 
 /// Everything, also what changes with every entry: time, revision, answered requests.
-pub fn dump(state: &ControlState) -> String {
+pub(crate) fn dump(state: &ControlState) -> String {
     let requests = &state.requests;
     let floor = requests
         .floor
@@ -28,7 +28,7 @@ pub fn dump(state: &ControlState) -> String {
 }
 
 /// The records alone; a refusal changes none of them.
-pub fn dump_records(state: &ControlState) -> String {
+pub(crate) fn dump_records(state: &ControlState) -> String {
     let mut out = String::new();
     // Writing into a String cannot fail.
     let _ = write_records(state, &mut out);

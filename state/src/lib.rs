@@ -9,7 +9,7 @@
 //! Absent on purpose: any runtime, logging, openraft's types. Decisions are in `policy`; this crate applies them.
 //!
 //! Reading order: [`command`], [`addressed`], [`reply`], [`rejection`], [`event`], [`state`], `table`, [`hash`], [`features`],
-//! `apply/`, [`requests`], [`query`], [`invariants`], [`codec`], [`dump`].
+//! `apply/`, [`requests`], [`query`], [`invariants`], [`codec`].
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -23,7 +23,8 @@ pub mod addressed;
 mod apply;
 pub mod codec;
 pub mod command;
-pub mod dump;
+#[cfg(test)]
+mod dump;
 pub mod event;
 pub mod features;
 pub mod hash;

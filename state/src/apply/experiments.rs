@@ -33,7 +33,7 @@ pub(super) fn create(
     description: &str,
     split: &[Share],
 ) -> Outcome {
-    check_enabled(change)?;
+    change.enabled(Feature::Experiments)?;
     change.model(model)?;
     if change.state.experiment(model, name).is_some() {
         let what = format!("experiment of {model}");
@@ -158,24 +158,13 @@ pub(super) fn check_unused(change: &Change<'_>, version: &VersionKey) -> Result<
     }
 }
 
-fn check_enabled(change: &Change<'_>) -> Result<(), Rejection> {
-    if change.features().has(Feature::Experiments) {
-        return Ok(());
-    }
-    let level = Feature::Experiments.level();
-    Err(Rejection::invalid(
-        "command",
-        format!("takes feature level {level}"),
-    ))
-}
-
 fn running(
     change: &Change<'_>,
     model: &ModelName,
     name: &ExperimentName,
     to: &str,
 ) -> Result<ExperimentRecord, Rejection> {
-    check_enabled(change)?;
+    change.enabled(Feature::Experiments)?;
     let record = change.experiment(model, name)?;
     if record.is_running() {
         return Ok(record);

@@ -19,13 +19,7 @@ const REMOVED_KEPT: usize = 1_000;
 
 /// Bars a coordinator's disk and marks its record. The name may join anew, with another disk and as another run.
 pub(super) fn remove(change: &mut Change<'_>, node: &NodeId, disk: Option<DiskId>) -> Outcome {
-    if !change.features().has(Feature::CoordinatorsLeave) {
-        let level = Feature::CoordinatorsLeave.level();
-        return Err(Rejection::invalid(
-            "command",
-            format!("takes feature level {level}"),
-        ));
-    }
+    change.enabled(Feature::CoordinatorsLeave)?;
     check_actor(change.actor())?;
     let cluster = change.cluster()?;
     let record = change.state.nodes.get(node).cloned();

@@ -94,15 +94,10 @@ fn check_not_superseded(
 /// A witness serves nobody, so where it stands need be no region that is served. Builds that do not know of witnesses must
 /// never meet one.
 fn check_place(change: &Change<'_>, kind: NodeKind, region: &RegionId) -> Result<(), Rejection> {
-    let known = match kind {
-        NodeKind::Coordinator | NodeKind::Agent => return change.region(region).map(drop),
-        NodeKind::Witness => change.features().has(Feature::Witnesses),
-    };
-    if known {
-        return Ok(());
+    match kind {
+        NodeKind::Coordinator | NodeKind::Agent => change.region(region).map(drop),
+        NodeKind::Witness => change.enabled(Feature::Witnesses),
     }
-    let level = Feature::Witnesses.level();
-    Err(Rejection::invalid("kind", format!("takes feature level {level}")))
 }
 
 /// A node's name is unique in the cluster; it never moves to another region or becomes something else. The name of a

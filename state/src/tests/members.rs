@@ -85,7 +85,7 @@ fn nobody_is_removed_by_a_status_nor_an_agent_as_a_coordinator() {
 fn the_rule_counts_from_its_level_on() {
     let mut world = World::standing();
     let said = refused(&mut world, REMOVE);
-    assert!(said.contains("takes feature level 2"), "{said}");
+    assert!(said.contains("feature level: is 0, and this takes 2"), "{said}");
     assert!(world.state.removed_coordinators().is_empty());
 }
 
@@ -126,7 +126,7 @@ fn a_witness_takes_its_level_and_no_region() {
     let mut world = World::standing();
     world.lines("SetFeatureLevel level=2");
     let said = refused(&mut world, WITNESS);
-    assert!(said.contains("kind: takes feature level 4"), "{said}");
+    assert!(said.contains("feature level: is 2, and this takes 4"), "{said}");
     let regions = world.state.regions().count();
     world.lines(&format!("SetFeatureLevel level=4\n{WITNESS}"));
     assert_eq!(world.state.regions().count(), regions);

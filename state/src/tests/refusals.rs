@@ -184,12 +184,12 @@ const MARCH: &str = "CreateExperiment model=fraud.scorer name=march split=1:90,2
 
 #[test]
 fn experiments_are_refused_below_their_level() {
-    check("", MARCH, "INVALID_ARGUMENT", "takes feature level 4");
+    check("", MARCH, "INVALID_ARGUMENT", "is 0, and this takes 4");
     check(
         "",
         "EndExperiment model=fraud.scorer name=march",
         "INVALID_ARGUMENT",
-        "takes feature level 4",
+        "this takes 4",
     );
 }
 
