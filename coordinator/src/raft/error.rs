@@ -295,10 +295,10 @@ pub enum StartError {
         /// Which file, and what it is.
         problem: String,
     },
-    /// The snapshot was written under rules that this build does not know.
+    /// The snapshot, or the log behind it, was written under rules that this build does not know.
     #[error("{}: {problem}", path.display())]
     TooOld {
-        /// The snapshot.
+        /// The snapshot, or the log.
         path: PathBuf,
         /// Both levels, and what to do.
         problem: String,

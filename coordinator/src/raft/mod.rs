@@ -219,7 +219,7 @@ impl RaftNode {
         let connections = Connections::new(own_id, identity.clone(), memory.clone(), dial, in_force.clone());
         let engine = Engine::start(own_id, raft_config, log, store.clone(), connections.clone())
             .await
-            .map_err(StartError::Raft)?;
+            .map_err(|error| not_started(&identity, &store, error))?;
         let own_peer = Peer {
             node: config.node.clone(),
             region: config.region.clone(),
@@ -587,6 +587,17 @@ fn check_log_is_there(identity: &Identity, log: &LogStore) -> Result<(), StartEr
         });
     }
     Ok(())
+}
+
+/// What was committed is applied at the start.
+fn not_started(identity: &Identity, store: &Store, error: String) -> StartError {
+    match store.too_new() {
+        Some(problem) => StartError::TooOld {
+            path: identity.dir().join("log"),
+            problem,
+        },
+        None => StartError::Raft(error),
+    }
 }
 
 /// What is wrong with a directory whose log was purged up to where no snapshot reaches.
