@@ -157,7 +157,7 @@ fn the_bytes_of_release_1_are_still_read() {
 }
 
 /// The frozen bytes; written once, where they are missing and `REGENT_UPDATE` is set.
-fn frozen(name: &str, now: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(super) fn frozen(name: &str, now: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("testdata/compat/v1")
         .join(name);

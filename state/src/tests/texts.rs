@@ -2,10 +2,14 @@
 
 use types::{RequestId, UnixMillis};
 
-use super::world::{START, World, same_records};
+use super::{
+    bytes::frozen,
+    samples,
+    world::{START, World, same_records},
+};
 use crate::{
     Command, Feature, Rejection, Reply,
-    codec::{decode_snapshot, encode_snapshot},
+    codec::{decode_reply, decode_snapshot, encode_snapshot},
     requests::{Answered, Answers, Kept},
 };
 
@@ -112,6 +116,24 @@ fn refusals_of_before_and_of_the_level_come_through_a_snapshot_with_the_same_has
     let read = decode_snapshot(&encode_snapshot(&world.state)).unwrap();
     assert_eq!(read.state_hash(), world.state.state_hash());
     assert_eq!(read, world.state);
+}
+
+/// What a refusal of the level is kept as, and what of that is hashed, stay as they were decided: every build reads the first, and
+/// comes to the second.
+#[test]
+fn the_bytes_of_refusals_of_the_level_are_still_read_and_hashed_alike() {
+    let kept: Vec<_> = samples::rejections()
+        .into_iter()
+        .map(|refused| Kept::settled(&Err(refused)))
+        .collect();
+    let bytes: Vec<_> = kept.iter().map(|k| k.bytes().to_vec()).collect();
+    let hashed: Vec<_> = kept.iter().map(|k| k.hashed().into_owned()).collect();
+    assert_eq!(frozen("../v2/refusals.hashed.hex", &hashed), hashed);
+    let read = frozen("../v2/refusals.hex", &bytes);
+    assert_eq!(read.len(), bytes.len());
+    for (bytes, refused) in read.iter().zip(samples::rejections()) {
+        assert_eq!(decode_reply(bytes).unwrap(), Err(refused));
+    }
 }
 
 /// Half a megabyte that somebody names twice is told and kept nowhere.
