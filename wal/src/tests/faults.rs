@@ -69,6 +69,7 @@ fn votes_are_written_on_a_full_disk_behind_all_that_its_reserve_was_said_to_take
         while still.log.view().takes([bytes]) {
             still.append(vec![entry(1, next, vec![1; bytes])]);
             next += 1;
+            assert!(next < 10_000, "{bytes}: it has an end");
             if still.log.room().level == Level::Ample {
                 still.write_all();
                 while still.log.pool().turn() == Ok(Prepared::Worked) {}
