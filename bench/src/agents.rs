@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-use types::{NodeIncarnation, reason::Refusal};
+use types::{NodeIncarnation, RoleName, reason::Refusal, role::FailoverMode};
 
 use crate::{
     certs::Ca,
@@ -76,6 +76,18 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let data = dir.path().join("data");
     std::fs::create_dir(&data)?;
     let cluster = Regent::start("regent", &options.regent, &data, &ca, &user).await?;
+    // Nobody here carries a plan out: one that gave the role to a simulated agent would try again and again, and write it down.
+    let admin = client_as(
+        &ca,
+        "admin",
+        "spiffe://regent.local/user/admin",
+        cluster.endpoints(),
+        0,
+    )?;
+    admin
+        .set_role_mode(&RoleName::global(), FailoverMode::Manual)
+        .await
+        .context("cannot leave the role to people")?;
     let agents = Agents::start(&ca, cluster.endpoints(), options.agents)?;
     agents.are_there().await?;
     agents.are_quiet(&cluster).await?;
@@ -105,6 +117,7 @@ fn notes(options: &Options) -> Vec<String> {
             options.agents
         ),
         format!("measured for {:?}, while nothing changes", options.time),
+        "the role is left to people and held by nobody: simulated agents carry no plan out".to_owned(),
         "agents run in the benchmark's process: they cost the coordinators nothing but what they send"
             .to_owned(),
     ]
