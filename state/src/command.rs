@@ -58,6 +58,29 @@ impl Expects {
     }
 }
 
+impl Command {
+    /// Whether tools do this by the thousand: the registry's contents, what is measured, who answers where. The rest is what people
+    /// do to run the cluster, and what moves traffic.
+    pub const fn is_bulk(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateModel { .. }
+                | Self::SetModelTags { .. }
+                | Self::CreateVersion { .. }
+                | Self::CompleteUpload { .. }
+                | Self::AbortVersion { .. }
+                | Self::DeprecateVersion { .. }
+                | Self::DeleteVersion { .. }
+                | Self::SetVersionMetrics { .. }
+                | Self::ReportReplica { .. }
+                | Self::ReportExperiment { .. }
+                | Self::RegisterService { .. }
+                | Self::DeregisterService { .. }
+                | Self::SetPreferences { .. }
+        )
+    }
+}
+
 /// What somebody wants. Closed: `apply` matches it without a wildcard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The highest level that this build knows.
-pub const SUPPORTED: u32 = 11;
+pub const SUPPORTED: u32 = 12;
 
 /// A list of all rules, from which none can be left out.
 macro_rules! features {
@@ -80,6 +80,8 @@ features! {
     /// Level 11: what a refusal quotes is bounded, and its texts are no part of the integrity hash: each build words them for
     /// itself.
     SettledRefusals = 11,
+    /// Level 12: what people do to run the cluster has room among the remembered answers when their bulk work has used up its own.
+    RoomForOperators = 12,
 }
 
 /// The rules that are on.

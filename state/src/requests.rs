@@ -15,7 +15,12 @@ pub(crate) use self::{
     answers::{Answered, Answers},
     kept::Kept,
 };
-use crate::{command::Entry, rejection::Rejection, reply::Reply};
+use crate::{
+    command::Entry,
+    features::{Feature, Features},
+    rejection::Rejection,
+    reply::Reply,
+};
 
 /// How far ahead of state time a request id may be, so that no fast clock can raise the floor over honest ones.
 pub const REQUEST_AHEAD_MAX: Duration = Duration::from_secs(60);
@@ -25,7 +30,7 @@ pub const REQUESTS_KEPT_MIN: u64 = 100_000;
 pub const REQUESTS_KEPT_FOR: Duration = Duration::from_secs(3600);
 /// Answers that are kept at most, of people's requests: some 80 bytes each in memory and in a snapshot. What comes
 /// beyond it is refused until the oldest are an hour old. To forget sooner would break a promise to every caller for the
-/// sake of the one that floods.
+/// sake of the one that floods. Of it the last tenth is for what runs the cluster ([`crate::Feature::RoomForOperators`]).
 pub const REQUESTS_KEPT_MAX: u64 = 1_000_000;
 
 /// Answered requests. Its bounds are part of it, so that all replicas forget alike.
@@ -79,6 +84,7 @@ impl RequestTable {
         &mut self,
         entry: &Entry,
         digest: Digest,
+        features: Features,
         state_time: UnixMillis,
     ) -> Result<Seen, Rejection> {
         let request_id = entry.request_id;
@@ -93,7 +99,7 @@ impl RequestTable {
             Some(_) => Err(Rejection::RequestReused { request_id }),
             None => {
                 self.check_new(request_id, state_time)?;
-                self.check_room(&entry.actor, state_time)?;
+                self.check_room(self.room_for(entry, features), state_time)?;
                 Ok(Seen::Never)
             }
         }
@@ -113,15 +119,22 @@ impl RequestTable {
         self.answered.get(id).map(|known| known.outcome.outcome())
     }
 
-    /// That one more answer can be remembered. It is not run otherwise: what is run must be remembered (I9). Agents have a
-    /// tenth in reserve and coordinators two, so that a flood of requests stops no replication and no failover.
-    fn check_room(&mut self, actor: &Principal, state_time: UnixMillis) -> Result<(), Rejection> {
+    /// Answers that may be remembered when this one comes. People's bulk work leaves a tenth to what runs the cluster, agents have
+    /// a tenth beyond people and coordinators two, so that a flood of requests stops no switchover, no replication and no failover.
+    fn room_for(&self, entry: &Entry, features: Features) -> u64 {
         let tenth = self.kept_max / 10;
-        let limit = self.kept_max.saturating_add(match actor {
-            Principal::User { .. } => 0,
-            Principal::Agent { .. } => tenth,
-            Principal::Coordinator { .. } => tenth.saturating_mul(2),
-        });
+        match entry.actor {
+            Principal::User { .. } => {
+                let yields = features.has(Feature::RoomForOperators) && entry.command.is_bulk();
+                self.kept_max - if yields { tenth } else { 0 }
+            }
+            Principal::Agent { .. } => self.kept_max.saturating_add(tenth),
+            Principal::Coordinator { .. } => self.kept_max.saturating_add(tenth.saturating_mul(2)),
+        }
+    }
+
+    /// That one more answer can be remembered. It is not run otherwise: what is run must be remembered (I9).
+    fn check_room(&mut self, limit: u64, state_time: UnixMillis) -> Result<(), Rejection> {
         if self.answered.len() < limit {
             return Ok(());
         }

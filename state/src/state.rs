@@ -417,7 +417,8 @@ impl ControlState {
             Err(rejection) => return refused(rejection),
         }
         let digest = apply::expects::digest(self, entry, digest);
-        match self.requests.look_up(entry, digest, self.time) {
+        let features = self.features();
+        match self.requests.look_up(entry, digest, features, self.time) {
             Err(rejection) => refused(rejection),
             Ok(Seen::Before(outcome)) => Applied {
                 outcome,
@@ -425,7 +426,7 @@ impl ControlState {
                 door: None,
             },
             Ok(Seen::Never) => {
-                let settled = self.features().has(Feature::SettledRefusals);
+                let settled = features.has(Feature::SettledRefusals);
                 let mut applied = apply::dispatch(self, entry);
                 if settled {
                     applied.outcome = applied.outcome.map_err(Rejection::bounded);

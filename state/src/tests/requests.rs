@@ -195,6 +195,45 @@ fn a_flood_is_refused_by_the_limit_and_stops_neither_agents_nor_coordinators() {
     assert!(world.state.requests.answered.len() <= 10);
 }
 
+/// Of twenty answers of people the last two are for what runs the cluster, once the level says so.
+#[test]
+fn a_flood_of_bulk_work_leaves_room_for_those_who_run_the_cluster() {
+    let level = crate::Feature::RoomForOperators.level();
+    for (level, bulk_limit) in [(level - 1, "20"), (level, "18")] {
+        let table = RequestTable::with_limits(2, Duration::from_secs(10)).capped(20);
+        let mut world = World::with(ControlState::with_limits(table, 5));
+        world.lines("InitCluster\nRegisterRegion region=eu");
+        world.lines(&format!("SetFeatureLevel level={level}"));
+        let mut n = 0;
+        let refused = loop {
+            n += 1;
+            let made = world.line(&format!("CreateModel name=m{n}")).unwrap();
+            if let Err(refused) = made.outcome {
+                break refused;
+            }
+        };
+        assert_eq!(
+            refused.to_refusal().operand("limit"),
+            Some(bulk_limit),
+            "{refused}"
+        );
+        assert_eq!(n, if bulk_limit == "18" { 16 } else { 18 }, "{level}");
+        let fenced = world
+            .line("SetRoleMode role=primaries/global mode=MANUAL")
+            .unwrap();
+        assert_eq!(fenced.outcome.is_ok(), bulk_limit == "18", "{level}: {fenced:?}");
+        let moved = world.line("SetLeaderPreference regions=eu").unwrap();
+        assert_eq!(moved.outcome.is_ok(), bulk_limit == "18", "{level}: {moved:?}");
+        // Theirs has an end, too.
+        let third = world
+            .line("RegisterRegion region=us")
+            .unwrap()
+            .outcome
+            .unwrap_err();
+        assert_eq!(third.to_refusal().operand("limit"), Some("20"), "{level}");
+    }
+}
+
 #[test]
 fn state_time_never_goes_back() {
     let mut world = small();
