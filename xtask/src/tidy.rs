@@ -57,7 +57,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
             "dev-s3",
         ],
     ),
-    ("bench", &["types", "proto", "client", "coordinator"]),
+    ("bench", &["types", "state", "proto", "client", "coordinator"]),
     ("xtask", &[]),
 ];
 

@@ -19,7 +19,7 @@ use types::{NodeId, RegionId};
 
 pub use self::{
     inspect::{Inspection, inspect},
-    refound::{Founded, NewCluster, restore},
+    refound::{Founded, NewCluster, restore, restore_state},
     survivor::{Other, Standing, Survivor},
 };
 use super::error::StartError;

@@ -81,17 +81,33 @@ pub struct Founded {
 
 /// Makes a data directory of a new cluster from a snapshot file. There must be nothing at `data_dir`, or an empty directory.
 pub async fn restore(path: &Path, data_dir: &Path, new: &NewCluster) -> Result<Founded, OfflineError> {
-    // Its folder has to have a name.
-    let data_dir = &std::path::absolute(data_dir).map_err(file(data_dir, "find"))?;
-    check_empty(data_dir)?;
+    let data_dir = &free(data_dir)?;
     let (loaded, size) = load(path)?;
     let sha256 = super::inspect::digest_of(path)?;
     let from = describe(&loaded.meta, &loaded.state, size, sha256);
     let planned = Planned::from(&loaded.state, loaded.meta.last_log_id.as_ref(), new)?;
-    let building = beside(data_dir, "new");
-    let disk = planned.build(&building, new).await?;
-    files::rename(&building, data_dir).map_err(file(data_dir, "put in place"))?;
+    let disk = planned.put_in_place(data_dir, new).await?;
     Ok(planned.founded(from, data_dir, disk))
+}
+
+/// As [`restore`], from a state in memory that entries alone have made: for programs that measure a cluster whose history would
+/// take hours.
+pub async fn restore_state(
+    state: &ControlState,
+    data_dir: &Path,
+    new: &NewCluster,
+) -> Result<(), OfflineError> {
+    let data_dir = &free(data_dir)?;
+    let last = log_id(1, state.revision().0);
+    let planned = Planned::from(state, Some(&last), new)?;
+    planned.put_in_place(data_dir, new).await.map(drop)
+}
+
+/// Where a data directory is to be made, with a name of its own; nothing is there.
+fn free(data_dir: &Path) -> Result<PathBuf, OfflineError> {
+    let data_dir = std::path::absolute(data_dir).map_err(file(data_dir, "find"))?;
+    check_empty(&data_dir)?;
+    Ok(data_dir)
 }
 
 /// A new cluster before it is written down.
@@ -134,6 +150,14 @@ impl Planned {
             generation,
             rebinds,
         })
+    }
+
+    /// Writes all of it beside its place, and then has it take that place.
+    async fn put_in_place(&self, data_dir: &Path, new: &NewCluster) -> Result<Option<DiskId>, OfflineError> {
+        let building = beside(data_dir, "new");
+        let disk = self.build(&building, new).await?;
+        files::rename(&building, data_dir).map_err(file(data_dir, "put in place"))?;
+        Ok(disk)
     }
 
     /// Writes all of it into a directory that is made for it; what was written of one that failed is removed.

@@ -1,8 +1,12 @@
-//! `scale`: a registry of 100,000 versions with five copies each, made through the API, and what it costs to list, to hold
-//! and to start with.
+//! `scale`: a registry of 100,000 versions with five copies each, and what it costs to list, to hold and to start with.
+//!
+//! Most of it is as a cluster that was restored goes on from it ([`made`]); the last of it is made through the API, at once.
+
+pub mod made;
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -13,21 +17,24 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use client::{Client, calls::ReplicaReport};
+use coordinator::offline::{NewCluster, restore_state};
 use futures::future::try_join_all;
 use proto::v1::{self as pb, registry_service_client::RegistryServiceClient};
+use state::ControlState;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
 use tonic::transport::Channel;
 use types::{
-    ByteCount, Digest, ModelName, RegionId, VersionKey,
-    model::{Artifact, ArtifactPath, Placement},
+    ModelName, NodeId, UnixMillis, VersionKey,
+    model::Placement,
     reason::Refusal,
-    region::{FencingDoor, StoreBinding},
     replica::ReplicaKey,
+    time::{Clock as _, SystemClock},
 };
 
+use self::made::{EACH, FILES_EACH, Made, VERSIONS_EACH, artifacts, model, region, store};
 use crate::{
     agents::{Agents, REGIONS, client_as, client_of},
     certs::Ca,
@@ -41,10 +48,10 @@ use crate::{
     system::System as _,
 };
 
-/// Versions of each model.
-const VERSIONS_EACH: usize = 10;
-/// Files of each version.
-const FILES_EACH: usize = 5;
+/// Of all models, the last one of so many is made through the API.
+const THROUGH_API: usize = 10;
+/// How long the last of the restored ones has been there.
+const SINCE: Duration = Duration::from_secs(3600);
 /// Models that are made at once.
 const WORKERS: usize = 32;
 /// Pages of each list that are asked for.
@@ -89,7 +96,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
 fn notes(options: &Options) -> Vec<String> {
     vec![
         format!(
-            "{} versions of {FILES_EACH} files in models of {VERSIONS_EACH}, each with {REGIONS} verified copies; all made through the API",
+            "{} versions of {FILES_EACH} files in models of {VERSIONS_EACH}, each with {REGIONS} verified copies: nine tenths restored \
+             as entries of a version each {EACH:?} have made them, the last tenth made through the API",
             options.versions
         ),
         "a restart ends all three coordinators, and is over at the first linearizable read of the last model"
@@ -103,13 +111,18 @@ async fn rows(options: &Options, dir: &Path) -> anyhow::Result<Vec<Row>> {
     let user = ca.issue("client", "spiffe://regent.local/user/bench")?;
     let data = dir.join("data");
     std::fs::create_dir(&data)?;
+    let models = options.versions.div_ceil(VERSIONS_EACH);
+    let restored = models - models.div_ceil(THROUGH_API);
+    let began = Instant::now();
+    restore(&data.join("c0"), restored).await?;
+    let mut rows = vec![informs("scale_restored", "s", began.elapsed().as_secs_f64())];
     let mut cluster = Regent::start("regent", &options.regent, &data, &ca, &user).await?;
     let agents = Agents::start(&ca, cluster.endpoints(), REGIONS)?;
     agents.are_there().await?;
-    let maker = Arc::new(Maker::new(&ca, cluster.endpoints(), options.versions).await?);
+    let maker = Arc::new(Maker::new(&ca, cluster.endpoints(), restored..models).await?);
     let began = Instant::now();
     maker.make_all().await?;
-    let mut rows = vec![informs("scale_made", "s", began.elapsed().as_secs_f64())];
+    rows.push(informs("scale_made", "s", began.elapsed().as_secs_f64()));
     agents.stop().await?;
     rows.extend(lists(&cluster, &maker).await?);
     rows.push(at_most(
@@ -140,6 +153,28 @@ async fn rows(options: &Options, dir: &Path) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// A data directory of the founder, with the first models in it.
+async fn restore(data_dir: &Path, models: usize) -> anyhow::Result<()> {
+    let now = SystemClock.now();
+    let took = EACH * u32::try_from(models * VERSIONS_EACH)? + SINCE;
+    let began = UnixMillis(now.0.saturating_sub(u64::try_from(took.as_millis())?));
+    let mut made = Made::new(ControlState::new(), REGIONS, began)?;
+    made.models(models)?;
+    let new = NewCluster {
+        node: NodeId::new("c0")?,
+        region: region(0)?,
+        api_endpoint: "https://127.0.0.1:1".to_owned(),
+        raft_endpoint: "https://127.0.0.1:1".to_owned(),
+        generation: None,
+        outstanding_ttl: Duration::ZERO,
+        supersedes: Vec::new(),
+        ca_key: None,
+        at: now,
+        reason: "a benchmark begins".to_owned(),
+    };
+    Ok(restore_state(&made.state, data_dir, &new).await?)
+}
+
 fn largest(cluster: &Regent, of: fn(&Server) -> anyhow::Result<f64>) -> anyhow::Result<f64> {
     let each: Vec<f64> = cluster.servers().iter().map(of).collect::<Result<_, _>>()?;
     Ok(each.into_iter().fold(0.0, f64::max))
@@ -149,53 +184,28 @@ fn largest(cluster: &Regent, of: fn(&Server) -> anyhow::Result<f64>) -> anyhow::
 struct Maker {
     user: Client,
     agents: Vec<Client>,
-    models: usize,
+    models: Range<usize>,
     next: AtomicUsize,
-}
-
-fn region(n: usize) -> Result<RegionId, Refusal> {
-    RegionId::new(format!("r{n}")).map_err(refused)
-}
-
-fn model(n: usize) -> Result<ModelName, Refusal> {
-    format!("team-{}.model-{n:06}", n / 100).parse().map_err(refused)
 }
 
 fn refused(e: impl std::fmt::Display) -> Refusal {
     Refusal::new(types::Reason::Internal, e.to_string())
 }
 
-fn artifacts(model: usize, version: usize) -> Result<Vec<Artifact>, Refusal> {
-    let file = |n: usize| {
-        Ok(Artifact {
-            path: ArtifactPath::new(format!("weights/part-{n:05}.safetensors")).map_err(refused)?,
-            size: ByteCount(1_000),
-            digest: Digest::of(format!("{model}/{version}/{n}").as_bytes()),
-            media_type: "application/octet-stream".to_owned(),
-        })
-    };
-    (0..FILES_EACH).map(file).collect()
-}
-
 impl Maker {
-    async fn new(ca: &Ca, endpoints: &[String], versions: usize) -> anyhow::Result<Self> {
+    async fn new(ca: &Ca, endpoints: &[String], models: Range<usize>) -> anyhow::Result<Self> {
         let user = client_as(ca, "maker", "spiffe://regent.local/user/bench", endpoints, 0)?;
         let agents = (0..REGIONS)
             .map(|n| client_of(ca, n, endpoints))
             .collect::<Result<Vec<_>, _>>()?;
         for (n, agent) in agents.iter().enumerate() {
-            let store = StoreBinding {
-                endpoint: format!("https://s3.r{n}.example.com"),
-                bucket: "models".to_owned(),
-                fencing_door: FencingDoor::Qualified,
-            };
-            agent.attach_store(&region(n)?, &store).await?;
+            agent.attach_store(&region(n)?, &store(n)).await?;
         }
         Ok(Self {
             user,
             agents,
-            models: versions.div_ceil(VERSIONS_EACH),
-            next: AtomicUsize::new(0),
+            next: AtomicUsize::new(models.start),
+            models,
         })
     }
 
@@ -213,13 +223,13 @@ impl Maker {
     async fn work(self: Arc<Self>) -> Result<(), Refusal> {
         loop {
             let n = self.next.fetch_add(1, Ordering::Relaxed);
-            if n >= self.models {
+            if n >= self.models.end {
                 return Ok(());
             }
-            if n.is_multiple_of(1_000) {
-                eprintln!("{n} of {} models", self.models);
+            if n.is_multiple_of(200) {
+                eprintln!("{n} of {} models", self.models.end);
             }
-            let name = model(n)?;
+            let name = model(n).map_err(refused)?;
             let tags = BTreeMap::from([("team".to_owned(), "scale".to_owned())]);
             self.user
                 .create_model(&name, "a model of this size", tags, &Placement::Everywhere)
@@ -230,10 +240,10 @@ impl Maker {
 
     async fn publish(&self, name: &ModelName, n: usize, version: usize) -> Result<(), Refusal> {
         let metadata = BTreeMap::from([("run".to_owned(), format!("run-{n}-{version}"))]);
-        let files = artifacts(n, version)?;
+        let files = artifacts(n, version).map_err(refused)?;
         let made = self
             .user
-            .create_version(name, &region(0)?, &files, "bert", metadata, &[])
+            .create_version(name, &region(0).map_err(refused)?, &files, "bert", metadata, &[])
             .await?;
         self.user.complete_upload(&made.key).await?;
         self.copy(&made.key, 0).await?;
@@ -244,9 +254,9 @@ impl Maker {
     async fn copy(&self, version: &VersionKey, at: usize) -> Result<(), Refusal> {
         let key = ReplicaKey {
             version: version.clone(),
-            region: region(at)?,
+            region: region(at).map_err(refused)?,
         };
-        let source = (at > 0).then(|| region(0)).transpose()?;
+        let source = (at > 0).then(|| region(0)).transpose().map_err(refused)?;
         let begun = self.agents[at]
             .report_replica(&key, &ReplicaReport::Started { source })
             .await?;
@@ -323,7 +333,7 @@ async fn versions(
     let mut times = Vec::new();
     for n in 0..PAGES {
         let request = pb::ListVersionsRequest {
-            model: model(n * maker.models / PAGES)?.to_string(),
+            model: model(n * maker.models.end / PAGES)?.to_string(),
             ..pb::ListVersionsRequest::default()
         };
         let asked = Instant::now();
@@ -340,7 +350,7 @@ async fn versions(
 
 /// How long it takes until the last model is read again.
 async fn restart(cluster: &mut Regent, maker: &Maker, end: End) -> anyhow::Result<Duration> {
-    let last = model(maker.models - 1)?;
+    let last = model(maker.models.end - 1)?;
     cluster.end(end).await?;
     let began = Instant::now();
     cluster.start_again()?;
