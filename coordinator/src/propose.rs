@@ -114,6 +114,7 @@ impl RaftNode {
     ) -> Result<Proposed, ProposeError> {
         let bytes = encode(entry)?;
         let _room = self.room_for(&bytes)?;
+        self.check_room()?;
         match timeout_at(deadline, self.write(bytes, term, deadline)).await {
             // What a state that is not believed answers is no answer.
             Ok(answer) => match self.store().suspicion().why() {
@@ -237,9 +238,10 @@ impl RaftNode {
         }
     }
 
-    /// What is proposed while the disk is full would take the room that votes and the entries of elections need.
+    /// What is proposed while the disk is full would take the room that votes and the entries of elections need; so would more than the
+    /// disk has room for, however much that is.
     fn check_room(&self) -> Result<(), ProposeError> {
-        if !self.is_full() || !self.leadership().borrow().is_leader {
+        if !self.is_full() && self.takes_proposals() || !self.leadership().borrow().is_leader {
             return Ok(());
         }
         let room = self.room().room();

@@ -49,6 +49,7 @@ pub use crate::{
     log::{Log, View},
     pool::{Level, Room},
     recover::{Cut, Opened},
+    reserve::Passing,
     shared::{Done, Waiting},
 };
 

@@ -18,6 +18,7 @@ use crate::{
     pool::{Level, Pool, Room},
     record::{ENTRY_HEAD_BYTES, Record, decode_entry},
     recover::{Opened, recover},
+    reserve::Passing,
     segment::{Segment, segment_name},
     shared::{Done, Shared, State, Waiting},
     threads,
@@ -63,11 +64,10 @@ impl View {
     pub fn level(&self) -> Level {
         self.shared.pool.level()
     }
-    /// Whether entries with payloads of these lengths can be written now, behind all that waits, and leave what is kept for
-    /// votes. Writes are in order: one that waits for room on a full disk holds up every vote after it. True while there is
-    /// ample room.
-    pub fn takes(&self, payloads: impl IntoIterator<Item = usize>) -> bool {
-        self.level() == Level::Ample || self.shared.reserve_takes(payloads)
+    /// Whether entries with payloads of these lengths can be written now, behind all that passes and waits, and leave what is kept
+    /// for votes. Writes are in order: one that waits for room on a full disk holds up every vote after it.
+    pub fn takes(&self, passing: Passing, payloads: &[usize]) -> bool {
+        self.shared.takes(passing, payloads)
     }
     /// Writes that wait for the disk, and their bytes.
     pub fn queued(&self) -> (usize, usize) {

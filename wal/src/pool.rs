@@ -157,12 +157,15 @@ impl Pool {
         CRITICAL_BYTES.min(self.segment_bytes / 4)
     }
 
-    /// What can be written without more room on the disk.
+    /// What can be written, as far as the last look at the disk said.
     pub(crate) fn reserve(&self) -> Reserve {
         let inner = self.inner();
+        // Two are left: the look is up to a second old, and others write to the disk, too.
+        let free = (inner.free_bytes / self.segment_bytes).saturating_sub(2);
+        let free = if inner.no_room { 0 } else { free };
         Reserve {
             remaining: inner.remaining,
-            ready: inner.ready.len(),
+            segments: free.saturating_add(inner.ready.len() as u64),
             segment_bytes: self.segment_bytes,
             kept: self.critical_bytes(),
         }

@@ -14,6 +14,7 @@ use crate::{
     pool::Pool,
     record::{ENTRY_HEAD_BYTES, Head, Record},
     replay::Replay,
+    reserve::Passing,
     segment::{Kept, Segment},
 };
 
@@ -135,13 +136,22 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether entries with payloads of these lengths fit the reserve behind everything that waits.
-    pub(crate) fn reserve_takes(&self, payloads: impl IntoIterator<Item = usize>) -> bool {
+    /// Whether entries with payloads of these lengths fit the disk behind everything that passes and waits.
+    pub(crate) fn takes(&self, passing: Passing, payloads: &[usize]) -> bool {
+        let reserve = self.pool.reserve();
         let state = self.state();
+        let all = Passing {
+            entries: passing.entries + state.queued + payloads.len(),
+            bytes: passing.bytes + state.queued_bytes + payloads.iter().sum::<usize>(),
+        };
+        // Nearly always: nothing has to be reckoned one by one.
+        if reserve.bytes() > all.at_most() {
+            return true;
+        }
         let head = Record::Head(state.replay.head(0)).encoded_len();
         let waiting = state.unwritten.iter().copied().filter(|bytes| *bytes > 0);
-        let entries = payloads.into_iter().map(|payload| ENTRY_HEAD_BYTES + payload);
-        self.pool.reserve().takes(waiting.chain(entries), head)
+        let entries = payloads.iter().map(|payload| ENTRY_HEAD_BYTES + payload);
+        reserve.takes(passing, waiting.chain(entries), head)
     }
 
     pub(crate) fn push(&self, mut state: MutexGuard<'_, State>, record: Option<Record>, done: Done) {

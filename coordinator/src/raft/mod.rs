@@ -31,6 +31,7 @@ pub mod offline;
 mod preference;
 pub mod publish;
 mod removal;
+mod room;
 mod service;
 mod snapshot;
 mod state_machine;
@@ -165,6 +166,8 @@ struct Inner {
     in_flight: Semaphore,
     /// Bytes of proposals that may yet come in flight.
     in_flight_bytes: Semaphore,
+    /// Let through, and not in the log yet.
+    sent: Arc<room::Sent>,
     /// On their way into the log.
     proposals: Gather<Proposal>,
     /// Of readers who need this node's own leadership confirmed.
@@ -232,6 +235,7 @@ impl RaftNode {
             inner: Arc::new(Inner {
                 in_flight: Semaphore::new(config.limits.proposals_in_flight),
                 in_flight_bytes: Semaphore::new(PROPOSED_BYTES_MAX),
+                sent: Arc::default(),
                 proposals: Gather::new(config.limits.proposals_in_flight),
                 own_rounds: Rounds::default(),
                 asked_rounds: Rounds::default(),
@@ -506,6 +510,9 @@ impl RaftNode {
     }
     pub(crate) fn in_flight_bytes(&self) -> &Semaphore {
         &self.inner.in_flight_bytes
+    }
+    pub(crate) fn sent(&self) -> &Arc<room::Sent> {
+        &self.inner.sent
     }
     pub(crate) fn proposals(&self) -> &Gather<Proposal> {
         &self.inner.proposals

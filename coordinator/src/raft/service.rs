@@ -4,17 +4,10 @@
 //! the message says it comes from; and before the message proved to be meant for this node and this cluster, and this node
 //! to have a cluster: one whose disk was wiped is not taken for one that remembers (L20).
 
-use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use openraft::{EntryPayload, Snapshot, raft as rpc};
+use openraft::{Snapshot, raft as rpc};
 use proto::{
     convert::status::to_status,
     raft_v1::{self as pb, raft_service_server::RaftService},
@@ -30,10 +23,10 @@ use types::{
 use super::{
     Authenticate, RaftNode,
     convert::{self, Malformed},
-    log_store::payload_len,
     network::snapshot_parts,
+    room::Passed,
     snapshot::{Incoming, SnapshotDir, SnapshotFile},
-    types::{LogEntry, TypeConfig, raft_id},
+    types::raft_id,
 };
 
 /// A part of a snapshot must follow the one before within this time.
@@ -141,44 +134,6 @@ impl RaftRpc {
     }
 }
 
-/// What a leader is told that sends more than a full disk takes.
-const NO_ROOM: &str =
-    "the disk of this coordinator is full: these entries do not fit what is left beside what votes need";
-/// How long a leader's entries wait for room, so that it does not ask again at once.
-const ROOM_WAIT: Duration = Duration::from_secs(1);
-/// How often it is looked for meanwhile.
-const ROOM_LOOK: Duration = Duration::from_millis(50);
-
-impl RaftNode {
-    /// Whether the log takes a leader's commands. On a disk that is full they must fit its reserve as a whole, and the rest of
-    /// that belongs to votes, and to the entries by which leaders and members change: what waited for room would hold those up.
-    ///
-    /// `before`: messages of the same stream that were let through, and may not be in the log yet. On a full disk they are
-    /// waited for, because what they take is not known before.
-    pub(super) async fn has_room_for(
-        &self,
-        message: &rpc::AppendEntriesRequest<TypeConfig>,
-        before: &AtomicUsize,
-    ) -> bool {
-        let command = |entry: &LogEntry| matches!(entry.payload, EntryPayload::Normal(_));
-        if !message.entries.iter().any(command) {
-            return true;
-        }
-        let fits = || {
-            let settled = || before.load(Ordering::Acquire) == 0;
-            !self.is_full() || settled() && self.room().takes(message.entries.iter().map(payload_len))
-        };
-        let until = Instant::now() + ROOM_WAIT;
-        while !fits() {
-            if Instant::now() >= until {
-                return false;
-            }
-            tokio::time::sleep(ROOM_LOOK).await;
-        }
-        true
-    }
-}
-
 /// Takes a snapshot in, once `check` has let its header pass; what was cut or changed on its way is refused.
 pub(super) async fn collect(
     snapshots: &SnapshotDir,
@@ -279,9 +234,7 @@ impl RaftService for RaftRpc {
     ) -> Result<Response<pb::AppendResponse>, Status> {
         let message = self.admit(request, |m| m.route.as_ref())?;
         let message = convert::append_in(message).map_err(|e| malformed(&e))?;
-        if !self.node.has_room_for(&message, &AtomicUsize::new(0)).await {
-            return Err(to_status(&Refusal::new(Reason::DiskFull, NO_ROOM)));
-        }
+        let _passes = self.node.pass(&message).await.map_err(|e| to_status(&e))?;
         self.node.hearing().note(&message.vote, Instant::now());
         let (prev, last) = (message.prev_log_id, message.entries.last().map(|e| e.log_id));
         let response = self.node.raft().append_entries(message).await.map_err(stopped)?;
@@ -328,22 +281,21 @@ impl RaftService for RaftRpc {
                 .filter_map(async |r| r.ok())
                 .inspect(move |message| node.hearing().note(&message.vote, Instant::now()));
             // Without room the stream ends; the leader begins another, and is held up again.
-            let (node, unanswered) = (this.node.clone(), Arc::new(AtomicUsize::new(0)));
-            let answered = Arc::clone(&unanswered);
+            let (node, passed) = (this.node.clone(), Passed::default());
+            let answered = passed.clone();
             let decoded = decoded
                 .then(move |message| {
-                    let (node, unanswered) = (node.clone(), Arc::clone(&unanswered));
+                    let (node, passed) = (node.clone(), passed.clone());
                     async move {
-                        let has_room = node.has_room_for(&message, &unanswered).await;
-                        unanswered.fetch_add(1, Ordering::AcqRel);
-                        has_room.then_some(message)
+                        passed.push(node.pass(&message).await.ok()?);
+                        Some(message)
                     }
                 })
                 .take_while(|message| std::future::ready(message.is_some()))
                 .filter_map(std::future::ready);
             let answers = this.node.raft().stream_append(decoded).map(move |result| {
                 let _until_dropped = &answering;
-                answered.fetch_sub(1, Ordering::AcqRel);
+                answered.pop();
                 let result = result.map_err(stopped)?;
                 Ok(convert::stream_result_out(result))
             });

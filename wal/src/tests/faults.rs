@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Still, entry, id, indexes, small};
 use crate::{
-    Failure, Level,
+    Failure, Level, Passing,
     disk::Disk as _,
     faulty::{Fault, FaultyDisk},
     pool::Prepared,
@@ -66,7 +66,7 @@ fn votes_are_written_on_a_full_disk_behind_all_that_its_reserve_was_said_to_take
         disk.set_capacity(segments(4));
         let mut still = Still::open(&disk).unwrap();
         let mut next = 0;
-        while still.log.view().takes([bytes]) {
+        while still.log.view().takes(Passing::default(), &[bytes]) {
             still.append(vec![entry(1, next, vec![1; bytes])]);
             next += 1;
             assert!(next < 10_000, "{bytes}: it has an end");
@@ -90,6 +90,60 @@ fn votes_are_written_on_a_full_disk_behind_all_that_its_reserve_was_said_to_take
         }
         assert_eq!(still.acknowledged(), still.issued);
     }
+}
+
+/// Nothing is written meanwhile, as where a leader sends faster than the disk writes: what the disk has room for is taken, and not what
+/// it has none for, however much room it still has when the last of it comes.
+#[test]
+fn what_is_let_through_while_there_is_ample_room_fits_it_and_leaves_room_for_votes() {
+    for bytes in [10, 700, 3000, 5000, 6100, 8000] {
+        for capacity in [5, 9, 17] {
+            for passing in [0, 3] {
+                check_ample(bytes, capacity, passing);
+            }
+        }
+    }
+}
+
+/// The last ones, `passing` of them, are let through before any of them waits in the log.
+fn check_ample(bytes: usize, capacity: u64, passing: usize) {
+    let disk = FaultyDisk::new();
+    disk.set_capacity(segments(capacity));
+    let mut still = Still::open(&disk).unwrap();
+    while still.log.pool().turn() == Ok(Prepared::Worked) {}
+    let mut next = 0;
+    let append = |still: &mut Still, next: &mut u64| {
+        still.append(vec![entry(1, *next, vec![1; bytes])]);
+        *next += 1;
+    };
+    while still
+        .log
+        .view()
+        .takes(Passing::default(), &vec![bytes; passing + 1])
+    {
+        append(&mut still, &mut next);
+        assert!(next < 10_000, "{bytes} {capacity}: it has an end");
+    }
+    let mut ahead = Passing::default();
+    while still.log.view().takes(ahead, &[bytes]) {
+        ahead.entries += 1;
+        ahead.bytes += bytes;
+    }
+    (0..ahead.entries).for_each(|_| append(&mut still, &mut next));
+    assert!(capacity < 9 || next > 0, "{bytes} {capacity}: it takes some");
+    assert!(
+        still.drain(crate::Log::pool),
+        "{bytes} {capacity} {passing}: {next} were taken"
+    );
+    for term in 0..8 {
+        let done = still.done();
+        still.log.save_vote(vec![term; 40].into(), done);
+        assert!(
+            still.drain(crate::Log::pool),
+            "{bytes} {capacity}: vote {term} waits"
+        );
+    }
+    assert_eq!(still.acknowledged(), still.issued);
 }
 
 #[test]

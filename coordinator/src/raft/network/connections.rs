@@ -48,6 +48,9 @@ pub(crate) enum Lane {
     Distance,
 }
 
+/// Lanes that whoever is elected needs at once, to every member.
+const ELECTED_NEEDS: [Lane; 3] = [Lane::Heartbeat, Lane::Replication, Lane::Read];
+
 /// Where the members are, and the connections to them.
 pub(crate) struct Connections {
     pub(super) own_id: u64,
@@ -196,6 +199,20 @@ impl Connections {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.get(&(to, lane))
             .is_some_and(|connection| connection.answered)
+    }
+
+    /// Lanes of an election on which the next call would have to make the connection first.
+    pub(in crate::raft) fn cold(&self, to: u64) -> impl Iterator<Item = Lane> {
+        let lanes = ELECTED_NEEDS.into_iter();
+        lanes.filter(move |lane| !self.stands(to, *lane))
+    }
+
+    /// A member does not answer: its connections may all be gone, which a call on them alone would tell.
+    pub(in crate::raft) fn doubt(&self, to: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, connection) in open.iter_mut().filter(|((member, _), _)| *member == to) {
+            connection.answered = false;
+        }
     }
 
     /// One unary call with its deadline.

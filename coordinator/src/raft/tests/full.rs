@@ -1,9 +1,6 @@
 //! A follower whose disk is full: it takes what keeps the cluster together, and no more commands than its reserve has room for.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use tempfile::TempDir;
@@ -44,7 +41,7 @@ async fn takes(node: &RaftNode, entry: LogEntry) {
 
 /// Whether commands are let through, with nothing before them that is not in the log yet.
 async fn has_room_for(node: &RaftNode, entry: LogEntry) -> bool {
-    node.has_room_for(&message(entry), &AtomicUsize::new(0)).await
+    node.pass(&message(entry)).await.is_ok()
 }
 
 /// Leaves nothing free, and waits until the log has seen it.
@@ -112,21 +109,55 @@ fn after(blank: u64, bytes: usize) -> LogEntry {
     }
 }
 
-/// Large ones that come in one after the other, before any of them is in the log.
+/// Large ones that come in one after the other, before any of them is in the log: while the disk has ample room, too.
 #[tokio::test]
-async fn what_was_let_through_is_waited_for_on_a_full_disk() {
+async fn what_was_let_through_is_reckoned_in_until_it_is_answered() {
     let dir = TempDir::new().unwrap();
     let disk = FaultyDisk::new();
     let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
     takes(&node, blank(1, 0)).await;
-    let next = message(command(1, 1 << 10));
-    let before = AtomicUsize::new(1);
-    assert!(node.has_room_for(&next, &before).await, "there is ample room");
-    fill(&node, &disk).await;
-    assert!(!node.has_room_for(&next, &before).await);
-    let (asked, answered) = tokio::join!(node.has_room_for(&next, &before), async {
-        before.store(0, Ordering::Release);
-    });
-    assert!(asked, "{answered:?}");
+    disk.set_capacity(Some(disk.used() + (20 << 20)));
+    let looked = async {
+        while node.room().room().free_bytes > 20 << 20 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, looked).await.unwrap();
+    assert_eq!(node.room().level(), Level::Ample);
+    let large = message(command(1, 1 << 20));
+    let mut passed = Vec::new();
+    while let Ok(pass) = node.pass(&large).await {
+        passed.push(pass);
+        assert!(passed.len() < 40, "what passes has an end");
+    }
+    assert!(passed.len() > 2, "{}: there is room for some", passed.len());
+    let (next, ()) = tokio::join!(node.pass(&large), async { drop(passed.pop()) });
+    assert!(next.is_ok(), "{next:?}");
+    drop((next, passed));
+    // None of them came.
+    assert!(node.pass(&large).await.is_ok());
+    node.shutdown().await;
+}
+
+/// Proposals that are not in the log yet are reckoned in.
+#[tokio::test]
+async fn a_leader_takes_no_more_proposals_than_its_disk_has_room_for() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultyDisk::new();
+    let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
+    takes(&node, blank(1, 0)).await;
+    disk.set_capacity(Some(disk.used() + (20 << 20)));
+    let looked = async {
+        while node.room().room().free_bytes > 20 << 20 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, looked).await.unwrap();
+    assert!(node.takes_proposals());
+    let proposed = node.in_flight_bytes().try_acquire_many(40 << 20).unwrap();
+    assert_eq!(node.room().level(), Level::Ample);
+    assert!(!node.takes_proposals());
+    drop(proposed);
+    assert!(node.takes_proposals());
     node.shutdown().await;
 }

@@ -1,4 +1,4 @@
-//! Measures how far every other member is, all the time, and answers those who measure.
+//! Measures how far every other member is, all the time, keeps connections to it ready, and answers those who measure.
 //!
 //! Invariant: at most one question to a member is on its way, and each has a deadline.
 
@@ -39,7 +39,7 @@ impl RaftNode {
                 if !asked.contains(id) && *due.entry(*id).or_insert(now) <= now {
                     asked.insert(*id);
                     let (node, id) = (&self, *id);
-                    asking.push(async move { (id, node.ping(id, None).await) });
+                    asking.push(async move { (id, node.look_at(id).await) });
                 }
             }
             let waiting = due.iter().filter(|(id, _)| !asked.contains(id));
@@ -66,13 +66,36 @@ impl RaftNode {
         ids.filter(|id| *id != self.own_id()).collect()
     }
 
-    /// One question and its answer; whether there was one. `adopt`: the setting that it is its turn for, and its revision.
-    pub(super) async fn ping(&self, member: u64, adopt: Option<(u64, &RaftTiming)>) -> bool {
-        let request = pb::PingRequest {
+    /// Measures how far a member is, and has connections to it ready; whether it answered.
+    ///
+    /// To make a connection takes two round trips more than to use it. A follower that finds no leader would make three in a row: for its
+    /// votes, for its first entry, and for the time that it stamps on it.
+    async fn look_at(&self, member: u64) -> bool {
+        let answered = self.ping(member, None).await;
+        if !answered {
+            self.connections().doubt(member);
+        } else if self.round_trips().knows(member, Instant::now()) {
+            for lane in self.connections().cold(member).collect::<Vec<_>>() {
+                let request = self.question(member, None);
+                let send = async |mut client: RaftServiceClient<Channel>| client.ping(request).await;
+                // What is not ready now is tried again with the next question.
+                let _ = self.connections().call(member, lane, ANSWER, send).await;
+            }
+        }
+        answered
+    }
+
+    fn question(&self, member: u64, adopt: Option<(u64, &RaftTiming)>) -> pb::PingRequest {
+        pb::PingRequest {
             route: Some(self.connections().route(member)),
             adopt_revision: adopt.map_or(0, |(revision, _)| revision),
             adopt_timing: adopt.map(|(_, timing)| timing_out(timing)),
-        };
+        }
+    }
+
+    /// One question and its answer; whether there was one. `adopt`: the setting that it is its turn for, and its revision.
+    pub(super) async fn ping(&self, member: u64, adopt: Option<(u64, &RaftTiming)>) -> bool {
+        let request = self.question(member, adopt);
         let stands = self.connections().stands(member, Lane::Distance);
         let began = Instant::now();
         let send = async |mut client: RaftServiceClient<Channel>| client.ping(request).await;

@@ -33,6 +33,8 @@ struct Distances {
     all: AtomicU64,
     /// From a node to another, by their names.
     links: Mutex<HashMap<(String, String), Duration>>,
+    /// Connections that were ever made from a node to another.
+    made: Mutex<HashMap<(String, String), u32>>,
 }
 
 /// One direction between two nodes.
@@ -94,6 +96,12 @@ impl Distance {
         self.0.links.lock().unwrap().clear();
     }
 
+    /// How many connections one node has made to another.
+    pub(super) fn connections(&self, from: usize, to: usize) -> u32 {
+        let made = self.0.made.lock().unwrap();
+        made.get(&(name(from), name(to))).copied().unwrap_or_default()
+    }
+
     /// Two of them.
     pub(super) fn round_trip(&self) -> Duration {
         self.one_way() * 2
@@ -114,6 +122,8 @@ impl Distance {
         endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: http::Uri| {
             let (there, back) = (there.clone(), back.clone());
             async move {
+                let link = (there.from.clone(), there.to.clone());
+                *there.distance.0.made.lock().unwrap().entry(link).or_default() += 1;
                 let address = uri.authority().expect("an address").as_str().to_owned();
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;

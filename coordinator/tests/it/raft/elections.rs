@@ -261,3 +261,30 @@ async fn a_proposal_for_one_term_is_none_of_a_later_one() {
     drop((node, other));
     cluster.stop_all().await;
 }
+
+/// To make a connection takes two round trips more than to use it; whoever is elected makes none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_has_its_connections_ready_when_the_leader_is_lost() {
+    let mut cluster = Cluster::of(3, RaftLimits::default()).await;
+    cluster.write("before").await;
+    let old = cluster.leader_index().await;
+    let left: Vec<usize> = (0..3).filter(|i| *i != old).collect();
+    let made = |cluster: &Cluster| {
+        let ways = [(left[0], left[1]), (left[1], left[0])];
+        ways.map(|(from, to)| cluster.distance.connections(from, to))
+    };
+    // For distances, votes, entries, and reads.
+    within("connections for all that an election takes", async {
+        while made(&cluster).iter().any(|made| *made < 4) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let before = made(&cluster);
+    cluster.sites[old].stop().await;
+    cluster.write("after").await;
+    let new = cluster.leader().await;
+    new.linearize(deadline()).await.unwrap();
+    assert_eq!(made(&cluster), before, "no more were made");
+    cluster.stop_all().await;
+}
