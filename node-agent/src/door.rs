@@ -389,7 +389,8 @@ impl Inner {
     }
 
     /// The first answer, from what is on disk; an error before committed state was read (L13). The roles that are known here are
-    /// those that have a floor.
+    /// those that have a floor, and that of the token: where it is nearer to the model than any of them a quorum is asked about it,
+    /// and its floor is kept.
     fn verdict(&self, model: &ModelName, token: &FencingToken) -> Result<Verdict, Refusal> {
         let Some(bound) = self.floors.cluster_id().filter(|_| self.synced) else {
             let message = "no coordinator with a quorum confirmed this agent's floors since it started; try again once one does";
@@ -397,7 +398,9 @@ impl Inner {
                 .with("shown", token.epoch)
                 .with("role", &token.role));
         };
-        let guard = guard_of(model, |role| self.floors.get(role).is_some());
+        let guard = guard_of(model, |role| {
+            *role == token.role || self.floors.get(role).is_some()
+        });
         Ok(check_guarded(&guard, self.floors.get(&token.role), token, bound))
     }
 }

@@ -336,6 +336,35 @@ async fn a_current_token_of_another_role_than_the_models_own_is_refused_with_bot
     assert_eq!(bench.call(of_role("primaries/vision")).await, "ok");
 }
 
+/// The role was made, and its holder calls, before this agent heard of either.
+#[tokio::test]
+async fn the_first_token_of_a_nearer_role_is_asked_about_and_shuts_the_wider_role_out() {
+    let bench = bench();
+    bench.coordinators.commit(5, Some(west()));
+    bench
+        .door
+        .learn(CLUSTER, [&named("primaries/global")])
+        .await
+        .unwrap();
+    assert_eq!(bench.call(of_role("primaries/global")).await, "ok");
+    let asked = bench.coordinators.asked.load(Ordering::SeqCst);
+    // Nobody vouches for one that is no role of the model's, and nobody is asked.
+    assert_eq!(bench.call(of_role("primaries/scratch")).await, "WRONG_ROLE");
+    assert_eq!(bench.coordinators.asked.load(Ordering::SeqCst), asked);
+    assert_eq!(bench.call(of_role("primaries/vision")).await, "ok");
+    assert_eq!(bench.coordinators.asked.load(Ordering::SeqCst), asked + 1);
+    assert_eq!(bench.call(of_role("primaries/global")).await, "WRONG_ROLE");
+    // A restart does not forget it.
+    let log = log_in(bench.dir.path());
+    let bench = bench.reopened(log);
+    bench
+        .door
+        .learn(CLUSTER, [&named("primaries/global")])
+        .await
+        .unwrap();
+    assert_eq!(bench.call(of_role("primaries/global")).await, "WRONG_ROLE");
+}
+
 #[tokio::test]
 async fn a_role_of_the_models_own_that_comes_during_the_work_refuses_the_effect() {
     let bench = bench();
