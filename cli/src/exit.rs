@@ -44,6 +44,7 @@ impl Exit {
             | Reason::ExperimentNotFound
             | Reason::ServiceNotFound
             | Reason::PreferencesNotFound
+            | Reason::NotFound
             | Reason::ModelNotLoaded => Self::NotFound,
             Reason::AlreadyExists
             | Reason::StaleEpoch

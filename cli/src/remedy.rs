@@ -1,5 +1,6 @@
 //! What helps against a refusal, where that can be said without knowing the command.
 
+use proto::convert::status::UNKNOWN_REASON;
 use types::reason::{Category, Reason, Refusal};
 
 /// What helps where nobody answers at all.
@@ -13,6 +14,9 @@ pub(crate) fn of(refusal: &Refusal) -> String {
     let operand = |name| refusal.operand(name);
     let remedy = match refusal.reason {
         reason if reason.category() == Category::Unknown => return unknown(operand("request_id")),
+        _ if operand(UNKNOWN_REASON).is_some() => {
+            "the cluster is newer than this `regent`: one of its own version knows what helps"
+        }
         Reason::Overloaded => return overloaded(operand("retry_after_ms")),
         Reason::Unreachable if operand("heard") == Some("distrust") => {
             "compare the context's endpoints and [tls] files with the cluster's: does the context belong to another cluster?"

@@ -33,6 +33,51 @@ fn a_foreign_status_leaves_the_outcome_unknown() {
     }
 }
 
+/// Coordinators are upgraded before their callers: a new reason reaches builds that do not know it.
+#[test]
+fn a_reason_of_a_later_version_is_as_final_as_its_code() {
+    use std::{collections::HashMap, time::Duration};
+
+    use tonic_types::{ErrorDetails, StatusExt as _};
+    let check = |code, wait: Option<Duration>, expected: Reason, retried: bool| {
+        let operands = HashMap::from([("shown".to_owned(), "v7".to_owned())]);
+        let mut details = ErrorDetails::with_error_info("CLOCK_STRUCK", status::DOMAIN, operands);
+        details.set_retry_info(wait);
+        let refusal = status::from_status(&Status::with_error_details(code, "it struck twelve", details));
+        assert_eq!(
+            (refusal.reason, refusal.reason.retryable()),
+            (expected, retried),
+            "{code:?}"
+        );
+        if !matches!(code, Code::Unknown | Code::DeadlineExceeded | Code::Cancelled) {
+            assert_eq!(status::code(expected.category()), code);
+        }
+        assert!(
+            refusal.message.starts_with("it struck twelve (CLOCK_STRUCK"),
+            "{refusal}"
+        );
+        assert_eq!(refusal.operand(status::UNKNOWN_REASON), Some("CLOCK_STRUCK"));
+        assert_eq!(refusal.operand("shown"), Some("v7"));
+    };
+    check(Code::NotFound, None, Reason::NotFound, false);
+    check(Code::AlreadyExists, None, Reason::AlreadyExists, false);
+    check(Code::FailedPrecondition, None, Reason::IllegalTransition, false);
+    check(Code::Aborted, None, Reason::EtagMismatch, false);
+    check(Code::InvalidArgument, None, Reason::InvalidArgument, false);
+    check(Code::PermissionDenied, None, Reason::PermissionDenied, false);
+    check(Code::ResourceExhausted, None, Reason::LimitExceeded, false);
+    let soon = Some(Duration::from_millis(250));
+    check(Code::ResourceExhausted, soon, Reason::Overloaded, true);
+    check(Code::OutOfRange, None, Reason::Compacted, false);
+    check(Code::Internal, None, Reason::Internal, false);
+    check(Code::Unavailable, None, Reason::NotServing, true);
+    for code in [Code::Unknown, Code::DeadlineExceeded, Code::Cancelled] {
+        check(code, None, Reason::OutcomeUnknown, true);
+    }
+    // It may say what RECORD_GONE says: the change was made.
+    assert!(!Reason::NotFound.surely_no_effect());
+}
+
 #[test]
 fn a_bad_field_is_named_with_its_value() {
     let refusal = convert::text::<types::RegionId>("region", "Not A Region").unwrap_err();

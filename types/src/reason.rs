@@ -88,6 +88,8 @@ reasons! {
     PreferencesNotFound = "PREFERENCES_NOT_FOUND", NotFound;
     /// The change was made, and what it was about has been deleted since: there is nothing to show of it.
     RecordGone = "RECORD_GONE", NotFound;
+    /// What is named does not exist; the text says more. Nothing sends it: a later version's reason of this kind comes to it.
+    NotFound = "NOT_FOUND", NotFound;
     /// The model is not loaded on this node.
     ModelNotLoaded = "MODEL_NOT_LOADED", NotFound;
     /// A thing of this name exists, made by another request.
@@ -196,7 +198,8 @@ impl Reason {
     pub const fn surely_no_effect(self) -> bool {
         match self.category() {
             Category::Unknown | Category::Internal => false,
-            Category::NotFound => !matches!(self, Reason::RecordGone),
+            // What a later version says of something that is gone may be said of a change that was made.
+            Category::NotFound => !matches!(self, Reason::RecordGone | Reason::NotFound),
             Category::AlreadyExists
             | Category::FailedPrecondition
             | Category::Aborted

@@ -1,7 +1,8 @@
 //! [`Refusal`] ↔ [`tonic::Status`]: the only place that builds or reads a status (style.md 2.6).
 //!
 //! On the wire a refusal is a `google.rpc.Status` with one `ErrorInfo` (reason, domain, operands) and, where it
-//! helps, `RetryInfo`. A status without our domain came from a transport or a proxy: its outcome is unknown.
+//! helps, `RetryInfo`. A status without our domain came from a transport or a proxy: its outcome is unknown. One of our domain with
+//! a reason that this build does not know came from a later version: its code says whether it is final.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,6 +12,9 @@ use types::reason::{Category, Reason, Refusal};
 
 /// `ErrorInfo.domain` of every refusal that Regent itself makes.
 pub const DOMAIN: &str = "regent.v1";
+
+/// The operand that has the reason of a later version, which this build does not know; [`Refusal::reason`] is its nearest one then.
+pub const UNKNOWN_REASON: &str = "unknown_reason";
 
 /// The gRPC code of a category.
 pub const fn code(category: Category) -> Code {
@@ -43,14 +47,46 @@ pub fn to_status(refusal: &Refusal) -> Status {
 /// The refusal of a status. A foreign status becomes `OUTCOME_UNKNOWN`, except a connection that never came about.
 pub fn from_status(status: &Status) -> Refusal {
     let details = status.get_error_details();
-    let ours = details.error_info().filter(|info| info.domain == DOMAIN);
-    match ours.and_then(|info| Some((info, info.reason.parse::<Reason>().ok()?))) {
-        Some((info, reason)) => Refusal {
-            reason,
-            message: status.message().to_owned(),
-            operands: info.metadata.clone().into_iter().collect(),
-        },
-        None => foreign(status),
+    let Some(info) = details.error_info().filter(|info| info.domain == DOMAIN) else {
+        return foreign(status);
+    };
+    let refusal = |reason, message| Refusal {
+        reason,
+        message,
+        operands: info.metadata.clone().into_iter().collect(),
+    };
+    let message = status.message();
+    match info.reason.parse() {
+        Ok(reason) => refusal(reason, message.to_owned()),
+        Err(_) => {
+            let says_when = details
+                .retry_info()
+                .is_some_and(|info| info.retry_delay.is_some());
+            let nearest = nearest(status.code(), says_when);
+            let message = format!("{message} ({}, which this version does not know)", info.reason);
+            refusal(nearest, message).with(UNKNOWN_REASON, &info.reason)
+        }
+    }
+}
+
+/// The reason for one that this build does not know, by its code: who was refused for good must not ask again until its time is
+/// over. `says_when`: the status says when to come back.
+const fn nearest(code: Code, says_when: bool) -> Reason {
+    match code {
+        Code::NotFound => Reason::NotFound,
+        Code::AlreadyExists => Reason::AlreadyExists,
+        Code::FailedPrecondition => Reason::IllegalTransition,
+        Code::Aborted => Reason::EtagMismatch,
+        Code::InvalidArgument => Reason::InvalidArgument,
+        Code::PermissionDenied | Code::Unauthenticated => Reason::PermissionDenied,
+        Code::ResourceExhausted if says_when => Reason::Overloaded,
+        Code::ResourceExhausted => Reason::LimitExceeded,
+        Code::OutOfRange => Reason::Compacted,
+        Code::Unavailable => Reason::NotServing,
+        Code::Internal | Code::DataLoss => Reason::Internal,
+        Code::Ok | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Unimplemented => {
+            Reason::OutcomeUnknown
+        }
     }
 }
 
