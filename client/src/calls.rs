@@ -90,6 +90,8 @@ struct Noted {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum To {
     Leader,
+    /// The leader too, and never again after an attempt that may have worked: it would do it twice.
+    LeaderOnce,
     Anyone,
 }
 
@@ -221,11 +223,6 @@ impl Client {
         self.channels.met_stranger.notified().await;
     }
 
-    /// API endpoint of the coordinator that is believed to lead.
-    pub fn leader_hint(&self) -> Option<String> {
-        self.channels.leader()
-    }
-
     pub(crate) fn channels(&self) -> &Channels {
         &self.channels
     }
@@ -247,7 +244,8 @@ impl Client {
             // In vain or not: the call itself comes to the same end.
             let _ = timeout(limit, reach(&self.channels, limit)).await;
         }
-        let mut tour = Tour::new(&self.channels, to == To::Leader);
+        let by_leader = to != To::Anyone;
+        let mut tour = Tour::new(&self.channels, by_leader);
         let (mut attempt, mut hints, mut any_unknown) = (0_u32, 0_u32, false);
         let mut last = None;
         while Instant::now() < end && !tour.is_vain() {
@@ -259,7 +257,7 @@ impl Client {
             let (heard, refusal) = match attempt_at(&endpoint, until, send(channel, request)).await {
                 Ok(answer) => {
                     tour.heard(&endpoint, Heard::Answer);
-                    if to == To::Leader {
+                    if by_leader {
                         self.channels.set_leader(&endpoint);
                     }
                     return Ok(answer);
@@ -270,7 +268,11 @@ impl Client {
             if refusal.operand(MEANT).is_some() {
                 self.channels.stranger(&endpoint);
             }
-            any_unknown |= refusal.reason.category() == Category::Unknown;
+            let is_unknown = refusal.reason.category() == Category::Unknown;
+            if is_unknown && to == To::LeaderOnce {
+                return Err(refusal);
+            }
+            any_unknown |= is_unknown;
             match retry::next(attempt, hints, &refusal) {
                 Next::Stop => return Err(refusal),
                 Next::AskLeader(leader) => {

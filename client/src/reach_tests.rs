@@ -100,13 +100,22 @@ enum Mood {
     Well,
     WithoutQuorum,
     Hung,
+    /// It does what it is asked, and its answer is lost.
+    Unheard,
 }
 
 /// Changes that a coordinator which leads is asked for until it makes one.
 const NOT_YET: usize = 3;
 
 #[derive(Clone)]
-struct Coordinator(watch::Receiver<Mood>, String, Arc<AtomicUsize>);
+struct Coordinator(watch::Receiver<Mood>, String, Arc<Asked>);
+
+/// What was asked of a coordinator.
+#[derive(Default)]
+struct Asked {
+    changes: AtomicUsize,
+    transfers: AtomicUsize,
+}
 
 impl Coordinator {
     /// Waits as long as it hangs.
@@ -155,11 +164,19 @@ impl cluster_service_server::ClusterService for Coordinator {
     async fn join(&self, _: Request<pb::JoinRequest>) -> Result<Response<pb::JoinResponse>, Status> {
         Err(Status::unimplemented("join"))
     }
+    /// As a coordinator that knows none of its fields but to whom.
     async fn transfer_leadership(
         &self,
-        _: Request<pb::TransferLeadershipRequest>,
+        request: Request<pb::TransferLeadershipRequest>,
     ) -> Result<Response<pb::TransferLeadershipResponse>, Status> {
-        Err(Status::unimplemented("transfer_leadership"))
+        self.2.transfers.fetch_add(1, Ordering::SeqCst);
+        match self.mood().await {
+            Mood::Unheard => Err(Status::unavailable("the connection broke")),
+            _ => Ok(Response::new(pb::TransferLeadershipResponse {
+                leader_node: request.into_inner().to_node,
+                ..Default::default()
+            })),
+        }
     }
     async fn remove_member(
         &self,
@@ -186,7 +203,7 @@ impl cluster_service_server::ClusterService for Coordinator {
         Err(Status::unimplemented("record_rebind"))
     }
     async fn set_timing(&self, _: Request<pb::SetTimingRequest>) -> Result<Response<pb::Settings>, Status> {
-        if self.2.fetch_add(1, Ordering::SeqCst) < NOT_YET {
+        if self.2.changes.fetch_add(1, Ordering::SeqCst) < NOT_YET {
             let refusal = Refusal::new(Reason::RoleChanging, "not yet").with("retry_after_ms", 0);
             return Err(to_status(&refusal));
         }
@@ -199,7 +216,7 @@ impl cluster_service_server::ClusterService for Coordinator {
 struct Running {
     endpoint: String,
     mood: watch::Sender<Mood>,
-    changes_asked: Arc<AtomicUsize>,
+    asked: Arc<Asked>,
 }
 
 impl Running {
@@ -214,8 +231,8 @@ impl Running {
         let (mood, seen) = watch::channel(mood);
         let tls = ServerTlsConfig::new().identity(Identity::from_pem(&ca.cert, &ca.key));
         let mut server = Server::builder().tls_config(tls).unwrap();
-        let changes_asked = Arc::new(AtomicUsize::new(0));
-        let coordinator = Coordinator(seen.clone(), leader.to_owned(), Arc::clone(&changes_asked));
+        let asked = Arc::new(Asked::default());
+        let coordinator = Coordinator(seen.clone(), leader.to_owned(), Arc::clone(&asked));
         let service = cluster_service_server::ClusterServiceServer::new(coordinator);
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
@@ -232,7 +249,7 @@ impl Running {
         Self {
             endpoint,
             mood,
-            changes_asked,
+            asked,
         }
     }
 }
@@ -285,10 +302,10 @@ async fn a_leader_is_taken_from_its_follower_unless_it_was_asked_and_is_late() {
     let client = |endpoints: [&String; 2]| ca.client(&endpoints.map(Clone::clone), LONG, LONG);
     let late = client([&hung, &follower.endpoint]);
     late.timing().await.unwrap();
-    assert_eq!(late.leader_hint(), None);
+    assert_eq!(late.channels().leader(), None);
     let known = client([&hung, &informed.endpoint]);
     known.timing().await.unwrap();
-    assert_eq!(known.leader_hint(), Some(elsewhere));
+    assert_eq!(known.channels().leader(), Some(elsewhere));
 }
 
 /// The same in the middle of things: the coordinator that was asked first until now begins to hang.
@@ -416,7 +433,7 @@ async fn a_leader_that_says_not_yet_is_asked_again_and_its_neighbour_is_not() {
     client.timing().await.unwrap();
     client.channels().set_leader(&leader.endpoint);
     client.set_timing(&TimingPolicy::fast()).await.unwrap();
-    let asked = [&leader, &neighbour].map(|c| c.changes_asked.load(Ordering::SeqCst));
+    let asked = [&leader, &neighbour].map(|c| c.asked.changes.load(Ordering::SeqCst));
     assert_eq!(asked, [NOT_YET + 1, 0]);
 }
 
@@ -445,7 +462,7 @@ async fn nobody_but_a_coordinator_is_believed() {
         // Nothing was sent, so nothing can have been changed.
         let change = client.set_timing(&TimingPolicy::fast()).await;
         assert_eq!(change.unwrap_err().reason, Reason::Unreachable);
-        assert_eq!(impostor.changes_asked.load(Ordering::SeqCst), 0);
+        assert_eq!(impostor.asked.changes.load(Ordering::SeqCst), 0);
     }
 }
 
@@ -510,4 +527,31 @@ async fn a_certificate_of_another_ca_or_of_another_time_is_told_and_can_be_used(
         distrust.is_of_time && distrust.why.contains("expired"),
         "{distrust:?}"
     );
+}
+
+/// A coordinator of before level 11 takes the look for the deed.
+#[tokio::test]
+async fn leadership_of_an_older_cluster_is_not_looked_at_and_handed_over_once() {
+    let ca = Ca::new();
+    let (first, second) = (Running::start(&ca, Mood::Well), Running::start(&ca, Mood::Well));
+    let endpoints = [first.endpoint.clone(), second.endpoint.clone()];
+    let client = ca.client(&endpoints, LONG, LONG);
+    let transfers = || [&first, &second].map(|c| c.asked.transfers.load(Ordering::SeqCst));
+    let to = "c2".parse().unwrap();
+
+    let looked = client.transfer_leadership(Some(&to), true).await.unwrap_err();
+    assert_eq!(looked.reason, Reason::FeatureLevel, "{looked}");
+    assert_eq!(looked.operand("needs"), Some("11"));
+    assert_eq!(transfers(), [0, 0], "nobody handed over");
+
+    let done = client.transfer_leadership(Some(&to), false).await.unwrap();
+    assert_eq!((done.from.as_str(), done.leader.as_str()), ("", "c2"));
+    assert_eq!(transfers().iter().sum::<usize>(), 1);
+
+    for coordinator in [&first, &second] {
+        coordinator.mood.send_replace(Mood::Unheard);
+    }
+    let lost = client.transfer_leadership(None, false).await.unwrap_err();
+    assert_eq!(lost.reason, Reason::OutcomeUnknown, "{lost}");
+    assert_eq!(transfers().iter().sum::<usize>(), 2, "nobody was asked again");
 }

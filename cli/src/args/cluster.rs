@@ -24,7 +24,7 @@ pub(crate) struct LeaveArgs {
 /// `regent cluster transfer-leader`.
 #[derive(Debug, Args)]
 pub(crate) struct TransferLeaderArgs {
-    /// The coordinator that shall lead; without it, the voter that has most of the log.
+    /// The coordinator that shall lead; without it, the voter that has most of the log. Exit code 4 where another one leads in the end.
     #[arg(long, value_name = "NODE")]
     pub(crate) to: Option<NodeId>,
     /// Only say who leads, and who would.

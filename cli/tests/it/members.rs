@@ -62,6 +62,10 @@ fn a_coordinator_is_taken_out_with_open_eyes_and_its_name_comes_back_with_an_emp
 
 fn led_by_whoever_is_named(dev: &Dev) {
     let transfer = |flags: &[&str]| dev.json(&[&["cluster", "transfer-leader"][..], flags].concat());
+    until("every coordinator can be looked at", || {
+        let looked = dev.run(&["cluster", "transfer-leader", "--validate-only"]);
+        looked.code == Some(0)
+    });
     let seen = transfer(&["--validate-only"]);
     assert_ne!(seen["from"], seen["leader"], "{seen}");
     let done = transfer(&["--to", GONE]);

@@ -227,6 +227,12 @@ impl Cluster {
             4,
             &["takes feature level 2, and the cluster is at 1: upgrade every coordinator first"],
         );
+        // It would hand over, and say that it did not.
+        let refused = self.dev.run(&["cluster", "transfer-leader", "--validate-only"]);
+        refused.failed_with(
+            4,
+            &["to see who would lead, and do nothing, takes 11: upgrade every coordinator first"],
+        );
     }
 
     /// An older build that comes back ends by itself, and says why and what helps.

@@ -6,9 +6,20 @@ use proto::{
     convert::{primaries, rebinds},
     v1::{self as pb, cluster_service_client::ClusterServiceClient},
 };
-use types::{NodeId, RegionId, SignedRebind, election::ElectionTiming, reason::Refusal, role::TimingPolicy};
+use types::{
+    NodeId, RegionId, SignedRebind,
+    election::ElectionTiming,
+    reason::{Reason, Refusal},
+    role::TimingPolicy,
+};
 
 use super::{Client, Header, options::Kind};
+
+/// The feature level from which on every coordinator can say who would lead without handing over, and hands over only where the one
+/// leads that was meant.
+const KNOWS_WHO_HANDS_OVER: u32 = 11;
+/// What takes that level.
+const LOOK: &str = "to see who would lead, and do nothing, takes";
 
 /// Which coordinator is to leave, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +39,7 @@ pub struct RemoveMember {
 pub struct LeadershipTransfer {
     /// Who led when it was asked; empty where a coordinator of an older version handed over and did not say.
     pub from: String,
-    /// Who leads now, or would. The same as `from` where that one was to lead, and does.
+    /// Who leads now, or would. The same as `from` where that one was to lead, and does. Who was named, unless another one won.
     pub leader: String,
 }
 
@@ -64,39 +75,68 @@ impl Client {
         send!(self, Leader, ClusterServiceClient::join, request)
     }
 
-    /// Hands Raft leadership to another voter, the most caught-up one where none is named, or says who that would be. It looks
-    /// first who leads, and hands over once, however often an answer is lost.
+    /// Hands Raft leadership to another voter, the most caught-up one where none is named, or says who that would be. It hands over
+    /// once, however often an answer is lost: it looks first who leads, and then asks that one alone. Who leads in the end is in the
+    /// answer, and may be somebody else than was named: whoever wins the election.
+    ///
+    /// Below feature level 11 a coordinator may know neither the look nor whom it was meant for. There `validate_only` is
+    /// FEATURE_LEVEL, and the rest is sent once: OUTCOME_UNKNOWN where the answer is lost.
     pub async fn transfer_leadership(
         &self,
         to: Option<&NodeId>,
         validate_only: bool,
     ) -> Result<LeadershipTransfer, Refusal> {
-        let look = pb::TransferLeadershipRequest {
+        let plain = pb::TransferLeadershipRequest {
             to_node: to.map(ToString::to_string).unwrap_or_default(),
-            from_node: String::new(),
-            validate_only: true,
+            ..pb::TransferLeadershipRequest::default()
         };
-        let seen = self.send_transfer(look.clone()).await?;
-        // A coordinator that cannot look has handed over.
-        if validate_only || seen.from_node.is_empty() {
+        match self.check_level(KNOWS_WHO_HANDS_OVER, LOOK).await {
+            Ok(()) => self.look_and_transfer(plain, validate_only).await,
+            Err(refusal) if refusal.reason == Reason::FeatureLevel && !validate_only => {
+                self.transfer_unseen(plain).await
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn look_and_transfer(
+        &self,
+        plain: pb::TransferLeadershipRequest,
+        validate_only: bool,
+    ) -> Result<LeadershipTransfer, Refusal> {
+        let look = pb::TransferLeadershipRequest {
+            validate_only: true,
+            ..plain.clone()
+        };
+        let seen = send!(self, Leader, ClusterServiceClient::transfer_leadership, look)?;
+        if validate_only {
             return Ok(seen.into());
         }
-        let done = self.send_transfer(pb::TransferLeadershipRequest {
+        let act = pb::TransferLeadershipRequest {
             from_node: seen.from_node.clone(),
-            validate_only: false,
-            ..look
-        });
+            ..plain
+        };
+        let done = send!(self, Leader, ClusterServiceClient::transfer_leadership, act)?;
         Ok(LeadershipTransfer {
             from: seen.from_node,
-            leader: done.await?.leader_node,
+            leader: done.leader_node,
         })
     }
 
-    async fn send_transfer(
+    /// Asks a coordinator that may not know whom it was meant for: the next leader would hand over once more.
+    async fn transfer_unseen(
         &self,
-        message: pb::TransferLeadershipRequest,
-    ) -> Result<pb::TransferLeadershipResponse, Refusal> {
-        send!(self, Leader, ClusterServiceClient::transfer_leadership, message)
+        plain: pb::TransferLeadershipRequest,
+    ) -> Result<LeadershipTransfer, Refusal> {
+        // There is no second attempt that could hear what the first one did.
+        let client = self.with_attempt_timeout(self.deadline);
+        let done = send!(
+            client,
+            To LeaderOnce,
+            ClusterServiceClient::transfer_leadership,
+            plain
+        )?;
+        Ok(done.into())
     }
 
     /// Takes a coordinator out of the cluster, or says what that would be.

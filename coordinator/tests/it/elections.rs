@@ -12,6 +12,10 @@ use crate::harness::{Cluster, region, user, within};
 async fn leadership_is_handed_over_once_however_often_it_is_asked() {
     let cluster = Cluster::start(3).await;
     let admin = cluster.admin();
+    within("the level that knows the look", async {
+        while admin.feature_level().await.unwrap() < 11 {}
+    })
+    .await;
     let before = cluster.leader().await;
     let seen = admin.transfer_leadership(None, true).await.unwrap();
     assert_eq!(seen.from, format!("c{}", before + 1));

@@ -8,7 +8,7 @@ use client::{
 };
 use proto::v1::{ElectionSetting, ElectionTiming as WireTiming, GetStatusResponse, RoundTrip, Settings};
 use serde_json::{Value, json};
-use types::{Revision, election::ElectionTiming, units::format_duration};
+use types::{NodeId, Reason, Revision, election::ElectionTiming, units::format_duration};
 
 use super::super::{changer, reader, tell, tell_change};
 use crate::{
@@ -52,11 +52,16 @@ pub(super) async fn prefer(args: &PreferArgs, shared: &Shared) -> Result<(), Fai
 /// `regent cluster transfer-leader`.
 pub(super) async fn transfer(args: &TransferLeaderArgs, shared: &Shared) -> Result<(), Failure> {
     let client = context::client(shared)?;
-    let done = client
+    let asked = client
         .transfer_leadership(args.to.as_ref(), args.validate_only)
-        .await?;
+        .await;
+    let done = asked.map_err(|refusal| match refusal.reason {
+        Reason::OutcomeUnknown => Failure::from(refusal).remedy(WHO_LEADS),
+        _ => refusal.into(),
+    })?;
+    check_leads(&done, args.to.as_ref())?;
     let document = json!({
-        "from": done.from,
+        "from": known(&done.from),
         "leader": done.leader,
         "validated_only": args.validate_only,
     });
@@ -65,12 +70,40 @@ pub(super) async fn transfer(args: &TransferLeaderArgs, shared: &Shared) -> Resu
     })
 }
 
-fn transfer_text(done: &LeadershipTransfer, validate_only: bool) -> String {
+/// What helps where nobody heard how a transfer ended.
+const WHO_LEADS: &str = "`regent cluster status` shows who leads: leadership may have been handed over";
+
+/// None from a coordinator that hands over and does not say that it led.
+fn known(from: &str) -> Option<&str> {
+    (!from.is_empty()).then_some(from)
+}
+
+/// That whoever was named leads, or would: what follows is about that one.
+pub(super) fn check_leads(done: &LeadershipTransfer, to: Option<&NodeId>) -> Result<(), Failure> {
     let LeadershipTransfer { from, leader } = done;
-    match (from == leader, validate_only) {
-        (true, _) => format!("{leader} leads already"),
-        (false, true) => format!("{from} leads, and would hand over to {leader}; nothing was done"),
-        (false, false) => format!("{leader} leads now; before, {from} did"),
+    let Some(to) = to.filter(|to| to.as_str() != leader) else {
+        return Ok(());
+    };
+    let before = known(from).map_or_else(String::new, |from| format!("; before, {from} did"));
+    let text = format!("{leader} leads now, and not {to}{before}");
+    let failure = Failure::new(Exit::Precondition, text)
+        .because(Reason::IllegalTransition)
+        .remedy("whoever wins the election leads: ask again to have it handed over from there")
+        .with("leader", leader)
+        .with("to", to);
+    Err(match known(from) {
+        Some(from) => failure.with("from", from),
+        None => failure,
+    })
+}
+
+pub(super) fn transfer_text(done: &LeadershipTransfer, validate_only: bool) -> String {
+    let LeadershipTransfer { from, leader } = done;
+    match (known(from), validate_only) {
+        (None, _) => format!("{leader} leads now"),
+        (Some(from), _) if from == leader => format!("{leader} leads already"),
+        (Some(from), true) => format!("{from} leads, and would hand over to {leader}; nothing was done"),
+        (Some(from), false) => format!("{leader} leads now; before, {from} did"),
     }
 }
 

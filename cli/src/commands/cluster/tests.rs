@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use client::calls::LeadershipTransfer;
 use proto::v1::{GetStatusResponse, Member, ResponseHeader};
 use types::{Reason, reason::Refusal};
 
 use super::{
-    levels, show,
+    elections, levels, show,
     verdict::{Asked, Round},
 };
 use crate::exit::Exit;
@@ -368,4 +369,35 @@ fn who_keeps_the_feature_level_from_rising_is_named() {
         (levels::cell(2, 2), levels::cell(1, 2)),
         ("2".to_owned(), "1 (knows 2)".to_owned())
     );
+}
+
+/// Who led and leads, and who was named; what is told, or refused.
+#[test]
+fn a_transfer_to_somebody_who_does_not_lead_in_the_end_is_none() {
+    let check = |from: &str, leader: &str, to: &str, told: Result<&str, &str>| {
+        let done = LeadershipTransfer {
+            from: from.to_owned(),
+            leader: leader.to_owned(),
+        };
+        let leads = elections::check_leads(&done, to.parse().ok().as_ref());
+        let found = leads.map(|()| elections::transfer_text(&done, false));
+        match (found, told) {
+            (Ok(found), Ok(told)) => assert_eq!(found, told),
+            (Err(failure), Err(told)) => {
+                assert_eq!(
+                    (failure.exit, failure.message.as_str()),
+                    (Exit::Precondition, told)
+                );
+                assert!(failure.remedy.contains("ask again"), "{failure}");
+                assert_eq!(failure.operands["leader"], leader);
+            }
+            (found, _) => panic!("{from} to {to}, {leader} leads: {found:?}"),
+        }
+    };
+    check("c1", "c2", "", Ok("c2 leads now; before, c1 did"));
+    check("c1", "c2", "c2", Ok("c2 leads now; before, c1 did"));
+    check("c2", "c2", "c2", Ok("c2 leads already"));
+    check("", "c2", "c2", Ok("c2 leads now"));
+    check("c1", "c3", "c2", Err("c3 leads now, and not c2; before, c1 did"));
+    check("", "c3", "c2", Err("c3 leads now, and not c2"));
 }
