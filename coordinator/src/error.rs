@@ -130,13 +130,10 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// Whether its disk is not the one that the cluster counts on, or of another cluster than everybody whom it is to ask: starting
-    /// it again cannot help.
+    /// Whether its disk is not the one that the cluster counts on: starting it again cannot help.
     pub fn is_lost_disk(&self) -> bool {
         match self {
-            Self::Join(refusal) => {
-                refusal.operand(JoinError::LOST_DISK).is_some() || refusal.reason == Reason::WrongCluster
-            }
+            Self::Join(refusal) => refusal.operand(JoinError::LOST_DISK).is_some(),
             Self::TurnedAway(_) | Self::Start(StartError::TurnedAway { .. }) => true,
             _ => false,
         }

@@ -4,16 +4,18 @@
 //! so the same call serves the first start and every later one. A coordinator whose disk has seen no cluster first asks
 //! whether it is new, and writes the answer down: until then its Raft port refuses all, because it may be a voter whose
 //! disk was wiped. So may a founder: one that is told of others founds only once each of them has said that it knows of no
-//! cluster. One whose disk knows a cluster looks for that one: whoever is of another is passed over, with a warning.
-
-mod strays;
+//! cluster. One whose disk knows a cluster looks for that one as long as it takes: whoever is of another is passed over, with a
+//! warning. Were everybody of another, ending would help nobody, and might take a voter away while its own cluster is down.
 
 use std::{sync::Arc, time::Duration};
 
 use client::{Callee, Complaint, complaint::causes};
 use futures::future::join_all;
 use proto::{
-    convert::{regions, status::from_status},
+    convert::{
+        regions,
+        status::{UNKNOWN_REASON, from_status},
+    },
     v1::{self as pb, cluster_service_client::ClusterServiceClient},
 };
 use rand::Rng as _;
@@ -24,7 +26,6 @@ use tonic::transport::{Channel, Endpoint};
 use tracing::{error, info, warn};
 use types::{NodeIncarnation, Reason, ZoneName, reason::Refusal, role::TimingPolicy};
 
-use self::strays::Strays;
 use crate::{
     api::Api,
     authz::Caller,
@@ -41,10 +42,6 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 
 /// How often nobody may have been there to ask before it is said: for that long an election may take.
 const ELECTION: u32 = 6;
-
-/// For so many of the longest elections every seed must have been of another cluster, and no leader of the own one have spoken,
-/// before this coordinator ends.
-const STRAYED: u32 = 6;
 
 /// How often a coordinator that is known asks again while the registry has another zone of it than its config: the cluster knows
 /// of none before its last coordinator is upgraded.
@@ -72,7 +69,6 @@ impl Joiner {
         let mut turn = 0;
         let mut hint = None;
         let mut complaints = Complaints::default();
-        let mut strays = Strays::default();
         // Who was asked last, or had named who was.
         let mut origin: Option<String> = None;
         let mut in_vain = None;
@@ -97,7 +93,7 @@ impl Joiner {
                     if !followed {
                         origin = refusal.operand(ASKED).map(str::to_owned);
                     }
-                    if self.cannot_be_helped(&refusal, origin.as_deref(), &mut strays) {
+                    if self.cannot_be_helped(&refusal) {
                         error!(%refusal, "the cluster does not take this coordinator in");
                         return Err(refusal);
                     }
@@ -122,23 +118,10 @@ impl Joiner {
         }
     }
 
-    /// Whether asking again cannot help. That `origin`, or whom it named, is of another cluster counts once all are: somebody
-    /// else may be of the own one.
-    fn cannot_be_helped(&self, refusal: &Refusal, origin: Option<&str>, strays: &mut Strays) -> bool {
-        let elsewhere = refusal.reason == Reason::WrongCluster;
-        if self.raft.cluster_id().is_none() {
-            return is_final(refusal) || elsewhere;
-        }
-        let now = Instant::now();
-        let seed = origin.filter(|origin| self.seeds.iter().any(|seed| seed == origin));
-        // Who sends it on says nothing of itself.
-        if let Some(seed) = seed.filter(|_| refusal.operand("leader_api").is_none()) {
-            strays.note(seed, elsewhere, now);
-        }
-        let own = &self.raft.own_peer().api_endpoint;
-        let others = self.seeds.iter().filter(|seed| *seed != own);
-        let patience = self.raft.timing().election_max * STRAYED;
-        is_final(refusal) || elsewhere && strays.are_all(others, self.raft.hearing().last(), patience, now)
+    /// Whether asking again cannot help: where the disk knows a cluster, somebody else may be of that one.
+    fn cannot_be_helped(&self, refusal: &Refusal) -> bool {
+        let elsewhere = refusal.reason == Reason::WrongCluster && self.raft.cluster_id().is_none();
+        elsewhere || is_final(refusal)
     }
 
     fn seed(&self, turn: usize) -> Option<&String> {
@@ -382,14 +365,18 @@ fn is_of_no_use(refusal: &Refusal) -> bool {
 /// Whether asking again, or somebody else, cannot help: a name that is taken, a certificate that names somebody else, another
 /// process that took over, a disk that was lost, a build that is too old.
 fn is_final(refusal: &Refusal) -> bool {
-    matches!(
-        refusal.reason,
-        Reason::AlreadyExists
-            | Reason::InvalidArgument
-            | Reason::IllegalTransition
-            | Reason::StaleIncarnation
-            | Reason::FeatureLevel
-            | Reason::NodeRemoved
-    ) || (refusal.reason == Reason::PermissionDenied && refusal.operand("grpc_code").is_none())
+    // What a leader of a later version says for a reason of its own may pass.
+    let is_known = refusal.operand(UNKNOWN_REASON).is_none();
+    is_known
+        && matches!(
+            refusal.reason,
+            Reason::AlreadyExists
+                | Reason::InvalidArgument
+                | Reason::IllegalTransition
+                | Reason::StaleIncarnation
+                | Reason::FeatureLevel
+                | Reason::NodeRemoved
+        )
+        || (is_known && refusal.reason == Reason::PermissionDenied && refusal.operand("grpc_code").is_none())
         || refusal.operand(JoinError::LOST_DISK).is_some()
 }

@@ -21,6 +21,9 @@ use types::{Principal, RegionId, ZoneName};
 /// The longest that any event may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The longest election of these clusters.
+pub(crate) const ELECTION_MAX: Duration = Duration::from_millis(600);
+
 /// Waits for `f`, and says what did not happen.
 pub(crate) async fn within<T>(what: &str, f: impl Future<Output = T>) -> T {
     timeout(PATIENCE, f)
@@ -232,9 +235,10 @@ impl Cluster {
         let text = format!(
             "node = {node:?}\nregion = {region:?}\ndata_dir = {:?}\nlisten_api = \"127.0.0.1:0\"\n\
              listen_raft = \"127.0.0.1:0\"\nbootstrap = {boot}\njoin = [{join}]\ntiming = \"fast\"\n\
-             [raft]\nheartbeat_millis = 60\nelection_min_millis = 300\nelection_max_millis = 600\n\
+             [raft]\nheartbeat_millis = 60\nelection_min_millis = 300\nelection_max_millis = {}\n\
              [tls]\nca_file = {:?}\ncert_file = {:?}\nkey_file = {:?}\n",
             dir.join(&node),
+            ELECTION_MAX.as_millis(),
             files.ca_file,
             files.cert_file,
             files.key_file,
@@ -308,6 +312,12 @@ impl Cluster {
     pub(crate) async fn end(&mut self, i: usize) -> Result<(), RunError> {
         let (_, task) = self.nodes[i].running.take().expect("it runs");
         within("a coordinator's end", task).await.unwrap()
+    }
+
+    /// Whether the `i`-th coordinator still runs after that long.
+    pub(crate) async fn goes_on_for(&mut self, i: usize, time: Duration) -> bool {
+        let (_, task) = self.nodes[i].running.as_mut().expect("it runs");
+        timeout(time, task).await.is_err()
     }
 
     pub(crate) async fn restart(&mut self, i: usize) {
