@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     epoch::{Epoch, Holder},
-    ids::{PlanId, RegionId, RoleName},
+    ids::{PlanId, RoleName},
     principal::Principal,
     revision::Revision,
     time::UnixMillis,
@@ -197,10 +197,6 @@ pub struct PlanRecord {
 }
 
 impl PlanRecord {
-    /// The region that it moves the role to.
-    pub fn target_region(&self) -> &RegionId {
-        &self.target.region
-    }
     /// The first step that is not done; none once all are.
     pub fn current_step(&self) -> Option<&StepRecord> {
         self.steps.iter().find(|s| s.state != StepState::Done)

@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -12,6 +12,7 @@ use std::{
 use rcgen::{Issuer, KeyPair};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use crate::{
     certs::{authority, issue_for, owners_only},
@@ -34,7 +35,7 @@ struct Set {
     dir: TempDir,
     issuer: Issuer<'static, KeyPair>,
     /// In place of those of the configs: another cluster may run here.
-    ports: [u16; 5],
+    ports: [TcpSocket; 5],
     stores: Vec<(StoreDir, Running)>,
     running: Vec<Running>,
 }
@@ -51,7 +52,7 @@ impl Set {
         Self {
             dir,
             issuer,
-            ports: free_ports(),
+            ports: PORTS.map(|_| reserved_port()),
             stores: stores.into(),
             running: Vec::new(),
         }
@@ -77,7 +78,8 @@ impl Set {
         }
         text = text.replace("0.0.0.0:", &format!("{own}:"));
         text = text.replace("\"127.0.0.1:", &format!("\"{own}:"));
-        for (written, port) in PORTS.iter().zip(self.ports) {
+        for (written, reserved) in PORTS.iter().zip(&self.ports) {
+            let port = reserved.local_addr().unwrap().port();
             text = text.replace(&format!(":{written}\""), &format!(":{port}\""));
         }
         for folder in ["etc", "var/lib"] {
@@ -143,10 +145,14 @@ fn address(region: usize, role: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 100 + high % 100, low, machine)
 }
 
-/// Free on every address, all at once.
-fn free_ports() -> [u16; 5] {
-    let held = PORTS.map(|_| TcpListener::bind("0.0.0.0:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+/// A port on every address that the system gives to nobody who asks for any, as long as this lives: not as a listener's, nor as that
+/// of a call. Whoever names it gets it, as the processes of the set do: both sides reuse addresses, and this one does not listen.
+fn reserved_port() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    socket.bind(any).unwrap();
+    socket
 }
 
 fn json(context: &Path, args: &[&str]) -> Option<Value> {
