@@ -201,10 +201,9 @@ impl Connections {
             .is_some_and(|connection| connection.answered)
     }
 
-    /// Lanes of an election on which the next call would have to make the connection first.
-    pub(in crate::raft) fn cold(&self, to: u64) -> impl Iterator<Item = Lane> {
-        let lanes = ELECTED_NEEDS.into_iter();
-        lanes.filter(move |lane| !self.stands(to, *lane))
+    /// A lane of an election on which the next call would have to make the connection first.
+    pub(in crate::raft) fn cold(&self, to: u64) -> Option<Lane> {
+        ELECTED_NEEDS.into_iter().find(|lane| !self.stands(to, *lane))
     }
 
     /// A member does not answer: its connections may all be gone, which a call on them alone would tell.

@@ -66,7 +66,8 @@ impl RaftNode {
         ids.filter(|id| *id != self.own_id()).collect()
     }
 
-    /// Measures how far a member is, and has connections to it ready; whether it answered.
+    /// Measures how far a member is, and has connections to it ready; whether it answered. One connection at a time: what it takes to
+    /// make them all at once would look like distance.
     ///
     /// To make a connection takes two round trips more than to use it. A follower that finds no leader would make three in a row: for its
     /// votes, for its first entry, and for the time that it stamps on it.
@@ -74,13 +75,13 @@ impl RaftNode {
         let answered = self.ping(member, None).await;
         if !answered {
             self.connections().doubt(member);
-        } else if self.round_trips().knows(member, Instant::now()) {
-            for lane in self.connections().cold(member).collect::<Vec<_>>() {
-                let request = self.question(member, None);
-                let send = async |mut client: RaftServiceClient<Channel>| client.ping(request).await;
-                // What is not ready now is tried again with the next question.
-                let _ = self.connections().call(member, lane, ANSWER, send).await;
-            }
+        } else if self.round_trips().knows(member, Instant::now())
+            && let Some(lane) = self.connections().cold(member)
+        {
+            let request = self.question(member, None);
+            let send = async |mut client: RaftServiceClient<Channel>| client.ping(request).await;
+            // What is not ready now is tried again with the next question.
+            let _ = self.connections().call(member, lane, ANSWER, send).await;
         }
         answered
     }
