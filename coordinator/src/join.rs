@@ -380,3 +380,29 @@ fn is_final(refusal: &Refusal) -> bool {
         || (is_known && refusal.reason == Reason::PermissionDenied && refusal.operand("grpc_code").is_none())
         || refusal.operand(JoinError::LOST_DISK).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_this_build_knows_to_be_final_ends_a_coordinator() {
+        let refusal = |reason| Refusal::new(reason, "no");
+        assert!(is_final(&refusal(Reason::IllegalTransition)));
+        assert!(is_final(&refusal(Reason::PermissionDenied)));
+        assert!(is_final(
+            &refusal(Reason::ClusterState).with(JoinError::LOST_DISK, "c1")
+        ));
+        // A proxy says so.
+        assert!(!is_final(
+            &refusal(Reason::PermissionDenied).with("grpc_code", "Unauthenticated")
+        ));
+        for passing in [Reason::WrongCluster, Reason::ClusterState, Reason::NotServing] {
+            assert!(!is_final(&refusal(passing)), "{passing}");
+        }
+        for nearest in [Reason::IllegalTransition, Reason::PermissionDenied] {
+            let newer = refusal(nearest).with(UNKNOWN_REASON, "CLOCK_STRUCK");
+            assert!(!is_final(&newer), "{nearest}");
+        }
+    }
+}
