@@ -64,7 +64,8 @@ impl Leases {
     }
 
     /// Renews the lease of a token that was received at `received` from its holder (L7). One that a running plan is
-    /// about to give out waits for that, for no longer than half of the time until `deadline` (L11).
+    /// about to give out waits for that, for half of the time until `deadline`, and for nearly all of it once the
+    /// change is proposed (L11).
     pub async fn renew(
         &self,
         token: FencingToken,

@@ -26,7 +26,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ),
     ("artifact-store", &["types"]),
     ("dev-s3", &["types"]),
-    ("inference", &["types"]),
+    ("inference", &[]),
     ("adapters", &["types"]),
     (
         "node-agent",
@@ -40,8 +40,8 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
             "adapters",
         ],
     ),
-    ("chaos", &["types", "client"]),
-    ("jepsen", &["types", "policy", "state", "client", "chaos"]),
+    ("chaos", &["types"]),
+    ("jepsen", &["types", "policy", "client", "chaos"]),
     (
         "cli",
         &[

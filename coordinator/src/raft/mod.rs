@@ -2,7 +2,7 @@
 //! state that comes out.
 //!
 //! Absent on purpose: rules (crate `state`), the public API, certificates (a [`Dial`] and an [`Authenticate`] are handed in),
-//! leases and health. `client_write` is called in `crate::propose` alone.
+//! leases and health. Entries are written in `crate::propose` alone.
 //! Invariant: what [`RaftNode::propose`] acknowledged is on the disks of a majority, each synced, and applied here.
 //!
 //! Reading order: [`config`], [`error`], [`types`], [`view`], [`publish`], then `identity`, `log_store`,
