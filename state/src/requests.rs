@@ -30,7 +30,8 @@ pub const REQUESTS_KEPT_MIN: u64 = 100_000;
 pub const REQUESTS_KEPT_FOR: Duration = Duration::from_secs(3600);
 /// Answers that are kept at most, of people's requests: some 80 bytes each in memory and in a snapshot. What comes
 /// beyond it is refused until the oldest are an hour old. To forget sooner would break a promise to every caller for the
-/// sake of the one that floods. Of it the last tenth is for what runs the cluster ([`crate::Feature::RoomForOperators`]).
+/// sake of the one that floods. Of it the last tenth is for what runs the cluster, and the one before for the reports of agents
+/// ([`crate::Feature::RoomForOperators`]).
 pub const REQUESTS_KEPT_MAX: u64 = 1_000_000;
 
 /// Answered requests. Its bounds are part of it, so that all replicas forget alike.
@@ -119,17 +120,22 @@ impl RequestTable {
         self.answered.get(id).map(|known| known.outcome.outcome())
     }
 
-    /// Answers that may be remembered when this one comes. People's bulk work leaves a tenth to what runs the cluster, agents have
-    /// a tenth beyond people and coordinators two, so that a flood of requests stops no switchover, no replication and no failover.
+    /// Answers that may be remembered when this one comes. Bulk work, of people and of the agents that copy what people registered, leaves
+    /// a tenth to what people do to run the cluster; agents have a tenth beyond people and coordinators two. So a flood of requests
+    /// stops no replication, no switchover and no failover.
     fn room_for(&self, entry: &Entry, features: Features) -> u64 {
+        let is_bulk = features.has(Feature::RoomForOperators) && entry.command.is_bulk();
+        let tenths = match (&entry.actor, is_bulk) {
+            (Principal::User { .. }, true) => 8,
+            (Principal::Agent { .. }, true) => 9,
+            (Principal::User { .. }, false) => 10,
+            (Principal::Agent { .. }, false) => 11,
+            (Principal::Coordinator { .. }, _) => 12,
+        };
         let tenth = self.kept_max / 10;
-        match entry.actor {
-            Principal::User { .. } => {
-                let yields = features.has(Feature::RoomForOperators) && entry.command.is_bulk();
-                self.kept_max - if yields { tenth } else { 0 }
-            }
-            Principal::Agent { .. } => self.kept_max.saturating_add(tenth),
-            Principal::Coordinator { .. } => self.kept_max.saturating_add(tenth.saturating_mul(2)),
+        match tenths {
+            ..10 => self.kept_max - tenth * (10 - tenths),
+            _ => self.kept_max.saturating_add(tenth.saturating_mul(tenths - 10)),
         }
     }
 

@@ -195,43 +195,48 @@ fn a_flood_is_refused_by_the_limit_and_stops_neither_agents_nor_coordinators() {
     assert!(world.state.requests.answered.len() <= 10);
 }
 
-/// Of twenty answers of people the last two are for what runs the cluster, once the level says so.
+/// Of twenty answers of people the last two are for what runs the cluster, and the two before for agents that copy what people
+/// registered, once the level says so.
 #[test]
 fn a_flood_of_bulk_work_leaves_room_for_those_who_run_the_cluster() {
     let level = crate::Feature::RoomForOperators.level();
-    for (level, bulk_limit) in [(level - 1, "20"), (level, "18")] {
+    for (level, is_on) in [(level - 1, false), (level, true)] {
+        let limit = |on: u64, off: u64| if is_on { on } else { off };
         let table = RequestTable::with_limits(2, Duration::from_secs(10)).capped(20);
         let mut world = World::with(ControlState::with_limits(table, 5));
-        world.lines("InitCluster\nRegisterRegion region=eu");
-        world.lines(&format!("SetFeatureLevel level={level}"));
-        let mut n = 0;
-        let refused = loop {
-            n += 1;
-            let made = world.line(&format!("CreateModel name=m{n}")).unwrap();
-            if let Err(refused) = made.outcome {
-                break refused;
-            }
-        };
-        assert_eq!(
-            refused.to_refusal().operand("limit"),
-            Some(bulk_limit),
-            "{refused}"
+        world.lines(
+            "InitCluster\nRegisterRegion region=eu\nactor eu/a1\nRegisterNode node=a1 region=eu\nactor admin",
         );
-        assert_eq!(n, if bulk_limit == "18" { 16 } else { 18 }, "{level}");
-        let fenced = world
-            .line("SetRoleMode role=primaries/global mode=MANUAL")
-            .unwrap();
-        assert_eq!(fenced.outcome.is_ok(), bulk_limit == "18", "{level}: {fenced:?}");
-        let moved = world.line("SetLeaderPreference regions=eu").unwrap();
-        assert_eq!(moved.outcome.is_ok(), bulk_limit == "18", "{level}: {moved:?}");
+        world.lines(&format!("SetFeatureLevel level={level}"));
+        // People's bulk work, and then agents', up to where each is refused.
+        fill(&mut world, "CreateModel name=m", limit(16, 20));
+        world.actor = actor("eu/a1");
+        fill(&mut world, "RegisterService key=s/a1:7", limit(18, 22));
+        // What runs the cluster.
+        world.actor = actor("admin");
+        for line in [
+            "SetRoleMode role=primaries/global mode=MANUAL",
+            "SetLeaderPreference regions=eu",
+        ] {
+            let done = world.line(line).unwrap().outcome;
+            assert_eq!(done.is_ok(), is_on, "{level} {line}: {done:?}");
+        }
         // Theirs has an end, too.
-        let third = world
-            .line("RegisterRegion region=us")
-            .unwrap()
-            .outcome
-            .unwrap_err();
-        assert_eq!(third.to_refusal().operand("limit"), Some("20"), "{level}");
+        fill(&mut world, "RegisterRegion region=r", 20);
     }
+}
+
+/// Asks again and again for something new, until there is no room for the answer.
+fn fill(world: &mut World, what: &str, limit: u64) {
+    for n in 0..40 {
+        let outcome = world.line(&format!("{what}{n}")).unwrap().outcome;
+        if let Err(Rejection::RequestsExhausted { limit: found, .. }) = outcome {
+            assert_eq!(found, limit, "{what}");
+            assert!(world.state.requests.answered.len() >= found, "{what}");
+            return;
+        }
+    }
+    panic!("{what}: no end");
 }
 
 #[test]
