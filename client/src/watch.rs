@@ -125,8 +125,10 @@ impl StateWatch {
                     refusal.reason,
                     Reason::Compacted | Reason::WrongCluster | Reason::FutureRevision
                 );
-                // One of another cluster than the own says nothing of where this watch stands.
-                if must_list && refusal.operand(MEANT).is_none() {
+                // One of another cluster than the own says nothing of where this watch stands, nor does a reason that is not known here.
+                let is_meant =
+                    refusal.operand(MEANT).is_none() && refusal.operand(status::UNKNOWN_REASON).is_none();
+                if must_list && is_meant {
                     tracing::info!(reason = %refusal.reason, "watch must list again: {refusal}");
                     self.position = None;
                     continue;

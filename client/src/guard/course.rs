@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use proto::convert::MEANT;
+use proto::convert::{MEANT, status::UNKNOWN_REASON};
 use types::reason::{Reason, Refusal};
 
 use super::{BootInstant, Lease};
@@ -128,9 +128,10 @@ impl Course {
 }
 
 /// Whether a refused renewal means that this token will never hold again. A coordinator of another cluster than the one that was
-/// asked for has nothing to say of it.
+/// asked for has nothing to say of it, and what a later version means by a reason that is not known here is not known either.
 pub fn is_final(refusal: &Refusal) -> bool {
     refusal.operand(MEANT).is_none()
+        && refusal.operand(UNKNOWN_REASON).is_none()
         && matches!(
             refusal.reason,
             Reason::StaleEpoch

@@ -3,6 +3,7 @@
 
 use std::{cell::Cell, future::pending, time::Duration};
 
+use proto::convert::status::UNKNOWN_REASON;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use types::{
@@ -428,6 +429,9 @@ fn only_a_refusal_that_no_retry_changes_is_final() {
     }
     assert_eq!(finals.len(), 5);
     for reason in finals {
+        // A later version may mean anything by it.
+        let unknown = refusal(reason).with(UNKNOWN_REASON, "CLOCK_STRUCK");
+        assert!(!is_final(&unknown), "{reason}");
         assert!(
             !matches!(reason.category(), Category::Unavailable | Category::Unknown),
             "{reason}"
