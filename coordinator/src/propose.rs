@@ -115,6 +115,7 @@ impl RaftNode {
         let bytes = encode(entry)?;
         let _room = self.room_for(&bytes)?;
         self.check_room()?;
+        self.check_takes(&entry.actor)?;
         match timeout_at(deadline, self.write(bytes, term, deadline)).await {
             // What a state that is not believed answers is no answer.
             Ok(answer) => match self.store().suspicion().why() {
@@ -238,10 +239,9 @@ impl RaftNode {
         }
     }
 
-    /// What is proposed while the disk is full would take the room that votes and the entries of elections need; so would more than the
-    /// disk has room for, however much that is.
+    /// What is proposed while the disk is full would take the room that votes and the entries of elections need.
     fn check_room(&self) -> Result<(), ProposeError> {
-        if !self.is_full() && self.takes_proposals() || !self.leadership().borrow().is_leader {
+        if !self.is_full() || !self.leadership().borrow().is_leader {
             return Ok(());
         }
         let room = self.room().room();
@@ -251,6 +251,16 @@ impl RaftNode {
             free_bytes: room.free_bytes,
             needed_bytes: room.needed_bytes,
         })
+    }
+
+    /// More may be in flight than a disk has room for that is not full yet. What coordinators propose by themselves is little, and goes
+    /// before what waits for it.
+    pub(crate) fn check_takes(&self, actor: &Principal) -> Result<(), ProposeError> {
+        if matches!(actor, Principal::Coordinator { .. }) || self.takes_proposals() {
+            return Ok(());
+        }
+        let in_flight = PROPOSED_BYTES_MAX.saturating_sub(self.in_flight_bytes().available_permits());
+        Err(ProposeError::OverloadedBytes { limit: in_flight })
     }
 
     fn classify_write(&self, error: ClientWriteError<TypeConfig>) -> ProposeError {

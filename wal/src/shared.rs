@@ -138,8 +138,9 @@ impl Shared {
 
     /// Whether entries with payloads of these lengths fit the disk behind everything that passes and waits.
     pub(crate) fn takes(&self, passing: Passing, payloads: &[usize]) -> bool {
-        let reserve = self.pool.reserve();
+        // Looked at under the lock: what the writer finishes in between would count as room, and wait no more.
         let state = self.state();
+        let reserve = self.pool.reserve();
         let all = Passing {
             entries: passing.entries + state.queued + payloads.len(),
             bytes: passing.bytes + state.queued_bytes + payloads.iter().sum::<usize>(),

@@ -12,6 +12,7 @@ use std::{
 
 use openraft::{EntryPayload, raft::AppendEntriesRequest};
 use tokio::time::{Instant, sleep};
+use tracing::warn;
 use types::reason::{Reason, Refusal};
 use wal::Passing;
 
@@ -30,13 +31,29 @@ const ROOM_WAIT: Duration = Duration::from_secs(1);
 /// How often it is looked for meanwhile.
 const ROOM_LOOK: Duration = Duration::from_millis(50);
 
+/// For so long it counts that a message was refused: its leader sends it again sooner.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
+
 /// What leaders sent, was let through, and is not answered.
 #[derive(Debug, Default)]
-pub(crate) struct Sent(Mutex<Passing>);
+pub(crate) struct Sent(Mutex<Tally>);
+
+#[derive(Debug, Default)]
+struct Tally {
+    passing: Passing,
+    /// When there was no room last.
+    refused_at: Option<Instant>,
+}
 
 impl Sent {
-    fn lock(&self) -> MutexGuard<'_, Passing> {
+    fn lock(&self) -> MutexGuard<'_, Tally> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_refused(&self) -> bool {
+        self.lock()
+            .refused_at
+            .is_some_and(|at| at.elapsed() < REFUSED_FOR)
     }
 }
 
@@ -49,9 +66,9 @@ pub(crate) struct Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut sent = self.sent.lock();
-        sent.entries = sent.entries.saturating_sub(self.own.entries);
-        sent.bytes = sent.bytes.saturating_sub(self.own.bytes);
+        let passing = &mut self.sent.lock().passing;
+        passing.entries = passing.entries.saturating_sub(self.own.entries);
+        passing.bytes = passing.bytes.saturating_sub(self.own.bytes);
     }
 }
 
@@ -80,34 +97,53 @@ impl RaftNode {
     pub(super) async fn pass(&self, message: &AppendEntriesRequest<TypeConfig>) -> Result<Pass, Refusal> {
         let command = |entry: &LogEntry| matches!(entry.payload, EntryPayload::Normal(_));
         let lengths: Vec<usize> = message.entries.iter().map(payload_len).collect();
-        if !message.entries.iter().any(command) {
-            return Ok(self.enter(&lengths));
-        }
+        let needs_room = message.entries.iter().any(command);
         let until = Instant::now() + ROOM_WAIT;
         loop {
-            if self.room().takes(*self.sent().lock(), &lengths) {
-                return Ok(self.enter(&lengths));
+            if let Some(pass) = self.enter(&lengths, needs_room) {
+                return Ok(pass);
             }
             if Instant::now() >= until {
+                self.note_refusal(&lengths);
                 return Err(Refusal::new(Reason::DiskFull, NO_ROOM));
             }
             sleep(ROOM_LOOK).await;
         }
     }
 
-    fn enter(&self, lengths: &[usize]) -> Pass {
+    fn enter(&self, lengths: &[usize], needs_room: bool) -> Option<Pass> {
+        let mut sent = self.sent().lock();
+        if needs_room && !self.room().takes(sent.passing, lengths) {
+            return None;
+        }
         let own = Passing {
             entries: lengths.len(),
             bytes: lengths.iter().sum(),
         };
-        let mut sent = self.sent().lock();
-        sent.entries += own.entries;
-        sent.bytes += own.bytes;
+        sent.passing.entries += own.entries;
+        sent.passing.bytes += own.bytes;
+        if needs_room {
+            sent.refused_at = None;
+        }
         drop(sent);
-        Pass {
+        Some(Pass {
             sent: Arc::clone(self.sent()),
             own,
+        })
+    }
+
+    fn note_refusal(&self, lengths: &[usize]) {
+        if !self.sent().has_refused() {
+            let (room, bytes) = (self.room().room(), lengths.iter().sum::<usize>());
+            let (path, free_bytes) = (room.path.display(), room.free_bytes);
+            warn!(%path, free_bytes, bytes, "no room for what the leader sends: this coordinator falls behind until some is freed");
         }
+        self.sent().lock().refused_at = Some(Instant::now());
+    }
+
+    /// Whether there was no room for what a leader sent lately: as a rule because the disk is full, and sooner where that is much.
+    pub(crate) fn refuses_entries(&self) -> bool {
+        self.sent().has_refused()
     }
 
     /// Whether the disk takes all that was proposed here and is not answered, with what is being proposed now.

@@ -115,10 +115,10 @@ async fn an_instance_is_found_everywhere_sick_with_its_nodes_session_and_gone_wi
 async fn a_node_that_is_dropped_takes_its_services_along() {
     let cluster = Cluster::start(1).await;
     let world = World::default();
+    // The node of the role's holder is not dropped, so nobody gets the role, before there is anybody to give it to.
+    let (role, manual) = (RoleName::global(), FailoverMode::Manual);
+    cluster.admin().set_role_mode(&role, manual).await.unwrap();
     let (admin, mut agents) = standing(&cluster, &world).await;
-    // The node of the role's holder is not dropped.
-    let role = RoleName::global();
-    admin.set_role_mode(&role, FailoverMode::Manual).await.unwrap();
     let keys = ["index/a-r1:7001", "store/a-r1:7000"].map(key);
     let other = key("store/a-r2:7000");
     for key in keys.iter().chain([&other]) {

@@ -99,8 +99,11 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Takes over where the members are now.
+    /// Takes over where the members are now; connections to whoever is none are closed once nobody uses them.
     pub(crate) fn learn(&self, membership: &Membership) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(member, _), _| membership.nodes().any(|(id, _)| id == member));
+        drop(open);
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, peer) in membership.nodes() {
             peers.insert(*id, peer.clone());

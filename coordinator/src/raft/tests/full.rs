@@ -131,8 +131,11 @@ async fn what_was_let_through_is_reckoned_in_until_it_is_answered() {
         assert!(passed.len() < 40, "what passes has an end");
     }
     assert!(passed.len() > 2, "{}: there is room for some", passed.len());
+    assert_eq!(node.room().level(), Level::Ample);
+    assert!(node.pong().disk_full, "others are told that it falls behind");
     let (next, ()) = tokio::join!(node.pass(&large), async { drop(passed.pop()) });
     assert!(next.is_ok(), "{next:?}");
+    assert!(!node.pong().disk_full);
     drop((next, passed));
     // None of them came.
     assert!(node.pass(&large).await.is_ok());
@@ -153,11 +156,17 @@ async fn a_leader_takes_no_more_proposals_than_its_disk_has_room_for() {
         }
     };
     timeout(PATIENCE, looked).await.unwrap();
-    assert!(node.takes_proposals());
     let proposed = node.in_flight_bytes().try_acquire_many(40 << 20).unwrap();
     assert_eq!(node.room().level(), Level::Ample);
-    assert!(!node.takes_proposals());
+    let user = "spiffe://regent.local/user/admin".parse().unwrap();
+    let own = "spiffe://regent.local/region/eu/coordinator/c1".parse().unwrap();
+    let refused = node.check_takes(&user).unwrap_err().to_refusal();
+    assert_eq!(refused.reason, types::Reason::Overloaded, "{refused}");
+    assert!(
+        node.check_takes(&own).is_ok(),
+        "a failover goes before what waits"
+    );
     drop(proposed);
-    assert!(node.takes_proposals());
+    assert!(node.check_takes(&user).is_ok());
     node.shutdown().await;
 }

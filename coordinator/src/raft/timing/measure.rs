@@ -121,7 +121,7 @@ impl RaftNode {
         let own = self.round_trips().own(Instant::now()).into_iter();
         pb::PingResponse {
             timing: Some(timing_out(&self.timing())),
-            disk_full: self.is_full(),
+            disk_full: self.is_full() || self.refuses_entries(),
             state_suspect: self.store().suspicion().is_held(),
             round_trips: own
                 .map(|(raft_id, far)| pb::RoundTrip {
