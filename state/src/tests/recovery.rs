@@ -197,6 +197,7 @@ fn the_roles_go_on_after_the_longest_ttl_that_anybody_may_have() {
     let own = old.longest_ttl();
     let known = old.recovered(&recovery(2)).unwrap();
     assert_eq!(known.outstanding_ttl(&global), Some(own));
+    assert_eq!(known.former_ttl(&global), None, "it is what its own timing says");
     let longer = Recovery {
         outstanding_ttl: own * 3,
         ..recovery(2)

@@ -41,7 +41,9 @@ fn request(world: &mut World, id: RequestId, text: &str) -> Result<crate::Reply,
 fn a_retry_gets_the_first_answer_and_changes_nothing() {
     let mut world = small();
     let id = RequestId::v7_from_parts(START, 77);
+    assert_eq!(world.state.first_answer(id), None);
     let first = request(&mut world, id, "RegisterRegion region=us");
+    assert_eq!(world.state.first_answer(id), Some(first.clone()));
     let records = crate::dump::dump_records(&world.state);
     let events = world.events.len();
     assert_eq!(request(&mut world, id, "RegisterRegion region=us"), first);
