@@ -109,10 +109,8 @@ fn after(blank: u64, bytes: usize) -> LogEntry {
     }
 }
 
-/// Large ones that come in one after the other, before any of them is in the log: while the disk has ample room, too.
-#[tokio::test]
-async fn what_was_let_through_is_reckoned_in_until_it_is_answered() {
-    let dir = TempDir::new().unwrap();
+/// A node whose disk has 20 MiB left, as its log has seen.
+async fn with_20_mib(dir: &TempDir) -> RaftNode {
     let disk = FaultyDisk::new();
     let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
     takes(&node, blank(1, 0)).await;
@@ -123,6 +121,14 @@ async fn what_was_let_through_is_reckoned_in_until_it_is_answered() {
         }
     };
     timeout(PATIENCE, looked).await.unwrap();
+    node
+}
+
+/// Large ones that come in one after the other, before any of them is in the log: while the disk has ample room, too.
+#[tokio::test]
+async fn what_was_let_through_is_reckoned_in_until_it_is_answered() {
+    let dir = TempDir::new().unwrap();
+    let node = with_20_mib(&dir).await;
     assert_eq!(node.room().level(), Level::Ample);
     let large = message(command(1, 1 << 20));
     let mut passed = Vec::new();
@@ -146,16 +152,7 @@ async fn what_was_let_through_is_reckoned_in_until_it_is_answered() {
 #[tokio::test]
 async fn a_leader_takes_no_more_proposals_than_its_disk_has_room_for() {
     let dir = TempDir::new().unwrap();
-    let disk = FaultyDisk::new();
-    let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
-    takes(&node, blank(1, 0)).await;
-    disk.set_capacity(Some(disk.used() + (20 << 20)));
-    let looked = async {
-        while node.room().room().free_bytes > 20 << 20 {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, looked).await.unwrap();
+    let node = with_20_mib(&dir).await;
     let proposed = node.in_flight_bytes().try_acquire_many(40 << 20).unwrap();
     assert_eq!(node.room().level(), Level::Ample);
     let user = "spiffe://regent.local/user/admin".parse().unwrap();
