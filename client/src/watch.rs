@@ -121,14 +121,7 @@ impl StateWatch {
             }
             if let Err(refusal) = self.advance().await {
                 self.stream = None;
-                let must_list = matches!(
-                    refusal.reason,
-                    Reason::Compacted | Reason::WrongCluster | Reason::FutureRevision
-                );
-                // One of another cluster than the own says nothing of where this watch stands, nor does a reason that is not known here.
-                let is_meant =
-                    refusal.operand(MEANT).is_none() && refusal.operand(status::UNKNOWN_REASON).is_none();
-                if must_list && is_meant {
+                if must_list(&refusal) {
                     tracing::info!(reason = %refusal.reason, "watch must list again: {refusal}");
                     self.position = None;
                     continue;
@@ -277,6 +270,16 @@ impl StateWatch {
         self.ready.push_back(change);
         Ok(())
     }
+}
+
+/// Whether the position is none to go on from. So is what a later version refuses as out of range, for whatever reason: from
+/// there it is refused for ever. One of another cluster than the own says nothing of where this watch stands.
+fn must_list(refusal: &Refusal) -> bool {
+    let is_lost = matches!(
+        refusal.reason,
+        Reason::Compacted | Reason::WrongCluster | Reason::FutureRevision
+    );
+    is_lost && refusal.operand(MEANT).is_none()
 }
 
 /// Whether a message was larger than it may be: asking again brings the same, and somebody has to be told.

@@ -26,6 +26,8 @@ pub struct Broken {
     pub detail: String,
 }
 
+/// An invariant's name, and where it does not hold.
+pub(crate) type Verdict = (&'static str, Result<(), String>);
 type Check = fn(&ControlState) -> Result<(), String>;
 type StepCheck = fn(&ControlState, &ControlState) -> Result<(), String>;
 
@@ -36,6 +38,11 @@ macro_rules! named {
 impl ControlState {
     /// That this state is possible.
     pub fn check_invariants(&self) -> Result<(), Broken> {
+        first_broken(self.judged())
+    }
+
+    /// What each invariant says of this state.
+    pub(crate) fn judged(&self) -> impl Iterator<Item = Verdict> + '_ {
         let checks: [(&'static str, Check); 23] = named![
             records_stand_under_their_own_keys,
             nothing_was_modified_after_the_last_revision,
@@ -61,12 +68,20 @@ impl ControlState {
             every_alias_points_where_its_last_deployment_put_it,
             everything_stands_as_its_last_change_of_health_says,
         ];
-        first_broken(checks.iter().map(|(name, check)| (*name, check(self))))
+        checks.into_iter().map(|(name, check)| (name, check(self)))
     }
 }
 
 /// That `after` may follow `before`.
 pub fn check_transition(before: &ControlState, after: &ControlState) -> Result<(), Broken> {
+    first_broken(judged_step(before, after))
+}
+
+/// What each invariant says of the step from `before` to `after`.
+pub(crate) fn judged_step<'a>(
+    before: &'a ControlState,
+    after: &'a ControlState,
+) -> impl Iterator<Item = Verdict> + 'a {
     let checks: [(&'static str, StepCheck); 11] = named![
         time_and_revision_never_go_back,
         the_cluster_keeps_its_name,
@@ -80,11 +95,13 @@ pub fn check_transition(before: &ControlState, after: &ControlState) -> Result<(
         an_attempt_never_decreases,
         an_experiment_keeps_its_arms_and_ends_once,
     ];
-    first_broken(checks.iter().map(|(name, check)| (*name, check(before, after))))
+    checks
+        .into_iter()
+        .map(move |(name, check)| (name, check(before, after)))
 }
 
-fn first_broken(results: impl Iterator<Item = (&'static str, Result<(), String>)>) -> Result<(), Broken> {
-    for (invariant, result) in results {
+fn first_broken(verdicts: impl Iterator<Item = Verdict>) -> Result<(), Broken> {
+    for (invariant, result) in verdicts {
         result.map_err(|detail| Broken { invariant, detail })?;
     }
     Ok(())

@@ -66,6 +66,23 @@ fn parts_of_two_revisions_are_never_put_together() {
 }
 
 #[test]
+fn a_position_that_is_out_of_range_is_given_up_whatever_the_reason() {
+    let refusal = |reason| Refusal::new(reason, "no");
+    for reason in [Reason::Compacted, Reason::FutureRevision, Reason::WrongCluster] {
+        assert!(must_list(&refusal(reason)), "{reason}");
+        assert!(!must_list(&refusal(reason).with(MEANT, "own")), "{reason}");
+    }
+    for &reason in Reason::ALL {
+        let lost = reason.category() == types::reason::Category::OutOfRange || reason == Reason::WrongCluster;
+        assert_eq!(must_list(&refusal(reason)), lost, "{reason}");
+    }
+    // A later version's is told by its code alone.
+    let unknown = |nearest| refusal(nearest).with(status::UNKNOWN_REASON, "CLOCK_STRUCK");
+    assert!(must_list(&unknown(Reason::Compacted)));
+    assert!(!must_list(&unknown(Reason::IllegalTransition)));
+}
+
+#[test]
 fn a_message_that_is_too_large_is_told_from_a_break() {
     let too_large = Status::out_of_range("Error, decoded message length too large");
     assert!(is_too_large(&status::from_status(&too_large)));

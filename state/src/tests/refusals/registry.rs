@@ -1,6 +1,7 @@
 //! Of versions, aliases and copies.
 
 use super::{AGENT, check};
+use crate::tests::world::World;
 
 #[test]
 fn versions_refuse() {
@@ -107,6 +108,34 @@ fn aliases_refuse() {
         "DeleteAlias model=fraud.scorer alias=champion etag=1",
         "ETAG_MISMATCH",
         "not at r1",
+    );
+}
+
+#[test]
+fn a_model_has_a_hundred_aliases() {
+    let mut world = World::standing();
+    let set = |name: &str| format!("SetAlias model=fraud.scorer alias={name} version=1");
+    // Its first ready version has one already.
+    (1..100).for_each(|n| world.lines(&set(&format!("a{n}"))));
+    let refused = world.line(&set("a100")).unwrap().outcome.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "count of aliases may be 100 at most, not 101"
+    );
+    // One that is there may still be set, and one that goes makes room.
+    world.lines(&set("a99"));
+    world.lines("DeleteAlias model=fraud.scorer alias=a99");
+    world.lines(&set("a100"));
+    // Another model has a hundred of its own.
+    world.lines(
+        "CreateModel name=m
+        CreateVersion model=m source=eu
+        CompleteUpload version=m@1
+        actor eu/a1
+        ReportReplica version=m@1 region=eu report=started
+        ReportReplica version=m@1 region=eu report=verified
+        actor admin
+        SetAlias model=m alias=a version=1",
     );
 }
 
