@@ -1,7 +1,7 @@
 //! Which rules are switched on: one number in the state, raised by `SetFeatureLevel` alone, never by a build's version.
 //!
 //! Whoever changes what `apply` does to an entry adds a [`Feature`], asks for it in `apply` (and names it in [`Command::needs`], where the
-//! command itself is new), and raises [`SUPPORTED`]: two
+//! command itself is new), raises [`SUPPORTED`], and freezes what the level writes (`tests/frozen.rs`): two
 //! builds of one cluster then compute the same state from the same entry. The leader raises the level once all voters have
 //! said that their builds know it. What `apply` asks of crate `policy` is part of what it does.
 //! Absent on purpose: the way down. A rule that was on has shaped the state.

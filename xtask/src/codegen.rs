@@ -44,6 +44,8 @@ pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
         for (path, text) in generate(&protos, LOG, Services::None)? {
             files.insert(root.join("state/src/gen").join(path), text);
         }
+        let described = compile(&protos, LOG)?.encode_to_vec();
+        files.insert(root.join("state/src/gen/descriptor.bin"), described);
     }
     for (path, text) in generate(&root.join("bench"), PEER, Services::Clients)? {
         files.insert(root.join("bench/src/gen").join(path), text);

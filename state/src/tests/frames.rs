@@ -30,7 +30,7 @@ fn written(state: &ControlState) -> Vec<u8> {
 }
 
 /// Where each frame begins, and where the last ends.
-fn frames(bytes: &[u8]) -> Vec<usize> {
+pub(super) fn frames(bytes: &[u8]) -> Vec<usize> {
     let (mut at, mut found) = (12, Vec::new());
     while at < bytes.len() {
         found.push(at);

@@ -243,8 +243,10 @@ impl Line {
                 },
                 incarnation: self.incarnation(),
                 endpoints: Endpoints {
+                    api: self.text("api"),
+                    raft: self.text("raft"),
                     agent: self.text("agent"),
-                    ..Endpoints::default()
+                    inference: self.text("inference"),
                 },
                 zone: self.maybe("zone"),
             },
@@ -477,7 +479,7 @@ impl Line {
             path: ArtifactPath::new(path).unwrap(),
             size: ByteCount(size.parse().unwrap()),
             digest: Digest::of(path.as_bytes()),
-            media_type: String::new(),
+            media_type: self.text("media"),
         };
         text.split(',')
             .filter_map(|t| t.split_once(':'))
@@ -509,10 +511,18 @@ impl Line {
             return StepOutcome::Failed { detail };
         }
         let doors = self.list::<String>("doors");
-        let doors = doors.into_iter().map(|door| DoorClaim {
-            door,
-            claimed: true,
-            error: String::new(),
+        // `pointer/eu!timeout` is one that could not be claimed.
+        let doors = doors.iter().map(|door| match door.split_once('!') {
+            None => DoorClaim {
+                door: door.clone(),
+                claimed: true,
+                error: String::new(),
+            },
+            Some((door, error)) => DoorClaim {
+                door: door.to_owned(),
+                claimed: false,
+                error: error.to_owned(),
+            },
         });
         StepOutcome::Done {
             detail,

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod chained;
+mod coverage;
 mod damage;
 mod elections;
 mod epochs;
@@ -9,6 +10,7 @@ mod expects;
 mod features;
 mod fitness;
 mod frames;
+mod frozen;
 mod history;
 mod integrity;
 mod invariants;

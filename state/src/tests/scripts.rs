@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
-use super::world::World;
+use super::{frozen, world::World};
 use crate::{dump::dump, event::Event, reply::Applied};
 
 fn check(name: &str) {
@@ -16,6 +16,12 @@ fn check(name: &str) {
     } else {
         assert_eq!(expected, actual, "{name} differs; REGENT_UPDATE=1 writes it anew");
     }
+}
+
+/// The lines of a script that change its world.
+pub(super) fn commands(script: &str) -> impl Iterator<Item = &str> {
+    let lines = script.lines().filter_map(|line| line.strip_prefix("> "));
+    lines.filter(|line| !["dump", "standing", "forgetful"].contains(line))
 }
 
 /// The script with its results.
@@ -33,6 +39,7 @@ fn play(script: &str) -> String {
         match command {
             "dump" => out.push_str(&dump(&world.state)),
             "standing" => world = World::standing(),
+            "forgetful" => world = World::with(frozen::forgetful()),
             _ => {
                 if let Some(applied) = world.line(command) {
                     write_applied(&applied, &mut out);
@@ -132,4 +139,9 @@ fn an_experiment_runs_and_ends() {
 #[test]
 fn a_region_comes_by_a_person_and_goes_when_nothing_is_left_in_it() {
     check("region.txt");
+}
+
+#[test]
+fn a_life_at_level_12_leaves_one_of_every_record() {
+    check("level12.txt");
 }
