@@ -41,6 +41,36 @@ fn a_removed_coordinator_is_marked_and_its_disk_barred_with_who_asked() {
     assert!(world.state.check_invariants().is_ok());
 }
 
+/// Of whom it is said once more when, and only if nothing is new.
+#[test]
+fn a_removal_is_done_once_for_each_disk() {
+    let mut world = world();
+    world.lines("wait 5s\nactor admin");
+    let removed = |world: &mut World, disk: u32| {
+        let line = format!("RemoveCoordinator node=c1 disk={disk}");
+        let applied = world.line(&line).unwrap();
+        (applied.outcome.unwrap(), applied.events.len())
+    };
+    let changed_at = |world: &World| world.state.node(&"c1".parse().unwrap()).unwrap().changed_at;
+    let (first, events) = removed(&mut world, 9);
+    assert!(events > 0);
+    assert_eq!(changed_at(&world), world.now);
+    world.lines("wait 5s");
+    assert_eq!(removed(&mut world, 9), (first.clone(), 0));
+    assert!(changed_at(&world) < world.now);
+    // Another disk of the same name is another one to bar.
+    let (second, _) = removed(&mut world, 10);
+    assert_ne!(second, first);
+    assert!(world.state.is_barred(DiskId::from_u128(10)));
+    // The name runs again, with a third disk: to remove the first once more takes this run out, and bars nothing new.
+    world.lines("RegisterNode node=c1 region=eu run=11 kind=coordinator");
+    assert_eq!(status(&world), NodeStatus::Up);
+    let (third, _) = removed(&mut world, 9);
+    assert_ne!(third, first);
+    assert_eq!(status(&world), NodeStatus::Removed);
+    assert_eq!(world.state.removed_coordinators().len(), 2);
+}
+
 #[test]
 fn the_run_that_was_removed_never_comes_back_and_its_name_may_with_another_one() {
     let mut world = world();

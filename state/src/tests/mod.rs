@@ -1,5 +1,6 @@
 //! Scripts, tables and properties of the rules; bytes of every shape.
 
+mod bounds;
 mod bytes;
 mod chained;
 mod coverage;

@@ -319,6 +319,22 @@ fn running_experiments_refuse() {
 }
 
 #[test]
+fn a_version_that_no_experiment_gives_is_deleted_while_one_runs() {
+    let mut world = World::standing();
+    world.lines(VERSIONS);
+    world.lines(
+        "CreateExperiment model=fraud.scorer name=march split=1:50,2:50
+        CreateVersion model=fraud.scorer source=eu
+        CompleteUpload version=fraud.scorer@3
+        actor eu/a1
+        ReportReplica version=fraud.scorer@3 region=eu report=started
+        ReportReplica version=fraud.scorer@3 region=eu report=verified
+        actor admin
+        DeleteVersion version=fraud.scorer@3",
+    );
+}
+
+#[test]
 fn a_model_has_sixteen_running_experiments_and_a_hundred_ended_ones() {
     let mut world = World::standing();
     world.lines(VERSIONS);

@@ -50,6 +50,14 @@ impl World {
         }
     }
 
+    /// Goes on from a state whose requests were of another world: none of its ids comes again.
+    pub(super) fn after(state: ControlState) -> Self {
+        Self {
+            requests: 1 << 32,
+            ..Self::with(state)
+        }
+    }
+
     /// Three healthy regions with stores and agents, a model whose first version is everywhere, and the global role
     /// held by `eu/a1#1` at g1.e2.
     pub(super) fn standing() -> Self {
