@@ -254,13 +254,17 @@ impl RaftNode {
     }
 
     /// More may be in flight than a disk has room for that is not full yet. What coordinators propose by themselves is little, and goes
-    /// before what waits for it.
+    /// before what waits for it. Whoever does not lead puts nothing on its disk for it, and says who does.
     pub(crate) fn check_takes(&self, actor: &Principal) -> Result<(), ProposeError> {
-        if matches!(actor, Principal::Coordinator { .. }) || self.takes_proposals() {
+        let leads = self.leadership().borrow().is_leader;
+        if !leads || matches!(actor, Principal::Coordinator { .. }) || self.takes_proposals() {
             return Ok(());
         }
-        let in_flight = PROPOSED_BYTES_MAX.saturating_sub(self.in_flight_bytes().available_permits());
-        Err(ProposeError::OverloadedBytes { limit: in_flight })
+        Err(ProposeError::OverloadedDisk {
+            node: self.own_peer().node.clone(),
+            path: self.room().room().path,
+            room_bytes: self.room().left_bytes(),
+        })
     }
 
     fn classify_write(&self, error: ClientWriteError<TypeConfig>) -> ProposeError {

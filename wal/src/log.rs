@@ -69,6 +69,10 @@ impl View {
     pub fn takes(&self, passing: Passing, payloads: &[usize]) -> bool {
         self.shared.takes(passing, payloads)
     }
+    /// Bytes that can be written beside what is kept for votes, as far as the last look at the disk said. What waits is in them.
+    pub fn left_bytes(&self) -> u64 {
+        self.shared.pool.reserve().left()
+    }
     /// Writes that wait for the disk, and their bytes.
     pub fn queued(&self) -> (usize, usize) {
         let state = self.shared.state();

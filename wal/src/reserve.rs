@@ -48,6 +48,13 @@ impl Reserve {
         self.segments.saturating_mul(self.segment_bytes)
     }
 
+    /// The same with the segment that is written, and without what is kept.
+    pub(crate) fn left(&self) -> u64 {
+        self.bytes()
+            .saturating_add(self.remaining)
+            .saturating_sub(self.kept)
+    }
+
     /// Whether records of these lengths fit, in this order and behind what passes, without what is kept. `head`: length of a
     /// segment's first record.
     ///

@@ -148,6 +148,7 @@ pub fn outcome_of<T>(result: &Result<T, ProposeError>) -> ChangeOutcome {
             | ProposeError::Overloaded { .. }
             | ProposeError::DiskFull { .. }
             | ProposeError::OverloadedBytes { .. }
+            | ProposeError::OverloadedDisk { .. }
             | ProposeError::TooLarge { .. }
             | ProposeError::BelowLevel { .. }
             | ProposeError::Witness { .. }

@@ -79,6 +79,19 @@ pub enum ProposeError {
         /// The bound that was hit.
         limit: usize,
     },
+    /// This leader's disk may not take all that is in flight. Surely not proposed; it ends with what is in flight.
+    #[error(
+        "the disk of {node} has room for {room_bytes} bytes in {} beside what votes need, and what is in flight may take them all",
+        path.display()
+    )]
+    OverloadedDisk {
+        /// This coordinator.
+        node: NodeId,
+        /// The log's directory.
+        path: PathBuf,
+        /// The bound that was hit.
+        room_bytes: u64,
+    },
     /// The cluster has not switched on what the caller asks for: some coordinator's build may not know it. Surely not
     /// proposed.
     #[error(
@@ -180,6 +193,10 @@ impl ProposeError {
                 .with("retry_after_ms", 1_000),
             Self::OverloadedBytes { limit } => Refusal::new(Reason::Overloaded, message)
                 .with("in_flight_bytes", limit)
+                .with("retry_after_ms", 100),
+            Self::OverloadedDisk { path, room_bytes, .. } => Refusal::new(Reason::Overloaded, message)
+                .with("path", path.display())
+                .with("room_bytes", room_bytes)
                 .with("retry_after_ms", 100),
             Self::BelowLevel { level, needs, .. } => Refusal::new(Reason::FeatureLevel, message)
                 .with("current", level)

@@ -66,7 +66,7 @@ pub(crate) async fn leading(dir: &Path) -> RaftNode {
     leads(alone(dir).await).await
 }
 
-async fn leads(node: RaftNode) -> RaftNode {
+pub(super) async fn leads(node: RaftNode) -> RaftNode {
     node.found(TimingPolicy::fast()).await.unwrap();
     let founded = tokio::time::Instant::now() + Duration::from_secs(40);
     node.founded(founded).await.unwrap();

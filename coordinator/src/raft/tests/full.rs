@@ -7,7 +7,10 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 use wal::{Level, faulty::FaultyDisk};
 
-use super::{alone::alone_on, *};
+use super::{
+    alone::{alone_on, leads},
+    *,
+};
 use crate::raft::{
     RaftNode, WallClock,
     types::{EntryBytes, TypeConfig, log_id},
@@ -109,11 +112,56 @@ fn after(blank: u64, bytes: usize) -> LogEntry {
     }
 }
 
+/// The disk of a follower decides nothing about what its leader takes.
+#[tokio::test]
+async fn a_follower_at_the_end_of_its_reserve_names_the_leader() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultyDisk::new();
+    let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
+    let leader = Peer {
+        api_endpoint: "https://127.0.0.1:2".to_owned(),
+        ..peer("c3", 3)
+    };
+    let members = BTreeMap::from([(3, leader), (node.own_id(), node.own_peer().clone())]);
+    let voters = BTreeSet::from([3, node.own_id()]);
+    let members = Membership::new(vec![voters], members).unwrap();
+    let membership = LogEntry {
+        payload: EntryPayload::Membership(members),
+        ..blank(1, 0)
+    };
+    takes(&node, membership).await;
+    fill(&node, &disk).await;
+    let mut next = 1;
+    while node.takes_proposals() {
+        takes(&node, command(next, 64 << 10)).await;
+        next += 1;
+    }
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let user = "spiffe://regent.local/user/admin".parse().unwrap();
+    let (id, command) = (
+        RequestId::from_u128(1 << 64),
+        Command::SetFeatureLevel { level: 1 },
+    );
+    let refused = node.propose(user, id, command, deadline).await.unwrap_err();
+    let refused = refused.to_refusal();
+    assert_eq!(refused.reason, types::Reason::NotLeader, "{refused}");
+    assert!(
+        refused.to_string().contains("c3 at https://127.0.0.1:2"),
+        "{refused}"
+    );
+    node.shutdown().await;
+}
+
 /// A node whose disk has 20 MiB left, as its log has seen.
 async fn with_20_mib(dir: &TempDir) -> RaftNode {
     let disk = FaultyDisk::new();
     let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
     takes(&node, blank(1, 0)).await;
+    leave_20_mib(&node, &disk).await;
+    node
+}
+
+async fn leave_20_mib(node: &RaftNode, disk: &FaultyDisk) {
     disk.set_capacity(Some(disk.used() + (20 << 20)));
     let looked = async {
         while node.room().room().free_bytes > 20 << 20 {
@@ -121,7 +169,6 @@ async fn with_20_mib(dir: &TempDir) -> RaftNode {
         }
     };
     timeout(PATIENCE, looked).await.unwrap();
-    node
 }
 
 /// Large ones that come in one after the other, before any of them is in the log: while the disk has ample room, too.
@@ -152,13 +199,20 @@ async fn what_was_let_through_is_reckoned_in_until_it_is_answered() {
 #[tokio::test]
 async fn a_leader_takes_no_more_proposals_than_its_disk_has_room_for() {
     let dir = TempDir::new().unwrap();
-    let node = with_20_mib(&dir).await;
+    let disk = FaultyDisk::new();
+    let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
+    let node = leads(node).await;
+    leave_20_mib(&node, &disk).await;
     let proposed = node.in_flight_bytes().try_acquire_many(40 << 20).unwrap();
     assert_eq!(node.room().level(), Level::Ample);
     let user = "spiffe://regent.local/user/admin".parse().unwrap();
     let own = "spiffe://regent.local/region/eu/coordinator/c1".parse().unwrap();
     let refused = node.check_takes(&user).unwrap_err().to_refusal();
     assert_eq!(refused.reason, types::Reason::Overloaded, "{refused}");
+    let room = node.room().left_bytes();
+    assert!((8 << 20..20 << 20).contains(&room), "{room}");
+    let text = format!("the disk of c0 has room for {room} bytes in /disk beside");
+    assert!(refused.to_string().contains(&text), "{refused}");
     assert!(
         node.check_takes(&own).is_ok(),
         "a failover goes before what waits"
