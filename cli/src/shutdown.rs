@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Failure;
 
-/// A token that ctrl-c and SIGTERM cancel. A second signal changes nothing: the drain has a bound of its own.
+/// A token that ctrl-c and SIGTERM cancel. A second signal changes nothing: the drain has a bound of its own,
+/// also where the log's disk is full.
 pub(crate) fn on_signal() -> Result<CancellationToken, Failure> {
     let failed = |e: std::io::Error| Failure::other(format!("could not listen for signals: {e}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

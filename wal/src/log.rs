@@ -25,7 +25,7 @@ use crate::{
     writer::Writer,
 };
 
-/// An open log. Clones share it; it closes when the last one goes.
+/// An open log. Clones share it; it closes when the last one goes, or by [`View::close`].
 #[derive(Clone)]
 pub struct Log {
     handle: Arc<Handle>,
@@ -37,11 +37,11 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.close();
+        self.shared.release();
     }
 }
 
-/// Looks at a log without keeping it open.
+/// Looks at a log, and may close it, without keeping it open.
 #[derive(Clone)]
 pub struct View {
     shared: Arc<Shared>,
@@ -72,6 +72,12 @@ impl View {
     /// Bytes that can be written beside what is kept for votes, as far as the last look at the disk said. What waits is in them.
     pub fn left_bytes(&self) -> u64 {
         self.shared.pool.reserve().left()
+    }
+    /// Closes the log although others still have it, who may be waiting for its disk: what waits is written as far as there is room for
+    /// it, and whoever waits for more hears that the log was closed, as does every later write. Until the last handle has gone what
+    /// is there can be read.
+    pub fn close(&self) {
+        self.shared.close();
     }
     /// Writes that wait for the disk, and their bytes.
     pub fn queued(&self) -> (usize, usize) {

@@ -200,6 +200,11 @@ impl Pool {
         self.changed.notify_all();
     }
 
+    /// Whoever waits looks again.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_all();
+    }
+
     /// Ends preparing for good.
     pub(crate) fn fail(&self, failure: Failure) {
         self.inner().failed.get_or_insert(failure);

@@ -59,7 +59,10 @@ pub(crate) struct State {
     pub(crate) queued: usize,
     pub(crate) waiting: Vec<Waiting>,
     pub(crate) failed: Option<Failure>,
+    /// Nothing more is written than what waits and has room.
     closing: bool,
+    /// The last handle has gone: nobody reads any more.
+    released: bool,
     /// The writer sleeps, and must be woken.
     asleep: bool,
     /// It sleeps until then, and not for a while.
@@ -87,6 +90,7 @@ impl State {
             waiting: Vec::new(),
             failed: None,
             closing: false,
+            released: false,
             asleep: false,
             rests: false,
         }
@@ -268,9 +272,24 @@ impl Shared {
         }
     }
 
+    /// Ends writing: what waits is written as far as there is room for it.
     pub(crate) fn close(&self) {
         self.state().closing = true;
         self.work.notify_all();
+        self.pool.wake();
+    }
+
+    /// The last handle has gone.
+    pub(crate) fn release(&self) {
+        self.state().released = true;
+        self.close();
+    }
+
+    /// Until then entries are read from the files.
+    pub(crate) fn wait_until_released(&self) {
+        let state = self.state();
+        let released = self.work.wait_while(state, |state| !state.released);
+        drop(released.unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(crate) fn is_closing(&self) -> bool {

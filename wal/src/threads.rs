@@ -1,4 +1,5 @@
-//! The log's two threads: one writes, one prepares segments. Both end when the last handle has gone.
+//! The log's two threads: one writes, one prepares segments. Both end when the last handle has gone; the first writes no more once the
+//! log is closed.
 
 use std::{io, sync::Arc, thread};
 
@@ -25,6 +26,7 @@ pub(crate) fn start(
         .spawn(move || {
             priority::raise();
             write(&shared, writer);
+            shared.wait_until_released();
             shared.pool.close();
             // It ends by itself once the pool is closed; a panic there has been reported by its failing pool.
             let _ = preparer.join();
@@ -56,9 +58,9 @@ fn write(shared: &Shared, mut writer: Writer) {
                     Wake::Closing => break writer.mark().err().unwrap_or_else(|| closed(shared)),
                 }
             }
-            Ok(Turn::NeedsSegment | Turn::NoRoom) => {
+            Ok(turn @ (Turn::NeedsSegment | Turn::NoRoom)) => {
                 // What waits for room when the log closes is not durable, and nobody was told that it is.
-                if shared.is_closing() && shared.pool.is_full() {
+                if shared.is_closing() && (turn == Turn::NoRoom || shared.pool.is_full()) {
                     break closed(shared);
                 }
                 shared.pool.wait_for_segment(shared.config.look_again);

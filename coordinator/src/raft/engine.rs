@@ -7,6 +7,7 @@
 
 use std::{
     io,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -32,9 +33,14 @@ pub(crate) type Raft = openraft::Raft<TypeConfig, Held<StateMachine>>;
 /// How long between two complaints about a state machine that does not come free.
 const COMPLAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// How long a node that is to end may take with what waits for its disk, before the log is closed under it, and again after that.
+const STOPS_WITHIN: Duration = Duration::from_secs(5);
+
 /// What a node is made of, and the one of now.
 pub(crate) struct Engine {
     own_id: u64,
+    /// Keeps the log from nobody, and closes it.
+    view: wal::View,
     parts: Mutex<Option<Parts>>,
     current: RwLock<Raft>,
     /// Ends once nothing of the current node can apply entries.
@@ -66,6 +72,7 @@ impl Engine {
         store: Arc<Store>,
         connections: Arc<Connections>,
     ) -> Result<Self, String> {
+        let view = log.view();
         let parts = Parts {
             log,
             store,
@@ -74,6 +81,7 @@ impl Engine {
         let (raft, released) = parts.make(own_id, config).await?;
         Ok(Self {
             own_id,
+            view,
             parts: Mutex::new(Some(parts)),
             current: RwLock::new(raft),
             released: AsyncMutex::new(released),
@@ -140,8 +148,23 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the node for good, after a change that is under way, and lets go of the log.
+    /// Ends the node for good, and lets go of the log. A node that waits for its disk does not hear that it is to end, so the log is
+    /// closed under it: what waited was acknowledged to nobody.
     pub(crate) async fn close(&self) -> Result<(), String> {
+        let mut stops = pin!(self.stop());
+        if let Ok(stopped) = timeout(STOPS_WITHIN, &mut stops).await {
+            return stopped;
+        }
+        warn!(
+            "raft waits for its disk: its log is closed without what waits there, which was acknowledged to nobody"
+        );
+        self.view.close();
+        let stopped = timeout(STOPS_WITHIN, stops).await;
+        stopped.unwrap_or_else(|_| Err("its disk does not answer".to_owned()))
+    }
+
+    /// The same after a change that is under way, whatever the disk does.
+    async fn stop(&self) -> Result<(), String> {
         let _after_a_change = self.released.lock().await;
         *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.raft().shutdown().await.map_err(|e| e.to_string())

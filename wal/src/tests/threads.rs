@@ -6,16 +6,30 @@ use std::{
 };
 
 use super::{entry, id, indexes, small};
-use crate::{Config, Level, Log, Observer, disk::RealDisk, faulty::FaultyDisk};
+use crate::{
+    Config, Level, Log, Observer,
+    disk::{Disk, RealDisk},
+    faulty::FaultyDisk,
+};
 
-/// Opens; the receiver hears when every file is closed.
-fn open(disk: Arc<dyn crate::disk::Disk>, observer: Arc<dyn Observer>) -> (Log, mpsc::Receiver<()>) {
-    let (closed, on_closed) = mpsc::channel();
-    let config = Config {
+/// More than a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+fn quick() -> Config {
+    Config {
         look_again: Duration::from_millis(1),
         mark_after: Duration::from_millis(1),
         ..small()
-    };
+    }
+}
+
+/// Opens; the receiver hears when every file is closed.
+fn open(disk: Arc<dyn Disk>, observer: Arc<dyn Observer>) -> (Log, mpsc::Receiver<()>) {
+    open_with(quick(), disk, observer)
+}
+
+fn open_with(config: Config, disk: Arc<dyn Disk>, observer: Arc<dyn Observer>) -> (Log, mpsc::Receiver<()>) {
+    let (closed, on_closed) = mpsc::channel();
     let (log, _) = Log::open(disk, config, observer, move || closed.send(()).unwrap()).unwrap();
     (log, on_closed)
 }
@@ -120,4 +134,64 @@ fn writes_on_a_full_disk_wait_for_room_and_a_log_that_closes_meanwhile_says_so()
     closed.recv().unwrap();
     let refused = results.try_iter().filter(Result::is_err).count();
     assert!(refused > 0);
+}
+
+/// Whoever waits for the disk keeps the log open, and could not end.
+#[test]
+fn a_log_that_is_closed_wakes_whoever_waits_for_room_and_can_be_read_until_it_is_let_go() {
+    // No room for the next segment, or for bytes that were filled.
+    let fills: [fn(&FaultyDisk); 2] = [
+        |disk| disk.set_capacity(Some(disk.used())),
+        |disk| disk.set_full_for_writes(true),
+    ];
+    for fill in fills {
+        check_closed_while_held(fill);
+    }
+}
+
+fn check_closed_while_held(fill: fn(&FaultyDisk)) {
+    let disk = FaultyDisk::new();
+    let config = Config {
+        queue_bytes: 1 << 10,
+        ..quick()
+    };
+    let (log, closed) = open_with(config, Arc::new(disk.clone()), Arc::new(()));
+    let (done, results) = mpsc::channel();
+    let append = |from: u64, to: u64| {
+        for index in from..to {
+            let done = done.clone();
+            let one = vec![entry(1, index, [3; 1000])];
+            log.append(one, Box::new(move |r| done.send(r).unwrap())).unwrap();
+        }
+    };
+    append(0, 20);
+    for _ in 0..20 {
+        results.recv().unwrap().unwrap();
+    }
+    fill(&disk);
+    append(20, 100);
+    let (drained, is_drained) = mpsc::channel();
+    log.when_drained(Box::new(move || drained.send(()).unwrap()));
+    let (saved, is_saved) = mpsc::channel();
+    log.save_vote("v".into(), Box::new(move |r| saved.send(r).unwrap()));
+    log.view().close();
+    let refused = is_saved.recv_timeout(PATIENCE).unwrap().unwrap_err();
+    assert!(refused.to_string().contains("the log was closed"), "{refused}");
+    is_drained.recv_timeout(PATIENCE).unwrap();
+    let (saved, is_saved) = mpsc::channel();
+    log.save_vote("w".into(), Box::new(move |r| saved.send(r).unwrap()));
+    assert_eq!(is_saved.recv_timeout(PATIENCE).unwrap().unwrap_err(), refused);
+    let written = 20 + results.try_iter().filter(Result::is_ok).count();
+    // The first ones are long out of memory. The writer has the time to let go of their files.
+    for _ in 0..500 {
+        assert_eq!(log.read(0, 20, usize::MAX).unwrap().len(), 20);
+    }
+    assert!(closed.try_recv().is_err(), "somebody has it");
+    drop(log);
+    closed.recv_timeout(PATIENCE).unwrap();
+    disk.set_full_for_writes(false);
+    disk.set_capacity(None);
+    let (log, _closed) = open(Arc::new(disk), Arc::new(()));
+    assert_eq!(indexes(&log), (0..written as u64).collect::<Vec<_>>());
+    assert_eq!(log.vote(), None);
 }

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use futures::stream;
+use openraft::{
+    async_runtime::WatchReceiver as _,
+    errors::Fatal,
+    raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult},
+};
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 use wal::{Level, faulty::FaultyDisk};
 
 use super::{
@@ -12,7 +17,7 @@ use super::{
     *,
 };
 use crate::raft::{
-    RaftNode, WallClock,
+    RaftNode, WallClock, openraft_config,
     types::{EntryBytes, TypeConfig, log_id},
 };
 
@@ -220,4 +225,55 @@ async fn a_leader_takes_no_more_proposals_than_its_disk_has_room_for() {
     drop(proposed);
     assert!(node.check_takes(&user).is_ok());
     node.shutdown().await;
+}
+
+/// Whoever wants it to end need not make room first, nor kill it: not while its timing changes, either.
+#[tokio::test]
+async fn a_node_that_waits_for_its_disk_ends_when_told_to() {
+    for changes in [false, true] {
+        check_ends(changes).await;
+    }
+}
+
+async fn check_ends(changes: bool) {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultyDisk::new();
+    let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
+    takes(&node, blank(1, 0)).await;
+    fill(&node, &disk).await;
+    let answers = wait_for_disk(&node).await;
+    let (config, handle) = (node.config().clone(), node.clone());
+    let config = openraft_config(&config, &config.timing, true).unwrap();
+    let change = async {
+        if changes {
+            handle.engine().change(config).await.unwrap_err();
+        }
+    };
+    // The change comes first, and holds the stop up.
+    let ends = async { tokio::join!(change, node.shutdown()) };
+    timeout(PATIENCE, ends).await.unwrap();
+    let answers = answers.await.unwrap();
+    let stored = answers.iter().filter(|a| matches!(a, Ok(Ok(_)))).count();
+    assert!(stored < answers.len(), "{stored}: the rest was not acknowledged");
+    disk.set_capacity(None);
+    let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk))).await;
+    let last = node.raft().metrics().borrow_watched().last_log_index;
+    assert!(last >= Some(stored as u64), "{last:?} of {stored}");
+    node.shutdown().await;
+}
+
+type Answers = Vec<Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>>;
+
+/// Gives the node more than its disk takes, unasked, until Raft waits for the disk.
+async fn wait_for_disk(node: &RaftNode) -> JoinHandle<Answers> {
+    let messages = stream::iter((1..40).map(|index| message(command(index, 1 << 20))));
+    let raft = node.raft();
+    let answers = tokio::spawn(async move { raft.stream_append(messages).collect().await });
+    let waits = async {
+        while node.room().queued().1 <= 16 << 20 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, waits).await.unwrap();
+    answers
 }
