@@ -99,6 +99,24 @@ pub enum CodecError {
     Broken(#[from] Broken),
 }
 
+impl CodecError {
+    /// Where in the snapshot the damage was met, as far as it has a place: the beginning of the frame or body that is not as it
+    /// was written, or the end of what is cut.
+    pub const fn offset(&self) -> Option<u64> {
+        match self {
+            Self::NoSnapshot => Some(0),
+            Self::Length { shown, needed } => Some(if *shown < *needed { *shown } else { *needed }),
+            Self::Digest { offset } | Self::Frame { offset, .. } => Some(*offset),
+            Self::Protobuf(_)
+            | Self::Malformed { .. }
+            | Self::Format { .. }
+            | Self::StateHash { .. }
+            | Self::Io(_)
+            | Self::Broken(_) => None,
+        }
+    }
+}
+
 impl From<Malformed> for CodecError {
     fn from(Malformed { field, problem }: Malformed) -> Self {
         Self::Malformed { field, problem }
