@@ -102,6 +102,32 @@ fn damaged_at(bytes: &[u8]) -> u64 {
     }
 }
 
+/// What people are told: where the damage begins, where it has a place.
+#[test]
+fn damage_says_where_it_was_met() {
+    let length = |shown, needed| CodecError::Length { shown, needed }.offset();
+    assert_eq!(
+        (length(7, 9), length(9, 7), length(8, 8)),
+        (Some(7), Some(7), Some(8))
+    );
+    let problem = || "is cut".to_owned();
+    let frame = CodecError::Frame {
+        offset: 5,
+        problem: problem(),
+    };
+    let malformed = CodecError::Malformed {
+        field: "nodes".to_owned(),
+        problem: problem(),
+    };
+    let told = [
+        CodecError::NoSnapshot,
+        CodecError::Digest { offset: 52 },
+        frame,
+        malformed,
+    ];
+    assert_eq!(told.map(|e| e.offset()), [Some(0), Some(52), Some(5), None]);
+}
+
 #[test]
 fn a_changed_bit_is_found_in_the_frame_that_it_is_in() {
     let bytes = written(&World::standing().state);
