@@ -467,7 +467,7 @@ impl Line {
             endpoint: self
                 .maybe("endpoint")
                 .unwrap_or_else(|| format!("http://{}", self.text("region"))),
-            bucket: "models".to_owned(),
+            bucket: self.maybe("bucket").unwrap_or_else(|| "models".to_owned()),
             fencing_door: refused.map_or(FencingDoor::Qualified, |reason| FencingDoor::Refused { reason }),
         }
     }

@@ -56,6 +56,24 @@ fn the_cluster_refuses() {
 fn regions_and_nodes_refuse() {
     check("", "RegisterRegion region=eu", "ALREADY_EXISTS", "region eu");
     check("", "AttachStore region=sa", "REGION_NOT_FOUND", "sa");
+    for lacking in ["endpoint=", "bucket="] {
+        let line = format!("AttachStore region=eu {lacking}");
+        check(
+            "",
+            &line,
+            "INVALID_ARGUMENT",
+            "endpoint and bucket must not be empty",
+        );
+    }
+    for (what, most) in [("endpoint", 512), ("bucket", 255)] {
+        let line = |bytes: usize| format!("AttachStore region=eu {what}={}", "x".repeat(bytes));
+        World::standing().lines(&line(most));
+        let words = format!(
+            "bytes of the store's {what} may be {most} at most, not {}",
+            most + 1
+        );
+        check("", &line(most + 1), "LIMIT_EXCEEDED", &words);
+    }
     let transition = "SetRegionHealth region=eu from=RECOVERING to=UNHEALTHY";
     check(
         "",

@@ -140,6 +140,24 @@ fn a_model_has_a_hundred_aliases() {
 }
 
 #[test]
+fn a_copy_that_failed_says_why() {
+    let mut world = World::standing();
+    world.lines(
+        "actor us/b1\nReportReplica version=fraud.scorer@1 region=us report=failed error=\"disk full\"",
+    );
+    let key = "fraud.scorer@1".parse().unwrap();
+    let copy = world
+        .state
+        .replicas_of(&key)
+        .find(|r| r.key.region.as_str() == "us")
+        .unwrap();
+    assert_eq!(
+        (copy.error.as_str(), copy.modified),
+        ("disk full", world.state.revision)
+    );
+}
+
+#[test]
 fn replicas_refuse() {
     let started = "ReportReplica version=fraud.scorer@1 region=us report=started";
     check("", started, "PERMISSION_DENIED", "an agent of region us");
@@ -199,6 +217,18 @@ fn replicas_refuse() {
         &line("progress attempt=2 bytes=101"),
         "INVALID_ARGUMENT",
         "more than",
+    );
+    // All of it is not more than it.
+    World::standing().lines(&format!("{copying}\n{}", line("progress attempt=2 bytes=100")));
+    // None of a copy's attempts has the number of none.
+    let pending = "CreateVersion model=fraud.scorer source=us
+        CompleteUpload version=fraud.scorer@2
+        actor us/b1";
+    check(
+        pending,
+        "ReportReplica version=fraud.scorer@2 region=us report=progress attempt=0 bytes=1",
+        "STALE_ATTEMPT",
+        "attempt 0",
     );
     check(
         AGENT,
