@@ -245,10 +245,14 @@ pub fn floor_of(role: &RoleRecord, cluster_id: ClusterId) -> Floor {
 }
 
 /// The higher of two floors of one role and cluster; a floor never sinks. Of two equal epochs the one with a holder
-/// stays: nobody takes an epoch away from its holder but a higher epoch.
+/// stays: nobody takes an epoch away from its holder but a higher epoch. What is confirmed of another role or cluster says
+/// nothing of this one, however high its epoch (L3).
 pub fn raise(floor: Option<Floor>, confirmed: Floor) -> Floor {
+    let of_another =
+        |floor: &Floor| (floor.cluster_id, &floor.role) != (confirmed.cluster_id, &confirmed.role);
     match floor {
         None => confirmed,
+        Some(floor) if of_another(&floor) => floor,
         Some(floor) if confirmed.epoch > floor.epoch => confirmed,
         Some(floor) if confirmed.epoch == floor.epoch && floor.holder.is_none() => confirmed,
         Some(floor) => floor,

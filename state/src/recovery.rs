@@ -8,7 +8,10 @@
 //!
 //! Absent on purpose: files, membership, and signatures: doors follow by statements that the CA signed (`policy::rebind`), which
 //! are only kept here.
-//! Invariant: every epoch of the new state is above every one of the old, and of whatever the caller says was seen elsewhere.
+//! Absent, too: what agents, pointers, databases and other survivors have seen. None of them need be there when a cluster is founded
+//! from a file or a disk. Each door looks for itself: it follows to no generation that is not above what it saw
+//! (`policy::rebind::follow`), and one that has not followed refuses by the cluster's id, whatever the generation.
+//! Invariant: every epoch of the new state is above every one of the old.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +34,8 @@ use crate::{
 pub struct Recovery {
     /// Its name.
     pub cluster_id: ClusterId,
-    /// Above every generation that was found: in the state, at agents, at pointers.
+    /// Above every generation in the state, which is all that is looked at here; who knows of a higher one elsewhere names one above
+    /// that.
     pub generation: u32,
     /// The coordinator that founds it.
     pub founder: NodeId,

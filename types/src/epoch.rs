@@ -6,6 +6,9 @@
 //! ```compile_fail
 //! fn newer(a: types::FencingToken, b: types::FencingToken) -> bool { a > b }
 //! ```
+//!
+//! A bare [`Epoch`] says no role, and is ordered: records and doors compare two of one role with it. Which places do, and what makes
+//! sure of the role there, is listed in `docs/protocol/leases.md`.
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
@@ -17,6 +20,7 @@ use crate::ids::{ClusterId, InvalidId, NodeId, NodeIncarnation, RegionId, RoleNa
 /// Generation in the high 32 bits, counter in the low; shown `g1.e7`. The generation grows only by restore or
 /// recovery (L19), the counter with every change of holder, also to nobody (I4).
 /// Source: issued only by `state::apply::primary`. It is never a Raft term.
+/// Ordered among those of one role; whoever has two of which that is not known compares tokens.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);
 

@@ -9,13 +9,14 @@ use std::{
 };
 
 use tokio::sync::Barrier;
-use types::{Digest, Epoch, Lineage, RoleName};
+use types::{Digest, Epoch, FencingToken, Lineage, RoleName};
 
 use super::{LIMIT, token};
 use crate::{
     ArtifactStore, Fault, FaultyStore, Gate, MemStore, Operation, keys,
     pointer::{
-        PointerChange, PointerError, Refusal, claim_pointer, claim_pointer_for, read_pointer, write_pointer,
+        BadBody, PointerChange, PointerError, Refusal, claim_pointer, claim_pointer_for, read_pointer,
+        write_pointer,
     },
 };
 
@@ -309,6 +310,43 @@ async fn a_foreign_body_is_not_overwritten() {
         let error = claim_pointer(&*store, &token(1, "a"), LIMIT).await.unwrap_err();
         assert!(matches!(error, PointerError::BadBody { .. }), "{error:?}");
         assert_eq!(store.get_range(&key, 0..body.len() as u64).await.unwrap(), body);
+    }
+}
+
+/// Somebody copied it there. Whatever its epoch is, it counts something else than this role's (L3).
+#[tokio::test]
+async fn a_body_of_another_role_is_no_pointer_of_this_one() {
+    let store = faulty();
+    let (key, role) = (
+        keys::pointer(&RoleName::global()),
+        "primaries/db".parse::<RoleName>().unwrap(),
+    );
+    for epoch in [1, 7, 9] {
+        let theirs = FencingToken {
+            role: role.clone(),
+            ..token(epoch, "a")
+        };
+        write_pointer(&*store, &theirs, &target("db")).await.unwrap();
+        let there = keys::pointer(&role);
+        let size = store.head(&there).await.unwrap().unwrap().size.0;
+        let copied = store.get_range(&there, 0..size).await.unwrap();
+        store.put(&key, copied.clone()).await.unwrap();
+        let mine = token(7, "a");
+        let refused = [
+            read_pointer(&*store, &RoleName::global()).await.map(drop),
+            write_pointer(&*store, &mine, &target("x")).await.map(drop),
+            claim_pointer(&*store, &mine, LIMIT).await.map(drop),
+        ];
+        for error in refused.map(Result::unwrap_err) {
+            let PointerError::BadBody { source, .. } = &error else {
+                panic!("{error:?}");
+            };
+            assert!(
+                matches!(source, BadBody::WrongRole { found, .. } if *found == role),
+                "{source}"
+            );
+        }
+        assert_eq!(store.get_range(&key, 0..size).await.unwrap(), copied);
     }
 }
 

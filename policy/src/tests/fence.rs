@@ -81,6 +81,25 @@ fn a_token_of_another_cluster_or_role_is_refused_even_without_a_floor() {
     assert_eq!(said(&check(Some(&held), &other_role, CLUSTER)), "WRONG_ROLE");
 }
 
+/// Epochs of two roles count different things, and so do those of two clusters (L3): neither raises the other's floor.
+#[test]
+fn an_epoch_of_another_role_or_cluster_raises_no_floor_however_high_it_is() {
+    let held = floor(7, Some("eu/a1#1"));
+    let of_another_role = Floor {
+        role: "primaries/db".parse().unwrap(),
+        ..floor(9, Some("us/b1#1"))
+    };
+    let of_another_cluster = Floor {
+        cluster_id: ClusterId::from_u128(2),
+        ..floor(9, Some("us/b1#1"))
+    };
+    for other in [of_another_role, of_another_cluster] {
+        assert_eq!(raise(Some(held.clone()), other), held);
+    }
+    let own = floor(9, Some("us/b1#1"));
+    assert_eq!(raise(Some(held), own.clone()), own);
+}
+
 #[test]
 fn a_model_is_guarded_by_the_nearest_role_that_is_named_after_it() {
     let roles = ["global", "fraud", "fraud.scorer.eu", "db"];

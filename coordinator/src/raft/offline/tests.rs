@@ -1,12 +1,12 @@
 //! Files and directories of coordinators that do not run.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use state::{Command, features::SUPPORTED};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use types::{
-    ModelName, RequestId, RoleName, UnixMillis,
+    Epoch, FencingToken, Holder, ModelName, Rebind, RequestId, RoleName, UnixMillis,
     time::{Clock as _, SystemClock},
 };
 
@@ -207,6 +207,103 @@ async fn a_new_cluster_goes_on_from_a_saved_one_and_honours_nothing_of_it() {
     let names = |name: &str| name.parse::<ModelName>().unwrap();
     assert!(again.read(|s| s.model(&names("new")).is_some() && s.model(&names("m4")).is_some()));
     again.shutdown().await;
+}
+
+/// Nobody who restores a file knows who else does: both clusters begin with the same generation, and their epochs look alike.
+#[tokio::test]
+async fn two_clusters_from_one_file_have_one_generation_and_honour_nothing_of_each_other() {
+    let dir = TempDir::new().unwrap();
+    let old = with_models(&dir.path().join("data"), 1).await;
+    let old_id = old.cluster_id().unwrap();
+    let file = dir.path().join("saved");
+    save(&old, &file).await;
+    old.shutdown().await;
+    let mut pair = Vec::new();
+    for name in ["one", "other"] {
+        let target = dir.path().join(name);
+        let founded = restore(&file, &target, &founder("c0")).await.unwrap();
+        let node = alone(&target).await;
+        let mut leadership = node.leadership();
+        leadership.wait_for(|l| l.since.is_some()).await.unwrap();
+        pair.push((founded, node));
+    }
+    let (other, other_node) = pair.pop().unwrap();
+    let (one, one_node) = pair.pop().unwrap();
+    assert_eq!((one.generation, other.generation), (2, 2));
+    assert_ne!(one.cluster_id, other.cluster_id);
+
+    // The registry: the other cluster's token is refused for its cluster, before its epoch is looked at.
+    let token = |cluster_id| FencingToken {
+        cluster_id,
+        role: RoleName::global(),
+        epoch: Epoch::new(2, 1),
+        holder: Holder {
+            region: "r0".parse().unwrap(),
+            node: "a0".parse().unwrap(),
+            incarnation: types::NodeIncarnation::from_u128(1),
+        },
+    };
+    for (node, foreign) in [(&one_node, other.cluster_id), (&other_node, one.cluster_id)] {
+        let write = Command::SetModelTags {
+            model: "m0".parse().unwrap(),
+            set: Default::default(),
+            remove: Default::default(),
+            etag: None,
+            token: Some(token(foreign)),
+        };
+        let (actor, id) = (
+            "spiffe://regent.local/region/r0/node/a0",
+            node.own_request_id(soon()).await,
+        );
+        let done = node
+            .propose(actor.parse().unwrap(), id, write, soon())
+            .await
+            .unwrap();
+        assert_eq!(done.outcome.unwrap_err().reason(), types::Reason::WrongCluster);
+    }
+
+    // A door of one of them whose floor is that very epoch and holder.
+    let held = token(one.cluster_id);
+    let floor = policy::fence::Floor {
+        cluster_id: one.cluster_id,
+        role: held.role.clone(),
+        epoch: held.epoch,
+        holder: Some(held.holder.clone()),
+    };
+    let check = |token: &FencingToken| policy::fence::check(Some(&floor), token, one.cluster_id);
+    assert_eq!(check(&held), policy::fence::Verdict::Accept);
+    let policy::fence::Verdict::Refuse(refused) = check(&token(other.cluster_id)) else {
+        panic!("a door took the other cluster's token");
+    };
+    assert_eq!(refused.to_refusal().reason, types::Reason::WrongCluster);
+
+    // An agent of the old cluster that hears of both, signed, follows neither; one that has followed stays.
+    let statements: Vec<Rebind> = [&one, &other].map(|f| f.rebinds[0].statement).to_vec();
+    let left = BTreeSet::from([old_id]);
+    for (shown, bound) in [(&one, &other), (&other, &one)] {
+        let of_old = policy::rebind::Bound {
+            cluster: old_id,
+            seen: 1,
+            closed: &BTreeSet::new(),
+        };
+        let stays = policy::rebind::follow(of_old, shown.cluster_id, &statements);
+        assert!(
+            matches!(stays, Err(policy::rebind::Stays::Conflict { .. })),
+            "{stays:?}"
+        );
+        let followed = policy::rebind::Bound {
+            cluster: bound.cluster_id,
+            seen: 2,
+            closed: &left,
+        };
+        let stays = policy::rebind::follow(followed, shown.cluster_id, &statements);
+        assert!(
+            matches!(stays, Err(policy::rebind::Stays::Unsigned { .. })),
+            "{stays:?}"
+        );
+    }
+    one_node.shutdown().await;
+    other_node.shutdown().await;
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod full;
 mod handover;
 mod harness;
 mod integrity;
+mod leases;
 mod lost_disk;
 mod members;
 mod older_disk;
