@@ -439,7 +439,10 @@ impl ClusterService for Cluster {
         let raft = &self.0.raft;
         // Whoever says that it leads, and that there is nothing to do, has to be right.
         let confirmed = raft.confirm_leadership(caller.deadline).await;
-        confirmed.map_err(|e| self.0.refuse(&e))?;
+        let header = pb::ResponseHeader {
+            validated_only: r.validate_only,
+            ..self.0.header(confirmed.map_err(|e| self.0.refuse(&e))?)
+        };
         let own = &raft.own_peer().node;
         let leads_already = from.is_some_and(|from| from != *own) || to.as_ref() == Some(own);
         let leader = if leads_already {
@@ -456,6 +459,7 @@ impl ClusterService for Cluster {
         Ok(Response::new(pb::TransferLeadershipResponse {
             leader_node: leader.to_string(),
             from_node: own.to_string(),
+            header: Some(header),
         }))
     }
 

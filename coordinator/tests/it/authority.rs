@@ -150,6 +150,81 @@ fn every_change_takes_a_request_id_and_can_be_only_validated() {
     }
 }
 
+/// Answers without the header that says of which cluster and revision they are, and why.
+const NO_HEADER: [(&str, &str); 6] = [
+    (
+        "ClusterService/SaveSnapshot",
+        "the first message of the stream has it, in what it says of the file; the others are the file's bytes",
+    ),
+    (
+        "SessionService/Session",
+        "the first message of the stream says cluster and revision; the others acknowledge heartbeats, and read nothing",
+    ),
+    (
+        "AgentService/GetAgentStatus",
+        "an agent has no state of the cluster to read from; what it was told last stands in the answer, with cluster and revision",
+    ),
+    ("AgentService/GetToken", "as above; the token names its cluster"),
+    (
+        "AgentService/ServeVersion",
+        "as above; the answer is the door's own floor",
+    ),
+    (
+        "AgentService/ReadPointer",
+        "as above; what a store says, which names its cluster",
+    ),
+];
+
+/// Each message by its full name, with its fields as NAME TYPE.
+fn messages_of_the_descriptors() -> std::collections::BTreeMap<String, Vec<String>> {
+    let set: FileDescriptorSet = prost::Message::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
+    let mut messages = std::collections::BTreeMap::new();
+    for file in &set.file {
+        for message in &file.message_type {
+            let fields = message
+                .field
+                .iter()
+                .map(|f| format!("{} {}", f.name(), f.type_name()));
+            let name = format!(".{}.{}", file.package(), message.name());
+            messages.insert(name, fields.map(|f| f.trim().to_owned()).collect());
+        }
+    }
+    messages
+}
+
+/// I2: who reads, or has something changed, is told of which revision the answer is, and how old it may be.
+#[test]
+fn every_answer_says_of_which_cluster_and_revision_it_is() {
+    const HEADER: &str = "header .regent.v1.ResponseHeader";
+    let set: FileDescriptorSet = prost::Message::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
+    let messages = messages_of_the_descriptors();
+    let says = |message: &str, field: &str| messages[message].iter().any(|f| f == field);
+    let mut without = Vec::new();
+    for service in set.file.iter().flat_map(|file| &file.service) {
+        let silent = service.method.iter().filter(|m| !says(m.output_type(), HEADER));
+        without.extend(silent.map(|m| format!("{}/{}", service.name(), m.name())));
+    }
+    without.sort();
+    let mut exempt = NO_HEADER.map(|(method, _)| method);
+    exempt.sort_unstable();
+    assert_eq!(without, exempt);
+    // What the reasons say.
+    assert!(says(".regent.v1.SavedSnapshot", HEADER));
+    for field in ["cluster_id", "revision"] {
+        for message in ["Welcome", "GetAgentStatusResponse"] {
+            assert!(
+                says(&format!(".regent.v1.{message}"), field),
+                "{message}: {field}"
+            );
+        }
+    }
+    assert!(says(".regent.v1.FencingToken", "cluster_id"));
+    for message in ["GetTokenResponse", "Pointer"] {
+        let token = "token .regent.v1.FencingToken";
+        assert!(says(&format!(".regent.v1.{message}"), token), "{message}");
+    }
+}
+
 #[test]
 fn an_unlisted_method_is_refused_for_everybody() {
     let coordinator: Principal = "spiffe://regent.local/region/r1/coordinator/c1".parse().unwrap();

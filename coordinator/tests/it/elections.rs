@@ -26,15 +26,22 @@ async fn leadership_is_handed_over_once_however_often_it_is_asked() {
     let now = cluster.leader().await;
     assert_eq!(done.leader, format!("c{}", now + 1));
     let term = admin.status().await.unwrap().term;
-    for to_node in ["", &done.leader] {
+    let known = admin.status().await.unwrap().header.unwrap();
+    for (to_node, validate_only) in [("", false), (&done.leader, false), ("", true)] {
         let again = pb::TransferLeadershipRequest {
             to_node: to_node.to_owned(),
             from_node: seen.from.clone(),
-            validate_only: false,
+            validate_only,
         };
         let mut leader = ClusterServiceClient::new(cluster.channel(now, &user("admin")).await);
         let answer = leader.transfer_leadership(again).await.unwrap().into_inner();
         assert_eq!(answer.leader_node, done.leader);
+        let header = answer.header.unwrap();
+        assert_eq!(
+            (&header.cluster_id, header.validated_only),
+            (&known.cluster_id, validate_only)
+        );
+        assert!(header.revision >= known.revision && !header.stale, "{header:?}");
     }
     assert_eq!(
         (admin.status().await.unwrap().term, cluster.leader().await),

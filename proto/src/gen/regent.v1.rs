@@ -1280,6 +1280,9 @@ pub struct TransferLeadershipResponse {
     /// Who led when this was asked. Empty from a coordinator that knows neither `from_node` nor `validate_only`.
     #[prost(string, tag = "2")]
     pub from_node: ::prost::alloc::string::String,
+    /// Its revision is the one at which the asked coordinator was confirmed to lead: no record changes. Absent from earlier ones.
+    #[prost(message, optional, tag = "3")]
+    pub header: ::core::option::Option<ResponseHeader>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveMemberRequest {
