@@ -25,6 +25,7 @@ mod guarded;
 mod harness;
 mod manners;
 mod members;
+mod older_disk;
 mod orphans;
 mod out_of_reach;
 mod rebind;

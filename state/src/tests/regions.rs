@@ -31,6 +31,21 @@ const BEGUN: &str = "actor us/b1
     ReportReplica version=fraud.scorer@2 region=us report=started source=ap";
 
 #[test]
+fn a_plan_between_others_uses_neither_a_region_nor_an_agent() {
+    let mut world = standing(
+        "RegisterRegion region=sa
+        RegisterNode node=a2 region=eu run=9
+        SetNodeStatus node=a2 run=9 status=DOWN
+        StartPlan kind=FAILOVER target=us/b1#1 epoch=g1.e2 trigger=t",
+    );
+    world.lines("DeleteRegion region=sa\nRemoveNode node=a2");
+    // Those that it is between, it does.
+    world.lines("SetNodeStatus node=b1 status=DOWN");
+    let refused = refusal(&mut world, "RemoveNode node=b1").to_string();
+    assert!(refused.contains("plan"), "{refused}");
+}
+
+#[test]
 fn a_region_is_in_use_by_all_that_stands_in_it_or_names_it() {
     let to_ap = "StartPlan kind=SWITCHOVER target=ap/d1#1 epoch=g1.e2";
     for (setup, uses) in [

@@ -60,6 +60,22 @@ fn of_two_shortenings_the_longest_ttl_is_waited_for_from_the_last_one_on() {
 }
 
 #[test]
+fn a_version_that_is_deprecated_or_deleted_says_why() {
+    let mut world = World::standing();
+    let said = |world: &World| {
+        let version = world.state.version(&"fraud.scorer@1".parse().unwrap()).unwrap();
+        (version.state.to_string(), version.state_reason.clone())
+    };
+    world.lines("DeprecateVersion version=fraud.scorer@1 reason=old");
+    assert_eq!(said(&world), ("DEPRECATED".to_owned(), "old".to_owned()));
+    world.lines(
+        "DeleteAlias model=fraud.scorer alias=champion
+        DeleteVersion version=fraud.scorer@1 reason=older",
+    );
+    assert_eq!(said(&world), ("DELETED".to_owned(), "older".to_owned()));
+}
+
+#[test]
 fn a_restart_of_the_holder_leaves_the_role_with_the_old_run() {
     let mut world = World::standing();
     world.lines("RegisterNode node=a1 region=eu run=2\nactor eu/a1");
