@@ -58,8 +58,15 @@ pub(crate) struct Connections {
     memory: Arc<Memory>,
     dial: Arc<dyn Dial>,
     timing: Arc<InForce>,
-    peers: Mutex<BTreeMap<u64, Peer>>,
+    peers: Mutex<BTreeMap<u64, Known>>,
     open: Mutex<HashMap<(u64, Lane), Connection>>,
+}
+
+/// Where one is.
+struct Known {
+    peer: Peer,
+    /// A membership names it; others are about to be taken in, or have only said where they are.
+    is_member: bool,
 }
 
 struct Connection {
@@ -99,21 +106,27 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Takes over where the members are now; connections to whoever is none are closed once nobody uses them.
+    /// Takes over where the members are now; connections to whoever is none are closed once nobody uses them. Whoever was a member is
+    /// forgotten first, or a call that begins now would make another one.
     pub(crate) fn learn(&self, membership: &Membership) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|(member, _), _| membership.nodes().any(|(id, _)| id == member));
-        drop(open);
+        let is_member = |id: &u64| membership.get_node(id).is_some();
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|id, known| !known.is_member || is_member(id));
         for (id, peer) in membership.nodes() {
-            peers.insert(*id, peer.clone());
+            let peer = peer.clone();
+            let is_member = true;
+            peers.insert(*id, Known { peer, is_member });
         }
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(member, _), _| is_member(member));
     }
 
-    /// Takes over where one member is now.
+    /// Takes over where one is now.
     pub(in crate::raft) fn learn_one(&self, id: u64, peer: &Peer) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.insert(id, peer.clone());
+        let is_member = peers.get(&id).is_some_and(|known| known.is_member);
+        let peer = peer.clone();
+        peers.insert(id, Known { peer, is_member });
     }
 
     pub(crate) fn route(&self, to: u64) -> pb::Route {
@@ -130,7 +143,7 @@ impl Connections {
 
     fn disk(&self, of: u64) -> Option<DiskId> {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.get(&of).and_then(|peer| peer.disk)
+        peers.get(&of).and_then(|known| known.peer.disk)
     }
 
     /// A vote that another member gave: it is on its disk since before it answered.
@@ -147,9 +160,8 @@ impl Connections {
     /// A client for `to`; connects when used.
     pub(crate) fn client(&self, to: u64, lane: Lane) -> Result<RaftServiceClient<Channel>, String> {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let peer = peers
-            .get(&to)
-            .ok_or_else(|| format!("no member has raft id {to}"))?;
+        let known = peers.get(&to);
+        let peer = &known.ok_or_else(|| format!("no member has raft id {to}"))?.peer;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let known = open.get(&(to, lane));
         if let Some(known) = known

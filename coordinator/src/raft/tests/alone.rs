@@ -14,7 +14,7 @@ use types::{
 use wal::{disk::Disk, faulty::FaultyDisk};
 
 use super::*;
-use crate::raft::{ProposeError, RaftConfig, RaftLimits, RaftNode, RaftTiming, WallClock};
+use crate::raft::{ProposeError, RaftConfig, RaftLimits, RaftNode, RaftTiming, WallClock, network::Lane};
 
 /// A node that knows of no cluster. It founds none unasked.
 pub(crate) async fn alone(dir: &Path) -> RaftNode {
@@ -228,5 +228,29 @@ async fn raft_knows_of_every_snapshot_that_was_taken() {
         drop((first.unwrap(), second.unwrap()));
         assert_eq!(node.status().snapshot, node.store().covered());
     }
+    node.shutdown().await;
+}
+
+/// A question to it may be under way, and goes on with the next connection.
+#[tokio::test]
+async fn a_member_that_was_taken_out_is_connected_to_no_more() {
+    let dir = TempDir::new().unwrap();
+    let node = alone(dir.path()).await;
+    let connections = node.connections();
+    let (away, stays, comes) = (peer("c1", 1), peer("c2", 2), peer("c3", 3));
+    let members = |peers: &[(u64, &Peer)]| {
+        let nodes: BTreeMap<u64, Peer> = peers.iter().map(|(id, p)| (*id, (*p).clone())).collect();
+        Membership::new(vec![nodes.keys().copied().collect()], nodes).unwrap()
+    };
+    let reaches = |id| connections.client(id, Lane::Heartbeat).is_ok();
+    connections.learn(&members(&[(1, &away), (2, &stays)]));
+    assert!(reaches(1) && reaches(2));
+    // It is on its way in, and no member yet.
+    connections.learn_one(3, &comes);
+    connections.learn(&members(&[(2, &stays)]));
+    assert!(!reaches(1) && reaches(2) && reaches(3));
+    // It asks to be taken in again.
+    connections.learn_one(1, &away);
+    assert!(reaches(1));
     node.shutdown().await;
 }
