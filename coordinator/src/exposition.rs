@@ -105,6 +105,6 @@ fn refresh(Seen { raft, sessions }: &Seen) {
         status.applied.0,
     );
     metrics::set_witness(raft.is_witness());
-    metrics::set_log(raft.room());
+    metrics::set_log(raft.room(), raft.refuses_entries());
     metrics::set_sessions(sessions.open_count());
 }

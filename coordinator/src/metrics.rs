@@ -141,14 +141,17 @@ pub fn observe_log_sync(seconds: f64, bytes: usize) {
     METRICS.fsync_bytes.inc_by(bytes as u64);
 }
 
-/// What waits for the disk of the log, and how full that is.
-pub fn set_log(view: &wal::View) {
+/// What waits for the disk of the log, and how full that is. `refuses`: it had no room for what a leader sent lately.
+pub fn set_log(view: &wal::View, refuses: bool) {
     let (queued, bytes) = view.queued();
     let room = view.room();
     set(&METRICS.log_queue, queued as u64);
     set(&METRICS.log_queue_bytes, bytes as u64);
     set(&METRICS.disk_free, room.free_bytes);
-    set(&METRICS.disk_full, u64::from(room.level != wal::Level::Ample));
+    set(
+        &METRICS.disk_full,
+        u64::from(refuses || room.level != wal::Level::Ample),
+    );
 }
 
 /// A proposal ended after so many seconds: `applied`, or the reason's text.

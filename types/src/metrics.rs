@@ -51,7 +51,7 @@ metrics! {
     RAFT_LOG_QUEUE = "regent_raft_log_queue" Gauge [], "Writes of the log that wait for the disk.";
     RAFT_LOG_QUEUE_BYTES = "regent_raft_log_queue_bytes" Gauge [], "Bytes of the writes that wait for the disk.";
     RAFT_DISK_FREE_BYTES = "regent_raft_disk_free_bytes" Gauge [], "Bytes free on the disk of the log, as of its last look.";
-    RAFT_DISK_FULL = "regent_raft_disk_full" Gauge [], "1 while the disk of the log has no room for its next segments: new proposals are refused.";
+    RAFT_DISK_FULL = "regent_raft_disk_full" Gauge [], "1 while the disk of the log has no room for its next segments, when new proposals are refused, or had none for what a leader sent in the last 5 s.";
     RAFT_STATE_DIVERGENCES = "regent_raft_state_divergences_total" Counter ["outcome"], "Times that coordinators' states were found to differ, by what came of it.";
     RAFT_STATE_SUSPECT = "regent_raft_state_suspect" Gauge [], "1 while this coordinator serves nobody because its state differs from others', or may.";
     FENCE_EPOCH = "regent_fence_epoch" Gauge ["role"], "Counter of the role's current epoch.";

@@ -223,12 +223,17 @@ impl Index {
 
     /// Whether the entry stands where it was planned to be read.
     pub(crate) fn stands_at(&self, id: LogId, place: Place) -> bool {
-        let slot = id
-            .index
-            .checked_sub(self.first)
-            .and_then(|n| usize::try_from(n).ok());
-        let slot = slot.and_then(|n| self.slots.get(n));
-        slot.is_some_and(|slot| slot.term == id.term && slot.at == pack(place))
+        self.slot(id).is_some_and(|slot| slot.at == pack(place))
+    }
+
+    /// Whether the entry is there, or was forgotten: what is, is what every later leader has.
+    pub(crate) fn has(&self, id: LogId) -> bool {
+        self.purged.is_some_and(|purged| id.index <= purged.index) || self.slot(id).is_some()
+    }
+
+    fn slot(&self, id: LogId) -> Option<&Slot> {
+        let n = usize::try_from(id.index.checked_sub(self.first)?).ok()?;
+        self.slots.get(n).filter(|slot| slot.term == id.term)
     }
 
     /// Bytes of memory that the payloads take.

@@ -69,6 +69,16 @@ impl View {
     pub fn takes(&self, passing: Passing, payloads: &[usize]) -> bool {
         self.shared.takes(passing, payloads)
     }
+    /// How many of these entries the log has already, from the first one on: appending them again writes nothing.
+    pub fn known(&self, entries: impl IntoIterator<Item = LogId>) -> usize {
+        let state = self.shared.state();
+        let known = entries.into_iter().take_while(|id| state.replay.index.has(*id));
+        known.count()
+    }
+    /// Payloads that should wait for the disk at most, in bytes.
+    pub fn queue_bytes(&self) -> usize {
+        self.shared.config.queue_bytes
+    }
     /// Bytes that can be written beside what is kept for votes, as far as the last look at the disk said. What waits is in them.
     pub fn left_bytes(&self) -> u64 {
         self.shared.pool.reserve().left()

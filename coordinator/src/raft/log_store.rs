@@ -126,7 +126,8 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
     (from, to.max(from))
 }
 
-fn id_out(id: &LogId) -> wal::LogId {
+/// An entry's id as the log has it.
+pub(crate) fn id_out(id: &LogId) -> wal::LogId {
     wal::LogId {
         term: term_of(id),
         index: id.index(),

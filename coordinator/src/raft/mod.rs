@@ -299,17 +299,18 @@ impl RaftNode {
         self.spawn(Self::compare_states);
     }
 
-    /// A task that ends with the node.
-    fn spawn<F>(&self, task: impl FnOnce(Self) -> F)
+    /// A task that ends with the node; none is what it came to then.
+    fn spawn<F>(&self, task: impl FnOnce(Self) -> F) -> JoinHandle<Option<F::Output>>
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
     {
         let task = self
             .inner
             .stopping
             .clone()
             .run_until_cancelled_owned(task(self.clone()));
-        self.inner.tasks.spawn(task);
+        self.inner.tasks.spawn(task)
     }
 
     /// A task that no stop cuts off; the node waits for it.

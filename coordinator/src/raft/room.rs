@@ -1,24 +1,37 @@
-//! What the log's disk has room for: asked before anything goes into the log, because what waits there for room holds up every vote
-//! behind it.
+//! What the log has room for, on its disk and in memory: asked before anything goes into it, because what waits there holds up every
+//! vote behind it.
 //!
 //! Absent on purpose: the reckoning, which is the log's ([`wal::View::takes`]).
-//! Invariant: whatever was let through and is not in the log yet is reckoned in with the next.
+//! Invariants: whatever was let through and is not in the log yet is reckoned in with the next, also when the stream that brought it
+//! is over; and so much of it is in memory that one more message of it, at most, is above the bound of what waits for the disk.
 
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use openraft::{EntryPayload, raft::AppendEntriesRequest};
-use tokio::time::{Instant, sleep};
+use futures::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream},
+};
+use openraft::{
+    EntryPayload,
+    errors::Fatal,
+    raft::{AppendEntriesRequest, StreamAppendResult},
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, timeout},
+};
 use tracing::warn;
 use types::reason::{Reason, Refusal};
 use wal::Passing;
 
 use super::{
     RaftNode,
-    log_store::payload_len,
+    log_store::{id_out, payload_len},
     types::{LogEntry, TypeConfig},
 };
 use crate::propose::PROPOSED_BYTES_MAX;
@@ -30,30 +43,58 @@ const NO_ROOM: &str =
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 /// How often it is looked for meanwhile.
 const ROOM_LOOK: Duration = Duration::from_millis(50);
-
 /// For so long it counts that a message was refused: its leader sends it again sooner.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
+/// Between two warnings while messages are refused.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+/// A leader that does not take an answer for so long has gone, or is held up: whatever else it sent is judged without it.
+const ANSWER_TAKEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// What becomes of a message that a leader sent.
+pub(super) type Answered = Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>;
 
 /// What leaders sent, was let through, and is not answered.
 #[derive(Debug, Default)]
-pub(crate) struct Sent(Mutex<Tally>);
+pub(crate) struct Sent {
+    tally: Mutex<Tally>,
+    /// Something of it was answered.
+    answered: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Tally {
     passing: Passing,
     /// When there was no room last.
     refused_at: Option<Instant>,
+    /// When that was said last.
+    warned_at: Option<Instant>,
 }
 
 impl Sent {
     fn lock(&self) -> MutexGuard<'_, Tally> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(super) fn passing(&self) -> Passing {
+        self.lock().passing
+    }
+}
+
+impl Tally {
     fn has_refused(&self) -> bool {
-        self.lock()
-            .refused_at
-            .is_some_and(|at| at.elapsed() < REFUSED_FOR)
+        self.refused_at.is_some_and(|at| at.elapsed() < REFUSED_FOR)
+    }
+
+    /// Takes note of a refusal; whether it is time to say so.
+    fn refuse(&mut self) -> bool {
+        let said = self.has_refused() && self.warned_at.is_some_and(|at| at.elapsed() < WARN_EVERY);
+        let now = Instant::now();
+        self.refused_at = Some(now);
+        if !said {
+            self.warned_at = Some(now);
+        }
+        !said
     }
 }
 
@@ -62,17 +103,27 @@ impl Sent {
 pub(crate) struct Pass {
     sent: Arc<Sent>,
     own: Passing,
+    cut: bool,
+}
+
+impl Pass {
+    /// Whether only the beginning of the message was: what its leader sends behind it does not follow.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
+    }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let passing = &mut self.sent.lock().passing;
-        passing.entries = passing.entries.saturating_sub(self.own.entries);
-        passing.bytes = passing.bytes.saturating_sub(self.own.bytes);
+        let mut sent = self.sent.lock();
+        sent.passing.entries = sent.passing.entries.saturating_sub(self.own.entries);
+        sent.passing.bytes = sent.passing.bytes.saturating_sub(self.own.bytes);
+        drop(sent);
+        self.sent.answered.notify_waiters();
     }
 }
 
-/// The messages of a stream that were let through and are not answered, in order. They are over with the stream.
+/// The messages of a stream that were let through and are not answered, in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Passed(Arc<Mutex<VecDeque<Pass>>>);
 
@@ -81,69 +132,147 @@ impl Passed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// One more.
-    pub(super) fn push(&self, pass: Pass) {
+    fn push(&self, pass: Pass) {
         self.lock().push_back(pass);
     }
     /// The first one was answered.
-    pub(super) fn pop(&self) {
+    fn pop(&self) {
         let answered = self.lock().pop_front();
         drop(answered);
     }
 }
 
+/// Why a message is not let through now.
+enum Held {
+    /// Too much of what came before it waits in memory.
+    Behind,
+    /// The disk does not take it.
+    NoRoom,
+}
+
+/// Takes the answers of a stream to their end, whether its leader is still there for them or not: until then its messages wait for
+/// Raft, and count.
+pub(super) async fn follow(
+    answers: impl Stream<Item = Answered>,
+    passed: Passed,
+    leader: mpsc::Sender<Answered>,
+) {
+    let (mut answers, mut leader) = (pin!(answers), Some(leader));
+    while let Some(answer) = answers.next().await {
+        passed.pop();
+        if let Some(to) = &leader
+            && to.send_timeout(answer, ANSWER_TAKEN_WITHIN).await.is_err()
+        {
+            leader = None;
+        }
+    }
+}
+
 impl RaftNode {
-    /// Lets a leader's message through once the disk takes all of its commands. The rest of what there is belongs to votes, and to the
-    /// entries by which leaders and members change, which pass at once.
-    pub(super) async fn pass(&self, message: &AppendEntriesRequest<TypeConfig>) -> Result<Pass, Refusal> {
-        let command = |entry: &LogEntry| matches!(entry.payload, EntryPayload::Normal(_));
-        let lengths: Vec<usize> = message.entries.iter().map(payload_len).collect();
-        let needs_room = message.entries.iter().any(command);
-        let until = Instant::now() + ROOM_WAIT;
+    /// The messages of a leader's stream as they are let through. It ends where there is no room for the next one, or for all of one;
+    /// the leader begins another, and is held up again.
+    pub(super) fn let_through(
+        &self,
+        messages: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static,
+        passed: Passed,
+    ) -> BoxStream<'static, AppendEntriesRequest<TypeConfig>> {
+        let state = Some((self.clone(), messages.boxed(), passed));
+        stream::unfold(state, |state| async move {
+            let (node, mut messages, passed) = state?;
+            let mut message = messages.next().await?;
+            let pass = node.pass(&mut message).await.ok()?;
+            let goes_on = !pass.is_cut();
+            passed.push(pass);
+            Some((message, goes_on.then_some((node, messages, passed))))
+        })
+        .boxed()
+    }
+
+    /// Lets a leader's message through once there is room for all of its commands that are not in the log, or cuts it to those that
+    /// there is room for: leaders may send as few as they like, and are answered up to where. The rest of what there is belongs to
+    /// votes, and to the entries by which leaders and members change, which pass at once.
+    pub(super) async fn pass(&self, message: &mut AppendEntriesRequest<TypeConfig>) -> Result<Pass, Refusal> {
+        let mut no_room_since = None;
         loop {
-            if let Some(pass) = self.enter(&lengths, needs_room) {
-                return Ok(pass);
+            let mut answered = pin!(self.sent().answered.notified());
+            answered.as_mut().enable();
+            match self.enter(&message.entries) {
+                Ok(pass) => return Ok(pass),
+                Err(Held::Behind) => {}
+                Err(Held::NoRoom) => {
+                    let since = *no_room_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= ROOM_WAIT {
+                        return self.cut(message);
+                    }
+                }
             }
-            if Instant::now() >= until {
-                self.note_refusal(&lengths);
-                return Err(Refusal::new(Reason::DiskFull, NO_ROOM));
-            }
-            sleep(ROOM_LOOK).await;
+            // The disk tells nobody when it has room.
+            let _ = timeout(ROOM_LOOK, answered).await;
         }
     }
 
-    fn enter(&self, lengths: &[usize], needs_room: bool) -> Option<Pass> {
-        let mut sent = self.sent().lock();
-        if needs_room && !self.room().takes(sent.passing, lengths) {
-            return None;
-        }
+    fn enter(&self, entries: &[LogEntry]) -> Result<Pass, Held> {
+        let command = |entry: &LogEntry| matches!(entry.payload, EntryPayload::Normal(_));
+        let lengths: Vec<usize> = entries.iter().map(payload_len).collect();
         let own = Passing {
             entries: lengths.len(),
             bytes: lengths.iter().sum(),
         };
+        let mut sent = self.sent().lock();
+        if entries.iter().any(command) {
+            let passing = sent.passing.bytes;
+            if passing > 0 && passing + own.bytes > self.room().queue_bytes() {
+                return Err(Held::Behind);
+            }
+            // A new leader, which does not know what is here, begins with entries of which most are.
+            let known = self
+                .room()
+                .known(entries.iter().map(|entry| id_out(&entry.log_id)));
+            let new = entries.iter().zip(&lengths).skip(known);
+            let (new, lengths): (Vec<&LogEntry>, Vec<usize>) = new.unzip();
+            if new.into_iter().any(command) {
+                if !self.room().takes(sent.passing, &lengths) {
+                    return Err(Held::NoRoom);
+                }
+                sent.refused_at = None;
+            }
+        }
         sent.passing.entries += own.entries;
         sent.passing.bytes += own.bytes;
-        if needs_room {
-            sent.refused_at = None;
-        }
         drop(sent);
-        Some(Pass {
+        Ok(Pass {
             sent: Arc::clone(self.sent()),
             own,
+            cut: false,
         })
     }
 
-    fn note_refusal(&self, lengths: &[usize]) {
-        if !self.sent().has_refused() {
-            let (room, bytes) = (self.room().room(), lengths.iter().sum::<usize>());
+    /// As many of the first entries as there is room for; an error where that is none.
+    fn cut(&self, message: &mut AppendEntriesRequest<TypeConfig>) -> Result<Pass, Refusal> {
+        let shorter = (1..message.entries.len()).rev();
+        let first = shorter
+            .filter_map(|count| Some((count, self.enter(message.entries.get(..count)?).ok()?)))
+            .next();
+        self.note_refusal(&message.entries);
+        let Some((count, mut pass)) = first else {
+            return Err(Refusal::new(Reason::DiskFull, NO_ROOM));
+        };
+        message.entries.truncate(count);
+        pass.cut = true;
+        Ok(pass)
+    }
+
+    fn note_refusal(&self, entries: &[LogEntry]) {
+        if self.sent().lock().refuse() {
+            let (room, bytes) = (self.room().room(), entries.iter().map(payload_len).sum::<usize>());
             let (path, free_bytes) = (room.path.display(), room.free_bytes);
             warn!(%path, free_bytes, bytes, "no room for what the leader sends: this coordinator falls behind until some is freed");
         }
-        self.sent().lock().refused_at = Some(Instant::now());
     }
 
     /// Whether there was no room for what a leader sent lately: as a rule because the disk is full, and sooner where that is much.
     pub(crate) fn refuses_entries(&self) -> bool {
-        self.sent().has_refused()
+        self.sent().lock().has_refused()
     }
 
     /// Whether the disk takes all that was proposed here and is not answered, with what is being proposed now.

@@ -12,7 +12,10 @@ use proto::{
     convert::status::to_status,
     raft_v1::{self as pb, raft_service_server::RaftService},
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use types::{
@@ -24,7 +27,7 @@ use super::{
     Authenticate, RaftNode,
     convert::{self, Malformed},
     network::snapshot_parts,
-    room::Passed,
+    room::{Passed, follow},
     snapshot::{Incoming, SnapshotDir, SnapshotFile},
     types::raft_id,
 };
@@ -35,6 +38,9 @@ const SNAPSHOT_PART_TIMEOUT: Duration = Duration::from_secs(10);
 const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
 /// A stream's first message, which names the sender, must come within this time.
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Answers that a leader has not taken yet; more wait in Raft.
+const ANSWERS_AHEAD: usize = 64;
 
 /// The gRPC side that other coordinators call. Get it from [`super::RaftNode::service`].
 #[derive(Clone)]
@@ -234,10 +240,19 @@ impl RaftService for RaftRpc {
     ) -> Result<Response<pb::AppendResponse>, Status> {
         let message = self.admit(request, |m| m.route.as_ref())?;
         let message = convert::append_in(message).map_err(|e| malformed(&e))?;
-        let _passes = self.node.pass(&message).await.map_err(|e| to_status(&e))?;
         self.node.hearing().note(&message.vote, Instant::now());
+        let mut message = message;
+        let pass = self.node.pass(&mut message).await.map_err(|e| to_status(&e))?;
         let (prev, last) = (message.prev_log_id, message.entries.last().map(|e| e.log_id));
-        let response = self.node.raft().append_entries(message).await.map_err(stopped)?;
+        // It counts until it is answered, also where nobody waits for that any more.
+        let answer = self.node.spawn(|node| async move {
+            let _until_answered = pass;
+            node.raft().append_entries(message).await
+        });
+        let response = answer.await.map_err(stopped)?;
+        let response = response
+            .ok_or_else(|| stopped("this coordinator stops"))?
+            .map_err(stopped)?;
         let result = match response {
             // openraft's conversion wants to know where the conflict is; without a previous entry there is none.
             rpc::AppendEntriesResponse::Conflict if prev.is_none() => {
@@ -267,9 +282,8 @@ impl RaftService for RaftRpc {
             this.check_route(&caller, first.route.as_ref())?;
             // Raft reads ahead in a task of its own; without this it would hold the request open after the answers end.
             let over = CancellationToken::new();
-            let answering = over.clone().drop_guard();
+            let (answering, following) = (over.clone().drop_guard(), over.clone().drop_guard());
             let rest = requests
-                .take_until(over.cancelled_owned())
                 .take_while(|r| std::future::ready(r.is_ok()))
                 .filter_map(async |r| r.ok());
             let node = this.node.clone();
@@ -280,24 +294,18 @@ impl RaftService for RaftRpc {
                 .take_while(|r| std::future::ready(r.is_ok()))
                 .filter_map(async |r| r.ok())
                 .inspect(move |message| node.hearing().note(&message.vote, Instant::now()));
-            // Without room the stream ends; the leader begins another, and is held up again.
-            let (node, passed) = (this.node.clone(), Passed::default());
-            let answered = passed.clone();
-            let decoded = decoded
-                .then(move |message| {
-                    let (node, passed) = (node.clone(), passed.clone());
-                    async move {
-                        passed.push(node.pass(&message).await.ok()?);
-                        Some(message)
-                    }
-                })
-                .take_while(|message| std::future::ready(message.is_some()))
-                .filter_map(std::future::ready);
-            let answers = this.node.raft().stream_append(decoded).map(move |result| {
+            let passed = Passed::default();
+            let messages = this.node.let_through(decoded, passed.clone());
+            let messages = messages.take_until(over.cancelled_owned());
+            let (to_leader, mut answers) = mpsc::channel(ANSWERS_AHEAD);
+            let raft = this.node.raft();
+            this.node.spawn(move |_| async move {
+                let _until_the_end = following;
+                follow(raft.stream_append(messages), passed, to_leader).await;
+            });
+            let answers = stream::poll_fn(move |cx| answers.poll_recv(cx)).map(move |result| {
                 let _until_dropped = &answering;
-                answered.pop();
-                let result = result.map_err(stopped)?;
-                Ok(convert::stream_result_out(result))
+                Ok(convert::stream_result_out(result.map_err(stopped)?))
             });
             Ok::<_, Status>(answers.boxed())
         })

@@ -3,6 +3,7 @@
 pub(crate) mod alone;
 mod full;
 mod log;
+mod passing;
 mod replica;
 mod snapshots;
 mod standing;

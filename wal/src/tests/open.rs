@@ -173,3 +173,25 @@ fn another_segment_size_takes_effect_with_new_segments() {
     }
     assert_eq!(indexes(&Still::open(&disk).unwrap().log).len(), 120);
 }
+
+#[test]
+fn entries_are_known_by_their_ids_from_the_first_on() {
+    let mut still = Still::open(&FaultyDisk::new()).unwrap();
+    still.append((0..4).map(|index| entry(1, index, [1])).collect());
+    still.append(vec![entry(2, 4, [1])]);
+    still.log.purge(id(1, 1), Box::new(|r| r.unwrap()));
+    let view = still.log.view();
+    let known = |ids: &[(u64, u64)]| view.known(ids.iter().map(|(term, index)| id(*term, *index)));
+    assert_eq!(known(&[]), 0);
+    assert_eq!(known(&[(1, 2), (1, 3), (2, 4)]), 3);
+    assert_eq!(known(&[(1, 3), (2, 4), (2, 5)]), 2, "the last one is new");
+    assert_eq!(
+        known(&[(1, 3), (1, 4), (2, 5)]),
+        1,
+        "another leader's stands there"
+    );
+    assert_eq!(known(&[(2, 3), (2, 4)]), 0, "what stands behind another one goes");
+    assert_eq!(known(&[(1, 0), (1, 1), (1, 2)]), 3, "what is forgotten was there");
+    still.log.truncate_after(Some(id(1, 2)), Box::new(|r| r.unwrap()));
+    assert_eq!(known(&[(1, 2), (1, 3)]), 1);
+}

@@ -22,9 +22,9 @@ use crate::raft::{
 };
 
 /// More than a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 
-fn command(index: u64, bytes: usize) -> LogEntry {
+pub(super) fn command(index: u64, bytes: usize) -> LogEntry {
     LogEntry {
         log_id: log_id(1, index),
         payload: EntryPayload::Normal(EntryBytes(vec![7; bytes].into())),
@@ -32,7 +32,7 @@ fn command(index: u64, bytes: usize) -> LogEntry {
 }
 
 /// What a leader sends after the entry before this one.
-fn message(entry: LogEntry) -> AppendEntriesRequest<TypeConfig> {
+pub(super) fn message(entry: LogEntry) -> AppendEntriesRequest<TypeConfig> {
     let index = entry.log_id.index();
     AppendEntriesRequest {
         vote: vote(entry.log_id.leader_id.term, true),
@@ -42,18 +42,18 @@ fn message(entry: LogEntry) -> AppendEntriesRequest<TypeConfig> {
     }
 }
 
-async fn takes(node: &RaftNode, entry: LogEntry) {
+pub(super) async fn takes(node: &RaftNode, entry: LogEntry) {
     let taken = timeout(PATIENCE, node.raft().append_entries(message(entry))).await;
     assert_eq!(taken.unwrap().unwrap(), AppendEntriesResponse::Success);
 }
 
 /// Whether commands are let through, with nothing before them that is not in the log yet.
 async fn has_room_for(node: &RaftNode, entry: LogEntry) -> bool {
-    node.pass(&message(entry)).await.is_ok()
+    node.pass(&mut message(entry)).await.is_ok()
 }
 
 /// Leaves nothing free, and waits until the log has seen it.
-async fn fill(node: &RaftNode, disk: &FaultyDisk) {
+pub(super) async fn fill(node: &RaftNode, disk: &FaultyDisk) {
     disk.set_capacity(Some(disk.used()));
     let full = async {
         while !node.is_full() {
@@ -158,7 +158,7 @@ async fn a_follower_at_the_end_of_its_reserve_names_the_leader() {
 }
 
 /// A node whose disk has 20 MiB left, as its log has seen.
-async fn with_20_mib(dir: &TempDir) -> RaftNode {
+pub(super) async fn with_20_mib(dir: &TempDir) -> RaftNode {
     let disk = FaultyDisk::new();
     let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
     takes(&node, blank(1, 0)).await;
@@ -182,21 +182,21 @@ async fn what_was_let_through_is_reckoned_in_until_it_is_answered() {
     let dir = TempDir::new().unwrap();
     let node = with_20_mib(&dir).await;
     assert_eq!(node.room().level(), Level::Ample);
-    let large = message(command(1, 1 << 20));
+    let mut large = message(command(1, 1 << 20));
     let mut passed = Vec::new();
-    while let Ok(pass) = node.pass(&large).await {
+    while let Ok(pass) = node.pass(&mut large).await {
         passed.push(pass);
         assert!(passed.len() < 40, "what passes has an end");
     }
     assert!(passed.len() > 2, "{}: there is room for some", passed.len());
     assert_eq!(node.room().level(), Level::Ample);
     assert!(node.pong().disk_full, "others are told that it falls behind");
-    let (next, ()) = tokio::join!(node.pass(&large), async { drop(passed.pop()) });
+    let (next, ()) = tokio::join!(node.pass(&mut large), async { drop(passed.pop()) });
     assert!(next.is_ok(), "{next:?}");
     assert!(!node.pong().disk_full);
     drop((next, passed));
     // None of them came.
-    assert!(node.pass(&large).await.is_ok());
+    assert!(node.pass(&mut large).await.is_ok());
     node.shutdown().await;
 }
 
@@ -265,7 +265,7 @@ async fn check_ends(changes: bool) {
 type Answers = Vec<Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>>;
 
 /// Gives the node more than its disk takes, unasked, until Raft waits for the disk.
-async fn wait_for_disk(node: &RaftNode) -> JoinHandle<Answers> {
+pub(super) async fn wait_for_disk(node: &RaftNode) -> JoinHandle<Answers> {
     let messages = stream::iter((1..40).map(|index| message(command(index, 1 << 20))));
     let raft = node.raft();
     let answers = tokio::spawn(async move { raft.stream_append(messages).collect().await });
