@@ -37,6 +37,34 @@ fn an_answer_takes_80_bytes_and_the_ordinary_one_no_more() {
     assert!(matches!(ordinary, Kept::Inline(..)), "{:?}", ordinary.bytes());
 }
 
+#[test]
+fn answers_that_differ_in_anything_are_not_equal() {
+    let with = |last: Answered| {
+        let mut answers = Answers::default();
+        for answered in [answered(1), answered(2), last] {
+            assert!(answers.insert(answered));
+        }
+        answers
+    };
+    let three = with(answered(3));
+    assert_eq!(three, with(answered(3)));
+    let (other, outcome) = (answered(4), answered(4).outcome);
+    assert_ne!(outcome, answered(3).outcome);
+    assert_ne!(three, with(other));
+    assert_ne!(
+        three,
+        with(Answered {
+            outcome,
+            ..answered(3)
+        })
+    );
+    let mut fewer = three.clone();
+    assert_eq!(fewer.pop_first(), Some(answered(1)));
+    assert_ne!(three, fewer);
+    let told = format!("{three:?}");
+    assert!(told.contains("Done { modified: r3 }"), "{told}");
+}
+
 /// Ids of requests that ran side by side: nearly in order. What is left of the room is little.
 #[test]
 fn chunks_of_ids_that_come_nearly_in_order_are_nearly_full() {
