@@ -11,6 +11,7 @@ mod health;
 mod integrity;
 mod leader;
 mod membership;
+mod placement;
 mod rebind;
 mod standing;
 mod timing;

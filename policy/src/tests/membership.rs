@@ -180,3 +180,40 @@ fn a_refusal_names_its_operands() {
         }
     }
 }
+
+/// Who is silent is not called behind: nobody knows.
+#[test]
+fn those_that_are_behind_are_named_and_no_others() {
+    let refused = remove("a/us b/eu~ c/ap d/ap- e/sa~", "c", false).unwrap_err();
+    let Refused::TooFewCaughtUp {
+        voters,
+        needed,
+        caught_up,
+        behind,
+        ..
+    } = &refused
+    else {
+        panic!("{refused}");
+    };
+    assert_eq!((*voters, *needed, *caught_up), (4, 3, 1));
+    assert_eq!(*behind, [node("b"), node("e")]);
+}
+
+#[test]
+fn a_warning_names_its_operands() {
+    let texts = |voters, name| {
+        let warnings = remove(voters, name, true).unwrap();
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        texts("a/us b/eu c/ap", "c"),
+        [
+            "as asked, the cluster no longer survives the loss of any one region: without eu the rest of the voters is no majority",
+            "2 voters are an even number: 0 of them may be lost, as of 1",
+        ]
+    );
+    assert_eq!(
+        texts("a/us b/eu c/ap-", "c")[0],
+        "if region eu is lost, the rest of the voters is no majority"
+    );
+}
