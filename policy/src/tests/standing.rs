@@ -153,6 +153,83 @@ fn nothing_is_remembered_of_a_newcomer() {
     assert_eq!(word(judge(&shown, &Remembered::default())), "ok");
 }
 
+/// Peers tell in any order, and of old times too.
+#[test]
+fn nothing_is_remembered_less() {
+    let learnt = |mut now: Remembered, heard: Remembered| {
+        now.learn(heard);
+        now
+    };
+    let of = |boot: Option<Boot>| Remembered {
+        boot,
+        ..Remembered::default()
+    };
+    let (first, second) = (Some(boot(4, 40)), Some(boot(5, 50)));
+    assert_eq!(learnt(of(first), of(second)), of(second));
+    assert_eq!(learnt(of(second), of(first)), of(second));
+    assert_eq!(learnt(of(None), of(first)), of(first));
+    assert_eq!(learnt(of(first), of(None)), of(first));
+    // Of two starts with one number the one that was heard of first.
+    assert_eq!(learnt(of(first), of(Some(boot(4, 41)))), of(first));
+    let of = |ballot: Option<Ballot>| Remembered {
+        ballot,
+        ..Remembered::default()
+    };
+    for (before, heard, after) in [
+        (vote(3, 1), vote(4, 2), vote(4, 2)),
+        (vote(4, 2), vote(3, 1), vote(4, 2)),
+        (candidate(3, 1), vote(3, 2), vote(3, 2)),
+        (vote(3, 2), candidate(3, 1), vote(3, 2)),
+        (candidate(3, 1), candidate(3, 2), candidate(3, 1)),
+        (None, candidate(1, 1), candidate(1, 1)),
+        (candidate(1, 1), None, candidate(1, 1)),
+    ] {
+        assert_eq!(learnt(of(before), of(heard)), of(after), "{before:?}, {heard:?}");
+    }
+    let of = |stored: Option<Stored>| Remembered {
+        stored,
+        ..Remembered::default()
+    };
+    let (less, more) = (stored(3, point(3, 50)), stored(4, point(3, 40)));
+    assert_eq!(learnt(of(less), of(more)), of(more));
+    assert_eq!(learnt(of(more), of(less)), of(more));
+    assert_eq!(learnt(of(more), of(None)), of(more));
+}
+
+#[test]
+fn an_older_disk_is_told_how_it_is_known() {
+    let remembered = Remembered {
+        boot: Some(boot(4, 40)),
+        ballot: vote(3, 1),
+        stored: stored(3, point(2, 50)),
+    };
+    let text = |boot, ballot, last| {
+        let shown = Shown { boot, ballot, last };
+        judge(&shown, &remembered).unwrap_err().to_string()
+    };
+    let later = boot(5, 50);
+    assert_eq!(
+        text(boot(4, 41), vote(3, 1), None),
+        "this is its start number 4, and start number 4 was seen"
+    );
+    assert_eq!(
+        text(later, vote(2, 7), None),
+        "its last vote is for 7 in term 2, and it voted for 1 in term 3"
+    );
+    assert_eq!(
+        text(later, None, None),
+        "its last vote is none, and it voted for 1 in term 3"
+    );
+    assert_eq!(
+        text(later, vote(3, 1), Some(point(2, 49))),
+        "its log ends at entry 49 of term 2, and it had stored everything up to entry 50 of term 2 for the leader of term 3"
+    );
+    assert_eq!(
+        text(later, vote(3, 1), None),
+        "its log ends at its beginning, and it had stored everything up to entry 50 of term 2 for the leader of term 3"
+    );
+}
+
 #[test]
 fn a_majority_of_each_set_of_voters_lets_a_start_in() {
     /// Sets of voters, who accepts, and whether that lets the first one in.

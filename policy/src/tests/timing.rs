@@ -85,6 +85,9 @@ fn a_timing_follows_the_farthest_pair_and_not_its_jitter() {
         // Much nearer: after a while, and only if all are known.
         (550, "a-b 80", Duration::ZERO, None),
         (550, "a-b 80", CALM, change(180)),
+        // Seven tenths are much nearer, and more is not.
+        (200, "a-b 63", CALM, change(140)),
+        (200, "a-b 65", CALM, None),
         (550, "a-b 80, a-c ?, b-c 10", CALM, None),
         // As long as it gets.
         (2_000, "a-b 5000", CALM, None),
