@@ -24,6 +24,9 @@ pub(crate) struct Config {
     pub(crate) version: VersionKey,
     /// APIs of the coordinators.
     pub(crate) coordinators: Vec<String>,
+    /// For how long it asks for a token, in milliseconds; as long as the lease if absent. A switchover waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_millis: Option<u64>,
     /// The file that it appends to, one line for each write.
     pub(crate) log: PathBuf,
     /// While this file exists, it leaves the pointer in its own region's store alone.

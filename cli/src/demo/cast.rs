@@ -172,6 +172,7 @@ async fn template(
         role: role.clone(),
         version: version.clone(),
         coordinators: cluster.context()?.endpoints,
+        token_millis: None,
         log: PathBuf::new(),
         hold: PathBuf::new(),
         keys: cluster.store_credentials().clone(),

@@ -3,8 +3,6 @@
 //!
 //! From before the kill until the killed node is back, writes under the old token go on at every door.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use chaos::{Fault, Injector, Part, Target};
 use client::guard::BootInstant;
@@ -13,12 +11,11 @@ use types::Epoch;
 
 use super::{
     Report, Run, in_directory,
-    journal::Said,
     report::{Setting, Stale, Trial},
     stage::{self, Stage},
     stale::Zombie,
     wan::Measured,
-    writer::{Line, since_boot},
+    writer::since_boot,
 };
 use crate::world::World;
 
@@ -52,8 +49,8 @@ impl Trial for Killed {
     fn limit_seconds(&self) -> f64 {
         self.limit_seconds
     }
-    fn stale(&self) -> Stale {
-        self.stale
+    fn stale(&self) -> Option<Stale> {
+        Some(self.stale)
     }
     fn line(&self) -> String {
         format!(
@@ -102,7 +99,7 @@ async fn play(run: &Run, world: World) -> anyhow::Result<Report<Killed>> {
 async fn kill_once(stage: &Stage, run: &Run, trial: u32) -> anyhow::Result<Killed> {
     let before = stage.whole().await?;
     let (region, old) = (before.holder.region.clone(), before.epoch);
-    let zombie = Box::pin(Zombie::start(&stage.world, &region, old, &stage.version)).await?;
+    let zombie = Box::pin(Zombie::start(&stage.world, &region, old, &stage.version, None)).await?;
     let kill = Fault::Kill {
         target: Target::Process {
             region: region.clone(),
@@ -122,7 +119,7 @@ async fn kill_once(stage: &Stage, run: &Run, trial: u32) -> anyhow::Result<Kille
             stage::first_accepted(said, |epoch| epoch > old)
         })
         .await?;
-    let token = token_of(&stage.journal.said(), first.epoch);
+    let token = stage::token_of(&stage.journal.said(), first.epoch);
     let (at, wall) = token.context("a write under an epoch of which nobody was given a token")?;
     if far {
         zombie.go_on()?;
@@ -140,13 +137,5 @@ async fn kill_once(stage: &Stage, run: &Run, trial: u32) -> anyhow::Result<Kille
         seconds_to_token: (at.saturating_sub(began)).as_secs_f64(),
         limit_seconds: run.policy.limit(far).as_secs_f64(),
         stale: zombie.end(old, wall).await?,
-    })
-}
-
-/// When a writer was first given a token of this epoch: since boot, and since 1970.
-fn token_of(said: &[Said], of: Epoch) -> Option<(Duration, Duration)> {
-    said.iter().find_map(|said| match said.line {
-        Line::Token { at, wall, epoch } if epoch == of => Some((at, wall)),
-        Line::Token { .. } | Line::Write { .. } => None,
     })
 }

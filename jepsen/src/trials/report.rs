@@ -10,9 +10,9 @@ pub(crate) trait Trial: Serialize {
     fn seconds(&self) -> f64;
     /// What it is held against.
     fn limit_seconds(&self) -> f64;
-    /// Writes under an old token, after the role had moved.
-    fn stale(&self) -> Stale {
-        Stale::default()
+    /// Writes under an old token, after the role had moved; none where no role moves.
+    fn stale(&self) -> Option<Stale> {
+        None
     }
     /// For people, in one line.
     fn line(&self) -> String;
@@ -67,7 +67,10 @@ impl<T: Trial> Report<T> {
         let mut sorted: Vec<f64> = trials.iter().map(Trial::seconds).collect();
         sorted.sort_by(f64::total_cmp);
         let limits = trials.iter().map(Trial::limit_seconds);
-        let stale = trials.iter().map(Trial::stale).fold(Stale::default(), Stale::and);
+        let stale = trials
+            .iter()
+            .filter_map(Trial::stale)
+            .fold(Stale::default(), Stale::and);
         Self {
             setting,
             limit_seconds: limits.reduce(f64::min).unwrap_or_default(),
@@ -103,7 +106,12 @@ impl<T: Trial> Report<T> {
 }
 
 impl Stale {
-    fn and(self, other: Self) -> Self {
+    /// Doors said no to what was tried. That nothing was tried, or answered, proves nothing.
+    fn refused(self) -> bool {
+        self.accepted == 0 && self.attempted > self.unanswered
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
         Self {
             attempted: self.attempted + other.attempted,
             accepted: self.accepted + other.accepted,
@@ -114,7 +122,7 @@ impl Stale {
 
 /// Each trial against its own limit. None at all prove nothing.
 fn kept<T: Trial>(trials: &[T]) -> bool {
-    let holds = |t: &T| t.seconds() <= t.limit_seconds() && t.stale().accepted == 0;
+    let holds = |t: &T| t.seconds() <= t.limit_seconds() && t.stale().is_none_or(Stale::refused);
     !trials.is_empty() && trials.iter().all(holds)
 }
 
@@ -125,6 +133,37 @@ mod tests {
     #[derive(Serialize)]
     struct One(f64, f64, usize);
 
+    /// A trial that tried nothing, or of which nobody answered.
+    #[derive(Serialize)]
+    struct Idle(usize);
+
+    impl Trial for Idle {
+        fn seconds(&self) -> f64 {
+            1.0
+        }
+        fn limit_seconds(&self) -> f64 {
+            1.0
+        }
+        fn stale(&self) -> Option<Stale> {
+            let (attempted, unanswered) = (self.0, self.0);
+            Some(Stale {
+                attempted,
+                accepted: 0,
+                unanswered,
+            })
+        }
+        fn line(&self) -> String {
+            String::new()
+        }
+    }
+
+    #[test]
+    fn a_trial_in_which_no_stale_write_was_refused_proves_nothing() {
+        for tried in [0, 7] {
+            assert!(!kept(&[Idle(tried)]), "{tried}");
+        }
+    }
+
     impl Trial for One {
         fn seconds(&self) -> f64 {
             self.0
@@ -132,12 +171,12 @@ mod tests {
         fn limit_seconds(&self) -> f64 {
             self.1
         }
-        fn stale(&self) -> Stale {
-            Stale {
+        fn stale(&self) -> Option<Stale> {
+            Some(Stale {
                 attempted: 10,
                 accepted: self.2,
                 unanswered: 1,
-            }
+            })
         }
         fn line(&self) -> String {
             format!("{} s", self.0)

@@ -27,6 +27,8 @@ pub(super) struct Stage {
     pub(super) world: World,
     pub(super) journal: Journal,
     pub(super) version: VersionKey,
+    /// For how long writers ask for their token.
+    pub(super) token_for: Duration,
     doors: Vec<Door>,
 }
 
@@ -41,8 +43,10 @@ impl Stage {
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits");
         world.push(MODEL, &sample).await?;
         let model = ModelName::new(MODEL)?;
+        let token_for = WRITE + run.longest_round_trip() * 2;
         Ok(Self {
-            journal: Journal::start(&world, &model, WRITE + run.longest_round_trip() * 2)?,
+            journal: Journal::start(&world, &model, token_for)?,
+            token_for,
             version: stale::version(&model),
             doors,
             world,
@@ -103,4 +107,12 @@ pub(super) fn first_accepted(said: &[Said], of: impl Fn(Epoch) -> bool) -> Optio
     accepted(said)
         .filter(|write| of(write.epoch))
         .min_by_key(|write| write.ended)
+}
+
+/// When a writer was first given a token of this epoch: since boot, and since 1970.
+pub(super) fn token_of(said: &[Said], of: Epoch) -> Option<(Duration, Duration)> {
+    said.iter().find_map(|said| match said.line {
+        Line::Token { at, wall, epoch } if epoch == of => Some((at, wall)),
+        Line::Token { .. } | Line::Write { .. } => None,
+    })
 }

@@ -55,51 +55,54 @@ enum Outcome {
 #[derive(Debug)]
 pub(super) struct Zombie {
     child: Child,
+    doors: BTreeSet<String>,
     log: PathBuf,
     hold: PathBuf,
 }
 
 impl Zombie {
-    /// Starts it in a region, and waits until it wrote at every door under this epoch, or found it too far for its deadline.
+    /// Starts it in a region, asking for tokens for so long at most, and waits until it wrote at every door under this epoch, or found it too far for its deadline.
     pub(super) async fn start(
         world: &World,
         region: &RegionId,
         epoch: Epoch,
         version: &VersionKey,
+        token_for: Option<Duration>,
     ) -> anyhow::Result<Self> {
         let dir = world.dir().join("stale").join(uuid::Uuid::now_v7().to_string());
         std::fs::create_dir_all(&dir)?;
-        let config = config(world, region, version, dir.join("log.jsonl"))?;
+        let mut config = config(world, region, version, dir.join("log.jsonl"))?;
+        config.token_millis = token_for.and_then(|time| u64::try_from(time.as_millis()).ok());
         let command = config.command(world.regent(), &dir)?;
         let (_, child) = world.spawn_in(command, region)?;
         let mut zombie = Self {
             child,
+            doors: doors(&config),
             log: config.log.clone(),
             hold: config.hold.clone(),
         };
-        zombie.wait_at_every_door(&doors(&config), epoch).await?;
+        zombie
+            .wait_at_every_door(|attempts, door| is_tried(attempts, door, epoch))
+            .await?;
         Ok(zombie)
     }
 
-    async fn wait_at_every_door(&mut self, doors: &BTreeSet<String>, epoch: Epoch) -> anyhow::Result<()> {
+    async fn wait_at_every_door(&mut self, is_done: impl Fn(&[Attempt], &str) -> bool) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let attempts = self.attempts()?;
-            let seen: BTreeSet<_> = doors
-                .iter()
-                .filter(|door| is_tried(&attempts, door, epoch))
-                .cloned()
+            let missing: Vec<_> = (self.doors.iter())
+                .filter(|door| !is_done(&attempts, door))
                 .collect();
-            if seen.is_superset(doors) {
+            if missing.is_empty() {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
                 bail!("the writer under an old token ended by itself: {status}");
             }
             if Instant::now() >= deadline {
-                let missing: Vec<_> = doors.difference(&seen).collect();
                 bail!(
-                    "no write of the holder under {epoch} was taken at {missing:?}; see {}",
+                    "nothing came of the writes of the holder at {missing:?}; see {}",
                     self.log.display()
                 );
             }
@@ -126,8 +129,10 @@ impl Zombie {
         }
     }
 
-    /// Ends it: what came of its writes under `old` since the role had moved.
+    /// Ends it once it tried every door since the role had moved: what came of its writes under `old` since then.
     pub(super) async fn end(mut self, old: Epoch, moved: Duration) -> anyhow::Result<Stale> {
+        self.wait_at_every_door(|attempts, door| is_tried_since(attempts, door, old, moved))
+            .await?;
         if let Some(status) = self.child.try_wait()? {
             bail!("the writer under an old token ended by itself: {status}");
         }
@@ -150,6 +155,7 @@ fn config(world: &World, region: &RegionId, version: &VersionKey, log: PathBuf) 
         role: RoleName::global(),
         version: version.clone(),
         coordinators: context.endpoints,
+        token_millis: None,
         hold: log.with_extension("hold"),
         log,
         tls: world.agent_identity(region),
@@ -185,6 +191,13 @@ fn is_tried(attempts: &[Attempt], door: &str, epoch: Epoch) -> bool {
     count(Outcome::Accepted) > 0 || count(Outcome::Unknown) >= UNANSWERED
 }
 
+/// A door answered a write under this epoch since the role had moved, or left so many unanswered.
+fn is_tried_since(attempts: &[Attempt], door: &str, old: Epoch, moved: Duration) -> bool {
+    let tried = stale(attempts, old, moved).filter(|a| a.door == door);
+    let (unanswered, answered): (Vec<_>, Vec<_>) = tried.partition(|a| a.outcome == Outcome::Unknown);
+    !answered.is_empty() || unanswered.len() >= UNANSWERED
+}
+
 /// A last line without its end is one that is being written.
 fn read(text: &str) -> anyhow::Result<Vec<Attempt>> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -198,13 +211,15 @@ fn read(text: &str) -> anyhow::Result<Vec<Attempt>> {
         .collect()
 }
 
-/// Counts what was sent under `old` or an older epoch after the role had moved.
-fn judge(attempts: &[Attempt], old: Epoch, moved: Duration) -> Stale {
+/// What was sent under `old` or an older epoch after the role had moved.
+fn stale(attempts: &[Attempt], old: Epoch, moved: Duration) -> impl Iterator<Item = &Attempt> {
     let moved = u64::try_from(moved.as_micros()).unwrap_or(u64::MAX);
-    let stale: Vec<_> = attempts
-        .iter()
-        .filter(|a| a.shown <= old && a.at >= moved)
-        .collect();
+    attempts.iter().filter(move |a| a.shown <= old && a.at >= moved)
+}
+
+/// Counts it.
+fn judge(attempts: &[Attempt], old: Epoch, moved: Duration) -> Stale {
+    let stale: Vec<_> = stale(attempts, old, moved).collect();
     let count = |outcome| stale.iter().filter(|a| a.outcome == outcome).count();
     Stale {
         attempted: stale.len(),
@@ -245,6 +260,26 @@ mod tests {
             .replace("refused", "unknown")
             .replace("agent/us", "pointer/eu");
         assert!(is_tried(&read(&silent).unwrap(), "pointer/eu", old));
+    }
+
+    #[test]
+    fn a_door_is_tried_again_once_it_answered_since_the_role_moved() {
+        let (attempts, old) = (read(LOG).unwrap(), "g1.e3".parse().unwrap());
+        let tried = |door, moved| is_tried_since(&attempts, door, old, Duration::from_micros(moved));
+        assert!(tried("agent/us", 300) && tried("agent/eu", 300));
+        // Before, under the next epoch, or without an answer.
+        assert!(!tried("registry", 291) && !tried("agent/us", 301) && !tried("pointer/eu", 300));
+        let silent = LOG
+            .replace("agent/us", "pointer/eu")
+            .replace("agent/eu", "pointer/eu")
+            .replace("refused", "unknown")
+            .replace("no_effect", "unknown");
+        assert!(is_tried_since(
+            &read(&silent).unwrap(),
+            "pointer/eu",
+            old,
+            Duration::from_micros(300)
+        ));
     }
 
     /// What was sent before counts as little as what is sent under the new epoch.

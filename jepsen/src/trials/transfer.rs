@@ -2,7 +2,8 @@
 //! the old epoch to the next holder's token, by clients in the two holders' regions. How long that client's first write then took
 //! is told as well; it takes as long as any other.
 //!
-//! Both writers begin a write every 10 ms while they have a token that is good. The moments are those of the answers.
+//! Both writers begin a write every 10 ms while they have a token that is good. The moments are those of the answers. From before the
+//! request on a third one, blind to its lease, goes on under the old holder's token at every door.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use super::{
     Report, Run, in_directory,
     journal::Said,
     report::{Setting, Stale, Trial},
-    stage::{Accepted, Stage, accepted, first_accepted},
+    stage::{Accepted, Stage, accepted, first_accepted, token_of},
+    stale::Zombie,
     wan::Measured,
     writer::Line,
 };
@@ -46,7 +48,7 @@ pub(crate) struct Moved {
     round_trip_seconds: f64,
     /// Three of those, or the floor.
     limit_seconds: f64,
-    /// Begun under the old epoch after a write under the new one was accepted.
+    /// Begun under the old epoch after a write under the new one was accepted, or by the blind one since the new token.
     #[serde(flatten)]
     stale: Stale,
 }
@@ -58,8 +60,8 @@ impl Trial for Moved {
     fn limit_seconds(&self) -> f64 {
         self.limit_seconds
     }
-    fn stale(&self) -> Stale {
-        self.stale
+    fn stale(&self) -> Option<Stale> {
+        Some(self.stale)
     }
     fn line(&self) -> String {
         format!(
@@ -84,7 +86,7 @@ async fn play(run: &Run, world: World) -> anyhow::Result<Report<Moved>> {
     let stage = Box::pin(Stage::set(run, world)).await?;
     let mut trials = Vec::new();
     for trial in 1..=run.trials {
-        let one = Box::pin(move_once(&stage, trial)).await?;
+        let one = Box::pin(move_once(&stage, run, trial)).await?;
         tracing::info!(trial, seconds = one.seconds, "trial");
         trials.push(one);
     }
@@ -99,11 +101,23 @@ async fn play(run: &Run, world: World) -> anyhow::Result<Report<Moved>> {
     Ok(Report::of(setting, trials))
 }
 
-async fn move_once(stage: &Stage, trial: u32) -> anyhow::Result<Moved> {
+async fn move_once(stage: &Stage, run: &Run, trial: u32) -> anyhow::Result<Moved> {
     let before = stage.whole().await?;
     let (from, old) = (before.holder.region.clone(), before.epoch);
     let to = next_region(stage.world.regions(), &from).context("no other region")?;
     let round_trip = before.round_trips().into_iter().max().unwrap_or_default();
+    let zombie = Box::pin(Zombie::start(
+        &stage.world,
+        &from,
+        old,
+        &stage.version,
+        Some(stage.token_for),
+    ))
+    .await?;
+    let far = run.round_trips.is_some();
+    if far {
+        zombie.spare_own_store()?;
+    }
     let asked = super::writer::since_boot(client::guard::BootInstant::now());
     let moving = stage.world.admin()?;
     moving.switchover(&RoleName::global(), to, Some(old)).await?;
@@ -116,6 +130,10 @@ async fn move_once(stage: &Stage, trial: u32) -> anyhow::Result<Moved> {
         })
         .await?;
     let gap = gap(&said, old).context("no write on one side of the switchover")?;
+    if far {
+        zombie.go_on()?;
+    }
+    let zombie = zombie.end(old, gap.wall).await?;
     Ok(Moved {
         trial,
         from: from.to_string(),
@@ -127,7 +145,7 @@ async fn move_once(stage: &Stage, trial: u32) -> anyhow::Result<Moved> {
         seconds_in_all: gap.first.ended.saturating_sub(asked).as_secs_f64(),
         round_trip_seconds: round_trip.as_secs_f64(),
         limit_seconds: limit(round_trip).as_secs_f64(),
-        stale: gap.stale,
+        stale: gap.stale.and(zombie),
     })
 }
 
@@ -148,6 +166,8 @@ struct Gap {
     first: Accepted,
     /// When the next holder's client was given its token: from then on somebody may act again.
     token: Duration,
+    /// The same by this machine's clock.
+    wall: Duration,
     stale: Stale,
 }
 
@@ -162,10 +182,7 @@ fn gap(said: &[Said], old: Epoch) -> Option<Gap> {
     let first = first_accepted(said, |epoch| epoch > old)?;
     let before = accepted(said).filter(|write| write.epoch == old);
     let last = before.max_by_key(|write| write.ended)?;
-    let token = said.iter().find_map(|said| match said.line {
-        Line::Token { at, epoch, .. } if epoch == first.epoch => Some(at),
-        Line::Token { .. } | Line::Write { .. } => None,
-    })?;
+    let (token, wall) = token_of(said, first.epoch)?;
     let mut stale = Stale::default();
     for said in said {
         if let Line::Write {
@@ -185,6 +202,7 @@ fn gap(said: &[Said], old: Epoch) -> Option<Gap> {
         last,
         first,
         token,
+        wall,
         stale,
     })
 }

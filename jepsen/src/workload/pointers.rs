@@ -49,6 +49,7 @@ pub(crate) async fn start(cluster: &Cluster) -> anyhow::Result<Writers> {
             role: RoleName::global(),
             version: version.clone(),
             coordinators: context.endpoints.clone(),
+            token_millis: None,
             log: dir.join("log.jsonl"),
             hold: dir.join("hold"),
             tls: cluster.agent_identity(region),

@@ -92,9 +92,11 @@ async fn keep_token(
     let mut ticks = interval(TOKEN_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while next(&mut ticks, &stop).await {
-        let Ok((token, _)) = agent.token(&config.role).await else {
-            continue;
+        let asked = match config.token_millis.map(Duration::from_millis) {
+            Some(at_most) => agent.token_for(&config.role, at_most).await,
+            None => agent.token(&config.role).await,
         };
+        let Ok((token, _)) = asked else { continue };
         let new = keep.borrow().as_ref() != Some(&token);
         if new {
             let (at, epoch) = (Micros::now(), token.epoch);
