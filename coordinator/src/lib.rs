@@ -54,7 +54,7 @@ use crate::{
     leases::{Leases, Renewals},
     listen::{ListenFile, Sockets},
     loops::Loops,
-    raft::{RaftConfig, RaftNode, WallClock},
+    raft::{RaftConfig, RaftNode},
     sessions::Sessions,
     tls::Tls,
     watch_hub::WatchHub,
@@ -300,7 +300,7 @@ fn raft_config(config: &Config, bound: &ListenFile) -> Result<RaftConfig, RunErr
         timing: config.raft_timing()?,
         timing_fixed: config.fixes_raft_timing(),
         limits: config.raft_limits(),
-        clock: WallClock::system(),
+        clock: planted::wall_clock(&config.data_dir),
         supported_level: planted::supported_level()?,
     })
 }

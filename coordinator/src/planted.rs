@@ -1,9 +1,12 @@
-//! What tests plant in a real process: a disk under its log that forgets what is not synced, and an age of its build.
+//! What tests plant in a real process: a disk under its log that forgets what is not synced, an age of its build, and a wall clock that
+//! is set forward and back while it runs.
 //!
 //! `REGENT_PLANTED_LOG_DISK=drop:SEED` loses at a kill all that is not synced, `tear:SEED` keeps some sectors; `unsynced` in the data
 //! directory says at every moment what a kill would lose. `REGENT_PLANTED_FEATURE_LEVEL=N` makes of a process a build from before the
 //! levels above N: it says so, asks for none of them, and stops where it meets one.
-//! Neither is a key of the config: those are for operators. And it is code of builds with debug assertions alone, which no package
+//! `REGENT_PLANTED_CLOCK=1` has the file `wall-clock` in the data directory say how far the clock that stamps entries is off (`18000s`,
+//! `-18000s`), at every look anew; it is right while there is no such file.
+//! None is a key of the config: those are for operators. And it is code of builds with debug assertions alone, which no package
 //! is: a release cannot be told to do it, and ignores the variables.
 //! Absent on purpose: the disk itself (`wal::forgetful`), and what a level means (`state::features`).
 
@@ -13,7 +16,7 @@ use wal::disk::Disk;
 
 use state::features::SUPPORTED;
 
-use crate::error::BadSetting;
+use crate::{error::BadSetting, raft::WallClock};
 
 #[cfg(debug_assertions)]
 const FEATURE_LEVEL: &str = "REGENT_PLANTED_FEATURE_LEVEL";
@@ -70,6 +73,53 @@ pub(crate) fn log_disk(_data_dir: &Path) -> Result<Option<Arc<dyn Disk>>, BadSet
     Ok(None)
 }
 
+/// The clock that stamps entries.
+#[cfg(debug_assertions)]
+pub(crate) fn wall_clock(data_dir: &Path) -> WallClock {
+    if std::env::var_os("REGENT_PLANTED_CLOCK").is_none() {
+        return WallClock::system();
+    }
+    let file = data_dir.join("wall-clock");
+    tracing::warn!(file = %file.display(), "a test sets the wall clock");
+    WallClock(Arc::new(OffClock { file }))
+}
+
+/// The machine's, which nobody can plant anything in.
+#[cfg(not(debug_assertions))]
+pub(crate) fn wall_clock(_data_dir: &Path) -> WallClock {
+    WallClock::system()
+}
+
+/// The machine's clock, off by what a file says.
+#[cfg(debug_assertions)]
+struct OffClock {
+    file: std::path::PathBuf,
+}
+
+#[cfg(debug_assertions)]
+impl types::time::Clock for OffClock {
+    fn now(&self) -> types::UnixMillis {
+        use types::time::SystemClock;
+        let now = SystemClock.now();
+        let off = std::fs::read_to_string(&self.file).unwrap_or_default();
+        off_by(now, off.trim())
+    }
+}
+
+/// A time, and how far it is off; as it is where that cannot be read.
+#[cfg(debug_assertions)]
+fn off_by(now: types::UnixMillis, off: &str) -> types::UnixMillis {
+    let parse = types::units::parse_duration;
+    match off.strip_prefix('-').map(parse) {
+        Some(Ok(back)) => {
+            let back = u64::try_from(back.as_millis()).unwrap_or(u64::MAX);
+            types::UnixMillis(now.0.saturating_sub(back))
+        }
+        Some(Err(_)) => now,
+        None => parse(off).map_or(now, |forward| now.plus(forward)),
+    }
+}
+
 #[cfg(debug_assertions)]
 fn parse(asked: &str) -> Option<(wal::forgetful::Kept, u64)> {
     let (what, seed) = asked.split_once(':')?;
@@ -101,6 +151,21 @@ mod tests {
         ];
         for (asked, expected) in cases {
             assert_eq!(level(asked), expected, "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_clock_is_off_by_what_a_test_says_and_right_where_that_is_nothing() {
+        let at = types::UnixMillis(100_000);
+        for (off, expected) in [
+            ("18000s", 18_100_000),
+            ("-40s", 60_000),
+            ("-18000s", 0),
+            ("", 100_000),
+            ("-", 100_000),
+            ("soon", 100_000),
+        ] {
+            assert_eq!(off_by(at, off).0, expected, "{off}");
         }
     }
 

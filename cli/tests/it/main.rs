@@ -13,6 +13,7 @@ mod bad_input;
 mod bad_models;
 mod broken_off;
 mod certs;
+mod clocks;
 mod cluster;
 mod demo;
 mod demo_model;
