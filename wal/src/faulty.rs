@@ -85,6 +85,11 @@ impl FaultyDisk {
         self.memory().copies = full;
     }
 
+    /// Whether names need room, too, and find none: as where a directory is copied to take one out of it.
+    pub fn set_full_for_names(&self, full: bool) {
+        self.memory().full_names = full;
+    }
+
     /// How many operations have changed something so far.
     pub fn operations(&self) -> u64 {
         self.memory().operations
@@ -214,7 +219,7 @@ impl Disk for FaultyDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut memory = self.memory();
-        memory.begin_whole()?;
+        memory.begin_name()?;
         let id = memory.files.len();
         memory.files.push(File::default());
         memory.name(NameChange::Made(name.to_owned(), id));
@@ -227,7 +232,7 @@ impl Disk for FaultyDisk {
         if !memory.names.contains_key(from) {
             return Err(not_found());
         }
-        memory.begin_whole()?;
+        memory.begin_name()?;
         memory.name(NameChange::Moved(from.to_owned(), to.to_owned()));
         Ok(())
     }
@@ -237,7 +242,7 @@ impl Disk for FaultyDisk {
         if !memory.names.contains_key(name) {
             return Err(not_found());
         }
-        memory.begin_whole()?;
+        memory.begin_name()?;
         memory.name(NameChange::Gone(name.to_owned()));
         Ok(())
     }

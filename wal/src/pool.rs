@@ -80,12 +80,23 @@ struct Inner {
     retired: VecDeque<u64>,
     next: u64,
     ahead: usize,
+    /// The last segment that was to be prepared found no room.
     no_room: bool,
+    /// The last one that was to be taken back found none for its other name.
+    no_names: bool,
+    /// Bytes of a file that was filled already found none.
+    no_writes: bool,
     free_bytes: u64,
     /// What is left of the segment that is written.
     remaining: u64,
     failed: Option<Failure>,
     closing: bool,
+}
+
+impl Inner {
+    fn is_full(&self) -> bool {
+        self.no_room || self.no_names
+    }
 }
 
 impl Pool {
@@ -109,6 +120,8 @@ impl Pool {
                 next,
                 ahead: 1,
                 no_room: false,
+                no_names: false,
+                no_writes: false,
                 free_bytes,
                 remaining: 0,
                 failed: None,
@@ -129,7 +142,7 @@ impl Pool {
             return Err(failed.clone());
         }
         let taken = inner.ready.pop_front();
-        if taken.is_none() && !inner.no_room {
+        if taken.is_none() && !inner.is_full() {
             inner.ahead = (inner.ahead + 1).min(AHEAD_MAX);
         }
         self.changed.notify_all();
@@ -162,10 +175,14 @@ impl Pool {
         let inner = self.inner();
         // Two are left: the look is up to a second old, and others write to the disk, too.
         let free = (inner.free_bytes / self.segment_bytes).saturating_sub(2);
-        let free = if inner.no_room { 0 } else { free };
+        let free = if inner.is_full() { 0 } else { free };
+        let (remaining, segments) = match inner.no_writes {
+            true => (0, 0),
+            false => (inner.remaining, free.saturating_add(inner.ready.len() as u64)),
+        };
         Reserve {
-            remaining: inner.remaining,
-            segments: free.saturating_add(inner.ready.len() as u64),
+            remaining,
+            segments,
             segment_bytes: self.segment_bytes,
             kept: self.critical_bytes(),
         }
@@ -175,7 +192,8 @@ impl Pool {
         let inner = self.inner();
         let critical = self.critical_bytes();
         match () {
-            () if !inner.no_room && inner.free_bytes >= self.needed_bytes() => Level::Ample,
+            () if inner.no_writes => Level::Critical,
+            () if !inner.is_full() && inner.free_bytes >= self.needed_bytes() => Level::Ample,
             () if inner.ready.is_empty() && inner.remaining < critical => Level::Critical,
             () => Level::Low,
         }
@@ -211,9 +229,9 @@ impl Pool {
         self.changed.notify_all();
     }
 
-    /// Whether the last attempt to prepare a segment found no room.
+    /// Whether the last attempt to prepare a segment, or to take one back, found no room.
     pub(crate) fn is_full(&self) -> bool {
-        self.inner().no_room
+        self.inner().is_full()
     }
 
     /// An error once preparing has failed.
@@ -229,10 +247,21 @@ impl Pool {
         }
     }
 
+    /// The writer waits for room in a file that was filled already, whatever is ready.
+    pub(crate) fn rest(&self, at_most: Duration) {
+        drop(self.changed.wait_timeout(self.inner(), at_most));
+    }
+
+    /// Whether what was prepared is no room either, as on a file system that copies what is written over.
+    pub(crate) fn set_no_writes(&self, no_writes: bool) {
+        self.inner().no_writes = no_writes;
+    }
+
     /// The preparer waits for work; false once the log has closed. A full disk is looked at again after `at_most`.
     pub(crate) fn wait_for_work(&self, at_most: Duration) -> bool {
         let mut inner = self.inner();
-        let has_work = !inner.retired.is_empty() || inner.ready.len() < inner.ahead && !inner.no_room;
+        let has_work = !inner.retired.is_empty() && !inner.no_names
+            || inner.ready.len() < inner.ahead && !inner.is_full();
         if !has_work && !inner.closing {
             let waited = self.changed.wait_timeout(inner, at_most);
             inner = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -310,16 +339,21 @@ impl Pool {
         match gone {
             // Some file systems need room to give some back.
             Err(error) if is_full(&error) => {
-                self.inner().retired.push_front(number);
+                self.look();
+                let mut inner = self.inner();
+                inner.retired.push_front(number);
+                inner.no_names = true;
                 return Ok(Prepared::NoRoom);
             }
             gone => gone.map_err(self.failure(&name, "take it back"))?,
         }
         self.disk.sync_dir().map_err(self.failure("", "sync it"))?;
-        if keep {
-            self.inner().free.push(number);
-        }
         self.look();
+        let mut inner = self.inner();
+        if keep {
+            inner.free.push(number);
+        }
+        inner.no_names = false;
         Ok(Prepared::Worked)
     }
 

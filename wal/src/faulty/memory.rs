@@ -20,6 +20,8 @@ pub(super) struct Memory {
     pub(super) faults: BTreeMap<u64, Fault>,
     /// Every write finds no room, also where the file has its length.
     pub(super) copies: bool,
+    /// Every change of a name finds no room.
+    pub(super) full_names: bool,
     pub(super) crashed: bool,
 }
 
@@ -67,6 +69,15 @@ impl Memory {
             Some(Fault::Enospc) => Err(io::ErrorKind::StorageFull.into()),
             Some(Fault::Crash) => Err(off()),
             Some(Fault::Short | Fault::Eio) | None => Ok(()),
+        }
+    }
+
+    /// The same for one that changes a name.
+    pub(super) fn begin_name(&mut self) -> io::Result<()> {
+        self.begin_whole()?;
+        match self.full_names {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
         }
     }
 

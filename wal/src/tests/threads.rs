@@ -136,6 +136,91 @@ fn writes_on_a_full_disk_wait_for_room_and_a_log_that_closes_meanwhile_says_so()
     assert!(refused > 0);
 }
 
+/// No other event comes in this time, and a thread that does not rest has done thousands of things.
+const A_MOMENT: Duration = Duration::from_millis(200);
+const A_FEW: u64 = 20;
+
+/// What became of a write.
+type Written = Result<(), crate::Failure>;
+
+/// A log that looks again once a second, with entries up to before 40, and what hears of further ones.
+fn with_forty(disk: &FaultyDisk) -> (Log, mpsc::Sender<Written>, mpsc::Receiver<Written>) {
+    let config = Config {
+        look_again: Duration::from_secs(1),
+        ..quick()
+    };
+    let (log, _) = Log::open(Arc::new(disk.clone()), config, Arc::new(()), || {}).unwrap();
+    let (done, results) = mpsc::channel();
+    append(&log, &done, 0, 40);
+    for _ in 0..40 {
+        results.recv_timeout(PATIENCE).unwrap().unwrap();
+    }
+    (log, done, results)
+}
+
+fn append(log: &Log, done: &mpsc::Sender<Written>, from: u64, to: u64) {
+    for index in from..to {
+        let done = done.clone();
+        let one = vec![entry(1, index, [3; 1000])];
+        log.append(one, Box::new(move |r| done.send(r).unwrap())).unwrap();
+    }
+}
+
+fn until_level(log: &Log, level: Level) {
+    while log.view().level() != level {
+        std::thread::yield_now();
+    }
+}
+
+/// Nothing becomes of looking all the time.
+fn rests(disk: &FaultyDisk) {
+    let before = disk.operations();
+    std::thread::sleep(A_MOMENT);
+    let looked = disk.operations() - before;
+    assert!(looked < A_FEW, "{looked} times in {A_MOMENT:?}");
+}
+
+#[test]
+fn a_writer_whose_disk_copies_what_is_written_over_rests_until_there_is_room() {
+    let disk = FaultyDisk::new();
+    let (log, done, results) = with_forty(&disk);
+    disk.set_full_for_writes(true);
+    append(&log, &done, 40, 60);
+    until_level(&log, Level::Critical);
+    rests(&disk);
+    disk.set_full_for_writes(false);
+    for _ in 40..60 {
+        results.recv_timeout(PATIENCE).unwrap().unwrap();
+    }
+    until_level(&log, Level::Ample);
+    assert_eq!(*indexes(&log).last().unwrap(), 59);
+}
+
+/// Some file systems need room to give some back.
+#[test]
+fn a_segment_that_cannot_be_taken_back_is_tried_again_in_a_while_and_keeps_nobody_from_ending() {
+    let disk = FaultyDisk::new();
+    let (log, done, results) = with_forty(&disk);
+    let purge = |upto: u64| {
+        let (done, purged) = mpsc::channel();
+        log.purge(id(1, upto), Box::new(move |r| done.send(r).unwrap()));
+        purged.recv_timeout(PATIENCE).unwrap().unwrap();
+    };
+    disk.set_full_for_names(true);
+    purge(20);
+    until_level(&log, Level::Low);
+    rests(&disk);
+    disk.set_full_for_names(false);
+    until_level(&log, Level::Ample);
+    disk.set_full_for_names(true);
+    purge(35);
+    append(&log, &done, 40, 100);
+    until_level(&log, Level::Critical);
+    log.view().close();
+    let all = (40..100).map(|_| results.recv_timeout(PATIENCE).unwrap());
+    assert!(all.filter(Result::is_err).count() > 0);
+}
+
 /// Whoever waits for the disk keeps the log open, and could not end.
 #[test]
 fn a_log_that_is_closed_wakes_whoever_waits_for_room_and_can_be_read_until_it_is_let_go() {
