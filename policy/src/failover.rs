@@ -27,8 +27,8 @@ pub use self::{
     },
 };
 
-/// What to do about a role now. `now` is the leader's wall clock: it ends a pause, which a person set by it, and nothing
-/// else.
+/// What to do about a role now. `now` is the time by a majority of the voters' clocks: it ends a pause, which a person set by it, and
+/// nothing else.
 pub fn decide(view: &FailoverView, now: UnixMillis) -> Decision {
     match &view.plan {
         Some(plan) => advance::advance(view, plan, now),

@@ -15,11 +15,10 @@ use proto::{
 use state::{Command, ControlState, Reply, StepOutcome};
 use tonic::{Request, Response, Status};
 use types::{
-    FencingToken, Holder, PlanId, Principal, Reason, RegionId, RoleName,
+    FencingToken, Holder, PlanId, Principal, Reason, RegionId, RoleName, UnixMillis,
     plan::PlanKind,
     reason::Refusal,
     role::{FailoverMode, RoleRecord},
-    time::{Clock as _, SystemClock},
 };
 
 use first_try::FirstTry;
@@ -39,9 +38,9 @@ fn role_of<'a>(state: &'a ControlState, role: &RoleName) -> Result<&'a RoleRecor
         .ok_or_else(|| not_found(Reason::RoleNotFound, "role", role))
 }
 
-/// A role as it is now by this coordinator's clock. The driver goes by it too: a pause ends without an entry.
-fn told(role: &RoleRecord) -> pb::Role {
-    let mode = policy::failover::mode_at(role.mode, SystemClock.now());
+/// A role as it is at this time, by which the driver goes too: a pause ends without an entry.
+fn told(role: &RoleRecord, now: UnixMillis) -> pb::Role {
+    let mode = policy::failover::mode_at(role.mode, now);
     (&RoleRecord { mode, ..role.clone() }).into()
 }
 
@@ -134,7 +133,9 @@ impl Primaries {
         command: Command,
     ) -> Answer<pb::RoleResponse> {
         let done = self.0.propose(caller, manner, command).await?;
-        let record = done.record(&self.0, |s| s.role(role).map(told))?;
+        let record = done.record(&self.0, |s| {
+            s.role(role).map(|role| told(role, self.0.raft.known_time(s)))
+        })?;
         Ok(Response::new(pb::RoleResponse {
             header: Some(done.header),
             role: Some(record),
@@ -178,7 +179,9 @@ impl PrimaryService for Primaries {
         let (header, roles) = self
             .0
             .read(&caller, confirmed_only(r.read)?, |s| {
-                s.roles().map(told).collect()
+                s.roles()
+                    .map(|role| told(role, self.0.raft.known_time(s)))
+                    .collect()
             })
             .await?;
         Ok(Response::new(pb::ListRolesResponse {
@@ -193,7 +196,9 @@ impl PrimaryService for Primaries {
         let role = text("role", &r.role).map_err(status)?;
         let (header, found) = self
             .0
-            .read(&caller, confirmed_only(r.read)?, |s| role_of(s, &role).map(told))
+            .read(&caller, confirmed_only(r.read)?, |s| {
+                role_of(s, &role).map(|role| told(role, self.0.raft.known_time(s)))
+            })
             .await?;
         Ok(Response::new(pb::RoleResponse {
             header: Some(header),
@@ -225,7 +230,7 @@ impl PrimaryService for Primaries {
         let r = request.into_inner();
         let role: RoleName = text("role", &r.role).map_err(status)?;
         let mode = conv::mode(r.mode, r.paused_until_millis);
-        let mode = mode.and_then(|mode| pause::check(mode, SystemClock.now()));
+        let mode = mode.and_then(|mode| pause::check(mode, self.0.raft.read(|s| self.0.raft.known_time(s))));
         let manner = Manner::of(&r.request_id).etag(&r.etag)?;
         let manner = manner.expected_epoch(r.expected_epoch);
         let manner = manner.validate_only(r.validate_only);

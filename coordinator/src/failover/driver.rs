@@ -12,10 +12,7 @@ use state::{Command, FormerTtl};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
-use types::{
-    NodeId, RoleName,
-    time::{Clock as _, SystemClock},
-};
+use types::{NodeId, RoleName};
 
 use super::{
     memory::Memory,
@@ -57,8 +54,10 @@ async fn look(term: &Term, memory: &mut Memory, whys: &mut Whys) -> Duration {
         };
         tick = tick.min(view.role.timing.heartbeat_interval / 3);
         term.api.leases.settle(&role);
-        let decision = decide(&view, SystemClock.now());
-        act(term, &view, decision, whys).await;
+        // Without a majority's clocks nothing could be committed either.
+        if let Ok(now) = term.api.raft.time(Instant::now() + PROPOSAL).await {
+            act(term, &view, decide(&view, now), whys).await;
+        }
     }
     tick.max(Duration::from_millis(25))
 }

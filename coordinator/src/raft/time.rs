@@ -12,7 +12,7 @@ use std::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use policy::clock::{median, needs_mark};
 use proto::raft_v1::{self as pb, raft_service_client::RaftServiceClient};
-use state::{Command, Entry, Expects, Feature};
+use state::{Command, ControlState, Entry, Expects, Feature};
 use tokio::{
     sync::{Mutex as AsyncMutex, MutexGuard},
     time::{Instant, timeout_at},
@@ -92,6 +92,28 @@ impl RaftNode {
         Ok((now, is_marked.then(mark)))
     }
 
+    /// What time it is for decisions that people have set a time for: as a leader by the voters' clocks, which are asked where nobody has
+    /// been under this leadership; else by the own one. Never before state time.
+    pub(crate) async fn time(&self, deadline: Instant) -> Result<UnixMillis, ProposeError> {
+        let now = match self.reckoned() {
+            Some(now) => now,
+            None => self.would_stamp(deadline).await?.0,
+        };
+        Ok(now.max(self.read(ControlState::time)))
+    }
+
+    /// The same as far as it is known without asking anybody, for whoever looks at a state.
+    pub(crate) fn known_time(&self, state: &ControlState) -> UnixMillis {
+        let now = self.reckoned().unwrap_or_else(|| self.config().clock.now());
+        now.max(state.time())
+    }
+
+    /// By what this leadership heard of the voters' clocks, however long ago: from there on a monotonic clock counts.
+    fn reckoned(&self) -> Option<UnixMillis> {
+        let base = self.reckoning().base(self.leads()?)?;
+        Some(base.now())
+    }
+
     /// A request id for what this coordinator proposes by itself, made at the time that the others would name: one that its
     /// own clock made might be refused as too early or too late.
     pub(crate) async fn own_request_id(&self, deadline: Instant) -> RequestId {
@@ -142,7 +164,7 @@ impl RaftNode {
     async fn mark(&self, term: u64, deadline: Instant) -> Result<(), ProposeError> {
         let _asking = self.alone(deadline).await?;
         let now = self.reckoning().base(term).ok_or_else(no_time)?.now();
-        if !needs_mark(now, self.read(state::ControlState::time)) {
+        if !needs_mark(now, self.read(ControlState::time)) {
             return Ok(());
         }
         let readings = self.ask(term, deadline).await?;

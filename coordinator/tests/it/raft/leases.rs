@@ -22,7 +22,7 @@ use types::{
     plan::{PlanKind, StepKind, StepState},
     reason::Refusal,
     region::{Endpoints, Health, NodeKind},
-    role::TimingPolicy,
+    role::{FailoverMode, TimingPolicy},
     time::{Clock as _, ManualClock, SystemClock},
 };
 
@@ -560,5 +560,52 @@ async fn wall_clocks_that_jump_by_hours_end_no_lease_extend_none_and_make_no_sec
     seat.renew(&next, CALM).await.unwrap();
     let over = seat.renew(&held, CALM).await.unwrap_err();
     assert_eq!(over.reason, Reason::StaleEpoch, "{over:?}");
+    story.end().await;
+}
+
+/// The mode of the role as a coordinator tells it.
+async fn mode(seat: &Seat) -> pb::FailoverMode {
+    let message = pb::GetRoleRequest {
+        role: RoleName::global().to_string(),
+        read: None,
+    };
+    let (request, _) = seat.call(&agent("eu"), message, CALM);
+    let answer = Primaries(Arc::clone(&seat.api)).get_role(request).await;
+    answer.unwrap().into_inner().role.unwrap().mode()
+}
+
+/// A person set its end by the time that the cluster goes by, and one leader's clock is not that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_lasts_as_long_as_a_majority_of_the_clocks_says() {
+    let mut story = Story::begin().await;
+    let pause = Command::SetRoleMode {
+        role: RoleName::global(),
+        mode: FailoverMode::Paused {
+            until: story.start.plus(HOUR),
+        },
+    };
+    story.apply(pause).await;
+    let (ahead, over) = (story.start.plus(HOUR * 5), story.start.plus(HOUR * 2));
+    for (others, own, expected) in [
+        (story.start, ahead, pb::FailoverMode::Paused),
+        (over, over, pb::FailoverMode::Automatic),
+    ] {
+        let at = story.cluster.leader_index().await;
+        let to = (at + 1) % 3;
+        for clock in &story.clocks {
+            clock.set(others);
+        }
+        story.clocks[to].set(own);
+        let node = story.cluster.node(to).own_peer().node.clone();
+        let leader = story.cluster.node(at);
+        leader.transfer_leadership(Some(node), deadline()).await.unwrap();
+        story.seats[to].hear().await;
+        within("a look at the clocks", async {
+            while mode(&story.seats[to]).await != expected {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
     story.end().await;
 }
