@@ -123,8 +123,11 @@ impl StateWatch {
                 self.stream = None;
                 if must_list(&refusal) {
                     tracing::info!(reason = %refusal.reason, "watch must list again: {refusal}");
-                    self.position = None;
-                    continue;
+                    // Once at once. A list that is refused so, or a watch right behind one, waits its turn as whatever else fails.
+                    if self.position.take().is_some() && self.failures == 0 {
+                        self.failures = 1;
+                        continue;
+                    }
                 }
                 if is_too_large(&refusal) {
                     tracing::error!(

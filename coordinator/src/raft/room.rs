@@ -88,7 +88,7 @@ impl Tally {
 
     /// Takes note of a refusal; whether it is time to say so.
     fn refuse(&mut self) -> bool {
-        let said = self.has_refused() && self.warned_at.is_some_and(|at| at.elapsed() < WARN_EVERY);
+        let said = self.warned_at.is_some_and(|at| at.elapsed() < WARN_EVERY);
         let now = Instant::now();
         self.refused_at = Some(now);
         if !said {
@@ -198,7 +198,8 @@ impl RaftNode {
             answered.as_mut().enable();
             match self.enter(&message.entries) {
                 Ok(pass) => return Ok(pass),
-                Err(Held::Behind) => {}
+                // Meanwhile the disk is not what it is held up by.
+                Err(Held::Behind) => no_room_since = None,
                 Err(Held::NoRoom) => {
                     let since = *no_room_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= ROOM_WAIT {

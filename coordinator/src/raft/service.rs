@@ -29,7 +29,7 @@ use super::{
     network::snapshot_parts,
     room::{Passed, follow},
     snapshot::{Incoming, SnapshotDir, SnapshotFile},
-    types::raft_id,
+    types::{LogId, TypeConfig, raft_id},
 };
 
 /// A part of a snapshot must follow the one before within this time.
@@ -50,6 +50,23 @@ pub struct RaftRpc {
 }
 
 impl RaftRpc {
+    /// Entries outside of a stream. They count until they are answered, also where nobody waits for that any more. With the last one
+    /// that was let through.
+    async fn append_entries(
+        &self,
+        mut message: rpc::AppendEntriesRequest<TypeConfig>,
+    ) -> Result<(Option<LogId>, rpc::AppendEntriesResponse<TypeConfig>), Status> {
+        let pass = self.node.pass(&mut message).await.map_err(|e| to_status(&e))?;
+        let last = message.entries.last().map(|e| e.log_id);
+        let answer = self.node.spawn(|node| async move {
+            let _until_answered = pass;
+            node.raft().append_entries(message).await
+        });
+        let response = answer.await.map_err(stopped)?;
+        let response = response.ok_or_else(|| stopped("this coordinator stops"))?;
+        Ok((last, response.map_err(stopped)?))
+    }
+
     /// The coordinator that the certificate names.
     fn caller(&self, extensions: &http::Extensions) -> Result<NodeId, Status> {
         match (self.authenticate)(extensions).map_err(|refusal| to_status(&refusal))? {
@@ -241,18 +258,14 @@ impl RaftService for RaftRpc {
         let message = self.admit(request, |m| m.route.as_ref())?;
         let message = convert::append_in(message).map_err(|e| malformed(&e))?;
         self.node.hearing().note(&message.vote, Instant::now());
-        let mut message = message;
-        let pass = self.node.pass(&mut message).await.map_err(|e| to_status(&e))?;
-        let (prev, last) = (message.prev_log_id, message.entries.last().map(|e| e.log_id));
-        // It counts until it is answered, also where nobody waits for that any more.
-        let answer = self.node.spawn(|node| async move {
-            let _until_answered = pass;
-            node.raft().append_entries(message).await
-        });
-        let response = answer.await.map_err(stopped)?;
-        let response = response
-            .ok_or_else(|| stopped("this coordinator stops"))?
-            .map_err(stopped)?;
+        let prev = message.prev_log_id;
+        let (last, response) = if message.entries.is_empty() {
+            // A heartbeat takes no room, and whoever gave it up waits for it no more.
+            let response = self.node.raft().append_entries(message).await;
+            (None, response.map_err(stopped)?)
+        } else {
+            self.append_entries(message).await?
+        };
         let result = match response {
             // openraft's conversion wants to know where the conflict is; without a previous entry there is none.
             rpc::AppendEntriesResponse::Conflict if prev.is_none() => {

@@ -196,6 +196,8 @@ fn gap(said: &[Said], old: Epoch) -> Option<Gap> {
         {
             stale.attempted += 1;
             stale.accepted += usize::from(accepted);
+            // A writer that obeys its lease gave this one up, or a door refused it: the proof is the blind one's.
+            stale.unanswered += usize::from(!accepted);
         }
     }
     Some(Gap {

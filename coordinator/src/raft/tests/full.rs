@@ -215,7 +215,8 @@ async fn a_leader_takes_no_more_proposals_than_its_disk_has_room_for() {
     let refused = node.check_takes(&user).unwrap_err().to_refusal();
     assert_eq!(refused.reason, types::Reason::Overloaded, "{refused}");
     let room = node.room().left_bytes();
-    assert!((8 << 20..20 << 20).contains(&room), "{room}");
+    // Less than is proposed; how many segments are ready beside what is free is the preparer's affair.
+    assert!((8 << 20..40 << 20).contains(&room), "{room}");
     let text = format!("the disk of c0 has room for {room} bytes in /disk beside");
     assert!(refused.to_string().contains(&text), "{refused}");
     assert!(
