@@ -148,10 +148,7 @@ pub fn set_log(view: &wal::View, refuses: bool) {
     set(&METRICS.log_queue, queued as u64);
     set(&METRICS.log_queue_bytes, bytes as u64);
     set(&METRICS.disk_free, room.free_bytes);
-    set(
-        &METRICS.disk_full,
-        u64::from(refuses || room.level != wal::Level::Ample),
-    );
+    set(&METRICS.disk_full, u64::from(refuses || room.is_full));
 }
 
 /// A proposal ended after so many seconds: `applied`, or the reason's text.

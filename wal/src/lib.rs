@@ -47,7 +47,7 @@ use bytes::Bytes;
 pub use crate::{
     error::{AppendError, Corruption, Failure, OpenError, ReadError},
     log::{Log, View},
-    pool::{Level, Room},
+    pool::Room,
     recover::{Cut, Opened},
     reserve::Passing,
     shared::{Done, Waiting},

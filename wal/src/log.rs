@@ -15,7 +15,7 @@ use crate::{
     disk::{Disk, read_full},
     error::{AppendError, Corruption, Failure, OpenError, ReadError},
     index::{Place, Planned},
-    pool::{Level, Pool, Room},
+    pool::{Pool, Room},
     record::{ENTRY_HEAD_BYTES, Record, decode_entry},
     recover::{Opened, recover},
     reserve::Passing,
@@ -60,9 +60,9 @@ impl View {
     pub fn room(&self) -> Room {
         self.shared.pool.room()
     }
-    /// The same in a word.
-    pub fn level(&self) -> Level {
-        self.shared.pool.level()
+    /// The same in a word: [`Room::is_full`].
+    pub fn is_full(&self) -> bool {
+        self.shared.pool.is_full()
     }
     /// Whether entries with payloads of these lengths can be written now, behind all that passes and waits, and leave what is kept
     /// for votes. Writes are in order: one that waits for room on a full disk holds up every vote after it.

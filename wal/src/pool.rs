@@ -21,31 +21,20 @@ use crate::{
     segment::{Segment, free_name, new_name, segment_name},
 };
 
-/// Files kept to be used again; more are removed.
+/// Purged files kept to be used again; more are removed.
 const FREE_MAX: usize = 2;
 /// Segments prepared ahead at most; more than one only once the writer had to wait for the next.
 const AHEAD_MAX: usize = 4;
-/// Below so much of the reserve nothing that can wait may be written.
-const CRITICAL_BYTES: u64 = 512 << 10;
+/// So much of the reserve is for votes, and for what keeps the cluster together.
+const KEPT_BYTES: u64 = 512 << 10;
 /// Zeros written at once.
 const FILL_BYTES: usize = 256 << 10;
-
-/// How much the log can still take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// There is room for the next segments.
-    Ample,
-    /// There is none: whatever can be refused must be. The reserve takes the rest.
-    Low,
-    /// The reserve ends: only votes and what keeps the cluster together may be written.
-    Critical,
-}
 
 /// What the log knows of its disk, as of the last look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// What may still be written.
-    pub level: Level,
+    /// There is no room for the next segments, or for bytes at all: whatever can be refused must be. The reserve takes the rest.
+    pub is_full: bool,
     /// The log's directory.
     pub path: PathBuf,
     /// Bytes free on its disk for this user.
@@ -94,7 +83,7 @@ struct Inner {
 }
 
 impl Inner {
-    fn is_full(&self) -> bool {
+    fn has_no_room(&self) -> bool {
         self.no_room || self.no_names
     }
 }
@@ -142,7 +131,7 @@ impl Pool {
             return Err(failed.clone());
         }
         let taken = inner.ready.pop_front();
-        if taken.is_none() && !inner.is_full() {
+        if taken.is_none() && !inner.has_no_room() {
             inner.ahead = (inner.ahead + 1).min(AHEAD_MAX);
         }
         self.changed.notify_all();
@@ -166,8 +155,8 @@ impl Pool {
         self.segment_bytes * 2
     }
 
-    fn critical_bytes(&self) -> u64 {
-        CRITICAL_BYTES.min(self.segment_bytes / 4)
+    fn kept_bytes(&self) -> u64 {
+        KEPT_BYTES.min(self.segment_bytes / 4)
     }
 
     /// What can be written, as far as the last look at the disk said.
@@ -175,7 +164,7 @@ impl Pool {
         let inner = self.inner();
         // Two are left: the look is up to a second old, and others write to the disk, too.
         let free = (inner.free_bytes / self.segment_bytes).saturating_sub(2);
-        let free = if inner.is_full() { 0 } else { free };
+        let free = if inner.has_no_room() { 0 } else { free };
         let (remaining, segments) = match inner.no_writes {
             true => (0, 0),
             false => (inner.remaining, free.saturating_add(inner.ready.len() as u64)),
@@ -184,28 +173,30 @@ impl Pool {
             remaining,
             segments,
             segment_bytes: self.segment_bytes,
-            kept: self.critical_bytes(),
+            kept: self.kept_bytes(),
         }
     }
 
-    pub(crate) fn level(&self) -> Level {
+    /// Whether whatever can be refused must be.
+    pub(crate) fn is_full(&self) -> bool {
         let inner = self.inner();
-        let critical = self.critical_bytes();
-        match () {
-            () if inner.no_writes => Level::Critical,
-            () if !inner.is_full() && inner.free_bytes >= self.needed_bytes() => Level::Ample,
-            () if inner.ready.is_empty() && inner.remaining < critical => Level::Critical,
-            () => Level::Low,
-        }
+        inner.no_writes || inner.has_no_room() || inner.free_bytes < self.needed_bytes()
     }
 
     pub(crate) fn room(&self) -> Room {
         Room {
-            level: self.level(),
+            is_full: self.is_full(),
             path: self.disk.path().to_owned(),
             free_bytes: self.inner().free_bytes,
             needed_bytes: self.needed_bytes(),
         }
+    }
+
+    /// Whether the preparer has nothing to do.
+    #[cfg(test)]
+    pub(crate) fn is_ready(&self) -> bool {
+        let inner = self.inner();
+        inner.ready.len() >= inner.ahead && inner.retired.is_empty()
     }
 
     /// Closes what is ready; nobody takes it any more.
@@ -230,8 +221,8 @@ impl Pool {
     }
 
     /// Whether the last attempt to prepare a segment, or to take one back, found no room.
-    pub(crate) fn is_full(&self) -> bool {
-        self.inner().is_full()
+    pub(crate) fn has_no_room(&self) -> bool {
+        self.inner().has_no_room()
     }
 
     /// An error once preparing has failed.
@@ -261,7 +252,7 @@ impl Pool {
     pub(crate) fn wait_for_work(&self, at_most: Duration) -> bool {
         let mut inner = self.inner();
         let has_work = !inner.retired.is_empty() && !inner.no_names
-            || inner.ready.len() < inner.ahead && !inner.is_full();
+            || inner.ready.len() < inner.ahead && !inner.has_no_room();
         if !has_work && !inner.closing {
             let waited = self.changed.wait_timeout(inner, at_most);
             inner = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -280,22 +271,13 @@ impl Pool {
         if let Some(number) = retired {
             return self.take_back(number);
         }
-        let (wanted, surplus) = {
+        let wanted = {
             let mut inner = self.inner();
-            let wanted = (inner.ready.len() < inner.ahead).then(|| (inner.next, inner.free.pop()));
-            let surplus = (inner.free.len() > FREE_MAX).then(|| inner.free.pop()).flatten();
-            (wanted, surplus)
+            (inner.ready.len() < inner.ahead).then(|| (inner.next, inner.free.pop()))
         };
-        if let Some(number) = surplus {
-            self.remove(&free_name(number))?;
-        }
         let Some((number, free)) = wanted else {
             self.look();
-            return Ok(if surplus.is_some() {
-                Prepared::Worked
-            } else {
-                Prepared::Idle
-            });
+            return Ok(Prepared::Idle);
         };
         self.prepare(number, free)
     }

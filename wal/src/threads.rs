@@ -43,20 +43,14 @@ pub(crate) fn start(
 fn write(shared: &Shared, mut writer: Writer) {
     // A process that was killed left the last batch without its mark.
     let mut ended = writer.mark().err();
-    // Whether the disk had no room for bytes of a file that was filled already.
-    let mut no_writes = false;
     let ended = loop {
         if let Some(failure) = ended.take() {
             break failure;
         }
         match writer.turn() {
-            Ok(Turn::Worked) => {
-                if std::mem::take(&mut no_writes) {
-                    shared.pool.set_no_writes(false);
-                }
-            }
+            Ok(Turn::Worked) => {}
             Ok(Turn::Idle) => {
-                let rests = (!writer.is_marked()).then_some(shared.config.mark_after);
+                let rests = writer.marks_after();
                 match shared.wait_for_work(rests) {
                     Wake::Work => {}
                     Wake::Rested if rests.is_none() => {}
@@ -66,7 +60,7 @@ fn write(shared: &Shared, mut writer: Writer) {
             }
             // What waits for room when the log closes is not durable, and nobody was told that it is.
             Ok(Turn::NeedsSegment) => {
-                if shared.is_closing() && shared.pool.is_full() {
+                if shared.is_closing() && shared.pool.has_no_room() {
                     break closed(shared);
                 }
                 shared.pool.wait_for_segment(shared.config.look_again);
@@ -78,8 +72,6 @@ fn write(shared: &Shared, mut writer: Writer) {
                 if let Err(failure) = shared.pool.check() {
                     break failure;
                 }
-                no_writes = true;
-                shared.pool.set_no_writes(true);
                 shared.pool.rest(shared.config.look_again);
             }
             Err(failure) => break failure,

@@ -3,7 +3,12 @@
 //! Absent on purpose: threads and waiting; `threads` drives it, and so do tests, one turn at a time.
 //! Invariant: at most one batch is not synced at any time.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     LogId, Observer,
@@ -45,6 +50,8 @@ pub(crate) struct Writer {
     written: Head,
     /// What the mark behind the last batch says was committed, if there is one.
     marked: Option<Option<LogId>>,
+    /// The last write found none. Everybody was told.
+    no_room: bool,
     pending: VecDeque<Op>,
     /// What is committed once all of that is written.
     committed: Option<LogId>,
@@ -69,6 +76,7 @@ impl Writer {
             sequence,
             written,
             marked: None,
+            no_room: false,
             pending: VecDeque::new(),
             committed: None,
             buffer: Vec::new(),
@@ -94,10 +102,8 @@ impl Writer {
             return Ok(Turn::Worked);
         }
         let (places, after) = self.compose(count);
-        match self.write("write a batch") {
-            Ok(()) => {}
-            Err(error) if is_full(&error.1) => return Ok(Turn::NoRoom),
-            Err(error) => return Err(error.0),
+        if !self.write("write a batch")? {
+            return Ok(Turn::NoRoom);
         }
         self.sync(places.len())?;
         self.written = after;
@@ -188,12 +194,24 @@ impl Writer {
         (places, after)
     }
 
-    /// Writes the buffer where the next batch goes; nothing of it counts before the sync.
-    fn write(&mut self, doing: &'static str) -> Result<(), (Failure, io::Error)> {
+    /// Writes the buffer where the next batch goes; nothing of it counts before the sync. False where the disk has no room for it, as
+    /// whoever asks what the log takes hears from then on, until a write succeeds: a mark's write tells it as well as a batch's.
+    fn write(&mut self, doing: &'static str) -> Result<bool, Failure> {
         self.marked = None;
-        let Some(active) = &self.active else { return Ok(()) };
+        let Some(active) = &self.active else {
+            return Ok(true);
+        };
         let written = write_all(&*active.file, &self.buffer, self.tail);
-        written.map_err(|error| (self.failure(doing, &error), error))
+        let no_room = written.as_ref().is_err_and(is_full);
+        match written {
+            Err(error) if !no_room => return Err(self.failure(doing, &error)),
+            _ => {}
+        }
+        if no_room != self.no_room {
+            self.no_room = no_room;
+            self.shared.pool.set_no_writes(no_room);
+        }
+        Ok(!no_room)
     }
 
     /// A sync that failed is never tried again: the system may have dropped what it could not write.
@@ -216,6 +234,17 @@ impl Writer {
         }
     }
 
+    /// How long nothing should come before the last batch is marked, if it is not: a full disk is looked at once in a while.
+    pub(crate) fn marks_after(&self) -> Option<Duration> {
+        let config = &self.shared.config;
+        let after = if self.no_room {
+            config.look_again
+        } else {
+            config.mark_after
+        };
+        (!self.is_marked()).then_some(after)
+    }
+
     /// Whether the last batch is marked as durable, with what is committed by now.
     pub(crate) fn is_marked(&self) -> bool {
         let current = within(self.shared.committed_at_rest(), self.written.last);
@@ -223,7 +252,7 @@ impl Writer {
     }
 
     /// Says behind the last batch that it was durable, so that later damage in it is not taken for a write cut short. The
-    /// next batch is written over it.
+    /// next batch is written over it. Where the disk has no room for it there is none yet.
     pub(crate) fn mark(&mut self) -> Result<(), Failure> {
         let committed = within(self.shared.committed_at_rest(), self.written.last);
         let Some(active) = self
@@ -251,12 +280,10 @@ impl Writer {
             seed,
             self.tail,
         );
-        match self.write("write a mark") {
-            Err(error) if is_full(&error.1) => return Ok(()),
-            done => done.map_err(|error| error.0)?,
+        if self.write("write a mark")? {
+            self.sync(0)?;
+            self.marked = Some(committed);
         }
-        self.sync(0)?;
-        self.marked = Some(committed);
         Ok(())
     }
 

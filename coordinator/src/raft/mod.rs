@@ -492,7 +492,7 @@ impl RaftNode {
     }
     /// Whether the log's disk has no room for more than the reserve.
     pub(crate) fn is_full(&self) -> bool {
-        self.room().level() != wal::Level::Ample
+        self.room().is_full()
     }
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.inner.store

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Still, entry, id, indexes, small};
 use crate::{
-    Failure, Level, Passing,
+    Failure, Passing,
     disk::Disk as _,
     faulty::{Fault, FaultyDisk},
     pool::Prepared,
@@ -29,7 +29,7 @@ fn a_full_disk_is_said_early_and_loses_nothing_and_the_log_goes_on_once_there_is
     let mut still = Still::open(&disk).unwrap();
     assert_eq!(still.log.pool().turn(), Ok(Prepared::Worked));
     still.log.pool().turn().unwrap();
-    assert_eq!(still.log.room().level, Level::Ample);
+    assert!(!still.log.room().is_full);
     appended(&mut still, 0, 10);
     still.write_all();
     // The second segment is written, and the third is ready: below two more, proposals must be refused.
@@ -37,13 +37,15 @@ fn a_full_disk_is_said_early_and_loses_nothing_and_the_log_goes_on_once_there_is
     still.write_all();
     while still.log.pool().turn() == Ok(Prepared::Worked) {}
     let room = still.log.room();
-    assert_eq!((room.level, room.needed_bytes), (Level::Low, 32 << 10));
+    assert_eq!((room.is_full, room.needed_bytes), (true, 32 << 10));
     assert!(room.free_bytes < room.needed_bytes, "{room:?}");
+    assert!(still.log.view().left_bytes() > 0);
     // What comes all the same uses up the reserve, and then waits.
     appended(&mut still, 20, 40);
     assert!(!still.drain(crate::Log::pool));
     assert_eq!(still.writer.turn(), Ok(Turn::NeedsSegment));
-    assert_eq!(still.log.room().level, Level::Critical);
+    assert!(still.log.room().is_full);
+    assert_eq!(still.log.view().left_bytes(), 0);
     let before = still.acknowledged();
     assert!(before > 30 && before < 60 && still.log.failure().is_none());
     assert_eq!(still.log.queued().0, 60 - before);
@@ -51,7 +53,7 @@ fn a_full_disk_is_said_early_and_loses_nothing_and_the_log_goes_on_once_there_is
     still.write_all();
     assert_eq!(still.acknowledged(), 60);
     while still.log.pool().turn() == Ok(Prepared::Worked) {}
-    assert_eq!(still.log.room().level, Level::Ample);
+    assert!(!still.log.room().is_full);
     assert_eq!(
         indexes(&Still::open(&disk).unwrap().log),
         (0..60).collect::<Vec<_>>()
@@ -70,7 +72,7 @@ fn votes_are_written_on_a_full_disk_behind_all_that_its_reserve_was_said_to_take
             still.append(vec![entry(1, next, vec![1; bytes])]);
             next += 1;
             assert!(next < 10_000, "{bytes}: it has an end");
-            if still.log.room().level == Level::Ample {
+            if !still.log.room().is_full {
                 still.write_all();
                 while still.log.pool().turn() == Ok(Prepared::Worked) {}
             } else {
@@ -156,7 +158,7 @@ fn a_purge_makes_room_on_a_full_disk() {
         let next = still.log.last().unwrap().index + 1;
         appended(&mut still, next, 1);
     }
-    assert_ne!(still.log.room().level, Level::Ample);
+    assert!(still.log.room().is_full);
     let last = still.log.last().unwrap().index;
     still.log.purge(id(1, last - 1), Box::new(|_| {}));
     still.drain(crate::Log::pool);
@@ -179,9 +181,33 @@ fn a_write_that_finds_no_room_in_its_own_segment_waits() {
     appended(&mut still, 2, 2);
     assert_eq!(still.writer.turn(), Ok(Turn::NoRoom));
     assert_eq!(still.acknowledged(), 2);
+    assert!(still.log.room().is_full);
     disk.set_full_for_writes(false);
     still.write_all();
     assert_eq!(still.acknowledged(), 4);
+    assert!(!still.log.room().is_full);
+}
+
+/// Nothing else is written by a log that rests, and what is let in by mistake stands before every vote.
+#[test]
+fn a_mark_that_finds_no_room_says_that_the_disk_is_full_until_one_is_written() {
+    let disk = FaultyDisk::new();
+    let mut still = Still::open(&disk).unwrap();
+    appended(&mut still, 0, 2);
+    still.write_all();
+    disk.set_full_for_writes(true);
+    still.writer.mark().unwrap();
+    assert!(still.log.room().is_full);
+    assert!(!still.log.view().takes(Passing::default(), &[1]));
+    // Nothing of it is written, so it tells nothing.
+    let done = still.done();
+    still.log.flush(done);
+    still.write_all();
+    assert!(still.log.room().is_full);
+    disk.set_full_for_writes(false);
+    still.writer.mark().unwrap();
+    assert!(still.writer.is_marked() && !still.log.room().is_full);
+    assert!(still.log.view().takes(Passing::default(), &[1]));
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use std::{
     sync::{Arc, Mutex, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{entry, id, indexes, small};
 use crate::{
-    Config, Level, Log, Observer,
+    Config, Log, Observer,
     disk::{Disk, RealDisk},
     faulty::FaultyDisk,
 };
@@ -114,9 +114,7 @@ fn writes_on_a_full_disk_wait_for_room_and_a_log_that_closes_meanwhile_says_so()
         }
     };
     append(0);
-    while log.room().level != Level::Critical {
-        std::thread::yield_now();
-    }
+    until(|| is_stuck(&log));
     assert!(log.queued().0 > 0);
     let (drained, is_drained) = mpsc::channel();
     log.when_drained(Box::new(move || drained.send(()).unwrap()));
@@ -127,34 +125,34 @@ fn writes_on_a_full_disk_wait_for_room_and_a_log_that_closes_meanwhile_says_so()
     is_drained.recv().unwrap();
     disk.set_capacity(Some(disk.used()));
     append(80);
-    while log.room().level != Level::Critical {
-        std::thread::yield_now();
-    }
+    until(|| is_stuck(&log));
     drop(log);
     closed.recv().unwrap();
     let refused = results.try_iter().filter(Result::is_err).count();
     assert!(refused > 0);
 }
 
-/// No other event comes in this time, and a thread that does not rest has done thousands of things.
-const A_MOMENT: Duration = Duration::from_millis(200);
+/// Between two looks at a full disk.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Operations of some looks, and of what was under way before them.
 const A_FEW: u64 = 20;
 
 /// What became of a write.
 type Written = Result<(), crate::Failure>;
 
-/// A log that looks again once a second, with entries up to before 40, and what hears of further ones.
-fn with_forty(disk: &FaultyDisk) -> (Log, mpsc::Sender<Written>, mpsc::Receiver<Written>) {
+/// A log that looks again once in a while, with so many entries and the next segment ready, and what hears of further ones.
+fn with_entries(count: u64, disk: &FaultyDisk) -> (Log, mpsc::Sender<Written>, mpsc::Receiver<Written>) {
     let config = Config {
-        look_again: Duration::from_secs(1),
+        look_again: LOOK_AGAIN,
         ..quick()
     };
     let (log, _) = Log::open(Arc::new(disk.clone()), config, Arc::new(()), || {}).unwrap();
     let (done, results) = mpsc::channel();
-    append(&log, &done, 0, 40);
-    for _ in 0..40 {
+    append(&log, &done, 0, count);
+    for _ in 0..count {
         results.recv_timeout(PATIENCE).unwrap().unwrap();
     }
+    until(|| log.pool().is_ready());
     (log, done, results)
 }
 
@@ -166,41 +164,70 @@ fn append(log: &Log, done: &mpsc::Sender<Written>, from: u64, to: u64) {
     }
 }
 
-fn until_level(log: &Log, level: Level) {
-    while log.view().level() != level {
+fn until(what: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !what() {
+        assert!(began.elapsed() < PATIENCE);
         std::thread::yield_now();
     }
 }
 
-/// Nothing becomes of looking all the time.
-fn rests(disk: &FaultyDisk) {
-    let before = disk.operations();
-    std::thread::sleep(A_MOMENT);
-    let looked = disk.operations() - before;
-    assert!(looked < A_FEW, "{looked} times in {A_MOMENT:?}");
+/// The disk is full, and nothing more is taken.
+fn is_stuck(log: &Log) -> bool {
+    log.view().is_full() && log.view().left_bytes() == 0
+}
+
+/// Whoever looks at a full disk goes on looking, and not all the time: so many looks take their time, on a busy machine more. Each
+/// is two operations at most.
+fn looks_once_in_a_while(disk: &FaultyDisk) {
+    let (began, before) = (Instant::now(), disk.operations());
+    until(|| disk.operations() - before >= A_FEW);
+    let took = began.elapsed();
+    assert!(took > 5 * LOOK_AGAIN, "{A_FEW} times in {took:?}");
 }
 
 #[test]
 fn a_writer_whose_disk_copies_what_is_written_over_rests_until_there_is_room() {
     let disk = FaultyDisk::new();
-    let (log, done, results) = with_forty(&disk);
+    let (log, done, results) = with_entries(2, &disk);
     disk.set_full_for_writes(true);
-    append(&log, &done, 40, 60);
-    until_level(&log, Level::Critical);
-    rests(&disk);
+    append(&log, &done, 2, 60);
+    until(|| is_stuck(&log));
+    looks_once_in_a_while(&disk);
     disk.set_full_for_writes(false);
-    for _ in 40..60 {
+    for _ in 2..60 {
         results.recv_timeout(PATIENCE).unwrap().unwrap();
     }
-    until_level(&log, Level::Ample);
+    until(|| !log.view().is_full());
     assert_eq!(*indexes(&log).last().unwrap(), 59);
+}
+
+/// What came then would be let in, and stand before every vote.
+#[test]
+fn an_idle_log_whose_disk_copies_what_is_written_over_says_that_it_is_full_before_anything_comes() {
+    let disk = FaultyDisk::new();
+    let (log, done, results) = with_entries(2, &disk);
+    disk.set_full_for_writes(true);
+    let before = disk.operations();
+    // All that it has to write.
+    log.set_committed(id(1, 1));
+    until(|| {
+        let tried = disk.operations() - before;
+        assert!(tried < A_FEW, "{tried} times, and nobody was told");
+        is_stuck(&log)
+    });
+    looks_once_in_a_while(&disk);
+    disk.set_full_for_writes(false);
+    until(|| !log.view().is_full());
+    append(&log, &done, 2, 3);
+    results.recv_timeout(PATIENCE).unwrap().unwrap();
 }
 
 /// Some file systems need room to give some back.
 #[test]
 fn a_segment_that_cannot_be_taken_back_is_tried_again_in_a_while_and_keeps_nobody_from_ending() {
     let disk = FaultyDisk::new();
-    let (log, done, results) = with_forty(&disk);
+    let (log, done, results) = with_entries(40, &disk);
     let purge = |upto: u64| {
         let (done, purged) = mpsc::channel();
         log.purge(id(1, upto), Box::new(move |r| done.send(r).unwrap()));
@@ -208,14 +235,14 @@ fn a_segment_that_cannot_be_taken_back_is_tried_again_in_a_while_and_keeps_nobod
     };
     disk.set_full_for_names(true);
     purge(20);
-    until_level(&log, Level::Low);
-    rests(&disk);
+    until(|| log.view().is_full());
+    looks_once_in_a_while(&disk);
     disk.set_full_for_names(false);
-    until_level(&log, Level::Ample);
+    until(|| !log.view().is_full());
     disk.set_full_for_names(true);
     purge(35);
     append(&log, &done, 40, 100);
-    until_level(&log, Level::Critical);
+    until(|| is_stuck(&log));
     log.view().close();
     let all = (40..100).map(|_| results.recv_timeout(PATIENCE).unwrap());
     assert!(all.filter(Result::is_err).count() > 0);
