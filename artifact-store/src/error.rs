@@ -100,11 +100,6 @@ impl ErrorKind {
             Self::BodyFailed => "check the file or connection that the bytes come from",
         }
     }
-
-    /// Whether the same call may succeed later without anything being repaired.
-    pub fn transient(&self) -> bool {
-        matches!(self, Self::Deadline { .. } | Self::Unavailable)
-    }
 }
 
 impl fmt::Display for ErrorKind {

@@ -179,7 +179,7 @@ async fn a_failing_source_keeps_what_came() {
         .await
         .unwrap_err();
     assert!(
-        matches!(&error, TransferError::Store(e) if e.kind.transient()),
+        matches!(&error, TransferError::Store(e) if e.kind == ErrorKind::Unavailable),
         "{error:?}"
     );
     assert_eq!(fs::metadata(world.partial()).unwrap().len(), 1000);
