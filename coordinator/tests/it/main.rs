@@ -13,7 +13,6 @@ mod failover;
 mod features;
 mod fitness;
 mod harness;
-mod headers;
 mod health;
 mod history;
 mod lineage;

@@ -10,7 +10,7 @@ use openraft::{
 };
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::timeout};
-use wal::{Level, faulty::FaultyDisk};
+use wal::faulty::FaultyDisk;
 
 use super::{
     alone::{alone_on, leads},
@@ -86,7 +86,7 @@ async fn check_full(bytes: usize) {
         next > 2,
         "{next}: a full disk is no reason yet, its reserve takes some"
     );
-    assert_ne!(node.room().level(), Level::Ample);
+    assert!(node.room().is_full());
     // The next leader's blank entry, and its vote before it.
     assert!(has_room_for(&node, blank(2, next)).await);
     takes(&node, blank(2, next)).await;
@@ -181,7 +181,7 @@ async fn leave_20_mib(node: &RaftNode, disk: &FaultyDisk) {
 async fn what_was_let_through_is_reckoned_in_until_it_is_answered() {
     let dir = TempDir::new().unwrap();
     let node = with_20_mib(&dir).await;
-    assert_eq!(node.room().level(), Level::Ample);
+    assert!(!node.room().is_full());
     let mut large = message(command(1, 1 << 20));
     let mut passed = Vec::new();
     while let Ok(pass) = node.pass(&mut large).await {
@@ -189,7 +189,7 @@ async fn what_was_let_through_is_reckoned_in_until_it_is_answered() {
         assert!(passed.len() < 40, "what passes has an end");
     }
     assert!(passed.len() > 2, "{}: there is room for some", passed.len());
-    assert_eq!(node.room().level(), Level::Ample);
+    assert!(!node.room().is_full());
     assert!(node.pong().disk_full, "others are told that it falls behind");
     let (next, ()) = tokio::join!(node.pass(&mut large), async { drop(passed.pop()) });
     assert!(next.is_ok(), "{next:?}");
@@ -209,7 +209,7 @@ async fn a_leader_takes_no_more_proposals_than_its_disk_has_room_for() {
     let node = leads(node).await;
     leave_20_mib(&node, &disk).await;
     let proposed = node.in_flight_bytes().try_acquire_many(40 << 20).unwrap();
-    assert_eq!(node.room().level(), Level::Ample);
+    assert!(!node.room().is_full());
     let user = "spiffe://regent.local/user/admin".parse().unwrap();
     let own = "spiffe://regent.local/region/eu/coordinator/c1".parse().unwrap();
     let refused = node.check_takes(&user).unwrap_err().to_refusal();
@@ -225,6 +225,37 @@ async fn a_leader_takes_no_more_proposals_than_its_disk_has_room_for() {
     );
     drop(proposed);
     assert!(node.check_takes(&user).is_ok());
+    node.shutdown().await;
+}
+
+/// As where a quota is used up: to free as many bytes as are needed would be in vain.
+#[tokio::test]
+async fn a_disk_that_takes_no_writes_while_bytes_are_free_is_not_said_to_lack_them() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultyDisk::new();
+    let node = leads(alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await).await;
+    let propose = |node: RaftNode| async move {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let user = "spiffe://regent.local/user/admin".parse().unwrap();
+        let id = node.own_request_id(deadline).await;
+        let command = Command::SetFeatureLevel { level: 1 };
+        node.propose(user, id, command, deadline).await
+    };
+    disk.set_full_for_writes(true);
+    // If the log has not found it out by itself.
+    let waits = tokio::spawn(propose(node.clone()));
+    let full = async {
+        while !node.is_full() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, full).await.unwrap();
+    let refused = propose(node.clone()).await.unwrap_err().to_string();
+    let says = "the disk of c0 is full: its file system takes no more writes in /disk, though ";
+    assert!(refused.starts_with(says), "{refused}");
+    assert!(!refused.contains("are needed"), "{refused}");
+    disk.set_full_for_writes(false);
+    let _ = waits.await.unwrap();
     node.shutdown().await;
 }
 

@@ -88,6 +88,21 @@ async fn of_a_batch_that_does_not_fit_the_beginning_is_taken_and_nothing_behind_
     node.shutdown().await;
 }
 
+#[tokio::test]
+async fn a_batch_is_cut_to_all_that_fits() {
+    let dir = TempDir::new().unwrap();
+    let node = with_20_mib(&dir).await;
+    for (count, bytes) in [(64, 1 << 20), (61, 700 << 10)] {
+        let mut sent = commands(1, count, bytes);
+        let pass = timeout(PATIENCE, node.pass(&mut sent)).await.unwrap().unwrap();
+        let cut = sent.entries.len();
+        assert!(pass.is_cut() && node.sent().passing().entries == cut);
+        let fits = |count: usize| node.room().takes(wal::Passing::default(), &vec![bytes; count]);
+        assert!(fits(cut) && !fits(cut + 1), "{cut} of {count}");
+    }
+    node.shutdown().await;
+}
+
 /// Whatever the disk has room for: it is in memory until then.
 #[tokio::test]
 async fn what_waits_in_memory_has_a_bound() {
@@ -145,42 +160,6 @@ async fn what_was_let_through_outlives_its_stream() {
     }
     disk.set_capacity(None);
     is_passing(&node, 0).await;
-    held.await.unwrap();
-    end.cancel();
-    node.shutdown().await;
-}
-
-/// Nobody waits for it any more, and its leader sends the next.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_heartbeat_that_was_given_up_leaves_nothing_behind_on_a_disk_that_hangs() {
-    let dir = TempDir::new().unwrap();
-    let disk = FaultyDisk::new();
-    let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
-    node.enter_cluster(ClusterId::from_u128(7)).unwrap();
-    let (end, mut leader) = serve(&node).await;
-    takes(&node, blank(1, 0)).await;
-    fill(&node, &disk).await;
-    let held = wait_for_disk(&node).await;
-    let tasks = node.inner.tasks.len();
-    for _ in 0..8 {
-        let heartbeat = AppendEntriesRequest {
-            entries: Vec::new(),
-            ..message(blank(1, 40))
-        };
-        let before = node.hearing().last();
-        let arrives = async {
-            while node.hearing().last() == before {
-                tokio::task::yield_now().await;
-            }
-        };
-        let sent = leader.append(convert::append_out(&heartbeat, Some(route(&node))));
-        tokio::select! {
-            answer = sent => panic!("{answer:?} from a node that waits for its disk"),
-            arrived = timeout(PATIENCE, arrives) => arrived.unwrap(),
-        }
-    }
-    assert_eq!(node.inner.tasks.len(), tasks);
-    disk.set_capacity(None);
     held.await.unwrap();
     end.cancel();
     node.shutdown().await;
