@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use futures::{StreamExt as _, stream};
@@ -91,21 +92,30 @@ fn a_message_that_is_too_large_is_told_from_a_break() {
 
 type Messages = Vec<Result<pb::WatchResponse, Status>>;
 
-/// A coordinator that answers each watch with the next of these, and notes after which revisions it was asked.
-#[derive(Clone)]
-struct Script(Arc<Mutex<VecDeque<Messages>>>, Arc<Mutex<BTreeSet<u64>>>);
+/// A coordinator that answers each list and each watch with the next of these, and notes after which revisions it was asked.
+#[derive(Clone, Default)]
+struct Script {
+    lists: Arc<Mutex<VecDeque<Result<pb::ListChunk, Status>>>>,
+    watches: Arc<Mutex<VecDeque<Messages>>>,
+    asked: Arc<Mutex<BTreeSet<u64>>>,
+}
 
 #[tonic::async_trait]
 impl WatchService for Script {
-    type ListStream = stream::Empty<Result<pb::ListChunk, Status>>;
+    type ListStream = stream::Iter<std::array::IntoIter<Result<pb::ListChunk, Status>, 1>>;
     type WatchStream = stream::BoxStream<'static, Result<pb::WatchResponse, Status>>;
 
     async fn list(&self, _: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        Err(Status::unimplemented("list"))
+        let next = self.lists.lock().unwrap().pop_front();
+        let next = next.ok_or_else(|| Status::unavailable("the script is over"))?;
+        Ok(Response::new(stream::iter([next])))
     }
     async fn watch(&self, asked: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        self.1.lock().unwrap().insert(asked.into_inner().after_revision);
-        let next = self.0.lock().unwrap().pop_front();
+        self.asked
+            .lock()
+            .unwrap()
+            .insert(asked.into_inner().after_revision);
+        let next = self.watches.lock().unwrap().pop_front();
         let next = next.ok_or_else(|| Status::unavailable("the script is over"))?;
         Ok(Response::new(stream::iter(next).chain(stream::pending()).boxed()))
     }
@@ -123,26 +133,49 @@ fn message(revision: u64, kinds: &str, more: bool) -> Result<pb::WatchResponse, 
     })
 }
 
-/// The first revision that a watch after revision 4 gives out.
-async fn first_of(script: [Messages; 2]) -> (Revision, String) {
+fn list_at(revision: u64) -> Result<pb::ListChunk, Status> {
+    Ok(pb::ListChunk {
+        header: message(revision, "list", false)?.header,
+        last: true,
+        ..pb::ListChunk::default()
+    })
+}
+
+fn compacted<T>() -> Result<T, Status> {
+    Err(to_status(&Refusal::new(Reason::Compacted, "it is forgotten")))
+}
+
+/// What is asked of a coordinator that goes by a script.
+async fn asking<T>(script: Script, ask: impl AsyncFnOnce(Client) -> T) -> T {
     let ca = Ca::new();
     let listener = listener();
     let endpoint = url(listener.local_addr().unwrap());
     listener.set_nonblocking(true).unwrap();
     let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap());
-    let script = Script(Arc::new(Mutex::new(script.into())), Arc::default());
-    let asked = Arc::clone(&script.1);
     let tls = ServerTlsConfig::new().identity(Identity::from_pem(&ca.cert, &ca.key));
     let mut server = Server::builder().tls_config(tls).unwrap();
     let served = server
         .add_service(WatchServiceServer::new(script))
         .serve_with_incoming(incoming);
     let client = ca.client(&[endpoint], LONG, LONG);
-    let mut watch = StateWatch::resume(client, LONG, ClusterId::from_u128(7), Revision(4));
-    let change = tokio::select! {
+    tokio::select! {
         _ = served => panic!("the coordinator ended"),
-        change = timeout(LONG, watch.next()) => change.unwrap(),
+        answer = timeout(LONG, ask(client)) => answer.unwrap(),
+    }
+}
+
+fn after_four(client: Client) -> StateWatch {
+    StateWatch::resume(client, LONG, ClusterId::from_u128(7), Revision(4))
+}
+
+/// The first revision that a watch after revision 4 gives out.
+async fn first_of(watches: [Messages; 2]) -> (Revision, String) {
+    let script = Script {
+        watches: Arc::new(Mutex::new(watches.into())),
+        ..Script::default()
     };
+    let asked = Arc::clone(&script.asked);
+    let change = asking(script, async |client| after_four(client).next().await).await;
     assert_eq!(*asked.lock().unwrap(), BTreeSet::from([4]));
     let Change::Events { revision, events } = change else {
         panic!("{change:?}");
@@ -166,4 +199,46 @@ async fn a_revision_that_lacks_its_last_part_is_asked_for_again() {
     let cut = vec![message(5, "a", true), message(6, "c", false)];
     let whole = vec![message(5, "a", true), message(5, "b", false)];
     assert_eq!(first_of([cut, whole]).await, (Revision(5), "a b".to_owned()));
+}
+
+/// What stands at a position that is forgotten begins anew without a wait; one whose new position is forgotten as well waits.
+#[tokio::test]
+async fn a_lost_position_is_listed_at_once_and_the_next_one_in_its_turn() {
+    let script = Script {
+        lists: Arc::new(Mutex::new([list_at(8), list_at(9)].into())),
+        watches: Arc::new(Mutex::new([vec![compacted()], vec![compacted()]].into())),
+        ..Script::default()
+    };
+    let seen = asking(script, async |client| {
+        let mut watch = after_four(client);
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let Change::Reset { revision, .. } = watch.next().await else {
+                panic!("a list comes first");
+            };
+            seen.push((revision.0, watch.turn));
+        }
+        seen
+    });
+    // Whoever waits goes on at the next coordinator.
+    assert_eq!(seen.await, [(8, 0), (9, 1)]);
+}
+
+#[tokio::test]
+async fn a_list_that_is_refused_as_if_it_were_a_position_waits_longer_each_time() {
+    const REFUSED: u32 = 5;
+    let refused = (0..REFUSED).map(|_| compacted());
+    let script = Script {
+        lists: Arc::new(Mutex::new(refused.chain([list_at(8)]).collect())),
+        ..Script::default()
+    };
+    let waited = asking(script, async |client| {
+        let (mut watch, began) = (StateWatch::new(client, LONG), Instant::now());
+        let change = watch.next().await;
+        assert!(matches!(change, Change::Reset { .. }), "{change:?}");
+        began.elapsed()
+    });
+    let at_least = (1..=REFUSED).map(|failures| retry::WAIT_MIN * (1 << failures) / 2);
+    let (waited, at_least) = (waited.await, at_least.sum::<Duration>());
+    assert!(waited >= at_least, "{waited:?} of {at_least:?}");
 }

@@ -87,9 +87,8 @@ impl Tally {
     }
 
     /// Takes note of a refusal; whether it is time to say so.
-    fn refuse(&mut self) -> bool {
-        let said = self.warned_at.is_some_and(|at| at.elapsed() < WARN_EVERY);
-        let now = Instant::now();
+    fn refuse(&mut self, now: Instant) -> bool {
+        let said = self.warned_at.is_some_and(|at| now - at < WARN_EVERY);
         self.refused_at = Some(now);
         if !said {
             self.warned_at = Some(now);
@@ -288,7 +287,7 @@ impl RaftNode {
     }
 
     fn note_refusal(&self, entries: &[LogEntry]) {
-        if self.sent().lock().refuse() {
+        if self.sent().lock().refuse(Instant::now()) {
             let (room, bytes) = (self.room().room(), entries.iter().map(payload_len).sum::<usize>());
             let (path, free_bytes) = (room.path.display(), room.free_bytes);
             warn!(%path, free_bytes, bytes, "no room for what the leader sends: this coordinator falls behind until some is freed");
@@ -309,5 +308,28 @@ impl RaftNode {
             bytes: PROPOSED_BYTES_MAX.saturating_sub(self.in_flight_bytes().available_permits()),
         };
         self.room().takes(proposed, &[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_there_is_no_room_is_said_once_a_minute() {
+        let (mut tally, first) = (Tally::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        for (after, is_said) in [
+            (Duration::ZERO, true),
+            (second, false),
+            (WARN_EVERY - second, false),
+            (WARN_EVERY, true),
+            (WARN_EVERY + second, false),
+        ] {
+            assert_eq!(tally.refuse(first + after), is_said, "{after:?}");
+            assert!(tally.has_refused());
+            // The beginning of a batch was let through.
+            tally.refused_at = None;
+        }
     }
 }

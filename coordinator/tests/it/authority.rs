@@ -28,6 +28,13 @@ fn methods_of_the_descriptors() -> Vec<String> {
     methods
 }
 
+/// The names of a service's methods.
+pub(crate) fn methods_of(service: &str) -> impl Iterator<Item = String> {
+    let service = format!(".{service}/");
+    let all = methods_of_the_descriptors().into_iter();
+    all.filter_map(move |path| Some(path.split_once(&service)?.1.to_owned()))
+}
+
 /// The agent's own service is served by agents, on another port.
 #[test]
 fn every_method_is_listed_and_every_listed_one_exists() {

@@ -13,6 +13,7 @@ mod failover;
 mod features;
 mod fitness;
 mod harness;
+mod headers;
 mod health;
 mod history;
 mod lineage;

@@ -31,6 +31,7 @@ async fn what_the_config_names_is_registered_said_again_when_it_is_lost_and_take
         (record.address.as_str(), record.protocol, record.incarnation),
         ("127.0.0.1", ServiceProtocol::Grpc, agent.holder().incarnation)
     );
+    assert_eq!(record.labels, world.config.services[0].labels);
     let lost = proto::convert::watch::Resource::Service(Box::new(record));
     world.coordinator.discard(&lost);
     is_there("another registration").await;

@@ -3,6 +3,9 @@
 //! Absent on purpose: who follows, and by which rules (`policy::rebind`). Invariant: no signature is sent to the cluster that the CA's
 //! certificate of the own context does not verify.
 
+#[cfg(test)]
+mod tests;
+
 use std::{fs, path::Path};
 
 use client::{

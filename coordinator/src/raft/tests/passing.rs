@@ -165,6 +165,42 @@ async fn what_was_let_through_outlives_its_stream() {
     node.shutdown().await;
 }
 
+/// Nobody waits for it any more, and its leader sends the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_that_was_given_up_leaves_nothing_behind_on_a_disk_that_hangs() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultyDisk::new();
+    let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
+    node.enter_cluster(ClusterId::from_u128(7)).unwrap();
+    let (end, mut leader) = serve(&node).await;
+    takes(&node, blank(1, 0)).await;
+    fill(&node, &disk).await;
+    let held = wait_for_disk(&node).await;
+    let tasks = node.inner.tasks.len();
+    for _ in 0..8 {
+        let heartbeat = AppendEntriesRequest {
+            entries: Vec::new(),
+            ..message(blank(1, 40))
+        };
+        let before = node.hearing().last();
+        let arrives = async {
+            while node.hearing().last() == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        let sent = leader.append(convert::append_out(&heartbeat, Some(route(&node))));
+        tokio::select! {
+            answer = sent => panic!("{answer:?} from a node that waits for its disk"),
+            arrived = timeout(PATIENCE, arrives) => arrived.unwrap(),
+        }
+    }
+    assert_eq!(node.inner.tasks.len(), tasks);
+    disk.set_capacity(None);
+    held.await.unwrap();
+    end.cancel();
+    node.shutdown().await;
+}
+
 async fn is_passing(node: &RaftNode, count: usize) {
     let until = tokio::time::Instant::now() + PATIENCE;
     let passing = async {
