@@ -1,6 +1,6 @@
 //! Lineage, services, histories and preferences from the command line.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{dev::Dev, harness::until, samples::OwnModel};
 
@@ -31,6 +31,11 @@ fn histories(dev: &Dev) {
         dev.json(&["preferences", "get", "--user", "eve"])["preferences"]["values"],
         json!({})
     );
+    dev.json(&["preferences", "set", "--user", "eve", "output=table"]);
+    for (user, value) in [("eve", json!("table")), ("admin", json!(null))] {
+        let got = dev.json(&["preferences", "get", "--user", user]);
+        assert_eq!(got["preferences"]["values"]["output"], value, "{user}");
+    }
     dev.json(&[
         "model",
         "alias",
@@ -46,9 +51,19 @@ fn histories(dev: &Dev) {
         .run(&["model", "history", "--where", "alias=candidate"])
         .stdout;
     assert!(told.contains("demo.lineage") && told.contains("a try"), "{told}");
+    for others in [
+        ["model", "history", "demo.none"].as_slice(),
+        &["model", "history", "--where", "alias=nobody"],
+    ] {
+        assert_eq!(dev.json(others)["deployments"], json!([]), "{others:?}");
+    }
     for verb in ["region", "node"] {
         let found = dev.json(&[verb, "history", "--where", "to=REMOVED"]);
         assert_eq!(found["changes"], json!([]));
+        let all = dev.json(&[verb, "history"])["changes"].clone();
+        let of = |change: &Value| change["subject"].as_str().unwrap().starts_with(verb);
+        let all = all.as_array().unwrap();
+        assert!(!all.is_empty() && all.iter().all(of), "{verb}: {all:?}");
     }
     dev.json(&["model", "unalias", "demo.lineage", "candidate"]);
 }
@@ -83,6 +98,12 @@ fn services(dev: &Dev) {
         listed.stdout.contains("10.0.0.7") && listed.stdout.contains("HEALTHY"),
         "{listed:?}"
     );
+    for others in [
+        ["service", "list", "feature-index"].as_slice(),
+        &["service", "list", "--where", "labels.zone=b"],
+    ] {
+        assert_eq!(dev.json(others)["instances"], json!([]), "{others:?}");
+    }
     dev.run(&["service", "deregister", key, "--etag", "1"])
         .failed_with(4, &["ETAG_MISMATCH"]);
     let after = dev.json(&["service", "list"])["revision"].to_string();
@@ -124,8 +145,13 @@ fn lineage(dev: &Dev) {
     );
     let found = dev.json(&["model", "dependents", "digits/scans@2026-03"]);
     assert_eq!(found["versions"][0]["key"]["model"], "demo.lineage", "{found}");
-    let none = dev.json(&["model", "dependents", "digits/scans", "--where", "state!=DELETED"]);
-    assert_eq!(none["versions"], json!([]));
+    for others in [
+        ["digits/scans", "state!=DELETED"],
+        ["digits/scans@2026-03", "state=DELETED"],
+    ] {
+        let none = dev.json(&["model", "dependents", others[0], "--where", others[1]]);
+        assert_eq!(none["versions"], json!([]), "{others:?}");
+    }
     // Files that a version has already are announced by nobody again.
     let again = dev.run(&[&model.push()[..], &["--dataset", "digits/others"]].concat());
     assert!(again.stderr.contains("--dataset changes nothing"), "{again:?}");
