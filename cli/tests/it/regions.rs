@@ -39,10 +39,12 @@ pub(crate) fn check(dev: &Dev) {
         "sa-east-1",
         "--without-cost-tag",
         "team",
+        "--cost-tag=environment=test",
         "--etag",
         &etag,
     ];
-    assert_eq!(dev.json(&update)["region"]["cost_tags"], json!({}));
+    let tags = json!({ "environment": "test" });
+    assert_eq!(dev.json(&update)["region"]["cost_tags"], tags);
     dev.run(&update)
         .failed_with(4, &["ETAG_MISMATCH", "read it again"]);
     let shown = dev.run(&["region", "get", "sa-east-1"]).stdout;

@@ -37,6 +37,7 @@ async fn records_move_by_etag_and_a_retry_changes_nothing() {
         .create_model(&name, "scores", tags("a"), &Default::default())
         .await
         .unwrap();
+    assert_eq!((made.description.as_str(), &made.tags), ("scores", &tags("a")));
     let again = admin
         .create_model(&name, "other", tags("b"), &Default::default())
         .await
@@ -66,6 +67,11 @@ async fn records_move_by_etag_and_a_retry_changes_nothing() {
         .await
         .unwrap_err();
     assert_eq!(lost.reason, Reason::EtagMismatch);
+    let remove = vec!["owner".to_owned()];
+    let removed = admin
+        .set_model_tags(&name, BTreeMap::new(), remove, None, None)
+        .await;
+    assert_eq!(removed.unwrap().0.tags, BTreeMap::new());
     let missing = admin.get_model(&model("no.such")).await.unwrap_err();
     assert_eq!(
         (missing.reason, missing.operand("model")),
