@@ -52,43 +52,76 @@ fn an_answer_waits_for_the_fdatasync_of_its_entry() {
     if !there_is_strace() {
         return;
     }
-    let mut dev = Dev::start(1);
-    assert_eq!(dev.stop(), Some(0));
-    let trace = dev.path().join("trace");
-    let config = dev.path().join("regions/us-west-2/coordinator/config.toml");
-    let mut traced = traced(&config, &trace);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let answered: Vec<f64> = runtime.block_on(async {
-        let client = Client::new(dev.context().client_config()).unwrap();
-        let client = client.with_deadline(Duration::from_secs(100));
-        let mut answered = Vec::new();
-        for n in 0..WRITES {
-            let name = ModelName::new(marker(n)).unwrap();
-            let created = client.create_model(&name, "", [].into(), &Placement::Everywhere);
-            created.await.unwrap();
-            answered.push(now());
-        }
-        answered
-    });
-    traced.kill();
-    let calls = calls(&trace);
-    for (n, answered) in answered.into_iter().enumerate() {
-        let written = calls
-            .iter()
-            .position(|c| c.name == "pwrite64" && c.text.contains(&marker(n)))
-            .unwrap_or_else(|| panic!("{} was written nowhere", marker(n)));
-        let written = &calls[written..];
-        assert!(written[0].file().ends_with(".seg"), "{:?}", written[0]);
-        let synced = written
-            .iter()
-            .find(|c| c.name == "fdatasync" && c.file() == written[0].file());
-        let synced = synced.unwrap_or_else(|| panic!("{} was not synced", written[0].file()));
-        let earliest = synced.begun + SLOWER.as_secs_f64();
-        assert!(
-            written[0].begun <= synced.begun && earliest <= answered,
-            "{synced:?}, answered at {answered}"
-        );
+    answers_wait_for_every_disk(1, &["us-west-2"]);
+}
+
+/// The third is down, so that the quorum is the leader and the one that follows it: an answer waits for both their disks.
+#[test]
+fn an_answer_waits_for_the_fdatasync_of_a_follower() {
+    let _turn = turn();
+    if !there_is_strace() {
+        return;
     }
+    answers_wait_for_every_disk(3, &["us-west-2", "eu-west-1"]);
+}
+
+/// Of `regions` coordinators those of `running` are started, which are as many as a quorum takes.
+fn answers_wait_for_every_disk(regions: u8, running: &[&str]) {
+    let mut dev = Dev::start(regions);
+    assert_eq!(dev.stop(), Some(0));
+    let place = |region: &&str| dev.path().join("regions").join(region).join("coordinator");
+    let mut all: Vec<_> = running
+        .iter()
+        .map(place)
+        .map(|dir| {
+            let trace = dir.join("trace");
+            (traced(&dir.join("config.toml"), &trace), trace)
+        })
+        .collect();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let answered = runtime.block_on(answered(&dev));
+    for (traced, _) in &mut all {
+        traced.kill();
+    }
+    for (_, trace) in all {
+        let calls = calls(&trace);
+        for (n, answered) in answered.iter().enumerate() {
+            assert_synced(&calls, &marker(n), *answered);
+        }
+    }
+}
+
+/// When each write was answered, in seconds since 1970.
+async fn answered(dev: &Dev) -> Vec<f64> {
+    let client = Client::new(dev.context().client_config()).unwrap();
+    let client = client.with_deadline(Duration::from_secs(100));
+    let mut answered = Vec::new();
+    for n in 0..WRITES {
+        let name = ModelName::new(marker(n)).unwrap();
+        let created = client.create_model(&name, "", [].into(), &Placement::Everywhere);
+        created.await.unwrap();
+        answered.push(now());
+    }
+    answered
+}
+
+/// The entry that holds `marker` went to a segment of the log, which was synced before the answer.
+fn assert_synced(calls: &[Call], marker: &str, answered: f64) {
+    let written = calls
+        .iter()
+        .position(|c| c.name == "pwrite64" && c.text.contains(marker))
+        .unwrap_or_else(|| panic!("{marker} was written nowhere"));
+    let written = &calls[written..];
+    assert!(written[0].file().ends_with(".seg"), "{:?}", written[0]);
+    let synced = written
+        .iter()
+        .find(|c| c.name == "fdatasync" && c.file() == written[0].file());
+    let synced = synced.unwrap_or_else(|| panic!("{} was not synced", written[0].file()));
+    let earliest = synced.begun + SLOWER.as_secs_f64();
+    assert!(
+        written[0].begun <= synced.begun && earliest <= answered,
+        "{synced:?}, answered at {answered}"
+    );
 }
 
 /// In no other file, and in no other entry.
