@@ -74,12 +74,18 @@ fn default_filter(command: &Command) -> &'static str {
     }
 }
 
+/// For what is still at work when all is said.
+const LEFT_BEHIND: std::time::Duration = std::time::Duration::from_secs(2);
+
 fn with_runtime(cli: Cli) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::other(format!("could not start the runtime: {e}")))?;
-    runtime.block_on(Box::pin(dispatch(cli)))
+    let done = runtime.block_on(Box::pin(dispatch(cli)));
+    // What still waits for a disk that hangs was said by whoever gave it up; it would keep the process from ending.
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    done
 }
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use openraft::{
 };
 use proto::{convert::status::from_status, raft_v1 as pb};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use types::{ClusterId, Revision, reason::Reason};
+use types::{ClusterId, Revision, UnixMillis, reason::Reason};
 
 use crate::{
     raft::{
@@ -156,8 +156,12 @@ impl RaftNode {
         let send = async |mut client: proto::raft_v1::raft_service_client::RaftServiceClient<_>| {
             client.read_index(request).await
         };
+        let term = self.leadership_sender().borrow().term;
         match connections.call(leader, Lane::Read, ttl, send).await {
-            Ok(response) => Ok(response.index),
+            Ok(response) => {
+                self.note_time(term, UnixMillis(response.time));
+                Ok(response.index)
+            }
             Err(error) => Err(no_answer(&error)),
         }
     }

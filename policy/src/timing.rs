@@ -151,9 +151,14 @@ pub struct Standing {
     pub may_lead: bool,
     /// The timing that it goes by, as it said lately; `None`: it is silent.
     pub timing: Option<ElectionTiming>,
+    /// It was told for [`TURN`] that it is its turn, and has not changed.
+    pub stuck: bool,
     /// Its last log index that the leader knows of.
     pub matched: u64,
 }
+
+/// How long a member is told that it is its turn before others go first: its disk may have no room to write the timing down.
+pub const TURN: Duration = Duration::from_secs(5);
 
 /// Whose turn it is to change to the timing that the log names. One member at a time is away for a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,16 +175,24 @@ pub enum Turn {
 
 /// Whose turn it is. A leader that beats slower than its followers expect is campaigned against, so to a longer timing the
 /// followers go first; to a shorter one, one follower goes first and leads: alone it cannot win a campaign, because the
-/// others still hear their leader in the time that they give it.
+/// others still hear their leader in the time that they give it. For the same reason a leader goes on to a longer timing without
+/// members that cannot change only where those are no majority of the voters.
 pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<NodeId, Standing>) -> Turn {
     let others = || members.iter().filter(|(node, _)| *node != leader);
-    let behind = others().find(|(_, m)| m.timing.is_some_and(|t| t != *target));
+    let behind = || others().filter(|(_, m)| m.timing.is_some_and(|t| t != *target));
+    // Of those that are stuck the first by name is asked on, when nobody else is left.
+    let next = behind().min_by_key(|(_, m)| m.stuck);
     let own = members.get(leader).and_then(|m| m.timing);
     if own.is_none_or(|own| own == *target) {
-        return behind.map_or(Turn::Nobody, |(node, _)| Turn::Tell(node.clone()));
+        return next.map_or(Turn::Nobody, |(node, _)| Turn::Tell(node.clone()));
     }
     let longer = own.is_some_and(|own| target.heartbeat >= own.heartbeat);
-    if longer && let Some((node, _)) = behind {
+    let voters = members.values().filter(|m| m.voter).count();
+    let impatient = behind().filter(|(_, m)| m.voter).count();
+    if longer
+        && let Some((node, m)) = next
+        && !(m.stuck && impatient * 2 < voters)
+    {
         return Turn::Tell(node.clone());
     }
     let leads = |m: &Standing| m.voter && m.may_lead;
@@ -187,6 +200,7 @@ pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<No
     if let Some((node, _)) = changed.max_by_key(|(_, m)| m.matched) {
         return Turn::HandOver(node.clone());
     }
-    let voter = others().find(|(_, m)| leads(m) && m.timing.is_some());
+    let answers = others().filter(|(_, m)| leads(m) && m.timing.is_some());
+    let voter = answers.min_by_key(|(_, m)| m.stuck);
     voter.map_or(Turn::Here, |(node, _)| Turn::Tell(node.clone()))
 }

@@ -430,6 +430,31 @@ impl ControlState {
     pub fn first_answer(&self, request: RequestId) -> Option<Result<Reply, Rejection>> {
         self.requests.first_answer(request)
     }
+    /// Whether a request was answered first by taking out a disk of this coordinator's name that is not `other`.
+    pub fn took_out(
+        &self,
+        request: RequestId,
+        actor: &Principal,
+        node: &NodeId,
+        other: Option<DiskId>,
+    ) -> bool {
+        let is_it = |disk: Option<DiskId>| {
+            let entry = Entry {
+                proposed_at: UnixMillis::default(),
+                request_id: request,
+                actor: actor.clone(),
+                command: Command::RemoveCoordinator {
+                    node: node.clone(),
+                    disk,
+                },
+                expects: Expects::default(),
+            };
+            let answer = self.requests.answer_to(request, codec::request_digest(&entry));
+            answer.is_some_and(|answer| answer.is_ok())
+        };
+        let mut removed = self.removed_coordinators().iter();
+        removed.any(|r| r.node == *node && r.disk != other && is_it(r.disk))
+    }
     /// The plan that a request began whose entry did not tell what was asked, because the level did not know of that yet: by its
     /// digest the entry was the plan's, word for word.
     pub fn plan_of_untold(&self, request: RequestId, actor: &Principal) -> Option<&PlanRecord> {

@@ -114,6 +114,7 @@ impl Client {
         }
         let act = pb::TransferLeadershipRequest {
             from_node: seen.from_node.clone(),
+            from_term: seen.from_term,
             ..plain
         };
         let done = send!(self, Leader, ClusterServiceClient::transfer_leadership, act)?;

@@ -444,7 +444,9 @@ impl ClusterService for Cluster {
             ..self.0.header(confirmed.map_err(|e| self.0.refuse(&e))?)
         };
         let own = &raft.own_peer().node;
-        let leads_already = from.is_some_and(|from| from != *own) || to.as_ref() == Some(own);
+        let term = raft.leadership().borrow().term;
+        let is_another = from.is_some_and(|from| from != *own) || (r.from_term > 0 && r.from_term != term);
+        let leads_already = is_another || to.as_ref() == Some(own);
         let leader = if leads_already {
             own.clone()
         } else if r.validate_only {
@@ -460,6 +462,7 @@ impl ClusterService for Cluster {
             leader_node: leader.to_string(),
             from_node: own.to_string(),
             header: Some(header),
+            from_term: term,
         }))
     }
 

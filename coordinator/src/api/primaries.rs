@@ -229,14 +229,19 @@ impl PrimaryService for Primaries {
         let caller = caller(&request)?;
         let r = request.into_inner();
         let role: RoleName = text("role", &r.role).map_err(status)?;
-        let mode = conv::mode(r.mode, r.paused_until_millis);
-        let mode = mode.and_then(|mode| pause::check(mode, self.0.raft.read(|s| self.0.raft.known_time(s))));
+        let mut mode = conv::mode(r.mode, r.paused_until_millis).map_err(status)?;
+        if let FailoverMode::Paused { .. } = mode {
+            // By the leader's reckoning: another one's refusal would be final, and its clock is its own.
+            self.0.require_leader()?;
+            let now = self.0.raft.time(caller.deadline).await;
+            mode = pause::check(mode, now.map_err(|e| self.0.refuse(&e))?).map_err(status)?;
+        }
         let manner = Manner::of(&r.request_id).etag(&r.etag)?;
         let manner = manner.expected_epoch(r.expected_epoch);
         let manner = manner.validate_only(r.validate_only);
         let command = Command::SetRoleMode {
             role: role.clone(),
-            mode: mode.map_err(status)?,
+            mode,
         };
         self.change_role(&caller, manner, &role, command).await
     }

@@ -47,6 +47,8 @@ async fn look(term: &Term, memory: &mut Memory, whys: &mut Whys) -> Duration {
         .raft
         .read(|s| s.roles().map(|r| r.role.clone()).collect());
     let mut tick = Duration::from_millis(500);
+    // Before the views, which would be old when the voters have answered. Without a majority's clocks nothing could be committed either.
+    let now = term.api.raft.time(Instant::now() + PROPOSAL).await.ok();
     for role in roles {
         retire_former_ttl(term, memory, &role).await;
         let Some(view) = view(&term.api, term.since, memory, &role) else {
@@ -54,8 +56,7 @@ async fn look(term: &Term, memory: &mut Memory, whys: &mut Whys) -> Duration {
         };
         tick = tick.min(view.role.timing.heartbeat_interval / 3);
         term.api.leases.settle(&role);
-        // Without a majority's clocks nothing could be committed either.
-        if let Ok(now) = term.api.raft.time(Instant::now() + PROPOSAL).await {
+        if let Some(now) = now {
             act(term, &view, decide(&view, now), whys).await;
         }
     }

@@ -65,6 +65,8 @@ const fn is_false(flag: &bool) -> bool {
 pub(crate) struct Identity {
     dir: PathBuf,
     file: Mutex<NodeFile>,
+    /// Held while `node.json` is written.
+    writing: Mutex<()>,
     /// Unlocked when closed, also by the kernel when the process dies.
     lock: Mutex<Option<File>>,
 }
@@ -110,6 +112,7 @@ impl Identity {
         Ok(Self {
             dir: dir.to_owned(),
             file: Mutex::new(file),
+            writing: Mutex::new(()),
             lock: Mutex::new(Some(lock)),
         })
     }
@@ -188,14 +191,22 @@ impl Identity {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known in memory is on disk.
-    fn change(&self, f: impl FnOnce(&mut NodeFile)) -> io::Result<()> {
-        let mut file = self.file();
-        let mut changed = file.clone();
-        f(&mut changed);
-        if changed != *file {
+    /// What is known in memory is on disk. Whoever looks, or has nothing to change, waits for no disk: Raft and every call from
+    /// another coordinator do.
+    fn change(&self, f: impl Fn(&mut NodeFile)) -> io::Result<()> {
+        let changed = || {
+            let known = self.file();
+            let mut changed = known.clone();
+            f(&mut changed);
+            (changed != *known).then_some(changed)
+        };
+        if changed().is_none() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(changed) = changed() {
             write(&self.dir.join("node.json"), &changed)?;
-            *file = changed;
+            *self.file() = changed;
         }
         Ok(())
     }

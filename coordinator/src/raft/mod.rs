@@ -156,7 +156,7 @@ struct Inner {
     in_force: Arc<InForce>,
     round_trips: RoundTrips,
     /// Held while the timing changes.
-    adopting: AsyncMutex<()>,
+    adopting: AsyncMutex<timing::Adopting>,
     /// What came of the last comparison of states.
     compared: watch::Sender<Compared>,
     /// Why Raft stopped, once it did.
@@ -184,6 +184,20 @@ struct Inner {
 
 /// How long a stop waits for openraft's own tasks to let go of the log.
 const LOG_CLOSES_WITHIN: Duration = Duration::from_secs(5);
+/// For each other step of a stop: a disk may hang.
+const STEP_ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+/// One step of a stop; none, and a line that says what was left undone, where it takes too long.
+async fn in_time<T>(undone: &'static str, step: impl Future<Output = T>) -> Option<T> {
+    let ended = timeout(STEP_ENDS_WITHIN, step).await.ok();
+    if ended.is_none() {
+        error!(
+            undone,
+            "this coordinator ends without a step that waits for its disk"
+        );
+    }
+    ended
+}
 
 impl RaftNode {
     /// Locks the data directory, loads snapshot and log, applies what is known to be committed, and starts to follow,
@@ -433,12 +447,12 @@ impl RaftNode {
     /// directory is unlocked when it returns; other handles then read the last state and are refused the rest.
     pub async fn shutdown(self) {
         self.inner.stopping.cancel();
-        self.save_memory().await;
+        in_time("peers.json was not written", self.save_memory()).await;
         if let Err(error) = self.inner.engine.close().await {
             error!(error, "raft did not stop cleanly");
         }
         self.inner.tasks.close();
-        self.inner.tasks.wait().await;
+        in_time("tasks of this coordinator did not end", self.inner.tasks.wait()).await;
         self.inner.stopped.send_if_modified(|cause| {
             let first = cause.is_none();
             cause.get_or_insert_with(|| "shut down".to_owned());
@@ -456,10 +470,16 @@ impl RaftNode {
             error!("the log is still open after raft stopped");
         }
         let store = self.inner.store.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
-            error!(%error, "the files were not closed in order");
+        let closed = tokio::task::spawn_blocking(move || store.close());
+        match in_time("the files were not closed", closed).await {
+            Some(Ok(())) => self.inner.identity.unlock(),
+            Some(Err(error)) => {
+                error!(%error, "the files were not closed in order");
+                self.inner.identity.unlock();
+            }
+            // Something is still written there: the directory is locked until the process ends.
+            None => {}
         }
-        self.inner.identity.unlock();
     }
 
     pub(crate) fn config(&self) -> &RaftConfig {
@@ -484,7 +504,7 @@ impl RaftNode {
     pub(crate) fn round_trips(&self) -> &RoundTrips {
         &self.inner.round_trips
     }
-    pub(crate) fn adopting(&self) -> &AsyncMutex<()> {
+    pub(crate) fn adopting(&self) -> &AsyncMutex<timing::Adopting> {
         &self.inner.adopting
     }
     pub(crate) fn room(&self) -> &wal::View {

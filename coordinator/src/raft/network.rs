@@ -148,17 +148,13 @@ impl RaftNetworkV2<TypeConfig> for Network {
         request: rpc::AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<rpc::AppendEntriesResponse<TypeConfig>> {
-        let last = request.entries.last().map(|e| e.log_id).or(request.prev_log_id);
         let message = convert::append_out(&request, Some(self.connections.route(self.target)));
         let ttl = option.hard_ttl();
         let send = async |mut client: RaftServiceClient<Channel>| client.append(message).await;
         let response = self.connections.call(self.target, self.lane, ttl, send).await;
         let response = response.map_err(|e| self.rpc_error(e, RPCTypes::AppendEntries, ttl))?;
         let result = convert::stream_result_in(response).map_err(|e| NetworkError::new(&e))?;
-        Ok(match result {
-            Ok(upto) if upto != last => rpc::AppendEntriesResponse::PartialSuccess(upto),
-            other => other.into(),
-        })
+        Ok(result.into())
     }
 
     fn stream_append<'s, S>(

@@ -243,9 +243,10 @@ impl RaftNode {
     /// Whether this very request took out another disk of the name before: whoever asks again means that one.
     fn is_successor(&self, member: &Member, request: &RemoveRequest) -> bool {
         self.read(|state| {
-            let answered = matches!(state.first_answer(request.request_id), Some(Ok(_)));
             let mut removed = state.removed_coordinators().iter();
-            answered && !removed.any(|r| r.node == request.node && r.disk == member.peer.disk)
+            let is_barred = removed.any(|r| r.node == request.node && r.disk == member.peer.disk);
+            let disk = member.peer.disk;
+            !is_barred && state.took_out(request.request_id, &request.actor, &request.node, disk)
         })
     }
 

@@ -29,7 +29,7 @@ use super::{
     network::snapshot_parts,
     room::{Passed, follow},
     snapshot::{Incoming, SnapshotDir, SnapshotFile},
-    types::{LogId, TypeConfig, raft_id},
+    types::raft_id,
 };
 
 /// A part of a snapshot must follow the one before within this time.
@@ -50,23 +50,6 @@ pub struct RaftRpc {
 }
 
 impl RaftRpc {
-    /// Entries outside of a stream. They count until they are answered, also where nobody waits for that any more. With the last one
-    /// that was let through.
-    async fn append_entries(
-        &self,
-        mut message: rpc::AppendEntriesRequest<TypeConfig>,
-    ) -> Result<(Option<LogId>, rpc::AppendEntriesResponse<TypeConfig>), Status> {
-        let pass = self.node.pass(&mut message).await.map_err(|e| to_status(&e))?;
-        let last = message.entries.last().map(|e| e.log_id);
-        let answer = self.node.spawn(|node| async move {
-            let _until_answered = pass;
-            node.raft().append_entries(message).await
-        });
-        let response = answer.await.map_err(stopped)?;
-        let response = response.ok_or_else(|| stopped("this coordinator stops"))?;
-        Ok((last, response.map_err(stopped)?))
-    }
-
     /// The coordinator that the certificate names.
     fn caller(&self, extensions: &http::Extensions) -> Result<NodeId, Status> {
         match (self.authenticate)(extensions).map_err(|refusal| to_status(&refusal))? {
@@ -259,19 +242,18 @@ impl RaftService for RaftRpc {
         let message = convert::append_in(message).map_err(|e| malformed(&e))?;
         self.node.hearing().note(&message.vote, Instant::now());
         let prev = message.prev_log_id;
-        let (last, response) = if message.entries.is_empty() {
-            // A heartbeat takes no room, and whoever gave it up waits for it no more.
-            let response = self.node.raft().append_entries(message).await;
-            (None, response.map_err(stopped)?)
-        } else {
-            self.append_entries(message).await?
-        };
-        let result = match response {
+        // A heartbeat takes no room, and whoever gave it up waits for it no more.
+        if !message.entries.is_empty() {
+            let problem = "entries come in the stream alone, where their room is reckoned";
+            return Err(malformed(&Malformed(problem.to_owned())));
+        }
+        let response = self.node.raft().append_entries(message).await;
+        let result = match response.map_err(stopped)? {
             // openraft's conversion wants to know where the conflict is; without a previous entry there is none.
             rpc::AppendEntriesResponse::Conflict if prev.is_none() => {
                 return Err(stopped("a conflict before the first entry"));
             }
-            other => other.into_stream_result(prev, last.or(prev)),
+            other => other.into_stream_result(prev, prev),
         };
         Ok(Response::new(convert::stream_result_out(result)))
     }
@@ -377,7 +359,8 @@ impl RaftService for RaftRpc {
         let deadline = Instant::now() + self.node.timing().election_max * 3;
         let confirmed = self.node.own_read_index(deadline).await;
         let index = confirmed.map_err(|e| to_status(&e.to_refusal()))?;
-        Ok(Response::new(pb::ReadIndexResponse { index }))
+        let time = self.node.reckoned().unwrap_or_default().0;
+        Ok(Response::new(pb::ReadIndexResponse { index, time }))
     }
 
     async fn state_hashes(

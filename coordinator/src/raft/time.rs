@@ -5,6 +5,7 @@
 //! So a leader whose clock is hours off stamps what the others would.
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -19,25 +20,36 @@ use tokio::{
 };
 use tonic::transport::Channel;
 use tracing::warn;
-use types::{Principal, RequestId, UnixMillis, time::ClockReading};
+use types::{NodeId, Principal, RequestId, UnixMillis, time::ClockReading};
 
 use super::{ProposeError, RaftNode, network::Lane};
 
 /// After this long the voters are asked again: clocks drift apart, also a monotonic one.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// What a voter's clock said longer ago counts no more, where it does not answer.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(150);
 
-/// The leader's reckoning.
+/// The leader's reckoning; elsewhere what the leader said of it.
 #[derive(Debug, Default)]
 pub(crate) struct Reckoning {
     base: Mutex<Option<Base>>,
+    /// What each voter's clock said last, and when.
+    heard: Mutex<Heard>,
     /// Whoever asks the voters holds it: one question serves all who wait.
     asking: AsyncMutex<()>,
+}
+
+/// Readings of one leadership.
+#[derive(Debug, Default)]
+struct Heard {
+    term: u64,
+    readings: BTreeMap<NodeId, (UnixMillis, Instant)>,
 }
 
 /// What the voters' clocks said.
 #[derive(Clone, Copy, Debug)]
 struct Base {
-    /// The leadership that asked.
+    /// Of the leadership that asked.
     term: u64,
     time: UnixMillis,
     at: Instant,
@@ -57,6 +69,40 @@ impl Reckoning {
 
     fn set(&self, base: Base) {
         *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(base);
+    }
+
+    /// Reckons anew from what was heard now, and from what the other `voters` said lately; their clocks as of now. None where a later
+    /// leadership has asked by now.
+    fn note(
+        &self,
+        term: u64,
+        voters: &BTreeMap<NodeId, u64>,
+        heard: impl IntoIterator<Item = (NodeId, (UnixMillis, Instant))>,
+    ) -> Option<Vec<ClockReading>> {
+        let at = Instant::now();
+        let mut all = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.term > term {
+            return None;
+        }
+        if all.term < term {
+            *all = Heard {
+                term,
+                ..Heard::default()
+            };
+        }
+        all.readings.extend(heard);
+        all.readings.retain(|node, (_, asked)| {
+            voters.contains_key(node) && at.saturating_duration_since(*asked) < FORGOTTEN_AFTER
+        });
+        let reading = |(node, (time, asked)): (&NodeId, &(UnixMillis, Instant))| ClockReading {
+            node: node.clone(),
+            time: time.plus(at.saturating_duration_since(*asked)),
+        };
+        let readings: Vec<ClockReading> = all.readings.iter().map(reading).collect();
+        if let Some(time) = median(&readings) {
+            self.set(Base { term, time, at });
+        }
+        Some(readings)
     }
 }
 
@@ -92,26 +138,30 @@ impl RaftNode {
         Ok((now, is_marked.then(mark)))
     }
 
-    /// What time it is for decisions that people have set a time for: as a leader by the voters' clocks, which are asked where nobody has
-    /// been under this leadership; else by the own one. Never before state time.
+    /// What time it is for decisions that people have set a time for: what an entry would be stamped with. Never before state time.
     pub(crate) async fn time(&self, deadline: Instant) -> Result<UnixMillis, ProposeError> {
-        let now = match self.reckoned() {
-            Some(now) => now,
-            None => self.would_stamp(deadline).await?.0,
-        };
+        let (now, _) = self.would_stamp(deadline).await?;
         Ok(now.max(self.read(ControlState::time)))
     }
 
-    /// The same as far as it is known without asking anybody, for whoever looks at a state.
+    /// The same as far as it is known without asking anybody, for whoever looks at a state. By no clock of this node: where nothing
+    /// is known, what was set to end later has not ended.
     pub(crate) fn known_time(&self, state: &ControlState) -> UnixMillis {
-        let now = self.reckoned().unwrap_or_else(|| self.config().clock.now());
-        now.max(state.time())
+        self.reckoned().unwrap_or_default().max(state.time())
     }
 
-    /// By what this leadership heard of the voters' clocks, however long ago: from there on a monotonic clock counts.
-    fn reckoned(&self) -> Option<UnixMillis> {
-        let base = self.reckoning().base(self.leads()?)?;
-        Some(base.now())
+    /// By what the leader of this term heard of the voters' clocks, however long ago: from there on a monotonic clock counts.
+    pub(crate) fn reckoned(&self) -> Option<UnixMillis> {
+        let term = self.leadership_sender().borrow().term;
+        self.reckoning().base(term).map(Base::now)
+    }
+
+    /// What the leader of a term said of the time, on the way here until now.
+    pub(crate) fn note_time(&self, term: u64, time: UnixMillis) {
+        if time > UnixMillis::default() {
+            let at = Instant::now();
+            self.reckoning().set(Base { term, time, at });
+        }
     }
 
     /// A request id for what this coordinator proposes by itself, made at the time that the others would name: one that its
@@ -192,13 +242,17 @@ impl RaftNode {
         }
     }
 
-    /// Asks the voters for their time until a majority has answered, and reckons from there.
+    /// Asks the voters for their time until a majority has answered, and reckons from there. Whoever answers later moves the reckoning:
+    /// of two clocks, one of them this node's, the earlier one counts, whichever is wrong.
     async fn ask(&self, term: u64, deadline: Instant) -> Result<Vec<ClockReading>, ProposeError> {
         let voters = self.voters();
         let majority = voters.len() / 2 + 1;
-        let questions = voters.into_iter().map(|(node, id)| async move {
-            let offset = self.offset_of(id, deadline).await?;
-            Some((node, offset))
+        let questions = voters.clone().into_iter().map(|(voter, id)| {
+            let node = self.clone();
+            async move {
+                let offset = node.offset_of(id, deadline).await?;
+                Some((voter, offset))
+            }
         });
         let mut questions: FuturesUnordered<_> = questions.collect();
         let mut heard = Vec::with_capacity(majority);
@@ -210,14 +264,14 @@ impl RaftNode {
         if heard.len() < majority {
             return Err(no_time());
         }
-        let at = Instant::now();
-        let reading = |(node, (time, asked)): (_, (UnixMillis, Instant))| ClockReading {
-            node,
-            time: time.plus(at.saturating_duration_since(asked)),
-        };
-        let readings: Vec<ClockReading> = heard.into_iter().map(reading).collect();
-        let time = median(&readings).ok_or_else(no_time)?;
-        self.reckoning().set(Base { term, time, at });
+        let readings = self.reckoning().note(term, &voters, heard).ok_or_else(no_time)?;
+        if !questions.is_empty() {
+            self.spawn(move |node| async move {
+                while let Some(answer) = questions.next().await {
+                    node.reckoning().note(term, &voters, answer);
+                }
+            });
+        }
         Ok(readings)
     }
 

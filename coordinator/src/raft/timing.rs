@@ -13,7 +13,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::config::RaftTiming;
 
-pub(crate) use self::round_trips::RoundTrips;
+pub(crate) use self::{adopt::Adopting, round_trips::RoundTrips};
 
 /// By which timing this node goes now. Shared by all who need it.
 #[derive(Debug)]

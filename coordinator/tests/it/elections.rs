@@ -21,6 +21,12 @@ async fn leadership_is_handed_over_once_however_often_it_is_asked() {
     assert_eq!(seen.from, format!("c{}", before + 1));
     assert_ne!(seen.leader, seen.from, "it says who would lead");
     assert_eq!(cluster.leader().await, before, "and does nothing");
+    let only_look = pb::TransferLeadershipRequest {
+        validate_only: true,
+        ..pb::TransferLeadershipRequest::default()
+    };
+    let mut leader = ClusterServiceClient::new(cluster.channel(before, &user("admin")).await);
+    let look = leader.transfer_leadership(only_look).await.unwrap();
     let done = admin.transfer_leadership(None, false).await.unwrap();
     assert_eq!(done.from, seen.from);
     let now = cluster.leader().await;
@@ -32,6 +38,7 @@ async fn leadership_is_handed_over_once_however_often_it_is_asked() {
             to_node: to_node.to_owned(),
             from_node: seen.from.clone(),
             validate_only,
+            from_term: 0,
         };
         let mut leader = ClusterServiceClient::new(cluster.channel(now, &user("admin")).await);
         let answer = leader.transfer_leadership(again).await.unwrap().into_inner();
@@ -47,6 +54,23 @@ async fn leadership_is_handed_over_once_however_often_it_is_asked() {
         (admin.status().await.unwrap().term, cluster.leader().await),
         (term, now)
     );
+    // The first leader leads again, and an answer to the first look comes late: that leadership is over.
+    let looked = look.into_inner();
+    admin
+        .transfer_leadership(Some(&seen.from.parse().unwrap()), false)
+        .await
+        .unwrap();
+    assert_eq!(cluster.leader().await, before);
+    let late = pb::TransferLeadershipRequest {
+        from_node: seen.from.clone(),
+        from_term: looked.from_term,
+        ..pb::TransferLeadershipRequest::default()
+    };
+    let mut leader = ClusterServiceClient::new(cluster.channel(before, &user("admin")).await);
+    let answer = leader.transfer_leadership(late).await.unwrap().into_inner();
+    assert_eq!(answer.leader_node, seen.from, "it leads, and nothing was done");
+    assert!(answer.from_term > looked.from_term && looked.from_term > 0);
+    assert_eq!(cluster.leader().await, before);
     cluster.shutdown().await;
 }
 

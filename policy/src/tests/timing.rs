@@ -137,7 +137,7 @@ fn a_newcomer_votes_once_its_distance_from_every_voter_fits() {
     }
 }
 
-/// `"a 50 9, b - 3, l? 50 1"`: heartbeat and last index; `-` is silent, `?` a learner, `!` a witness.
+/// `"a 50 9, b - 3, l? 50 1"`: heartbeat and last index; `-` is silent, `?` a learner, `!` a witness, `~` one that is stuck.
 fn members(text: &str) -> BTreeMap<NodeId, Standing> {
     let one = |word: &str| {
         let mut fields = word.split_whitespace();
@@ -145,10 +145,11 @@ fn members(text: &str) -> BTreeMap<NodeId, Standing> {
         let standing = Standing {
             voter: !name.ends_with('?'),
             may_lead: !name.ends_with('!'),
+            stuck: name.ends_with('~'),
             timing: fields.next().unwrap().parse().ok().map(timing),
             matched: fields.next().unwrap().parse().unwrap(),
         };
-        (node(name.trim_end_matches(['?', '!'])), standing)
+        (node(name.trim_end_matches(['?', '!', '~'])), standing)
     };
     text.split(',').map(one).collect()
 }
@@ -182,6 +183,19 @@ fn one_changes_at_a_time_and_never_under_a_leader_that_is_too_slow_for_it() {
         (50, "a 50 9, b 500 9, c 500 9", tell("b")),
         (50, "a 50 9, b 50 9, c 500 9", tell("c")),
         (50, "a 50 9, b 50 9, c 50 9", Turn::Nobody),
+        // One that cannot change holds nobody up, and is asked on when all others have changed.
+        (500, "a 50 9, b~ 50 9, c 50 9", tell("c")),
+        (500, "a 50 9, b~ 50 9, c 500 9", hand_over("c")),
+        (500, "b~ 50 9, a 500 9, c 500 9", tell("b")),
+        (50, "a 500 9, b~ 500 9, c 500 9", tell("c")),
+        (50, "a 50 9, b~ 500 9, c 500 9", tell("c")),
+        (50, "a 50 9, b~ 500 9, c 50 9", tell("b")),
+        // As many as could elect another leader would do so under one that is too slow for them.
+        (500, "a 50 9, b~ 50 9, c~ 50 9", tell("b")),
+        (500, "a 50 9, b~ 50 9, c~ 50 9, d 500 9, e 500 9", hand_over("e")),
+        (500, "a 50 9, b~ 50 9, c~ 50 9, d 500 9", tell("b")),
+        (500, "a 50 9, b~ 50 9", tell("b")),
+        (500, "a 50 9, b~ 50 9, c - 9", tell("b")),
     ] {
         let found = next_turn(&timing(target), &node("a"), &members(standing));
         assert_eq!(found, expected, "to {target} ms: {standing}");
@@ -213,7 +227,7 @@ proptest! {
         let (start, target) = (timing(start * 10), timing(target * 10));
         let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
         let mut all: BTreeMap<NodeId, Standing> = (0..voters + learners).map(|i| {
-            let standing = Standing { voter: i < voters, may_lead: true, timing: Some(start), matched: 1 };
+            let standing = Standing { voter: i < voters, may_lead: true, timing: Some(start), stuck: false, matched: 1 };
             (node(names[i]), standing)
         }).collect();
         let mut leader = node("a");

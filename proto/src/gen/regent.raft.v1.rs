@@ -252,6 +252,9 @@ pub struct ReadIndexRequest {
 pub struct ReadIndexResponse {
     #[prost(uint64, tag = "1")]
     pub index: u64,
+    /// What time it is by the voters' clocks, as the leader reckons, in milliseconds since 1970. 0: it has not asked them yet.
+    #[prost(uint64, tag = "2")]
+    pub time: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PingRequest {

@@ -1271,6 +1271,9 @@ pub struct TransferLeadershipRequest {
     /// Only says who leads, and who would.
     #[prost(bool, tag = "3")]
     pub validate_only: bool,
+    /// Only while `from_node`'s leadership of this term lasts: it may have led again since the look. 0: whichever it is.
+    #[prost(uint64, tag = "4")]
+    pub from_term: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferLeadershipResponse {
@@ -1283,6 +1286,9 @@ pub struct TransferLeadershipResponse {
     /// Its revision is the one at which the asked coordinator was confirmed to lead: no record changes. Absent from earlier ones.
     #[prost(message, optional, tag = "3")]
     pub header: ::core::option::Option<ResponseHeader>,
+    /// The term in which `from_node` led. 0 from an earlier one.
+    #[prost(uint64, tag = "4")]
+    pub from_term: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveMemberRequest {

@@ -2,7 +2,8 @@
 
 use types::{DiskId, NodeId, region::NodeStatus};
 
-use super::world::World;
+use super::world::{World, actor};
+use crate::Entry;
 
 const C1: &str = "SetFeatureLevel level=2\nRegisterNode node=c1 region=eu run=8 kind=coordinator";
 const REMOVE: &str = "RemoveCoordinator node=c1 disk=9";
@@ -126,6 +127,31 @@ fn a_member_without_a_record_is_barred_too() {
     world.lines("SetFeatureLevel level=2\nRemoveCoordinator node=c9 disk=5\nRemoveCoordinator node=c8");
     assert!(world.state.is_barred(DiskId::from_u128(5)));
     assert_eq!(world.state.removed_coordinators().len(), 2);
+}
+
+/// Whoever asks again means the disk that it took out, where the name has another one by now.
+#[test]
+fn a_removal_is_known_again_by_its_caller_and_its_disk() {
+    let mut world = World::standing();
+    world.lines("SetFeatureLevel level=2\nRemoveCoordinator node=c9 disk=5");
+    let first = world.last.clone().unwrap();
+    let node: NodeId = "c9".parse().unwrap();
+    let disk = |n: u128| Some(DiskId::from_u128(n));
+    let took_out = |world: &World, by: &Entry, node: &NodeId, other: Option<DiskId>| {
+        world.state.took_out(by.request_id, &by.actor, node, other)
+    };
+    assert!(took_out(&world, &first, &node, disk(6)) && took_out(&world, &first, &node, None));
+    // That very disk stands again, another name, another caller, another id.
+    assert!(!took_out(&world, &first, &node, disk(5)));
+    assert!(!took_out(&world, &first, &"c8".parse().unwrap(), disk(6)));
+    let mallory = Entry {
+        actor: actor("mallory"),
+        ..first.clone()
+    };
+    assert!(!took_out(&world, &mallory, &node, disk(6)));
+    world.lines("SetRoleMode mode=MANUAL");
+    let mode = world.last.clone().unwrap();
+    assert!(!took_out(&world, &mode, &node, disk(6)));
 }
 
 #[test]

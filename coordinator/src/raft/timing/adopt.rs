@@ -2,7 +2,10 @@
 //!
 //! Invariant: written to `node.json` before it counts, so that a restart goes on with it.
 
+use std::time::Duration;
+
 use proto::raft_v1 as pb;
+use tokio::time::Instant;
 use tracing::{error, info};
 use types::election::TimingSetting;
 
@@ -10,6 +13,16 @@ use super::{
     super::{RaftNode, config::RaftTiming, openraft_config},
     measure::timing_in,
 };
+
+/// After a change that failed, before the next try of it: the leader says many times a second whose turn it is.
+const TRIES_AGAIN: Duration = Duration::from_secs(5);
+
+/// What stands in the way of another change of timing.
+#[derive(Debug, Default)]
+pub(crate) struct Adopting {
+    /// When the last one failed, if it did.
+    failed: Option<Instant>,
+}
 
 impl RaftNode {
     /// By which timing this node goes now.
@@ -43,7 +56,16 @@ impl RaftNode {
         let node = self.clone();
         // Not cancelled half-way: the node would be left without a Raft that could be shut down.
         self.spawn_to_its_end(async move {
-            if let Err(problem) = node.adopt(timing).await {
+            // One that is under way goes on, and is not queued for.
+            let Ok(mut adopting) = node.adopting().try_lock() else {
+                return;
+            };
+            if adopting.failed.is_some_and(|at| at.elapsed() < TRIES_AGAIN) {
+                return;
+            }
+            let adopted = node.go_by(timing).await;
+            adopting.failed = adopted.is_err().then(Instant::now);
+            if let Err(problem) = adopted {
                 error!(problem, "this coordinator could not change its election timing");
             }
         });
@@ -63,9 +85,14 @@ impl RaftNode {
         (leads && timing.validate().is_ok()).then_some(timing)
     }
 
-    /// Goes on with this timing. Raft is made anew over the same log; a moment long nobody is answered.
+    /// Goes on with this timing, after a change that is under way.
     pub(super) async fn adopt(&self, timing: RaftTiming) -> Result<(), String> {
         let _one_at_a_time = self.adopting().lock().await;
+        self.go_by(timing).await
+    }
+
+    /// Raft is made anew over the same log; a moment long nobody is answered. One at a time.
+    async fn go_by(&self, timing: RaftTiming) -> Result<(), String> {
         if timing == self.timing() || self.stopping().is_cancelled() {
             return Ok(());
         }

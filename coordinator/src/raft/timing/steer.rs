@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use policy::timing::{self as decide, Choice, Pair, Standing, Turn};
+use policy::timing::{self as decide, Choice, Pair, Standing, TURN, Turn};
 use state::{Command, Feature};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{info, warn};
@@ -20,6 +20,8 @@ use super::super::{Member, RaftNode, config::RaftTiming, raft_id, types::Peer};
 const LOOK: Duration = Duration::from_millis(500);
 /// Between two looks at least: answers come in one by one.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks while only members are left that do not change, though it is their turn.
+const STUCK_PAUSE: Duration = LOOK;
 /// How long what a leader does by itself may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -34,34 +36,61 @@ enum NotYet {
     Never(String),
 }
 
-/// Since when a shorter timing would have done.
+/// What a leader remembers between two looks.
 #[derive(Debug, Default)]
-struct Calm(Option<Instant>);
+struct Memory {
+    /// Since when a shorter timing would have done.
+    calm: Option<Instant>,
+    /// Since when each member was told that it is its turn to go by the setting of this revision.
+    told: BTreeMap<NodeId, Instant>,
+    revision: u64,
+}
+
+impl Memory {
+    /// Which members that were told have not changed for [`TURN`].
+    fn mark_stuck(&mut self, standings: &mut BTreeMap<NodeId, Standing>, now: Instant) {
+        for (node, standing) in standings {
+            let told = self.told.get(node);
+            standing.stuck = told.is_some_and(|since| now.saturating_duration_since(*since) >= TURN);
+        }
+    }
+
+    /// Another setting begins anew.
+    fn go_by(&mut self, revision: u64) {
+        if self.revision != revision {
+            self.told.clear();
+            self.revision = revision;
+        }
+    }
+}
 
 impl RaftNode {
     /// While this node leads: keeps the setting in the log true to the distances, and the members to the setting.
     pub(crate) async fn steer_timing(self) {
         let mut leadership = self.leadership();
-        let mut calm = Calm::default();
+        let mut memory = Memory::default();
         let mut news = self.round_trips().changes();
         while leadership.wait_for(|l| l.since.is_some()).await.is_ok() {
-            self.look_at_timing(&mut calm).await;
-            tokio::time::sleep(PAUSE).await;
+            let pause = self.look_at_timing(&mut memory).await;
+            tokio::time::sleep(pause).await;
             let _ = timeout(LOOK, news.changed()).await;
         }
     }
 
-    async fn look_at_timing(&self, calm: &mut Calm) {
+    /// One look; how long until the next at least.
+    async fn look_at_timing(&self, memory: &mut Memory) -> Duration {
         if !self.read(|state| state.features().has(Feature::ElectionSettings)) {
-            return;
+            return PAUSE;
         }
         let Some((setting, revision)) = self.timing_setting() else {
-            return self.set_first_timing().await;
+            self.set_first_timing().await;
+            return PAUSE;
         };
-        if setting.derived && self.derive(&setting, calm).await {
-            return;
+        if setting.derived && self.derive(&setting, &mut memory.calm).await {
+            return PAUSE;
         }
-        self.next_turn(&setting, revision).await;
+        memory.go_by(revision);
+        self.next_turn(&setting, memory).await
     }
 
     /// The log says nothing yet: what this cluster was founded with counts, fixed where the config names it.
@@ -77,19 +106,17 @@ impl RaftNode {
     }
 
     /// Whether another timing was proposed.
-    async fn derive(&self, setting: &TimingSetting, calm: &mut Calm) -> bool {
+    async fn derive(&self, setting: &TimingSetting, calm: &mut Option<Instant>) -> bool {
         let now = Instant::now();
-        let calm_for = calm
-            .0
-            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let calm_for = calm.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         match decide::choose(&setting.timing, &self.pairs(&self.members()), calm_for) {
-            Choice::Keep => calm.0 = None,
+            Choice::Keep => *calm = None,
             Choice::Shorter => {
-                calm.0.get_or_insert(now);
+                calm.get_or_insert(now);
             }
             Choice::Change { timing, .. } if self.waits(&setting.timing, &timing) => {}
             Choice::Change { timing, reason } => {
-                calm.0 = None;
+                *calm = None;
                 self.set_timing(timing, true, reason).await;
                 return true;
             }
@@ -122,15 +149,21 @@ impl RaftNode {
         decide::waits(from, to, self.moves_a_role())
     }
 
-    async fn next_turn(&self, setting: &TimingSetting, revision: u64) {
+    async fn next_turn(&self, setting: &TimingSetting, memory: &mut Memory) -> Duration {
         if self.waits(&self.timing(), &setting.timing) {
-            return;
+            return PAUSE;
         }
-        let turn = decide::next_turn(&setting.timing, &self.own_peer().node, &self.standings());
-        match turn {
-            Turn::Nobody => {}
+        let (mut standings, now) = (self.standings(), Instant::now());
+        memory.mark_stuck(&mut standings, now);
+        match decide::next_turn(&setting.timing, &self.own_peer().node, &standings) {
+            Turn::Nobody => memory.told.clear(),
             Turn::Tell(node) => {
-                self.ping(raft_id(&node), Some((revision, &setting.timing))).await;
+                memory.told.entry(node.clone()).or_insert(now);
+                self.ping(raft_id(&node), Some((memory.revision, &setting.timing)))
+                    .await;
+                if standings.get(&node).is_some_and(|m| m.stuck) {
+                    return STUCK_PAUSE;
+                }
             }
             Turn::HandOver(node) => {
                 info!(to = %node, timing = %setting.timing, "leadership goes to one with the new election timing");
@@ -148,6 +181,7 @@ impl RaftNode {
                 }
             }
         }
+        PAUSE
     }
 
     fn standings(&self) -> BTreeMap<NodeId, Standing> {
@@ -162,6 +196,7 @@ impl RaftNode {
                 voter: m.voter,
                 may_lead: !m.peer.witness,
                 timing,
+                stuck: false,
                 matched: m.matched.map_or(0, |m| m.0),
             };
             (m.peer.node, standing)

@@ -586,26 +586,30 @@ async fn a_pause_lasts_as_long_as_a_majority_of_the_clocks_says() {
     };
     story.apply(pause).await;
     let (ahead, over) = (story.start.plus(HOUR * 5), story.start.plus(HOUR * 2));
-    for (others, own, expected) in [
-        (story.start, ahead, pb::FailoverMode::Paused),
-        (over, over, pb::FailoverMode::Automatic),
+    let now = story.start;
+    // The clocks of the next leader and of the two that follow it.
+    for (clocks, expected) in [
+        ([ahead, now, now], pb::FailoverMode::Paused),
+        ([now, now, ahead], pb::FailoverMode::Paused),
+        ([now, over, over], pb::FailoverMode::Automatic),
     ] {
         let at = story.cluster.leader_index().await;
         let to = (at + 1) % 3;
-        for clock in &story.clocks {
-            clock.set(others);
+        for (i, time) in clocks.into_iter().enumerate() {
+            story.clocks[(to + i) % 3].set(time);
         }
-        story.clocks[to].set(own);
         let node = story.cluster.node(to).own_peer().node.clone();
         let leader = story.cluster.node(at);
         leader.transfer_leadership(Some(node), deadline()).await.unwrap();
         story.seats[to].hear().await;
-        within("a look at the clocks", async {
-            while mode(&story.seats[to]).await != expected {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        for (i, seat) in story.seats.iter().enumerate() {
+            within(&format!("c{i} tells {expected:?} of {clocks:?}"), async {
+                while mode(seat).await != expected {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        }
     }
     story.end().await;
 }

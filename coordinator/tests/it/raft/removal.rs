@@ -11,7 +11,7 @@ use state::{Command, features::SUPPORTED};
 use tokio::time::Instant;
 use types::{DiskId, reason::Reason, region::NodeStatus};
 
-use super::harness::{Cluster, deadline, request_id, user, within};
+use super::harness::{Cluster, create_model, deadline, request_id, user, within};
 
 impl Cluster {
     /// At the level from which on disks are barred, as the leader's loop brings it about in a whole coordinator.
@@ -235,10 +235,25 @@ async fn a_request_for_one_disk_takes_no_other_out() {
     cluster.sites[follower].start().await.unwrap();
     cluster.join(follower).await;
     // The same request once more: it is done.
-    for again in [asked, unnamed] {
+    for again in [asked, unnamed.clone()] {
         let again = cluster.remove(again).await.unwrap();
         assert!(again.steps.is_empty() && again.members.len() == 2, "{again:?}");
     }
+    // An id that was good for something else, or for another caller, is no retry of a removal.
+    let foreign = cluster.request(follower);
+    let other = cluster
+        .propose_as(foreign.request_id, create_model("another"))
+        .await;
+    other.outcome.unwrap();
+    let anothers = RemoveRequest {
+        actor: "spiffe://regent.local/user/another".parse().unwrap(),
+        ..unnamed
+    };
+    for reused in [foreign, anothers] {
+        let refused = cluster.remove(reused).await.unwrap_err().to_refusal();
+        assert_eq!(refused.reason, Reason::RequestReused, "{refused:?}");
+    }
+    assert_eq!(cluster.leader().await.members().len(), 2);
     cluster.stop_all().await;
 }
 

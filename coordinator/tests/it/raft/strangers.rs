@@ -82,3 +82,32 @@ async fn a_stream_whose_first_message_is_not_for_this_node_is_refused() {
     assert!(cluster.node(0).status().term < TERM);
     cluster.stop_all().await;
 }
+
+/// What it would take on disk is reckoned in streams alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_outside_of_a_stream_are_refused_and_a_heartbeat_is_not() {
+    let mut cluster = Cluster::of(2, RaftLimits::default()).await;
+    let route = cluster.route(1, 0);
+    let entry = pb::Entry {
+        log_id: Some(pb::LogId {
+            term: TERM,
+            index: 1_000,
+        }),
+        payload: Some(pb::Payload {
+            kind: Some(pb::payload::Kind::Membership(pb::Membership::default())),
+        }),
+    };
+    for (entries, code) in [(vec![entry], Some(Code::InvalidArgument)), (Vec::new(), None)] {
+        let append = pb::AppendRequest {
+            route: Some(route.clone()),
+            vote: Some(vote(route.from)),
+            entries,
+            ..pb::AppendRequest::default()
+        };
+        let mut receiver = cluster.calls(1, 0);
+        let answer = within("an answer", receiver.append(append)).await;
+        assert_eq!(answer.err().map(|status| status.code()), code);
+        assert_eq!(cluster.node(0).status().term == TERM, code.is_none());
+    }
+    cluster.stop_all().await;
+}

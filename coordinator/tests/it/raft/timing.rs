@@ -1,9 +1,10 @@
 //! Election timings follow the distances between the coordinators, and change under a running cluster.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs, os::unix::fs::OpenOptionsExt as _, time::Duration};
 
 use coordinator::raft::{JoinError, RaftLimits, RaftTiming};
 use policy::timing::fits;
+use rustix::fs::{FileType, Mode, OFlags};
 use state::{Command, features::SUPPORTED};
 use types::election::TimingSetting;
 
@@ -217,6 +218,59 @@ async fn who_was_away_during_a_change_follows_when_it_returns() {
     assert_eq!(cluster.node(away).status().timing, slow);
     all_go_by(&cluster, |s| s.timing == wanted).await;
     cluster.write("after").await;
+    cluster.stop_all().await;
+}
+
+/// Waits until everybody but `stuck` goes by `wanted`.
+async fn others_go_by(cluster: &Cluster, stuck: usize, wanted: RaftTiming) {
+    within("the timing of the others", async {
+        let others = || (0..3).filter(|i| *i != stuck);
+        while !others().all(|i| cluster.node(i).status().timing == wanted) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+/// The first by name of those that follow cannot write down by which timing it goes: first it is told so, then its disk does not
+/// answer at all. The others go on, it serves meanwhile, and it ends when it is told to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_cannot_write_its_timing_down_holds_nobody_up_and_serves_on() {
+    let slow = super::harness::timing();
+    let mut cluster = founder(slow).await;
+    grow(&mut cluster, 3).await;
+    let leader = cluster.leader_index().await;
+    let stuck = (0..3).find(|i| *i != leader).unwrap();
+    let temp = cluster.sites[stuck].dir().join("node.json.tmp");
+    fs::create_dir(&temp).unwrap();
+    let longer = millis(300, 1_200, 2_000);
+    set(&cluster, longer).await;
+    others_go_by(&cluster, stuck, longer).await;
+    assert_eq!(cluster.node(stuck).status().timing, slow);
+    fs::remove_dir(&temp).unwrap();
+    all_go_by(&cluster, |s| s.timing == longer).await;
+
+    // Nobody reads from it, so opening it takes for ever.
+    rustix::fs::mknodat(rustix::fs::CWD, &temp, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let longest = millis(400, 1_600, 2_600);
+    set(&cluster, longest).await;
+    others_go_by(&cluster, stuck, longest).await;
+    assert_eq!(cluster.node(stuck).status().timing, longer);
+    cluster.write("meanwhile").await;
+    within("a read where the disk hangs", async {
+        cluster.node(stuck).linearize(deadline()).await.unwrap();
+    })
+    .await;
+    assert!(has_model(cluster.node(stuck), "meanwhile"));
+    within("the end of a node whose disk hangs", cluster.sites[stuck].stop()).await;
+    // The write that hung fails now, so that the test can end.
+    drop(
+        fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(&temp)
+            .unwrap(),
+    );
     cluster.stop_all().await;
 }
 
