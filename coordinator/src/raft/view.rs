@@ -100,6 +100,8 @@ pub struct RaftStatus {
     pub applied: Revision,
     /// Last entry that the newest snapshot covers.
     pub snapshot: Revision,
+    /// Last entry that is gone from the log: a follower that is no further is brought up by a snapshot.
+    pub purged: Revision,
     /// A leader: whether a quorum acknowledged it within its lease. Another node: whether the leader that it follows
     /// spoke to it within that lease. To know of a leader is not enough: with pre-votes a node that is left alone goes on
     /// naming its last one.
@@ -146,6 +148,7 @@ impl RaftNode {
             last_log: Revision(now.last_log_index.unwrap_or(0)),
             applied: revision(&now.last_applied),
             snapshot: revision(&now.snapshot),
+            purged: revision(&now.purged),
             has_quorum: self.has_quorum(&now, leader_silent),
             leader_silent,
             election_due: leader_silent.and_then(|silent| self.election_due(&now, silent)),

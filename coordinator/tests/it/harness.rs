@@ -122,20 +122,26 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts `n` coordinators, one after the other is a voter and registered: regions join in the order of their names.
     pub(crate) async fn start(n: usize) -> Self {
-        Self::start_each(&vec![None; n]).await
+        Self::start_with(n, |_| {}).await
+    }
+
+    /// As [`Self::start`], with what `set` makes of each one's settings.
+    pub(crate) async fn start_with(n: usize, set: impl Fn(&mut Config)) -> Self {
+        Self::start_each(&vec![None; n], set).await
     }
 
     /// As [`Self::start`], with a coordinator in each of these zones.
     pub(crate) async fn in_zones(zones: &[&str]) -> Self {
         let zones: Vec<_> = zones.iter().map(|zone| zone.parse().ok()).collect();
-        Self::start_each(&zones).await
+        Self::start_each(&zones, |_| {}).await
     }
 
-    async fn start_each(zones: &[Option<ZoneName>]) -> Self {
+    async fn start_each(zones: &[Option<ZoneName>], set: impl Fn(&mut Config)) -> Self {
         let mut cluster = Self::new();
         for (i, zone) in (1..).zip(zones) {
             let mut node = cluster.node(i);
             node.config.zone.clone_from(zone);
+            set(&mut node.config);
             node.start().await;
             cluster.nodes.push(node);
             within("a coordinator's registration", cluster.registered(i)).await;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod acknowledged;
 mod agent;
 mod authority;
 mod changes;
@@ -12,6 +13,7 @@ mod experiments;
 mod failover;
 mod features;
 mod fitness;
+mod flood;
 mod harness;
 mod headers;
 mod health;

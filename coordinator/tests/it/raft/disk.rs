@@ -16,7 +16,7 @@ use types::{Epoch, FencingToken, Holder, NodeIncarnation, RoleName};
 use super::harness::{Cluster, deadline, files, has_model, request_id, within};
 
 /// Snapshots often, and a log too short to catch up from.
-fn short_log() -> RaftLimits {
+pub(super) fn short_log() -> RaftLimits {
     RaftLimits {
         snapshot_after: 20,
         logs_kept: 5,

@@ -1,5 +1,6 @@
 //! The Raft half alone: real nodes, disks and sockets; no TLS, so the caller's name travels in the user agent.
 
+mod desk;
 mod disk;
 mod distance;
 mod elections;
@@ -7,6 +8,7 @@ mod features;
 mod full;
 mod handover;
 mod harness;
+mod installs;
 mod integrity;
 mod leases;
 mod lost_disk;
@@ -15,6 +17,7 @@ mod older_disk;
 mod preference;
 mod reads;
 mod removal;
+mod stale;
 mod strangers;
 mod time;
 mod timing;

@@ -1,9 +1,10 @@
 //! What readers and watchers see.
 
 use coordinator::raft::{ProposeError, Published, RaftLimits};
+use futures::future::join_all;
 use types::Revision;
 
-use super::harness::{Cluster, deadline, has_model, read_until};
+use super::harness::{Cluster, deadline, has_model, read_until, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_node_reads_what_was_acknowledged() {
@@ -31,6 +32,37 @@ async fn every_node_reads_what_was_acknowledged() {
             "{refused:?}"
         );
     }
+    cluster.stop_all().await;
+}
+
+/// Its log has all writes, and its state is held up by somebody who does not take what it publishes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_state_lags_answers_no_read_before_it_has_caught_up() {
+    // More than are on their way to a subscriber.
+    const MANY: usize = 1_200;
+    let mut cluster = Cluster::of(3, RaftLimits::default()).await;
+    let lags = (cluster.leader_index().await + 1) % 3;
+    let node = cluster.node(lags).clone();
+    let holds_up = node.subscribe();
+    let names: Vec<_> = (0..MANY).map(|i| format!("m{i}")).collect();
+    join_all(names.iter().map(|name| cluster.write(name))).await;
+    let last = cluster.write("last").await.revision;
+    assert!(node.applied() < last);
+    let reader = node.clone();
+    let read = tokio::spawn(async move {
+        let at = reader.linearize(deadline()).await.unwrap();
+        (at, has_model(&reader, "last"))
+    });
+    // Rounds that the third one asks for meanwhile are answered.
+    for _ in 0..3 {
+        let other = cluster.node((lags + 1) % 3);
+        other.linearize(deadline()).await.unwrap();
+    }
+    drop(holds_up);
+    let (at, is_there) = within("the read", read).await.unwrap();
+    assert!(at >= last && is_there, "{at} where {last} was acknowledged");
+    drop(node);
+    cluster.assert_converged().await;
     cluster.stop_all().await;
 }
 
