@@ -444,15 +444,16 @@ impl RaftNode {
     }
 
     /// Stops: no more votes, appends or applies. Every task of this node has ended, its files are closed and the
-    /// directory is unlocked when it returns; other handles then read the last state and are refused the rest.
+    /// directory is unlocked when it returns; other handles then read the last state and are refused the rest. Each step that waits
+    /// for a disk has some seconds: where it hangs, what was left undone is logged, and the directory stays locked.
     pub async fn shutdown(self) {
         self.inner.stopping.cancel();
-        in_time("peers.json was not written", self.save_memory()).await;
+        let saved = in_time("peers.json was not written", self.save_memory()).await;
         if let Err(error) = self.inner.engine.close().await {
             error!(error, "raft did not stop cleanly");
         }
         self.inner.tasks.close();
-        in_time("tasks of this coordinator did not end", self.inner.tasks.wait()).await;
+        let waited = in_time("tasks of this coordinator did not end", self.inner.tasks.wait()).await;
         self.inner.stopped.send_if_modified(|cause| {
             let first = cause.is_none();
             cause.get_or_insert_with(|| "shut down".to_owned());
@@ -471,14 +472,13 @@ impl RaftNode {
         }
         let store = self.inner.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close());
-        match in_time("the files were not closed", closed).await {
-            Some(Ok(())) => self.inner.identity.unlock(),
-            Some(Err(error)) => {
-                error!(%error, "the files were not closed in order");
-                self.inner.identity.unlock();
-            }
-            // Something is still written there: the directory is locked until the process ends.
-            None => {}
+        let closed = in_time("the files were not closed", closed).await;
+        if let Some(Err(error)) = &closed {
+            error!(%error, "the files were not closed in order");
+        }
+        // Where something may still be written the directory stays locked until the process ends.
+        if saved.is_some() && waited.is_some() && closed.is_some() {
+            self.inner.identity.unlock();
         }
     }
 

@@ -1,10 +1,19 @@
 //! Election timings follow the distances between the coordinators, and change under a running cluster.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::OpenOptionsExt as _, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use coordinator::raft::{JoinError, RaftLimits, RaftTiming};
 use policy::timing::fits;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::{
+    fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock},
+    io::Errno,
+};
 use state::{Command, features::SUPPORTED};
 use types::election::TimingSetting;
 
@@ -232,6 +241,28 @@ async fn others_go_by(cluster: &Cluster, stuck: usize, wanted: RaftTiming) {
     .await;
 }
 
+/// A file that takes for ever to open for writing, because nobody reads from it. What waits for it fails when this is dropped, also
+/// where a test fails: the end of its runtime waits for that.
+struct Hangs(PathBuf);
+
+impl Hangs {
+    fn at(path: &Path) -> Self {
+        rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Hangs {
+    fn drop(&mut self) {
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let reader = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&self.0);
+        drop((reader, fs::remove_file(&self.0)));
+    }
+}
+
 /// The first by name of those that follow cannot write down by which timing it goes: first it is told so, then its disk does not
 /// answer at all. The others go on, it serves meanwhile, and it ends when it is told to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -250,8 +281,7 @@ async fn a_member_that_cannot_write_its_timing_down_holds_nobody_up_and_serves_o
     fs::remove_dir(&temp).unwrap();
     all_go_by(&cluster, |s| s.timing == longer).await;
 
-    // Nobody reads from it, so opening it takes for ever.
-    rustix::fs::mknodat(rustix::fs::CWD, &temp, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let hangs = Hangs::at(&temp);
     let longest = millis(400, 1_600, 2_600);
     set(&cluster, longest).await;
     others_go_by(&cluster, stuck, longest).await;
@@ -263,14 +293,19 @@ async fn a_member_that_cannot_write_its_timing_down_holds_nobody_up_and_serves_o
     .await;
     assert!(has_model(cluster.node(stuck), "meanwhile"));
     within("the end of a node whose disk hangs", cluster.sites[stuck].stop()).await;
-    // The write that hung fails now, so that the test can end.
-    drop(
-        fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-            .open(&temp)
-            .unwrap(),
-    );
+    // What hangs may write yet, so nobody else has the directory until it has ended.
+    let lock = fs::File::open(cluster.sites[stuck].dir().join("lock")).unwrap();
+    let taken = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+    assert_eq!(taken, Err(Errno::WOULDBLOCK), "the directory is free");
+    drop(lock);
+    drop(hangs);
+    within("a start after the disk answered", async {
+        while cluster.sites[stuck].start().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    all_go_by(&cluster, |s| s.timing == longest).await;
     cluster.stop_all().await;
 }
 
