@@ -2,6 +2,8 @@
 //!
 //! Absent on purpose: any decision about freshness; the caller knows which revision it must have applied first.
 
+mod answered;
+
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
@@ -18,8 +20,8 @@ use policy::{
     readiness::{Coverage, Loads, ServedVersion},
 };
 use types::{
-    AliasName, DatasetName, Digest, DiskId, ExperimentName, Holder, ModelName, ModelVersion, NodeId, PlanId,
-    Principal, RegionId, RequestId, Revision, RoleName, ServiceName, UnixMillis, VersionKey,
+    AliasName, DatasetName, DiskId, ExperimentName, Holder, ModelName, ModelVersion, NodeId, PlanId,
+    Principal, RegionId, Revision, RoleName, ServiceName, UnixMillis, VersionKey,
     experiment::ExperimentRecord,
     history::{DeploymentRecord, HealthChange, HealthSubject},
     model::{AliasRecord, ModelRecord, VersionRecord},
@@ -32,11 +34,7 @@ use types::{
 };
 
 use crate::{
-    codec,
-    command::{Command, Entry, Expects},
     hash::Record,
-    rejection::Rejection,
-    reply::Reply,
     state::{ClusterRecord, ControlState, FormerTtl, RemovedCoordinator, RoleState},
     table::Table,
 };
@@ -414,69 +412,6 @@ impl ControlState {
     /// All plans that are remembered, oldest first, after one of them.
     pub fn plans(&self, start: Option<PlanId>, limit: usize) -> Page<'_, PlanId, PlanRecord> {
         page(after(&self.plans, start), limit, |_| true)
-    }
-    /// What a request was answered first of which the digest is told ([`crate::Expects::asked`]), if it is remembered; that
-    /// the id was another request's, or another caller's, if so.
-    pub fn answer_to(
-        &self,
-        request: RequestId,
-        actor: &Principal,
-        asked: Digest,
-    ) -> Option<Result<Reply, Rejection>> {
-        let digest = crate::apply::expects::digest_of(actor, asked);
-        self.requests.answer_to(request, digest)
-    }
-    /// What a request was answered first, if it is remembered. Says nothing of who asked.
-    pub fn first_answer(&self, request: RequestId) -> Option<Result<Reply, Rejection>> {
-        self.requests.first_answer(request)
-    }
-    /// Whether a request was answered first by taking out a disk of this coordinator's name that is not `other`.
-    pub fn took_out(
-        &self,
-        request: RequestId,
-        actor: &Principal,
-        node: &NodeId,
-        other: Option<DiskId>,
-    ) -> bool {
-        let is_it = |disk: Option<DiskId>| {
-            let entry = Entry {
-                proposed_at: UnixMillis::default(),
-                request_id: request,
-                actor: actor.clone(),
-                command: Command::RemoveCoordinator {
-                    node: node.clone(),
-                    disk,
-                },
-                expects: Expects::default(),
-            };
-            let answer = self.requests.answer_to(request, codec::request_digest(&entry));
-            answer.is_some_and(|answer| answer.is_ok())
-        };
-        let mut removed = self.removed_coordinators().iter();
-        removed.any(|r| r.node == *node && r.disk != other && is_it(r.disk))
-    }
-    /// The plan that a request began whose entry did not tell what was asked, because the level did not know of that yet: by its
-    /// digest the entry was the plan's, word for word.
-    pub fn plan_of_untold(&self, request: RequestId, actor: &Principal) -> Option<&PlanRecord> {
-        let Ok(Reply::Plan { plan }) = self.first_answer(request)? else {
-            return None;
-        };
-        let plan = self.plan(plan)?;
-        let entry = Entry {
-            proposed_at: UnixMillis::default(),
-            request_id: request,
-            actor: actor.clone(),
-            command: Command::StartPlan {
-                role: plan.role.clone(),
-                kind: plan.kind,
-                target: plan.target.clone(),
-                trigger: plan.trigger.clone(),
-                expected_epoch: plan.from_epoch,
-            },
-            expects: Expects::default(),
-        };
-        let answer = self.requests.answer_to(request, codec::request_digest(&entry))?;
-        answer.is_ok().then_some(plan)
     }
     /// The plan that moves a role now.
     pub fn running_plan(&self, role: &RoleName) -> Option<&PlanRecord> {

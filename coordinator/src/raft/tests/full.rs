@@ -294,7 +294,7 @@ async fn check_ends(changes: bool) {
     node.shutdown().await;
 }
 
-type Answers = Vec<Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>>;
+pub(super) type Answers = Vec<Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>>;
 
 /// Gives the node more than its disk takes, unasked, until Raft waits for the disk.
 pub(super) async fn wait_for_disk(node: &RaftNode) -> JoinHandle<Answers> {

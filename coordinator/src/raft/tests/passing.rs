@@ -17,7 +17,7 @@ use wal::faulty::FaultyDisk;
 
 use super::{
     alone::{alone, alone_on},
-    full::{PATIENCE, command, fill, message, takes, wait_for_disk, with_20_mib},
+    full::{Answers, PATIENCE, command, fill, message, takes, wait_for_disk, with_20_mib},
     *,
 };
 use crate::raft::{RaftNode, WallClock, convert, room::Passed};
@@ -130,17 +130,49 @@ async fn what_waits_in_memory_has_a_bound() {
     node.shutdown().await;
 }
 
+/// A member whose Raft waits for room on its disk, and its leader.
+struct Full {
+    _dir: TempDir,
+    disk: FaultyDisk,
+    node: RaftNode,
+    leader: RaftServiceClient<Channel>,
+    served: CancellationToken,
+    held: tokio::task::JoinHandle<Answers>,
+}
+
+impl Full {
+    async fn begin() -> Self {
+        let dir = TempDir::new().unwrap();
+        let disk = FaultyDisk::new();
+        let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
+        node.enter_cluster(ClusterId::from_u128(7)).unwrap();
+        let (served, leader) = serve(&node).await;
+        takes(&node, blank(1, 0)).await;
+        fill(&node, &disk).await;
+        let held = wait_for_disk(&node).await;
+        Self {
+            _dir: dir,
+            disk,
+            node,
+            leader,
+            served,
+            held,
+        }
+    }
+
+    async fn end(self) {
+        self.disk.set_capacity(None);
+        self.held.await.unwrap();
+        self.served.cancel();
+        self.node.shutdown().await;
+    }
+}
+
 /// It is still on its way into the log, whoever waits for the answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_let_through_outlives_its_stream() {
-    let dir = TempDir::new().unwrap();
-    let disk = FaultyDisk::new();
-    let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
-    node.enter_cluster(ClusterId::from_u128(7)).unwrap();
-    let (end, mut leader) = serve(&node).await;
-    takes(&node, blank(1, 0)).await;
-    fill(&node, &disk).await;
-    let held = wait_for_disk(&node).await;
+    let mut full = Full::begin().await;
+    let node = full.node.clone();
     // More than one after the other could be under way by chance.
     for count in 1..=8 {
         // What changes members passes at once, full or not.
@@ -152,30 +184,22 @@ async fn what_was_let_through_outlives_its_stream() {
         let gives_up = CancellationToken::new();
         let requests = stream::iter([sent]).chain(stream::pending());
         let requests = requests.take_until(gives_up.clone().cancelled_owned());
-        let answers = leader.stream_append(requests).await.unwrap().into_inner();
+        let answers = full.leader.stream_append(requests).await.unwrap().into_inner();
         // Its leader gives up, and begins another.
         is_passing(&node, count).await;
         drop(answers);
         gives_up.cancel();
     }
-    disk.set_capacity(None);
+    full.disk.set_capacity(None);
     is_passing(&node, 0).await;
-    held.await.unwrap();
-    end.cancel();
-    node.shutdown().await;
+    full.end().await;
 }
 
 /// Nobody waits for it any more, and its leader sends the next.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_heartbeat_that_was_given_up_leaves_nothing_behind_on_a_disk_that_hangs() {
-    let dir = TempDir::new().unwrap();
-    let disk = FaultyDisk::new();
-    let node = alone_on(dir.path(), WallClock::system(), Some(Arc::new(disk.clone()))).await;
-    node.enter_cluster(ClusterId::from_u128(7)).unwrap();
-    let (end, mut leader) = serve(&node).await;
-    takes(&node, blank(1, 0)).await;
-    fill(&node, &disk).await;
-    let held = wait_for_disk(&node).await;
+    let mut full = Full::begin().await;
+    let node = full.node.clone();
     let tasks = node.inner.tasks.len();
     for _ in 0..8 {
         let heartbeat = AppendEntriesRequest {
@@ -188,17 +212,16 @@ async fn a_heartbeat_that_was_given_up_leaves_nothing_behind_on_a_disk_that_hang
                 tokio::task::yield_now().await;
             }
         };
-        let sent = leader.append(convert::append_out(&heartbeat, Some(route(&node))));
+        let sent = full
+            .leader
+            .append(convert::append_out(&heartbeat, Some(route(&node))));
         tokio::select! {
             answer = sent => panic!("{answer:?} from a node that waits for its disk"),
             arrived = timeout(PATIENCE, arrives) => arrived.unwrap(),
         }
     }
     assert_eq!(node.inner.tasks.len(), tasks);
-    disk.set_capacity(None);
-    held.await.unwrap();
-    end.cancel();
-    node.shutdown().await;
+    full.end().await;
 }
 
 async fn is_passing(node: &RaftNode, count: usize) {
