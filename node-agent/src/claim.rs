@@ -11,6 +11,7 @@ use artifact_store::{
     ErrorKind, StoreError,
     pointer::{self, Pointed, PointerError},
 };
+use futures::future::join_all;
 use tokio::time::timeout;
 use types::{
     DatabaseName, FencingToken, RegionId,
@@ -106,10 +107,10 @@ impl Claimer {
         };
         let looking = async {
             let store = self.reach.stores.get(region, binding).await.ok()?;
-            let look = || pointer::read_pointer(store.as_ref(), &self.token.role);
-            // Twice at once, because the claim reads while it writes: HTTP/1.1 takes a connection for each.
-            let (looked, _) = tokio::join!(look(), look());
-            looked.ok()?
+            // As often at once as the claim calls it at once: HTTP/1.1 takes a connection for each.
+            let look = |_| pointer::read_pointer(store.as_ref(), &self.token.role);
+            let looked = join_all((0..pointer::CLAIM_CALLS).map(look)).await;
+            looked.into_iter().next()?.ok()?
         };
         self.known = timeout(limit, looking).await.ok().flatten();
     }

@@ -11,7 +11,7 @@ mod write;
 
 pub use body::{BadBody, PointerBody, Unusable};
 pub use decide::{Decision, Pointed, PointerChange, Refusal, decide};
-pub use write::{Claim, Written, claim_pointer, claim_pointer_for, read_pointer, write_pointer};
+pub use write::{CLAIM_CALLS, Claim, Written, claim_pointer, claim_pointer_for, read_pointer, write_pointer};
 
 use std::time::Duration;
 

@@ -238,6 +238,28 @@ async fn a_claim_that_lost_a_race_goes_on_from_more_than_one_side() {
     assert_eq!(sequence(&*store).await, 3);
 }
 
+/// From another continent the answer to a lost write takes long; the agent beside the store raised the pointer meanwhile.
+#[tokio::test]
+async fn a_claim_whose_write_is_on_its_way_back_sees_what_was_raised_for_it() {
+    let store = faulty();
+    write_pointer(&*store, &token(1, "old"), &target("x"))
+        .await
+        .unwrap();
+    store.before_each_put(|inner| {
+        Box::pin(async move {
+            // Between what the claim read and its write.
+            let old = token(1, "old");
+            write_pointer(inner.as_ref(), &old, &target("y")).await.unwrap();
+            claim_pointer(inner.as_ref(), &token(2, "new"), LIMIT)
+                .await
+                .unwrap();
+            std::future::pending().await
+        })
+    });
+    let claim = claim_pointer(&*store, &token(2, "new"), LIMIT).await.unwrap();
+    assert_eq!((claim.previous, claim.body.sequence), (Some(Epoch::new(1, 2)), 3));
+}
+
 /// The store fails what it is asked next, which is the claim that has just lost; the others are not asked to give up.
 #[tokio::test]
 async fn a_claim_goes_on_where_the_store_failed_one_side_of_it() {
