@@ -11,7 +11,7 @@ use artifact_store::{
     ErrorKind, StoreError,
     pointer::{self, Pointed, PointerError},
 };
-use futures::future::join_all;
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::timeout;
 use types::{
     DatabaseName, FencingToken, RegionId,
@@ -105,14 +105,22 @@ impl Claimer {
         let (DoorKey::Pointer(region), Binding::Store(binding)) = (&self.door, &self.binding) else {
             return;
         };
+        let (known, role) = (&mut self.known, &self.token.role);
         let looking = async {
-            let store = self.reach.stores.get(region, binding).await.ok()?;
-            // As often at once as the claim calls it at once: HTTP/1.1 takes a connection for each.
-            let look = |_| pointer::read_pointer(store.as_ref(), &self.token.role);
-            let looked = join_all((0..pointer::CLAIM_CALLS).map(look)).await;
-            looked.into_iter().next()?.ok()?
+            let Ok(store) = self.reach.stores.get(region, binding).await else {
+                return;
+            };
+            // As often at once as the claim calls it at once: HTTP/1.1 takes a connection for each. None waits for the slowest.
+            let look = |_| pointer::read_pointer(store.as_ref(), role);
+            let mut looks: FuturesUnordered<_> = (0..pointer::CLAIM_CALLS).map(look).collect();
+            while let Some(looked) = looks.next().await {
+                if let Ok(pointed) = looked {
+                    *known = pointed;
+                }
+            }
         };
-        self.known = timeout(limit, looking).await.ok().flatten();
+        // What was not seen by then, the claim sees.
+        let _ = timeout(limit, looking).await;
     }
 
     /// What is said of a door before any try: a store that was refused as a door is not claimed (L16). A database is: raising

@@ -29,17 +29,13 @@ const RETRY_DELAY: Duration = Duration::from_millis(10);
 /// beats a single claim for as long as the two are in step, and every one of several only if it is several times faster.
 const CHAINS: u32 = 3;
 
-/// When a claim looks again while its first write is under way, since that began. The agent beside the store raises the pointer
-/// for us at about the moment at which that write arrives there; if somebody else's write came between, that is seen in this
-/// time and not after another round trip to the other side of the world.
-const GLANCES: [Duration; 3] = [
-    Duration::from_millis(20),
-    Duration::from_millis(60),
-    Duration::from_millis(140),
-];
+/// When a claim looks again while its first write is under way, since that began. The agent beside the store raises the pointer for us
+/// at about the moment at which that write arrives there; if somebody else's write came between, that is seen then, and not after
+/// another round trip to the other side of the world.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// How many calls a claim makes at once before it knows of a lost race. Whoever wants it to be fast has as many connections ready.
-pub const CLAIM_CALLS: usize = 2 + GLANCES.len();
+pub const CLAIM_CALLS: usize = 3;
 
 /// A write that the store accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,22 +178,19 @@ async fn first_of(
     }
 }
 
-/// Ends as soon as a glance shows that somebody raised the pointer for us. What else a glance shows, the claims see by themselves.
+/// Ends if a glance shows that somebody raised the pointer for us. What else it shows, the claims see by themselves.
 async fn raised(store: &dyn ArtifactStore, token: &FencingToken, tally: &Tally) -> Claim {
     tally.first_attempt().await;
-    let glance = async |after: Duration| {
-        sleep(after).await;
-        let pointed = read_pointer(store, &token.role).await.ok().flatten();
-        pointed.filter(|pointed| pointed.body.token() == *token)
-    };
-    let mut glances: FuturesUnordered<_> = GLANCES.into_iter().map(glance).collect();
-    while let Some(seen) = glances.next().await {
-        if let Some(Pointed { body, etag }) = seen {
-            let previous = Some(body.epoch);
-            return Claim { previous, body, etag };
-        }
+    sleep(GLANCE).await;
+    let seen = read_pointer(store, &token.role).await.ok().flatten();
+    match seen.filter(|pointed| pointed.body.token() == *token) {
+        Some(Pointed { body, etag }) => Claim {
+            previous: Some(body.epoch),
+            body,
+            etag,
+        },
+        None => std::future::pending().await,
     }
-    std::future::pending().await
 }
 
 /// One of the claims that go on at once: the first begins now, the others only where a race was lost.

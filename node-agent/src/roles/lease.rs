@@ -130,11 +130,13 @@ impl Shared {
     /// moved. Returns if the switchover was given up before that.
     async fn give_back(&self, holding: &Holding) {
         if !self.past(&holding.token, |past| past.released) {
+            let handed_out_millis = self.handed_out_left(&holding.token).as_millis();
+            tracing::info!(token = %holding.token, handed_out_millis, "a switchover asks for the role; stopping");
             tokio::select! {
                 () = holding.may_go_on() => return,
                 () = self.all_stopped(holding) => {}
             }
-            tracing::info!(token = %holding.token, "a switchover asks for the role; released");
+            tracing::info!(token = %holding.token, "nobody acts under it any more; released");
         }
         loop {
             self.release(&holding.token).await;

@@ -85,6 +85,17 @@ async fn silence_makes_a_store_unreachable_only_after_enough_of_it() {
     assert_eq!(name(claimer.attempt(LONG).await), "claimed");
 }
 
+/// Of the connections that a claim gets ready one may take long, or for ever: what the others said is known all the same.
+#[tokio::test]
+async fn what_one_look_at_a_pointer_saw_does_not_wait_for_the_others() {
+    let (store, mut claimer) = bench().await;
+    old_holder_writes(store.as_ref()).await;
+    unanswered(&store, Operation::Get, 1);
+    claimer.look(SHORT).await;
+    store.plan(Operation::Get, Fault::Fail);
+    assert_eq!(name(claimer.attempt(LONG).await), "claimed");
+}
+
 /// A store that serves reads only must not hold a failover up for ever.
 #[tokio::test]
 async fn reads_without_writes_are_contention_at_first_and_then_no_door() {
