@@ -41,6 +41,19 @@ pub struct LeadershipTransfer {
     pub from: String,
     /// Who leads now, or would. The same as `from` where that one was to lead, and does. Who was named, unless another one won.
     pub leader: String,
+    /// Whoever led when it was asked was elected again before it was asked to hand over, and leads: nobody handed over since.
+    pub elected_again: bool,
+}
+
+impl LeadershipTransfer {
+    /// By who led when it was looked at, and what came of asking that one, in that term, to hand over.
+    fn of(seen: pb::TransferLeadershipResponse, done: pb::TransferLeadershipResponse) -> Self {
+        Self {
+            elected_again: done.leader_node == seen.from_node && done.from_term != seen.from_term,
+            from: seen.from_node,
+            leader: done.leader_node,
+        }
+    }
 }
 
 impl From<pb::TransferLeadershipResponse> for LeadershipTransfer {
@@ -48,6 +61,7 @@ impl From<pb::TransferLeadershipResponse> for LeadershipTransfer {
         Self {
             from: answer.from_node,
             leader: answer.leader_node,
+            elected_again: false,
         }
     }
 }
@@ -118,10 +132,7 @@ impl Client {
             ..plain
         };
         let done = send!(self, Leader, ClusterServiceClient::transfer_leadership, act)?;
-        Ok(LeadershipTransfer {
-            from: seen.from_node,
-            leader: done.leader_node,
-        })
+        Ok(LeadershipTransfer::of(seen, done))
     }
 
     /// Asks a coordinator that may not know whom it was meant for: the next leader would hand over once more.
@@ -234,5 +245,24 @@ impl Client {
             validate_only: said.validate_only,
         };
         primaries::timing(send!(self, Change, ClusterServiceClient::set_timing, message)?.timing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who answered, in which term, and who leads; whether whoever led before was elected again.
+    #[test]
+    fn whoever_leads_in_another_term_was_elected_again() {
+        let answer = |from: &str, from_term, leader: &str| pb::TransferLeadershipResponse {
+            from_node: from.to_owned(),
+            from_term,
+            leader_node: leader.to_owned(),
+            ..pb::TransferLeadershipResponse::default()
+        };
+        let again = |done| LeadershipTransfer::of(answer("a", 5, "b"), done).elected_again;
+        assert!(again(answer("a", 6, "a")));
+        assert!(!again(answer("a", 5, "b")) && !again(answer("a", 5, "a")) && !again(answer("c", 6, "c")));
     }
 }

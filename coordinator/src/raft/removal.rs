@@ -161,6 +161,7 @@ impl RaftNode {
         self.confirm_leadership(deadline).await?;
         let changing = timeout_at(deadline, self.membership_changes().lock()).await;
         let _changing = changing.map_err(|_| out_of_time("another change of membership"))?;
+        self.check_request(&request)?;
         // A look only says what stands; it changes nothing.
         if !request.validate_only {
             self.end_joint(deadline).await?;
@@ -211,6 +212,29 @@ impl RaftNode {
             .chain(bar)
             .chain([RemovalStep::TakeOut])
             .collect()
+    }
+
+    /// Before anything is changed, leadership too: an id that was good for something else, or for another caller, is no retry.
+    fn check_request(&self, request: &RemoveRequest) -> Result<(), RemoveError> {
+        let members = self.members().into_iter();
+        let mut disks: Vec<_> = members
+            .filter(|m| m.peer.node == request.node)
+            .map(|m| m.peer.disk)
+            .collect();
+        disks.extend([request.disk, None]);
+        let RemoveRequest {
+            request_id,
+            actor,
+            node,
+            ..
+        } = request;
+        match self.read(|state| state.asked_for_another(*request_id, actor, node, &disks)) {
+            true => Err(Rejection::RequestReused {
+                request_id: *request_id,
+            }
+            .into()),
+            false => Ok(()),
+        }
     }
 
     /// The member that is meant; none where it was taken out before.

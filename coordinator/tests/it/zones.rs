@@ -35,7 +35,8 @@ async fn zones(admin: &Client, wanted: &[(&str, &str)]) -> Vec<NodeRecord> {
     .await
 }
 
-/// A cluster is founded at level 0, so its founder says its zone before it knows of any.
+/// A cluster is founded at level 0, which knows of no zones; that its founder asks again once it knows of them, the test of a rolling
+/// upgrade sees.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_labelled_once_its_cluster_knows_of_zones_and_anew_at_its_next_start() {
     let mut cluster = Cluster::in_zones(&["r1a", "r2b"]).await;

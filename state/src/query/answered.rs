@@ -34,22 +34,45 @@ impl ControlState {
         node: &NodeId,
         other: Option<DiskId>,
     ) -> bool {
-        let is_it = |disk: Option<DiskId>| {
-            let entry = Entry {
-                proposed_at: UnixMillis::default(),
-                request_id: request,
-                actor: actor.clone(),
-                command: Command::RemoveCoordinator {
-                    node: node.clone(),
-                    disk,
-                },
-                expects: Expects::default(),
-            };
-            let answer = self.requests.answer_to(request, codec::request_digest(&entry));
-            answer.is_some_and(|answer| answer.is_ok())
-        };
+        let answered = |disk| self.answer_to_removal(request, actor, node, disk);
         let mut removed = self.removed_coordinators().iter();
-        removed.any(|r| r.node == *node && r.disk != other && is_it(r.disk))
+        removed.any(|r| r.node == *node && r.disk != other && matches!(answered(r.disk), Some(Ok(_))))
+    }
+    /// Whether a request was answered first, and that was not about taking out a disk of this coordinator's name, one of these or one
+    /// that was taken out, by whoever asks now.
+    pub fn asked_for_another(
+        &self,
+        request: RequestId,
+        actor: &Principal,
+        node: &NodeId,
+        disks: &[Option<DiskId>],
+    ) -> bool {
+        let removed = self.removed_coordinators().iter().filter(|r| r.node == *node);
+        let mut disks = removed.map(|r| r.disk).chain(disks.iter().copied());
+        let is_another = |disk| {
+            let answer = self.answer_to_removal(request, actor, node, disk);
+            matches!(answer, Some(Err(Rejection::RequestReused { .. })))
+        };
+        disks.all(is_another)
+    }
+    fn answer_to_removal(
+        &self,
+        request: RequestId,
+        actor: &Principal,
+        node: &NodeId,
+        disk: Option<DiskId>,
+    ) -> Option<Result<Reply, Rejection>> {
+        let entry = Entry {
+            proposed_at: UnixMillis::default(),
+            request_id: request,
+            actor: actor.clone(),
+            command: Command::RemoveCoordinator {
+                node: node.clone(),
+                disk,
+            },
+            expects: Expects::default(),
+        };
+        self.requests.answer_to(request, codec::request_digest(&entry))
     }
     /// The plan that a request began whose entry did not tell what was asked, because the level did not know of that yet: by its
     /// digest the entry was the plan's, word for word.

@@ -1,6 +1,6 @@
 //! Coordinators that leave.
 
-use types::{DiskId, NodeId, region::NodeStatus};
+use types::{DiskId, NodeId, RequestId, region::NodeStatus};
 
 use super::world::{World, actor};
 use crate::Entry;
@@ -152,6 +152,19 @@ fn a_removal_is_known_again_by_its_caller_and_its_disk() {
     world.lines("SetRoleMode mode=MANUAL");
     let mode = world.last.clone().unwrap();
     assert!(!took_out(&world, &mode, &node, disk(6)));
+
+    // Nor is a new id one that was good for something else; without it nothing could ever be asked.
+    let for_another = |by: &Entry, disks: &[Option<DiskId>]| {
+        let state = &world.state;
+        state.asked_for_another(by.request_id, &by.actor, &node, disks)
+    };
+    assert!(!for_another(&first, &[]) && !for_another(&first, &[disk(6)]));
+    assert!(for_another(&mallory, &[disk(5)]) && for_another(&mode, &[None, disk(5)]));
+    let new = Entry {
+        request_id: RequestId::from_u128(999),
+        ..first.clone()
+    };
+    assert!(!for_another(&new, &[disk(6)]));
 }
 
 #[test]

@@ -78,27 +78,33 @@ fn known(from: &str) -> Option<&str> {
     (!from.is_empty()).then_some(from)
 }
 
-/// That whoever was named leads, or would: what follows is about that one.
+/// That whoever was named leads, or would: what follows is about that one. Where nobody was named, that somebody handed over.
 pub(super) fn check_leads(done: &LeadershipTransfer, to: Option<&NodeId>) -> Result<(), Failure> {
-    let LeadershipTransfer { from, leader } = done;
-    let Some(to) = to.filter(|to| to.as_str() != leader) else {
-        return Ok(());
-    };
+    let LeadershipTransfer {
+        from,
+        leader,
+        elected_again,
+    } = done;
     let before = known(from).map_or_else(String::new, |from| format!("; before, {from} did"));
-    let text = format!("{leader} leads now, and not {to}{before}");
+    let text = match to {
+        Some(to) if to.as_str() == leader => return Ok(()),
+        Some(to) => format!("{leader} leads now, and not {to}{before}"),
+        None if *elected_again => format!("{leader} was elected again meanwhile, and leads"),
+        None => return Ok(()),
+    };
     let failure = Failure::new(Exit::Precondition, text)
         .because(Reason::IllegalTransition)
         .remedy("whoever wins the election leads: ask again to have it handed over from there")
-        .with("leader", leader)
-        .with("to", to);
-    Err(match known(from) {
-        Some(from) => failure.with("from", from),
-        None => failure,
-    })
+        .with("leader", leader);
+    let operands = [("to", to.map(NodeId::as_str)), ("from", known(from))];
+    let told = operands
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)));
+    Err(told.fold(failure, |failure, (key, value)| failure.with(key, value)))
 }
 
 pub(super) fn transfer_text(done: &LeadershipTransfer, validate_only: bool) -> String {
-    let LeadershipTransfer { from, leader } = done;
+    let LeadershipTransfer { from, leader, .. } = done;
     match (known(from), validate_only) {
         (None, _) => format!("{leader} leads now"),
         (Some(from), _) if from == leader => format!("{leader} leads already"),

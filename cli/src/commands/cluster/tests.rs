@@ -378,6 +378,7 @@ fn a_transfer_to_somebody_who_does_not_lead_in_the_end_is_none() {
         let done = LeadershipTransfer {
             from: from.to_owned(),
             leader: leader.to_owned(),
+            elected_again: from == leader && to != leader,
         };
         let leads = elections::check_leads(&done, to.parse().ok().as_ref());
         let found = leads.map(|()| elections::transfer_text(&done, false));
@@ -400,4 +401,7 @@ fn a_transfer_to_somebody_who_does_not_lead_in_the_end_is_none() {
     check("", "c2", "c2", Ok("c2 leads now"));
     check("c1", "c3", "c2", Err("c3 leads now, and not c2; before, c1 did"));
     check("", "c3", "c2", Err("c3 leads now, and not c2"));
+    let (c1, again) = ("c1", "c1 was elected again meanwhile, and leads");
+    check(c1, c1, "", Err(again));
+    check(c1, c1, "c2", Err("c1 leads now, and not c2; before, c1 did"));
 }

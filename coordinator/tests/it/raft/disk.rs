@@ -82,6 +82,7 @@ async fn a_node_far_behind_is_brought_up_by_a_snapshot() {
     for i in 0..120 {
         cluster.write(&format!("m{i}")).await;
     }
+    cluster.purged_beyond(stood_at).await;
     let target = cluster.leader().await.linearize(deadline()).await.unwrap();
     cluster.sites[behind].start().await.unwrap();
     let node = cluster.node(behind).clone();

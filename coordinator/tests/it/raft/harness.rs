@@ -431,6 +431,18 @@ impl Cluster {
         within("a snapshot", taken).await;
     }
 
+    /// Waits until the leader's log begins behind a revision: whoever stands there needs a snapshot. A leader keeps what it is sending
+    /// to somebody until that has failed.
+    pub(super) async fn purged_beyond(&self, revision: types::Revision) {
+        let purged = async {
+            while self.leader().await.status().purged <= revision {
+                // In vain in an election; then it is looked at again.
+                let _ = self.leader().await.linearize(deadline()).await;
+            }
+        };
+        within("the end of a log", purged).await;
+    }
+
     pub(super) async fn stop_all(&mut self) {
         for site in &mut self.sites {
             if site.running.is_some() {

@@ -22,7 +22,7 @@ use types::{Reason, RequestId, Revision, model::ModelRecord};
 use super::{
     desk::{CONFIRMED, Desk, MODEL, STALE, Writer, set_number},
     disk::short_log,
-    harness::{Cluster, deadline, has_model, request_id, user, within},
+    harness::{Cluster, has_model, request_id, user, within},
     stale::Reader,
 };
 use crate::acknowledged::number;
@@ -50,14 +50,8 @@ impl Cluster {
         let before = self.leader().await.applied().0;
         let writes = (0..MODELS).map(|i| async move { self.write(&format!("many-{time}-{i}")).await });
         join_all(writes).await;
-        // A leader keeps what it is sending to somebody until that has failed.
-        let purged = async {
-            while self.leader().await.status().purged.0 < before + MODELS as u64 / 2 {
-                // In vain in an election; then it is looked at again.
-                let _ = self.leader().await.linearize(deadline()).await;
-            }
-        };
-        within("the end of a log", purged).await;
+        self.purged_beyond(types::Revision(before + MODELS as u64 / 2))
+            .await;
     }
 
     /// Has a node lead.

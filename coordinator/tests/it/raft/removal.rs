@@ -235,7 +235,7 @@ async fn a_request_for_one_disk_takes_no_other_out() {
     cluster.sites[follower].start().await.unwrap();
     cluster.join(follower).await;
     // The same request once more: it is done.
-    for again in [asked, unnamed.clone()] {
+    for again in [asked.clone(), unnamed.clone()] {
         let again = cluster.remove(again).await.unwrap();
         assert!(again.steps.is_empty() && again.members.len() == 2, "{again:?}");
     }
@@ -249,11 +249,22 @@ async fn a_request_for_one_disk_takes_no_other_out() {
         actor: "spiffe://regent.local/user/another".parse().unwrap(),
         ..unnamed
     };
-    for reused in [foreign, anothers] {
+    // Nor is it for a disk that is gone, or for who leads, who stays the leader.
+    let leader = cluster.leader_index().await;
+    let gone = RemoveRequest {
+        disk: asked.disk,
+        ..foreign.clone()
+    };
+    let leads = RemoveRequest {
+        request_id: foreign.request_id,
+        ..cluster.request(leader)
+    };
+    for reused in [foreign, anothers, gone, leads] {
         let refused = cluster.remove(reused).await.unwrap_err().to_refusal();
         assert_eq!(refused.reason, Reason::RequestReused, "{refused:?}");
     }
     assert_eq!(cluster.leader().await.members().len(), 2);
+    assert_eq!(cluster.leader_index().await, leader);
     cluster.stop_all().await;
 }
 
