@@ -94,9 +94,10 @@ async fn reset(applied: &mut Subscription) -> Revision {
 struct Signs(OwnedFd);
 
 impl Signs {
-    /// Puts so many older snapshots beside a node's that their removal, in the middle of an installation, takes a while.
-    fn prepare(snapshots: &Path) -> Self {
-        for i in 0..OLDER {
+    /// Puts so many older snapshots beside a node's that their removal, in the middle of an installation, takes a while; each time
+    /// more, for a machine that is too fast or too busy.
+    fn prepare(snapshots: &Path, time: usize) -> Self {
+        for i in 0..OLDER << time {
             fs::write(snapshots.join(format!("older-{i}.snap")), "").unwrap();
         }
         let told = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
@@ -157,7 +158,7 @@ async fn install_under_reads(cluster: &mut Cluster, time: usize) -> usize {
     let stood = *known.unwrap();
     let mut watch = desk.watch(stood).await.unwrap();
 
-    let signs = Signs::prepare(&cluster.sites[behind].dir().join("snapshots"));
+    let signs = Signs::prepare(&cluster.sites[behind].dir().join("snapshots"), time);
     cluster.distance.heal();
     let installed = read_meanwhile(&desk, &signs, &mut applied);
     let (installed, meanwhile) = within("a snapshot", installed).await;
