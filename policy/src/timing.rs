@@ -160,7 +160,7 @@ pub struct Standing {
 /// How long a member is told that it is its turn before others go first: its disk may have no room to write the timing down.
 pub const TURN: Duration = Duration::from_secs(5);
 
-/// Whose turn it is to change to the timing that the log names. One member at a time is away for a moment.
+/// Whose turn it is to change to the timing that the log names. One member at a time is told; one that is stuck may be away for longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// Nobody's: all who answer have changed.
@@ -169,14 +169,15 @@ pub enum Turn {
     Tell(NodeId),
     /// The leader's, and this one, which has changed, leads meanwhile.
     HandOver(NodeId),
-    /// The leader's, and no other voter answers who could lead.
+    /// The leader's, and no other voter that could lead has changed, or can.
     Here,
 }
 
 /// Whose turn it is. A leader that beats slower than its followers expect is campaigned against, so to a longer timing the
 /// followers go first; to a shorter one, one follower goes first and leads: alone it cannot win a campaign, because the
 /// others still hear their leader in the time that they give it. For the same reason a leader goes on to a longer timing without
-/// members that cannot change only where those are no majority of the voters.
+/// members that are stuck only while those are less than half of the voters. To a shorter one it goes without them always: whoever
+/// beats faster than it has to is campaigned against by nobody.
 pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<NodeId, Standing>) -> Turn {
     let others = || members.iter().filter(|(node, _)| *node != leader);
     let behind = || others().filter(|(_, m)| m.timing.is_some_and(|t| t != *target));
@@ -200,7 +201,7 @@ pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<No
     if let Some((node, _)) = changed.max_by_key(|(_, m)| m.matched) {
         return Turn::HandOver(node.clone());
     }
-    let answers = others().filter(|(_, m)| leads(m) && m.timing.is_some());
-    let voter = answers.min_by_key(|(_, m)| m.stuck);
-    voter.map_or(Turn::Here, |(node, _)| Turn::Tell(node.clone()))
+    let mut able = others().filter(|(_, m)| leads(m) && m.timing.is_some() && !m.stuck);
+    able.next()
+        .map_or(Turn::Here, |(node, _)| Turn::Tell(node.clone()))
 }

@@ -137,7 +137,7 @@ fn a_newcomer_votes_once_its_distance_from_every_voter_fits() {
     }
 }
 
-/// `"a 50 9, b - 3, l? 50 1"`: heartbeat and last index; `-` is silent, `?` a learner, `!` a witness, `~` one that is stuck.
+/// `"a 50 9, b - 3, l? 50 1"`: heartbeat and last index; `-` is silent, `?` a learner, `!` a witness, `~` a voter that is stuck.
 fn members(text: &str) -> BTreeMap<NodeId, Standing> {
     let one = |word: &str| {
         let mut fields = word.split_whitespace();
@@ -195,7 +195,17 @@ fn one_changes_at_a_time_and_never_under_a_leader_that_is_too_slow_for_it() {
         (500, "a 50 9, b~ 50 9, c~ 50 9, d 500 9, e 500 9", hand_over("e")),
         (500, "a 50 9, b~ 50 9, c~ 50 9, d 500 9", tell("b")),
         (500, "a 50 9, b~ 50 9", tell("b")),
-        (500, "a 50 9, b~ 50 9, c - 9", tell("b")),
+        // Less than half, and nobody is left who could lead meanwhile: the leader changes in place.
+        (500, "a 50 9, b~ 50 9, c - 9", Turn::Here),
+        (500, "a 50 9, b~ 50 9, c! 500 9", Turn::Here),
+        (500, "a 50 9, b~ 50 9, c! 50 9", tell("c")),
+        (500, "a 500 9, b~ 50 9, c! 500 9", tell("b")),
+        (500, "b~ 50 9, a 500 9, c! 500 9", tell("b")),
+        // To a shorter timing without any number of them.
+        (50, "a 500 9, b~ 500 9, c! 500 9", Turn::Here),
+        (50, "a 500 9, b~ 500 9", Turn::Here),
+        (50, "a 500 9, b~ 500 9, c~ 500 9", Turn::Here),
+        (50, "a 500 9, b~ 500 9, c 50 9", hand_over("c")),
     ] {
         let found = next_turn(&timing(target), &node("a"), &members(standing));
         assert_eq!(found, expected, "to {target} ms: {standing}");
@@ -218,6 +228,44 @@ proptest! {
                 prop_assert_eq!(again, Choice::Keep);
             }
             Choice::Keep | Choice::Shorter => prop_assert!(fits(&current, millis(worst)) || current.heartbeat == HEARTBEAT_MOST),
+        }
+    }
+
+    /// Whoever cannot change, or is silent, all others do; to a longer timing as long as those that cannot are less than half.
+    #[test]
+    fn who_cannot_change_holds_nobody_up(start in 5u64..60, target in 5u64..60, kinds in prop::collection::vec(0u8..4, 0..5)) {
+        let (start, target) = (timing(start * 10), timing(target * 10));
+        let cannot = |kind: u8| kind == 1;
+        let kinds: Vec<u8> = [0].into_iter().chain(kinds).collect();
+        prop_assume!(target < start || kinds.iter().filter(|kind| cannot(**kind)).count() * 2 < kinds.len());
+        let names = ["a", "b", "c", "d", "e"];
+        let one = |(i, kind): (usize, &u8)| {
+            let timing = (*kind != 3).then_some(start);
+            let standing = Standing { voter: true, may_lead: *kind != 2, timing, stuck: false, matched: 1 };
+            (node(names[i]), standing)
+        };
+        let mut all: BTreeMap<NodeId, Standing> = kinds.iter().enumerate().map(one).collect();
+        let unable: Vec<NodeId> = (0..kinds.len()).filter(|i| cannot(kinds[*i])).map(|i| node(names[i])).collect();
+        let mut leader = node("a");
+        for _ in 0..20 {
+            let who = match next_turn(&target, &leader, &all) {
+                Turn::Nobody => break,
+                Turn::Tell(who) => who,
+                Turn::HandOver(who) => {
+                    leader = who;
+                    continue;
+                }
+                Turn::Here => leader.clone(),
+            };
+            let standing = all.get_mut(&who).unwrap();
+            match unable.contains(&who) {
+                true => standing.stuck = true,
+                false => standing.timing = Some(target),
+            }
+        }
+        for (who, standing) in &all {
+            let changed = standing.timing.is_none_or(|t| t == target);
+            prop_assert!(changed || unable.contains(who), "{} stays behind: {:?}", who, all);
         }
     }
 
