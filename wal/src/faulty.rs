@@ -10,10 +10,12 @@ use std::{
 };
 
 mod file;
+mod gate;
 mod memory;
 
 use self::{
     file::FaultyFile,
+    gate::Gate,
     memory::{File, Memory, NameChange},
 };
 pub use crate::chance::Chance;
@@ -55,6 +57,7 @@ impl Lost {
 pub struct FaultyDisk {
     path: PathBuf,
     memory: Arc<Mutex<Memory>>,
+    gate: Arc<Gate>,
 }
 
 impl FaultyDisk {
@@ -63,6 +66,7 @@ impl FaultyDisk {
         Self {
             path: PathBuf::from("/disk"),
             memory: Arc::default(),
+            gate: Arc::default(),
         }
     }
 
@@ -88,6 +92,16 @@ impl FaultyDisk {
     /// Whether names need room, too, and find none: as where a directory is copied to take one out of it.
     pub fn set_full_for_names(&self, full: bool) {
         self.memory().full_names = full;
+    }
+
+    /// Whether it does not answer: whoever syncs a file waits until it does.
+    pub fn set_hanging(&self, hangs: bool) {
+        self.gate.set(hangs);
+    }
+
+    /// How many wait for it.
+    pub fn waiting(&self) -> usize {
+        self.gate.waiting()
     }
 
     /// How many operations have changed something so far.
@@ -131,6 +145,7 @@ impl FaultyDisk {
         Self {
             path: self.path.clone(),
             memory: Arc::new(Mutex::new(after)),
+            gate: Arc::default(),
         }
     }
 
@@ -148,6 +163,7 @@ impl FaultyDisk {
         Self {
             path: self.path.clone(),
             memory: Arc::new(Mutex::new(copy)),
+            gate: Arc::default(),
         }
     }
 
@@ -213,6 +229,7 @@ impl Disk for FaultyDisk {
         let id = self.memory().names.get(name).copied().ok_or_else(not_found)?;
         Ok(Arc::new(FaultyFile {
             memory: self.memory.clone(),
+            gate: self.gate.clone(),
             id,
         }))
     }

@@ -254,8 +254,13 @@ impl RaftNode {
             .nodes()
             .filter_map(|(_, peer)| peer.disk)
             .collect();
-        let memory = Arc::clone(self.memory());
-        let saved = tokio::task::spawn_blocking(move || memory.save(&disks)).await;
+        let (memory, identity) = (Arc::clone(self.memory()), Arc::clone(self.identity()));
+        // Nothing that ends a task ends this.
+        let save = move || {
+            let _locked = identity.hold()?;
+            memory.save(&disks)
+        };
+        let saved = tokio::task::spawn_blocking(save).await;
         if let Ok(Err(error)) = saved {
             warn!(%error, "what is remembered of the other members' disks is not written down");
         }

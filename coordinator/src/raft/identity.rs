@@ -1,6 +1,7 @@
 //! Whose data directory this is: the lock, and `node.json`.
 //!
-//! Invariant: a directory serves one process at a time, one node for ever, and one cluster once it has seen it.
+//! Invariant: a directory serves one process at a time, one node for ever, and one cluster once it has seen it. Whoever writes there
+//! holds its lock until that has ended, however long the disk takes.
 
 #[cfg(test)]
 mod tests;
@@ -9,12 +10,13 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use types::{ClusterId, DiskId, NodeId};
 use uuid::Uuid;
 
@@ -67,8 +69,16 @@ pub(crate) struct Identity {
     file: Mutex<NodeFile>,
     /// Held while `node.json` is written.
     writing: Mutex<()>,
-    /// Unlocked when closed, also by the kernel when the process dies.
-    lock: Mutex<Option<File>>,
+    /// None once the node has stopped; and what ends when nobody holds the lock any more.
+    lock: Mutex<Option<(Arc<DirLock>, oneshot::Receiver<()>)>>,
+}
+
+/// The lock of a data directory, which goes with the last who holds it; the kernel takes it from a process that dies.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    /// Closed before whoever waits for that is told.
+    _file: File,
+    _gone: oneshot::Sender<()>,
 }
 
 impl Identity {
@@ -81,7 +91,11 @@ impl Identity {
     /// count on what is in it.
     pub(crate) fn open_as(dir: &Path, node: &NodeId, witness: Option<bool>) -> Result<Self, StartError> {
         fs::create_dir_all(dir).map_err(data_dir(dir, "cannot create it"))?;
-        let lock = lock(dir)?;
+        let (gone, is_gone) = oneshot::channel();
+        let lock = DirLock {
+            _file: lock(dir)?,
+            _gone: gone,
+        };
         let path = dir.join("node.json");
         let mut file = match fs::read(&path) {
             Ok(bytes) => parse(&path, &bytes)?,
@@ -113,7 +127,7 @@ impl Identity {
             dir: dir.to_owned(),
             file: Mutex::new(file),
             writing: Mutex::new(()),
-            lock: Mutex::new(Some(lock)),
+            lock: Mutex::new(Some((Arc::new(lock), is_gone))),
         })
     }
 
@@ -205,15 +219,29 @@ impl Identity {
         }
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(changed) = changed() {
+            let _locked = self.hold()?;
             write(&self.dir.join("node.json"), &changed)?;
             *self.file() = changed;
         }
         Ok(())
     }
 
-    /// Lets another process, or another start in this one, have the directory. Nothing is written after this.
-    pub(crate) fn unlock(&self) {
-        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// For whoever writes in the directory, until that has ended; an error once the node has stopped.
+    pub(crate) fn hold(&self) -> io::Result<Arc<DirLock>> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = lock.as_ref().map(|(lock, _)| Arc::clone(lock));
+        held.ok_or_else(|| io::Error::other("the node has stopped; its files are closed"))
+    }
+
+    /// Nobody begins to write after this. Another process, or another start in this one, may have the directory once all that was
+    /// begun has ended, which this waits for.
+    pub(crate) async fn unlock(&self) {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((own, gone)) = lock {
+            drop(own);
+            // The sender is dropped, never used.
+            let _ = gone.await;
+        }
     }
 
     pub(crate) fn dir(&self) -> &Path {

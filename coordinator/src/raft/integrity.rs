@@ -211,7 +211,7 @@ impl RaftNode {
     ) -> ControlFlow<String, Course> {
         let (states, who) = (text_of(said), names(majority));
         let why = format!("its state at revision {revision} is not that of {who}; it is being replaced");
-        let (first, written) = self.store().suspicion().convict(&why);
+        let (first, written) = self.store().convict(&why);
         if first {
             error!(%revision, states, majority = who, "this replica's state is not the log's; it serves nobody until it is replaced");
             crate::metrics::observe_divergence("differs");
@@ -254,7 +254,7 @@ impl RaftNode {
         );
         error!("{cause}");
         crate::metrics::observe_divergence("no_majority");
-        if let (_, Err(error)) = self.store().suspicion().convict(&cause) {
+        if let (_, Err(error)) = self.store().convict(&cause) {
             warn!(%error, "it cannot be written down that no state is known to be right");
         }
         sleep(LINGER).await;

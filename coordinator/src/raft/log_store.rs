@@ -68,14 +68,22 @@ impl LogStore {
         let name = identity
             .disk_id()
             .map_or_else(|| Uuid::now_v7().into_bytes(), |id| id.to_bytes());
+        let held = identity.hold().map_err(|source| wal::OpenError::Io {
+            path: identity.dir().to_owned(),
+            doing: "write in it",
+            source,
+        })?;
         let (closed, on_closed) = oneshot::channel();
         let mut config = wal::Config::new(name);
         if identity.is_witness() {
             (config.cache_bytes, config.queue_bytes) = WITNESS_BYTES;
         }
-        let (log, opened) = wal::Log::open(disk, config, Arc::new(Measured), move || {
-            drop::<oneshot::Sender<()>>(closed)
-        })?;
+        // The last that the log's threads do: a disk that hangs may write yet.
+        let on_close = move || {
+            drop(held);
+            drop::<oneshot::Sender<()>>(closed);
+        };
+        let (log, opened) = wal::Log::open(disk, config, Arc::new(Measured), on_close)?;
         if let Some(cut) = opened.cut {
             let path = cut.path.display();
             warn!(%path, offset = cut.offset, "the log ended in a write that a crash cut short; nobody was told that it was durable");

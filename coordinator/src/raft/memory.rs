@@ -64,6 +64,8 @@ struct StoredRecord {
 pub(crate) struct Memory {
     path: PathBuf,
     known: Mutex<Known>,
+    /// Held while the file is written: an older one never comes after a newer one.
+    writing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +94,7 @@ impl Memory {
         Ok(Self {
             path,
             known: Mutex::new(known),
+            writing: Mutex::new(()),
         })
     }
 
@@ -112,8 +115,10 @@ impl Memory {
         self.known().disks.get(&disk).copied().unwrap_or_default()
     }
 
-    /// Writes it down, if there is news; forgets disks that are no member's.
+    /// Writes it down, if there is news; forgets disks that are no member's. What is remembered by then is on disk when it returns, so
+    /// it waits for one that is under way.
     pub(crate) fn save(&self, members: &BTreeSet<DiskId>) -> io::Result<()> {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = {
             let mut known = self.known();
             let before = known.disks.len();

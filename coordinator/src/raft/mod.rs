@@ -61,7 +61,7 @@ use state::ControlState;
 use tokio::{
     sync::{Mutex as AsyncMutex, Semaphore, oneshot, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::{Channel, Endpoint};
@@ -182,14 +182,16 @@ struct Inner {
     log_closed: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
-/// How long a stop waits for openraft's own tasks to let go of the log.
-const LOG_CLOSES_WITHIN: Duration = Duration::from_secs(5);
-/// For each other step of a stop: a disk may hang.
-const STEP_ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// How long all steps of a stop have together: a disk may hang. Kubernetes kills a pod 30 s after it was told to end, and leadership
+/// and calls that are under way have some seconds before this, loops and what is left some after it.
+const STOPS_WITHIN: Duration = Duration::from_secs(15);
 
-/// One step of a stop; none, and a line that says what was left undone, where it takes too long.
-async fn in_time<T>(undone: &'static str, step: impl Future<Output = T>) -> Option<T> {
-    let ended = timeout(STEP_ENDS_WITHIN, step).await.ok();
+/// What of a stop was left undone where the lock is not free.
+const STILL_WRITES: &str = "its data directory stays locked until all that was begun there is written";
+
+/// One step of a stop; none, and a line that says what was left undone, where it has not ended by then.
+async fn in_time<T>(by: Instant, undone: &'static str, step: impl Future<Output = T>) -> Option<T> {
+    let ended = timeout_at(by, step).await.ok();
     if ended.is_none() {
         error!(
             undone,
@@ -215,6 +217,20 @@ impl RaftNode {
     ) -> Result<Self, StartError> {
         let identity = Identity::open_as(&config.data_dir, &config.node, Some(config.witness));
         let identity = Arc::new(identity?);
+        let started = Self::start_in(identity.clone(), config, dial, log_disk).await;
+        if started.is_err() {
+            // Whoever tries again finds it free.
+            in_time(Instant::now() + STOPS_WITHIN, STILL_WRITES, identity.unlock()).await;
+        }
+        started
+    }
+
+    async fn start_in(
+        identity: Arc<Identity>,
+        config: RaftConfig,
+        dial: Arc<dyn Dial>,
+        log_disk: Option<Arc<dyn wal::disk::Disk>>,
+    ) -> Result<Self, StartError> {
         // By which it went last; the config's is where it begins.
         let timing = identity.timing().unwrap_or(config.timing);
         let raft_config = openraft_config(&config, &timing, false)?;
@@ -280,7 +296,10 @@ impl RaftNode {
                 log_closed: Mutex::new(Some(log_closed)),
             }),
         };
-        node.begin().await?;
+        if let Err(error) = node.begin().await {
+            node.shutdown().await;
+            return Err(error);
+        }
         Ok(node)
     }
 
@@ -444,41 +463,41 @@ impl RaftNode {
     }
 
     /// Stops: no more votes, appends or applies. Every task of this node has ended, its files are closed and the
-    /// directory is unlocked when it returns; other handles then read the last state and are refused the rest. Each step that waits
-    /// for a disk has some seconds: where it hangs, what was left undone is logged, and the directory stays locked.
+    /// directory is unlocked when it returns; other handles then read the last state and are refused the rest. Where a disk hangs it
+    /// returns all the same, after 15 s: what was left undone is logged, and whatever may write yet keeps the directory locked until it
+    /// has ended.
     pub async fn shutdown(self) {
+        let by = Instant::now() + STOPS_WITHIN;
         self.inner.stopping.cancel();
-        let saved = in_time("peers.json was not written", self.save_memory()).await;
-        if let Err(error) = self.inner.engine.close().await {
+        self.inner.tasks.close();
+        tokio::join!(
+            in_time(by, "peers.json was not written", self.save_memory()),
+            self.end_raft(by),
+        );
+        self.inner.store.close();
+        in_time(by, STILL_WRITES, self.inner.identity.unlock()).await;
+    }
+
+    async fn end_raft(&self, by: Instant) {
+        let ended = in_time(by, "raft did not stop", self.inner.engine.close()).await;
+        if let Some(Err(error)) = ended {
             error!(error, "raft did not stop cleanly");
         }
-        self.inner.tasks.close();
-        let waited = in_time("tasks of this coordinator did not end", self.inner.tasks.wait()).await;
+        in_time(
+            by,
+            "tasks of this coordinator did not end",
+            self.inner.tasks.wait(),
+        )
+        .await;
         self.inner.stopped.send_if_modified(|cause| {
             let first = cause.is_none();
             cause.get_or_insert_with(|| "shut down".to_owned());
             first
         });
-        let closed = self
-            .inner
-            .log_closed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(closed) = closed
-            && timeout(LOG_CLOSES_WITHIN, closed).await.is_err()
-        {
-            error!("the log is still open after raft stopped");
-        }
-        let store = self.inner.store.clone();
-        let closed = tokio::task::spawn_blocking(move || store.close());
-        let closed = in_time("the files were not closed", closed).await;
-        if let Some(Err(error)) = &closed {
-            error!(%error, "the files were not closed in order");
-        }
-        // Where something may still be written the directory stays locked until the process ends.
-        if saved.is_some() && waited.is_some() && closed.is_some() {
-            self.inner.identity.unlock();
+        let closed = self.inner.log_closed.lock();
+        let closed = closed.unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(closed) = closed {
+            in_time(by, "the log was not closed", closed).await;
         }
     }
 

@@ -85,8 +85,6 @@ pub(crate) struct Store {
     identity: Arc<Identity>,
     pub(crate) publisher: Publisher,
     progress: watch::Sender<Revision>,
-    /// Whoever changes files holds it; true once the directory is given back.
-    closed: RwLock<bool>,
     /// Up to which feature level this node's build knows the rules.
     supported_level: u32,
     /// It is to be closed: what writes gives up.
@@ -138,7 +136,6 @@ impl Store {
             identity,
             publisher: Publisher::new(revision),
             progress: watch::Sender::new(revision),
-            closed: RwLock::new(false),
             supported_level,
             closing: AtomicBool::new(false),
             hashes: Mutex::default(),
@@ -152,24 +149,20 @@ impl Store {
         }))
     }
 
-    /// Waits for the changes of files that are under way (a snapshot may be being written when Raft has ended already;
-    /// it is given up), and refuses later ones: the directory may be another run's from now on. Blocks.
+    /// Gives up what takes long: a snapshot may be being written when Raft has ended already.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
-        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
+    /// Changes files; an error once the directory may be another run's.
     fn while_open<T>(&self, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
-        if *closed {
-            return Err(stopped());
-        }
+        let _locked = self.identity.hold()?;
         f()
     }
 
     fn goes_on(&self) -> io::Result<()> {
         if self.closing.load(Ordering::Relaxed) {
-            return Err(stopped());
+            return Err(io::Error::other("the node is stopping"));
         }
         Ok(())
     }
@@ -473,10 +466,16 @@ impl Store {
         Ok(())
     }
 
+    /// The state is wrong: [`Suspicion::convict`].
+    pub(crate) fn convict(&self, why: &str) -> (bool, io::Result<()>) {
+        let locked = self.identity.hold();
+        locked.map_or_else(|e| (false, Err(e)), |_locked| self.suspicion.convict(why))
+    }
+
     /// The state is the log's. Watchers list anew: what they were told may be wrong, and lately they were told nothing.
     pub(crate) async fn believe_again(&self) -> io::Result<()> {
         let _still = self.hold_apply().await;
-        self.suspicion.lift()?;
+        self.while_open(|| self.suspicion.lift())?;
         let revision = self.applied().revision();
         self.publisher.publish(Published::Reset { revision }).await;
         Ok(())
@@ -569,10 +568,6 @@ fn kept(file: &SnapshotFile) -> io::Result<AppliedState> {
 
 fn writes_none() -> io::Error {
     io::Error::other("a witness has no state, and writes no snapshots")
-}
-
-fn stopped() -> io::Error {
-    io::Error::other("the node has stopped; its files are closed")
 }
 
 fn load(file: &mut SnapshotFile, supported_level: u32) -> io::Result<AppliedState> {

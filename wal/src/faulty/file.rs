@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Fault,
+    gate::Gate,
     memory::{File, Memory, off},
     not_found,
 };
@@ -14,6 +15,7 @@ use crate::disk::DiskFile;
 
 pub(super) struct FaultyFile {
     pub(super) memory: Arc<Mutex<Memory>>,
+    pub(super) gate: Arc<Gate>,
     pub(super) id: usize,
 }
 
@@ -92,6 +94,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.gate.pass();
         self.with(|memory| {
             memory.begin_whole()?;
             let file = file(memory, self.id)?;

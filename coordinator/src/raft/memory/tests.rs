@@ -1,5 +1,8 @@
 //! What is remembered, and for how long.
 
+use std::{os::unix::fs::OpenOptionsExt as _, sync::mpsc, time::Duration};
+
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use tempfile::TempDir;
 
 use super::*;
@@ -72,4 +75,34 @@ fn a_damaged_memory_is_not_taken_for_an_empty_one() {
             "{text}"
         );
     }
+}
+
+/// The node that stops would go by what is not on disk yet, and an older file would come after a newer one.
+#[test]
+fn one_that_saves_waits_for_a_save_that_hangs() {
+    let dir = TempDir::new().unwrap();
+    let memory = Memory::open(dir.path()).unwrap();
+    memory.learn(disk(1), heard(1, 1, 1));
+    // Takes for ever to open, because nobody reads from it.
+    let (temp, moved) = (dir.path().join("peers.json.tmp"), dir.path().join("moved"));
+    mkfifoat(CWD, &temp, Mode::RUSR | Mode::WUSR).unwrap();
+    std::thread::scope(|threads| {
+        let hanging = threads.spawn(|| memory.save(&[disk(1)].into()));
+        while memory.known().changed {
+            std::thread::yield_now();
+        }
+        let (ended, has_ended) = mpsc::channel();
+        let memory = &memory;
+        threads.spawn(move || ended.send(memory.save(&[disk(1)].into())));
+        let early = has_ended.recv_timeout(Duration::from_millis(300));
+        // What hangs fails once somebody has read from it; the second finds the name free.
+        fs::rename(&temp, &moved).unwrap();
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let mut reader = fs::OpenOptions::new();
+        drop(reader.read(true).custom_flags(flags).open(&moved).unwrap());
+        let _ = hanging.join().unwrap();
+        assert!(early.is_err(), "it did not wait: {early:?}");
+        has_ended.recv().unwrap().unwrap();
+    });
+    assert_eq!(Memory::open(dir.path()).unwrap().of(disk(1)), heard(1, 1, 1));
 }

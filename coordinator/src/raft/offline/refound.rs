@@ -184,7 +184,7 @@ impl Planned {
         written.map_err(file(&path, "write the snapshot into"))?;
         self.begin_log(&identity).await?;
         files::sync_dir(dir).map_err(file(dir, "sync"))?;
-        identity.unlock();
+        identity.unlock().await;
         Ok(identity.disk_id())
     }
 

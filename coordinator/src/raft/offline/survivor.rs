@@ -128,7 +128,7 @@ impl Survivor {
         exchanged.map_err(|e| file(&self.dir, "put the new directory in the place of")(e.into()))?;
         files::rename(&building, &kept).map_err(file(&building, "keep"))?;
         let from = self.standing().at;
-        self.identity.unlock();
+        self.identity.unlock().await;
         Ok((planned.founded(from, &self.dir, disk), kept))
     }
 

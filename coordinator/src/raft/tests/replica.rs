@@ -55,10 +55,10 @@ async fn a_view_sees_nothing_of_what_comes_after_it() {
 async fn a_stopped_node_changes_no_file() {
     let dir = TempDir::new().unwrap();
     let identity = Arc::new(Identity::open(dir.path(), &node("c0")).unwrap());
-    let mut machine = StateMachine(open_store(identity).unwrap());
+    let mut machine = StateMachine(open_store(identity.clone()).unwrap());
     let entries = || futures::stream::iter([Ok((blank(1, 0), None))]);
     machine.apply(entries()).await.unwrap();
-    machine.0.close();
+    identity.unlock().await;
     assert!(machine.0.write_snapshot().is_err());
     assert!(machine.apply(entries()).await.is_err());
     let mut incoming = machine.0.snapshots().receive().unwrap();

@@ -18,6 +18,7 @@ mod preference;
 mod reads;
 mod removal;
 mod stale;
+mod stop;
 mod strangers;
 mod time;
 mod timing;

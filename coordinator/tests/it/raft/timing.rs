@@ -1,23 +1,16 @@
 //! Election timings follow the distances between the coordinators, and change under a running cluster.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use coordinator::raft::{JoinError, RaftLimits, RaftTiming};
 use policy::timing::fits;
-use rustix::{
-    fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock},
-    io::Errno,
-};
 use state::{Command, features::SUPPORTED};
 use types::election::TimingSetting;
 
-use super::harness::{Cluster, deadline, has_model, request_id, within};
+use super::{
+    harness::{Cluster, deadline, has_model, request_id, within},
+    stop::{Hangs, assert_in_use, start_again},
+};
 
 /// One-way distances between five regions, by node: round trips of 80 to 250 ms.
 const FAR: [(usize, usize, u64); 10] = [
@@ -241,28 +234,6 @@ async fn others_go_by(cluster: &Cluster, stuck: usize, wanted: RaftTiming) {
     .await;
 }
 
-/// A file that takes for ever to open for writing, because nobody reads from it. What waits for it fails when this is dropped, also
-/// where a test fails: the end of its runtime waits for that.
-struct Hangs(PathBuf);
-
-impl Hangs {
-    fn at(path: &Path) -> Self {
-        rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        Self(path.to_owned())
-    }
-}
-
-impl Drop for Hangs {
-    fn drop(&mut self) {
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let reader = fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(&self.0);
-        drop((reader, fs::remove_file(&self.0)));
-    }
-}
-
 /// The first by name of those that follow cannot write down by which timing it goes: first it is told so, then its disk does not
 /// answer at all. The others go on, it serves meanwhile, and it ends when it is told to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -293,18 +264,9 @@ async fn a_member_that_cannot_write_its_timing_down_holds_nobody_up_and_serves_o
     .await;
     assert!(has_model(cluster.node(stuck), "meanwhile"));
     within("the end of a node whose disk hangs", cluster.sites[stuck].stop()).await;
-    // What hangs may write yet, so nobody else has the directory until it has ended.
-    let lock = fs::File::open(cluster.sites[stuck].dir().join("lock")).unwrap();
-    let taken = flock(&lock, FlockOperation::NonBlockingLockExclusive);
-    assert_eq!(taken, Err(Errno::WOULDBLOCK), "the directory is free");
-    drop(lock);
+    assert_in_use(&mut cluster.sites[stuck]).await;
     drop(hangs);
-    within("a start after the disk answered", async {
-        while cluster.sites[stuck].start().await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    start_again(&mut cluster.sites[stuck]).await;
     all_go_by(&cluster, |s| s.timing == longest).await;
     cluster.stop_all().await;
 }
