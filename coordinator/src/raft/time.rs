@@ -4,6 +4,9 @@
 //! Invariant: what this node stamps while it leads follows a majority of the voters' clocks; its own counts as one of them.
 //! So a leader whose clock is hours off stamps what the others would.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
@@ -67,8 +70,12 @@ impl Reckoning {
         base.filter(|base| base.term == term)
     }
 
+    /// What a former leadership heard comes late, and says nothing of the one of now.
     fn set(&self, base: Base) {
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(base);
+        let mut known = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none_or(|known| known.term <= base.term) {
+            *known = Some(base);
+        }
     }
 
     /// Reckons anew from what was heard now, and from what the other `voters` said lately; their clocks as of now. None where a later
