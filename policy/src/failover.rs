@@ -1,7 +1,7 @@
 //! Who shall hold a role, and what a plan does next (design.md sections 4 and 8, I8).
 //!
-//! Absent on purpose: clocks, sessions, leases, and the times that records carry: those follow any leader's wall clock,
-//! and one fast clock would hold every failover. The driver builds a [`FailoverView`] from what it sees, with ages by
+//! Absent on purpose: clocks, sessions, leases, and the times that records carry: those follow wall clocks, which
+//! people set, and a jump would hold every failover. The driver builds a [`FailoverView`] from what it sees, with ages by
 //! its own monotonic clock, proposes what [`decide`] says, and asks again; after a change of leader the next driver goes
 //! on from the committed plan, and counts anew.
 //! Invariants: an unqualified target is never chosen; a living holder is never fenced but by a person's plan; without

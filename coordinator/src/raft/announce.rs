@@ -169,7 +169,7 @@ impl RaftNode {
         }
     }
 
-    /// Ends this node's part in the cluster, for good: it is written down, and Raft stops.
+    /// Ends this node's part in the cluster, for good: Raft stops, and it is written down, which a stop waits for.
     pub(super) fn turn_away(&self, refusal: Refusal) {
         let first = self.admission().door.send_if_modified(|door| {
             let first = !matches!(door, Door::TurnedAway(_));
@@ -183,9 +183,13 @@ impl RaftNode {
         }
         self.steer_elections();
         error!(%refusal, "this coordinator's disk is not let in");
-        if let Err(error) = self.identity().turn_away(&refusal.message) {
-            error!(%error, "that could not be written down; the others go on refusing it");
-        }
+        let (identity, why) = (Arc::clone(self.identity()), refusal.message.clone());
+        let written = tokio::task::spawn_blocking(move || identity.turn_away(&why));
+        self.spawn_to_its_end(async move {
+            if let Ok(Err(error)) = written.await {
+                error!(%error, "that could not be written down; the others go on refusing it");
+            }
+        });
         self.stopped_with(refusal.message);
         self.spawn(|node| async move {
             // What it says is known already.

@@ -95,7 +95,8 @@ pub fn step_timeout(role: &RoleRecord) -> Duration {
     role.timing.promotion_absence.max(STEP_TIMEOUT_MIN)
 }
 
-/// Whether nothing automatic may move a role now. `apply` asks with state time, the leader with its wall clock.
+/// Whether nothing automatic may move a role now. `apply` asks with state time, the leader with what it reckons by a majority of
+/// the voters' clocks.
 pub fn is_held(mode: FailoverMode, now: UnixMillis) -> bool {
     match mode {
         FailoverMode::Automatic => false,

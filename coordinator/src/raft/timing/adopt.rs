@@ -14,7 +14,7 @@ use super::{
     measure::timing_in,
 };
 
-/// After a change that failed, before the next try of it: the leader says many times a second whose turn it is.
+/// After a change that failed, before the next try of it: the leader finds many times a second whose turn it is, also its own.
 const TRIES_AGAIN: Duration = Duration::from_secs(5);
 
 /// What stands in the way of another change of timing.
@@ -60,14 +60,7 @@ impl RaftNode {
             let Ok(mut adopting) = node.adopting().try_lock() else {
                 return;
             };
-            if adopting.failed.is_some_and(|at| at.elapsed() < TRIES_AGAIN) {
-                return;
-            }
-            let adopted = node.go_by(timing).await;
-            adopting.failed = adopted.is_err().then(Instant::now);
-            if let Err(problem) = adopted {
-                error!(problem, "this coordinator could not change its election timing");
-            }
+            node.try_to_go_by(timing, &mut adopting).await;
         });
     }
 
@@ -86,9 +79,21 @@ impl RaftNode {
     }
 
     /// Goes on with this timing, after a change that is under way.
-    pub(super) async fn adopt(&self, timing: RaftTiming) -> Result<(), String> {
-        let _one_at_a_time = self.adopting().lock().await;
-        self.go_by(timing).await
+    pub(super) async fn adopt(&self, timing: RaftTiming) {
+        let mut adopting = self.adopting().lock().await;
+        self.try_to_go_by(timing, &mut adopting).await;
+    }
+
+    /// Unless a change failed a moment ago.
+    async fn try_to_go_by(&self, timing: RaftTiming, adopting: &mut Adopting) {
+        if adopting.failed.is_some_and(|at| at.elapsed() < TRIES_AGAIN) {
+            return;
+        }
+        let adopted = self.go_by(timing).await;
+        adopting.failed = adopted.is_err().then(Instant::now);
+        if let Err(problem) = adopted {
+            error!(problem, "this coordinator could not change its election timing");
+        }
     }
 
     /// Raft is made anew over the same log; a moment long nobody is answered. One at a time.

@@ -2,8 +2,11 @@
 //! go by it.
 //!
 //! Absent on purpose: decisions (`policy::timing`).
-//! Invariant: one member at a time is told; the next only after the one before has answered with the new timing, or is
-//! silent.
+//! Invariant: one member at a time is told; the next only after the one before has answered with the new timing, is silent, or
+//! is stuck.
+
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -39,23 +42,37 @@ enum NotYet {
 /// What a leader remembers between two looks.
 #[derive(Debug, Default)]
 struct Memory {
+    /// Which leadership it is.
+    since: Option<Instant>,
     /// Since when a shorter timing would have done.
     calm: Option<Instant>,
-    /// Since when each member was told that it is its turn to go by the setting of this revision.
+    /// Since when each member was told without a break that it is its turn to go by the setting of this revision.
     told: BTreeMap<NodeId, Instant>,
     revision: u64,
 }
 
 impl Memory {
-    /// Which members that were told have not changed for [`TURN`].
+    /// Which members that were told have not changed for [`TURN`]; who was silent is told anew.
     fn mark_stuck(&mut self, standings: &mut BTreeMap<NodeId, Standing>, now: Instant) {
+        let answers = |node: &NodeId| standings.get(node).is_some_and(|m| m.timing.is_some());
+        self.told.retain(|node, _| answers(node));
         for (node, standing) in standings {
             let told = self.told.get(node);
             standing.stuck = told.is_some_and(|since| now.saturating_duration_since(*since) >= TURN);
         }
     }
 
-    /// Another setting begins anew.
+    /// Another leadership begins anew.
+    fn lead(&mut self, since: Option<Instant>) {
+        if self.since != since {
+            *self = Self {
+                since,
+                ..Self::default()
+            };
+        }
+    }
+
+    /// Another setting, too.
     fn go_by(&mut self, revision: u64) {
         if self.revision != revision {
             self.told.clear();
@@ -70,7 +87,8 @@ impl RaftNode {
         let mut leadership = self.leadership();
         let mut memory = Memory::default();
         let mut news = self.round_trips().changes();
-        while leadership.wait_for(|l| l.since.is_some()).await.is_ok() {
+        while let Ok(since) = leadership.wait_for(|l| l.since.is_some()).await.map(|l| l.since) {
+            memory.lead(since);
             let pause = self.look_at_timing(&mut memory).await;
             tokio::time::sleep(pause).await;
             let _ = timeout(LOOK, news.changed()).await;
@@ -175,10 +193,10 @@ impl RaftNode {
             Turn::Here => {
                 let node = self.clone();
                 let timing = setting.timing;
-                let done = self.spawn_to_its_end(async move { node.adopt(timing).await });
-                if let Ok(Err(problem)) = done.await {
-                    warn!(problem, "this coordinator could not change its election timing");
-                }
+                // What a panic there says was said.
+                let _ = self
+                    .spawn_to_its_end(async move { node.adopt(timing).await })
+                    .await;
             }
         }
         PAUSE

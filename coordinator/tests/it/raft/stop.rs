@@ -120,3 +120,18 @@ async fn a_peers_json_that_hangs_keeps_the_directory_locked_and_the_stop_short()
     cluster.write("after").await;
     cluster.stop_all().await;
 }
+
+/// It ends as soon as it was told, not once it has written that down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_turned_away_ends_where_its_node_json_hangs() {
+    let mut cluster = Cluster::of(3, RaftLimits::default()).await;
+    cluster.level_up().await;
+    let gone = (cluster.leader_index().await + 1) % 3;
+    let hangs = Hangs::at(&cluster.sites[gone].dir().join("node.json.tmp"));
+    cluster.remove(cluster.request(gone)).await.unwrap();
+    let cause = within("its end", cluster.node(gone).stopped()).await;
+    assert!(cause.contains("was taken out of this cluster"), "{cause}");
+    within("its stop", cluster.sites[gone].stop()).await;
+    drop(hangs);
+    cluster.stop_all().await;
+}

@@ -1,10 +1,16 @@
 //! Election timings follow the distances between the coordinators, and change under a running cluster.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
 
 use coordinator::raft::{JoinError, RaftLimits, RaftTiming};
 use policy::timing::fits;
+use rustix::fs::{CWD, Mode, mkfifoat};
 use state::{Command, features::SUPPORTED};
+use tokio::{io::AsyncReadExt as _, net::unix::pipe};
 use types::election::TimingSetting;
 
 use super::{
@@ -268,6 +274,31 @@ async fn a_member_that_cannot_write_its_timing_down_holds_nobody_up_and_serves_o
     drop(hangs);
     start_again(&mut cluster.sites[stuck]).await;
     all_go_by(&cluster, |s| s.timing == longest).await;
+    cluster.stop_all().await;
+}
+
+/// It looks many times a second, and tries as seldom as one that follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_own_change_fails_tries_again_after_a_while() {
+    let mut cluster = founder(super::harness::timing()).await;
+    let temp = cluster.sites[0].dir().join("node.json.tmp");
+    mkfifoat(CWD, &temp, Mode::RUSR | Mode::WUSR).unwrap();
+    // Each try is read here, and fails because such a file cannot be synced.
+    let tries = pipe::OpenOptions::new().read_write(true).open_receiver(&temp);
+    let (mut tries, mut read) = (tries.unwrap(), Vec::new());
+    let began = Instant::now();
+    let longer = millis(300, 1_200, 2_000);
+    set(&cluster, longer).await;
+    within("a second try", async {
+        while String::from_utf8_lossy(&read).matches("format").count() < 2 {
+            tries.read_buf(&mut read).await.unwrap();
+        }
+    })
+    .await;
+    assert!(began.elapsed() >= Duration::from_secs(5), "{:?}", began.elapsed());
+    drop(tries);
+    fs::remove_file(&temp).unwrap();
+    all_go_by(&cluster, |s| s.timing == longer).await;
     cluster.stop_all().await;
 }
 
