@@ -104,6 +104,8 @@ fn refresh(Seen { raft, sessions }: &Seen) {
         status.term,
         status.applied.0,
     );
+    let lags = (status.members.iter()).filter_map(|m| Some((&m.peer.node, m.lag?)));
+    metrics::set_replication_lags(lags);
     metrics::set_witness(raft.is_witness());
     metrics::set_log(raft.room(), raft.refuses_entries());
     metrics::set_sessions(sessions.open_count());

@@ -1,8 +1,11 @@
 //! What a coordinator measures: typed functions; names come from `types::metrics` alone.
 
-use std::sync::{
-    LazyLock,
-    atomic::{AtomicI64, AtomicU64},
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicI64, AtomicU64},
+    },
+    time::Duration,
 };
 
 use prometheus_client::{
@@ -17,6 +20,7 @@ use prometheus_client::{
 };
 use state::Event;
 use types::{
+    NodeId,
     metrics::{self as names, MetricDef},
     plan::PlanState,
     region::Health,
@@ -25,6 +29,7 @@ use types::{
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter<u64, AtomicU64>>;
 type Gauges = Family<Labels, Gauge<i64, AtomicI64>>;
+type Seconds = Family<Labels, Gauge<f64, AtomicU64>>;
 
 struct Metrics {
     registry: Registry,
@@ -34,6 +39,7 @@ struct Metrics {
     is_witness: Gauge<i64, AtomicI64>,
     term: Gauge<i64, AtomicI64>,
     applied: Gauge<i64, AtomicI64>,
+    replication_lag: Seconds,
     proposals: Counters,
     propose_seconds: Histogram,
     fsync_seconds: Histogram,
@@ -80,6 +86,7 @@ impl Metrics {
             is_witness: gauge(&mut registry, &names::RAFT_IS_WITNESS),
             term: gauge(&mut registry, &names::RAFT_TERM),
             applied: gauge(&mut registry, &names::RAFT_APPLIED_INDEX),
+            replication_lag: gauge(&mut registry, &names::RAFT_REPLICATION_LAG),
             proposals: counter(&mut registry, &names::RAFT_PROPOSALS),
             propose_seconds,
             divergences: counter(&mut registry, &names::RAFT_STATE_DIVERGENCES),
@@ -128,6 +135,19 @@ pub fn set_raft(has_leader: bool, has_quorum: bool, is_leader: bool, term: u64, 
     set(&METRICS.is_leader, u64::from(is_leader));
     set(&METRICS.term, term);
     set(&METRICS.applied, applied);
+}
+
+/// How far the members are behind, as the leader knows it; none of anybody else.
+pub fn set_replication_lags<'a>(lags: impl Iterator<Item = (&'a NodeId, Duration)>) {
+    // Who is gone is told of no more.
+    METRICS.replication_lag.clear();
+    for (node, lag) in lags {
+        let labels = vec![("node", node.to_string())];
+        METRICS
+            .replication_lag
+            .get_or_create(&labels)
+            .set(lag.as_secs_f64());
+    }
 }
 
 /// Whether this node votes and serves nobody.
@@ -269,12 +289,22 @@ pub fn exposition() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     #[test]
     fn the_exposition_names_only_metrics_of_the_table() {
         super::set_raft(true, true, false, 3, 7);
         super::observe_proposal("applied", 0.002);
+        let nodes = ["a", "b"].map(|name| name.parse().unwrap());
+        super::set_replication_lags(nodes.iter().map(|node| (node, Duration::from_millis(31_500))));
+        super::set_replication_lags(nodes[1..].iter().map(|node| (node, Duration::from_millis(500))));
         let text = super::exposition();
         assert!(text.contains("regent_raft_term 3"), "{text}");
+        let lags = (text.lines()).filter(|line| line.starts_with("regent_raft_replication_lag_seconds"));
+        assert_eq!(
+            lags.collect::<Vec<_>>(),
+            ["regent_raft_replication_lag_seconds{node=\"b\"} 0.5"]
+        );
         assert!(
             text.contains("regent_raft_proposals_total{outcome=\"applied\"} 1"),
             "{text}"

@@ -236,6 +236,7 @@ mod tests {
             leader: raft_id == 1,
             matched: None,
             silent_millis: None,
+            lag: None,
         };
         let members = [
             member(1, true),

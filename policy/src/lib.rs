@@ -10,7 +10,7 @@
 //! a whole cluster knows), [`clock`] (what time it is), [`compaction`] (when a
 //! snapshot is due), [`membership`] (who may leave), [`standing`] (whose disk is older than
 //! others remember), [`timing`] (how fast elections are), [`leader`] (which coordinator should lead), [`witness`] (when one that
-//! serves nobody campaigns), [`integrity`] (whose state is the log's).
+//! serves nobody campaigns), [`integrity`] (whose state is the log's), [`lag`] (how far behind a member is).
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -29,6 +29,7 @@ pub mod features;
 pub mod fence;
 pub mod health;
 pub mod integrity;
+pub mod lag;
 pub mod leader;
 pub mod membership;
 pub mod placement;

@@ -9,6 +9,7 @@ mod features;
 mod fence;
 mod health;
 mod integrity;
+mod lag;
 mod leader;
 mod membership;
 mod placement;

@@ -49,6 +49,7 @@ fn member(m: &Member) -> pb::Member {
         leader: m.leader,
         matched_index: m.matched.map(|revision| revision.0),
         silent_millis: m.silent_millis,
+        lag_millis: m.lag.map(millis),
         disk_id: disk(m.peer.disk),
         witness: m.peer.witness,
     }

@@ -227,6 +227,7 @@ mod tests {
             leader,
             matched: None,
             silent_millis,
+            lag: None,
         };
         let now = Instant::now() + Duration::from_secs(60);
         let look = Look {

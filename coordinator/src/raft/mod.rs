@@ -22,6 +22,7 @@ mod hearing;
 mod held;
 mod identity;
 mod integrity;
+mod lag;
 mod log_store;
 mod membership;
 mod memory;
@@ -155,6 +156,7 @@ struct Inner {
     /// By which timing this node goes now.
     in_force: Arc<InForce>,
     round_trips: RoundTrips,
+    lags: lag::Lags,
     /// Held while the timing changes.
     adopting: AsyncMutex<timing::Adopting>,
     /// What came of the last comparison of states.
@@ -285,6 +287,7 @@ impl RaftNode {
                 reckoning: Reckoning::default(),
                 in_force,
                 round_trips: RoundTrips::default(),
+                lags: lag::Lags::default(),
                 adopting: AsyncMutex::default(),
                 compared: watch::Sender::default(),
                 campaigns: AtomicBool::default(),
@@ -307,6 +310,7 @@ impl RaftNode {
         self.spawn(Self::watch_raft);
         self.begin_admission().await.map_err(StartError::Raft)?;
         self.spawn(Self::measure);
+        self.spawn(Self::follow_lags);
         self.spawn(Self::compact);
         match self.is_witness() {
             true => {

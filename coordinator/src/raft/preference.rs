@@ -138,6 +138,7 @@ mod tests {
             leader: false,
             matched: matched.map(Revision),
             silent_millis,
+            lag: None,
         }
     }
 

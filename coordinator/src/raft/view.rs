@@ -49,6 +49,9 @@ pub struct Member {
     /// Milliseconds since it last acknowledged a heartbeat, 0 for this node itself; `None` where this node does not lead,
     /// or that member has acknowledged none since it does.
     pub silent_millis: Option<u64>,
+    /// For how long it has lacked an entry that this node's log has, or was silent; 0 for this node itself. `None` where this node
+    /// does not lead.
+    pub lag: Option<Duration>,
 }
 
 /// What a node does in Raft.
@@ -122,7 +125,7 @@ pub struct RaftStatus {
     pub compared: Compared,
 }
 
-type Metrics = RaftMetrics<TypeConfig>;
+pub(super) type Metrics = RaftMetrics<TypeConfig>;
 
 impl RaftNode {
     /// All members, voters and learners, in the order of their names.
@@ -138,7 +141,10 @@ impl RaftNode {
         let now = metrics.borrow_watched();
         let revision = |id: &Option<LogId>| Revision(id.as_ref().map_or(0, LogId::index));
         let leader_silent = self.leader_silent(&now);
-        let members = members(&now);
+        let mut members = members(&now);
+        for member in &mut members {
+            member.lag = self.inner.lags.of(&now, member);
+        }
         RaftStatus {
             node: self.own_peer().node.clone(),
             raft_id: self.own_id(),
@@ -390,6 +396,7 @@ fn members(now: &Metrics) -> Vec<Member> {
             leader: now.current_leader == Some(*id),
             matched: matched.map(|m| Revision(m.index())),
             silent_millis: if leads { Some(0) } else { silent },
+            lag: None,
         }
     };
     let mut all: Vec<_> = now.membership_config.nodes().map(member).collect();

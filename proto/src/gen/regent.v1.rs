@@ -1020,6 +1020,10 @@ pub struct Member {
     /// It stores the log and votes, and serves nobody.
     #[prost(bool, tag = "94")]
     pub witness: bool,
+    /// Milliseconds for which it has lacked an entry of the leader's log, or was silent if that is longer; 0 for the leader. Absent where
+    /// the answering coordinator does not lead, or is of a version that does not tell it.
+    #[prost(uint64, optional, tag = "95")]
+    pub lag_millis: ::core::option::Option<u64>,
 }
 /// A coordinator that was taken out.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

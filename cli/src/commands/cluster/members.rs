@@ -12,7 +12,9 @@ use crate::{
     output::{ago, conclude, or_dash, table},
 };
 
-const HEADINGS: [&str; 7] = ["REGION", "NODE", "VOTES", "LEADER", "SILENT", "LOG", "DISK"];
+const HEADINGS: [&str; 8] = [
+    "REGION", "NODE", "VOTES", "LEADER", "SILENT", "LOG", "LAG", "DISK",
+];
 
 pub(super) async fn run(shared: &Shared) -> Result<(), Failure> {
     let context = context::load(shared)?;
@@ -30,7 +32,11 @@ pub(super) async fn run(shared: &Shared) -> Result<(), Failure> {
     })
 }
 
-fn row(member: &Member) -> [String; 7] {
+fn time(millis: Option<u64>) -> String {
+    or_dash(millis.map(show::duration).unwrap_or_default())
+}
+
+pub(super) fn row(member: &Member) -> [String; 8] {
     let votes = match (member.voter, member.witness) {
         (true, true) => "witness",
         (true, false) => "yes",
@@ -41,12 +47,11 @@ fn row(member: &Member) -> [String; 7] {
         member.node.clone(),
         votes.to_owned(),
         if member.leader { "yes" } else { "-" }.to_owned(),
-        member
-            .silent_millis
-            .map_or_else(|| "-".to_owned(), |ms| format!("{ms}ms")),
+        time(member.silent_millis),
         member
             .matched_index
             .map_or_else(|| "-".to_owned(), |index| index.to_string()),
+        time(member.lag_millis),
         or_dash(member.disk_id.as_str()),
     ]
 }

@@ -147,10 +147,11 @@ pub(super) fn member(member: &Member) -> Value {
         "leader": member.leader,
         "matched_index": member.matched_index,
         "silent": member.silent_millis.map(duration),
+        "lag": member.lag_millis.map(duration),
         "disk_id": member.disk_id,
     })
 }
 
-fn duration(millis: u64) -> String {
+pub(super) fn duration(millis: u64) -> String {
     format_duration(Duration::from_millis(millis))
 }

@@ -222,19 +222,22 @@ fn one_that_does_not_answer_keeps_its_name_and_nothing_is_made_up() {
     );
     let member = show::member(&members[0]);
     assert!(
-        member["silent"].is_null() && member["matched_index"].is_null(),
+        member["silent"].is_null() && member["matched_index"].is_null() && member["lag"].is_null(),
         "{member}"
     );
     let heard = Member {
         silent_millis: Some(1_500),
         matched_index: Some(0),
+        lag_millis: Some(31_000),
         ..members[0].clone()
     };
     let member = show::member(&heard);
     assert_eq!(
-        (&member["silent"], &member["matched_index"]),
-        (&"1500ms".into(), &0.into())
+        (&member["silent"], &member["matched_index"], &member["lag"]),
+        (&"1500ms".into(), &0.into(), &"31s".into())
     );
+    let cells = [&members[0], &heard].map(|m| super::members::row(m)[4..7].join(" "));
+    assert_eq!(cells, ["- - -", "1500ms 0 31s"]);
     assert_eq!(show::document(&round.asked[2], &members)["leader_silent"], "10ms");
 }
 

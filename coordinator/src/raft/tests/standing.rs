@@ -45,6 +45,7 @@ fn leadership_is_handed_to_the_most_caught_up_voter_that_answers() {
             leader: false,
             matched: Some(Revision(*matched)),
             silent_millis: *silent_millis,
+            lag: None,
         };
         let others = others.iter().map(member).collect();
         let chosen = successor(others, Duration::from_millis(500));

@@ -126,11 +126,11 @@ async fn only_the_leader_knows_how_far_the_members_are() {
     let leader = cluster.leader_index().await;
     let known = |i: usize| {
         let status = cluster.node(i).status();
-        let known = |m: &Member| (m.matched.is_some(), m.silent_millis.is_some());
+        let known = |m: &Member| (m.matched.is_some(), m.silent_millis.is_some(), m.lag.is_some());
         status.members.iter().map(known).collect::<Vec<_>>()
     };
     within("every member's answer", async {
-        while known(leader) != [(true, true); 3] {
+        while known(leader) != [(true, true, true); 3] {
             tokio::task::yield_now().await;
         }
     })
@@ -142,7 +142,33 @@ async fn only_the_leader_knows_how_far_the_members_are() {
         .find(|m| m.raft_id == status.raft_id)
         .unwrap();
     assert_eq!((own.silent_millis, status.leader_silent), (Some(0), None));
-    assert_eq!(known((leader + 1) % 3), [(false, false); 3]);
+    assert_eq!(own.lag, Some(Duration::ZERO));
+    let [behind, other] = [(leader + 1) % 3, (leader + 2) % 3];
+    assert_eq!(known(behind), [(false, false, false); 3]);
+
+    // Nobody hears more of one that is gone, and it lacks what is written from then on.
+    let lag = |i: usize| {
+        let members = cluster.node(leader).status().members;
+        let member = members
+            .iter()
+            .find(|m| m.peer.node == cluster.sites[i].config.node);
+        member.unwrap().lag.unwrap()
+    };
+    cluster.distance.cut(leader, behind);
+    cluster.write("meanwhile").await;
+    within("a lag", async {
+        while lag(behind) < Duration::from_secs(2) || lag(other) >= Duration::from_secs(2) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    cluster.distance.heal();
+    within("the end of the lag", async {
+        while lag(behind) >= Duration::from_secs(2) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     cluster.stop_all().await;
 }
 
