@@ -1,6 +1,10 @@
 //! Metrics and health as plain HTTP, for the machine itself: loopback only (`Config::validate`).
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
@@ -17,6 +21,9 @@ use crate::{metrics, raft::RaftNode, sessions::Sessions};
 const CONNECTIONS: usize = 16;
 /// How long a request's head may take.
 const HEAD: Duration = Duration::from_secs(5);
+
+/// Metrics are looked at and told in one: whoever came between would miss some.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Wait after a connection that could not be taken.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -76,6 +83,7 @@ pub(crate) async fn serve(seen: Seen, listener: std::net::TcpListener, shutdown:
 fn answer(seen: &Seen, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let (status, kind, body) = match request.uri().path() {
         "/metrics" => {
+            let _one_at_a_time = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
             refresh(seen);
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             (StatusCode::OK, kind, metrics::exposition())

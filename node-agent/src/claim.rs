@@ -112,9 +112,13 @@ impl Claimer {
             };
             // As often at once as the claim calls it at once: HTTP/1.1 takes a connection for each. None waits for the slowest.
             let look = |_| pointer::read_pointer(store.as_ref(), role);
+            let order = |p: &Option<Pointed>| p.as_ref().map(|p| (p.body.epoch, p.body.sequence));
             let mut looks: FuturesUnordered<_> = (0..pointer::CLAIM_CALLS).map(look).collect();
             while let Some(looked) = looks.next().await {
-                if let Ok(pointed) = looked {
+                // A slow answer may be an old one.
+                if let Ok(pointed) = looked
+                    && order(&pointed) >= order(known)
+                {
                     *known = pointed;
                 }
             }

@@ -1,7 +1,8 @@
 //! For how long a member lacks what the leader's log has: the replication lag, in time.
 //!
 //! A count of entries says little: a busy log is a thousand ahead for a moment, and an idle one hides for days that a member is cut off.
-//! So it is the age of the oldest entry that the member is not known to have, or its silence if that is longer.
+//! So it is the age of the oldest entry that the member is not known to have, or its silence if that is longer; as far back as the leader
+//! leads, because it knows nothing of before.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -44,7 +44,7 @@ metrics! {
     RAFT_IS_WITNESS = "regent_raft_is_witness" Gauge [], "1 where this coordinator votes and serves nobody.";
     RAFT_TERM = "regent_raft_term" Gauge [], "Raft election number.";
     RAFT_APPLIED_INDEX = "regent_raft_applied_index" Gauge [], "Revision of the last applied entry.";
-    RAFT_REPLICATION_LAG = "regent_raft_replication_lag_seconds" Gauge ["node"], "Of a leader: for how long the member has lacked an entry of its log, or was silent if that is longer.";
+    RAFT_REPLICATION_LAG = "regent_raft_replication_lag_seconds" Gauge ["node"], "Of a leader: for how long, since it leads, the member has lacked an entry of its log, or was silent if that is longer.";
     RAFT_PROPOSALS = "regent_raft_proposals_total" Counter ["outcome"], "Proposals by outcome.";
     RAFT_PROPOSE_SECONDS = "regent_raft_propose_seconds" Histogram [], "Time from proposal to applied answer.";
     RAFT_FSYNC_SECONDS = "regent_raft_fsync_seconds" Histogram [], "Time of one flush of the log to disk.";

@@ -49,8 +49,8 @@ pub struct Member {
     /// Milliseconds since it last acknowledged a heartbeat, 0 for this node itself; `None` where this node does not lead,
     /// or that member has acknowledged none since it does.
     pub silent_millis: Option<u64>,
-    /// For how long it has lacked an entry that this node's log has, or was silent; 0 for this node itself. `None` where this node
-    /// does not lead.
+    /// For how long, since this node leads, it has lacked an entry of this node's log, or was silent; 0 for this node itself. `None`
+    /// where this node does not lead, or has led for less than a moment.
     pub lag: Option<Duration>,
 }
 

@@ -1020,8 +1020,8 @@ pub struct Member {
     /// It stores the log and votes, and serves nobody.
     #[prost(bool, tag = "94")]
     pub witness: bool,
-    /// Milliseconds for which it has lacked an entry of the leader's log, or was silent if that is longer; 0 for the leader. Absent where
-    /// the answering coordinator does not lead, or is of a version that does not tell it.
+    /// Milliseconds for which, since the leader leads, it has lacked an entry of its log, or was silent if that is longer; 0 for the leader.
+    /// Absent where the answering coordinator does not lead, has led for less than a moment, or is of a version that does not tell it.
     #[prost(uint64, optional, tag = "95")]
     pub lag_millis: ::core::option::Option<u64>,
 }
