@@ -1,7 +1,7 @@
 //! Whose data directory this is: the lock, and `node.json`.
 //!
 //! Invariant: a directory serves one process at a time, one node for ever, and one cluster once it has seen it. Whoever writes there
-//! holds its lock until that has ended, however long the disk takes.
+//! holds its lock until that has ended, however long the disk takes; but for snapshots that are still coming in, which count for nothing.
 
 #[cfg(test)]
 mod tests;
