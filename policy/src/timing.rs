@@ -151,8 +151,8 @@ pub struct Standing {
     pub may_lead: bool,
     /// The timing that it goes by, as it said lately; `None`: it is silent.
     pub timing: Option<ElectionTiming>,
-    /// It was told for [`TURN`] that it is its turn, and has not changed.
-    pub stuck: bool,
+    /// It was told for [`TURN`] that it is its turn, and has not changed: for how long nobody told it so. The leader tells itself.
+    pub stuck: Option<Duration>,
     /// Its last log index that the leader knows of.
     pub matched: u64,
 }
@@ -169,7 +169,7 @@ pub enum Turn {
     Tell(NodeId),
     /// The leader's, and this one, which has changed, leads meanwhile.
     HandOver(NodeId),
-    /// The leader's, and no other voter that could lead has changed, or can.
+    /// The leader's, and no other voter that could lead has changed, or, as far as is known, can.
     Here,
 }
 
@@ -181,27 +181,37 @@ pub enum Turn {
 pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<NodeId, Standing>) -> Turn {
     let others = || members.iter().filter(|(node, _)| *node != leader);
     let behind = || others().filter(|(_, m)| m.timing.is_some_and(|t| t != *target));
-    // Of those that are stuck the first by name is asked on, when nobody else is left.
-    let next = behind().min_by_key(|(_, m)| m.stuck);
-    let own = members.get(leader).and_then(|m| m.timing);
-    if own.is_none_or(|own| own == *target) {
-        return next.map_or(Turn::Nobody, |(node, _)| Turn::Tell(node.clone()));
-    }
-    let longer = own.is_some_and(|own| target.heartbeat >= own.heartbeat);
+    // Those that are stuck are asked on when nobody else is left, in turn: one that never can holds up nobody who can by now.
+    let in_order = |m: &Standing| {
+        m.stuck
+            .map_or((0, Duration::ZERO), |ago| (1, Duration::MAX - ago))
+    };
+    let next = behind().min_by_key(|(_, m)| in_order(m));
+    let tell = |node: &NodeId| Turn::Tell(node.clone());
+    let own = members.get(leader);
+    let Some(own) = own.filter(|own| own.timing.is_some_and(|t| t != *target)) else {
+        return next.map_or(Turn::Nobody, |(node, _)| tell(node));
+    };
+    let longer = own.timing.is_some_and(|own| target.heartbeat >= own.heartbeat);
     let voters = members.values().filter(|m| m.voter).count();
     let impatient = behind().filter(|(_, m)| m.voter).count();
     if longer
         && let Some((node, m)) = next
-        && !(m.stuck && impatient * 2 < voters)
+        && !(m.stuck.is_some() && impatient * 2 < voters)
     {
-        return Turn::Tell(node.clone());
+        return tell(node);
     }
     let leads = |m: &Standing| m.voter && m.may_lead;
     let changed = others().filter(|(_, m)| leads(m) && m.timing == Some(*target));
     if let Some((node, _)) = changed.max_by_key(|(_, m)| m.matched) {
         return Turn::HandOver(node.clone());
     }
-    let mut able = others().filter(|(_, m)| leads(m) && m.timing.is_some() && !m.stuck);
-    able.next()
-        .map_or(Turn::Here, |(node, _)| Turn::Tell(node.clone()))
+    let next = behind()
+        .filter(|(_, m)| longer || leads(m))
+        .min_by_key(|(_, m)| in_order(m));
+    match next {
+        // The leader before those that are stuck; once it is, too, in turn with them.
+        Some((node, m)) if in_order(m) <= in_order(own) => tell(node),
+        _ => Turn::Here,
+    }
 }

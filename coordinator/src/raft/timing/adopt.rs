@@ -55,13 +55,7 @@ impl RaftNode {
         }
         let node = self.clone();
         // Not cancelled half-way: the node would be left without a Raft that could be shut down.
-        self.spawn_to_its_end(async move {
-            // One that is under way goes on, and is not queued for.
-            let Ok(mut adopting) = node.adopting().try_lock() else {
-                return;
-            };
-            node.try_to_go_by(timing, &mut adopting).await;
-        });
+        self.spawn_to_its_end(async move { node.adopt(timing).await });
     }
 
     /// A witness has no state in which it could look: it goes by what the leader says that it follows. Whatever that is, elections
@@ -78,14 +72,11 @@ impl RaftNode {
         (leads && timing.validate().is_ok()).then_some(timing)
     }
 
-    /// Goes on with this timing, after a change that is under way.
+    /// Goes on with this timing, unless a change is under way, which is not queued for, or failed a moment ago.
     pub(super) async fn adopt(&self, timing: RaftTiming) {
-        let mut adopting = self.adopting().lock().await;
-        self.try_to_go_by(timing, &mut adopting).await;
-    }
-
-    /// Unless a change failed a moment ago.
-    async fn try_to_go_by(&self, timing: RaftTiming, adopting: &mut Adopting) {
+        let Ok(mut adopting) = self.adopting().try_lock() else {
+            return;
+        };
         if adopting.failed.is_some_and(|at| at.elapsed() < TRIES_AGAIN) {
             return;
         }

@@ -46,9 +46,17 @@ struct Memory {
     since: Option<Instant>,
     /// Since when a shorter timing would have done.
     calm: Option<Instant>,
-    /// Since when each member was told without a break that it is its turn to go by the setting of this revision.
-    told: BTreeMap<NodeId, Instant>,
+    /// Whom it told, itself included, that it is its turn to go by the setting of this revision.
+    told: BTreeMap<NodeId, Told>,
     revision: u64,
+}
+
+/// When a member was told.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// First, without a silence of its own since.
+    since: Instant,
+    last: Instant,
 }
 
 impl Memory {
@@ -58,8 +66,18 @@ impl Memory {
         self.told.retain(|node, _| answers(node));
         for (node, standing) in standings {
             let told = self.told.get(node);
-            standing.stuck = told.is_some_and(|since| now.saturating_duration_since(*since) >= TURN);
+            let told = told.filter(|told| now.saturating_duration_since(told.since) >= TURN);
+            standing.stuck = told.map(|told| now.saturating_duration_since(told.last));
         }
+    }
+
+    fn tell(&mut self, node: &NodeId, now: Instant) {
+        let told = self.told.entry(node.clone());
+        told.or_insert(Told {
+            since: now,
+            last: now,
+        })
+        .last = now;
     }
 
     /// Another leadership begins anew.
@@ -169,37 +187,45 @@ impl RaftNode {
 
     async fn next_turn(&self, setting: &TimingSetting, memory: &mut Memory) -> Duration {
         if self.waits(&self.timing(), &setting.timing) {
+            memory.told.clear();
             return PAUSE;
         }
         let (mut standings, now) = (self.standings(), Instant::now());
         memory.mark_stuck(&mut standings, now);
-        match decide::next_turn(&setting.timing, &self.own_peer().node, &standings) {
-            Turn::Nobody => memory.told.clear(),
-            Turn::Tell(node) => {
-                memory.told.entry(node.clone()).or_insert(now);
-                self.ping(raft_id(&node), Some((memory.revision, &setting.timing)))
-                    .await;
-                if standings.get(&node).is_some_and(|m| m.stuck) {
-                    return STUCK_PAUSE;
-                }
+        let own = &self.own_peer().node;
+        let turn = decide::next_turn(&setting.timing, own, &standings);
+        let told = match &turn {
+            Turn::Nobody => {
+                memory.told.clear();
+                return PAUSE;
             }
             Turn::HandOver(node) => {
                 info!(to = %node, timing = %setting.timing, "leadership goes to one with the new election timing");
-                let deadline = Instant::now() + PATIENCE;
-                if let Err(error) = self.transfer_leadership(Some(node), deadline).await {
+                let deadline = now + PATIENCE;
+                if let Err(error) = self.transfer_leadership(Some(node.clone()), deadline).await {
                     info!(%error, "leadership was not handed over");
                 }
+                return PAUSE;
+            }
+            Turn::Tell(node) => {
+                self.ping(raft_id(node), Some((memory.revision, &setting.timing)))
+                    .await;
+                node
             }
             Turn::Here => {
                 let node = self.clone();
                 let timing = setting.timing;
-                // What a panic there says was said.
-                let _ = self
-                    .spawn_to_its_end(async move { node.adopt(timing).await })
-                    .await;
+                let adopts = self.spawn_to_its_end(async move { node.adopt(timing).await });
+                // What a panic there says was said; one that waits for its disk goes on, and others are told meanwhile.
+                let _ = timeout(PATIENCE, adopts).await;
+                own
             }
+        };
+        memory.tell(told, now);
+        match standings.get(told).is_some_and(|m| m.stuck.is_some()) {
+            true => STUCK_PAUSE,
+            false => PAUSE,
         }
-        PAUSE
     }
 
     fn standings(&self) -> BTreeMap<NodeId, Standing> {
@@ -214,7 +240,7 @@ impl RaftNode {
                 voter: m.voter,
                 may_lead: !m.peer.witness,
                 timing,
-                stuck: false,
+                stuck: None,
                 matched: m.matched.map_or(0, |m| m.0),
             };
             (m.peer.node, standing)

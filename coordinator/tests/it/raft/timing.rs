@@ -302,6 +302,41 @@ async fn a_leader_whose_own_change_fails_tries_again_after_a_while() {
     cluster.stop_all().await;
 }
 
+/// Neither the leader nor the other can write a shorter timing down. Once the other can, it changes and leads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_cannot_write_its_timing_down_asks_those_on_that_could_not() {
+    let slow = millis(300, 1_200, 2_000);
+    let mut cluster = founder(slow).await;
+    grow(&mut cluster, 2).await;
+    let leader = cluster.leader_index().await;
+    let temp = |i: usize| cluster.sites[i].dir().join("node.json.tmp");
+    let (own, other) = (temp(leader), temp(1 - leader));
+    fs::create_dir(&other).unwrap();
+    // Each try of the leader is read here, and fails because such a file cannot be synced.
+    mkfifoat(CWD, &own, Mode::RUSR | Mode::WUSR).unwrap();
+    let tries = pipe::OpenOptions::new().read_write(true).open_receiver(&own);
+    let mut tries = tries.unwrap();
+    let shorter = super::harness::timing();
+    set(&cluster, shorter).await;
+    within("the leader's own turn, after the other's", async {
+        tries.read_buf(&mut Vec::new()).await.unwrap();
+    })
+    .await;
+    fs::remove_dir(&other).unwrap();
+    within("the other in the lead", async {
+        while cluster.leader_index().await == leader {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(cluster.node(1 - leader).status().timing, shorter);
+    assert_eq!(cluster.node(leader).status().timing, slow);
+    drop(tries);
+    fs::remove_file(&own).unwrap();
+    all_go_by(&cluster, |s| s.timing == shorter).await;
+    cluster.stop_all().await;
+}
+
 /// Distances by pair, for the record of what a node says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_distance_is_measured_by_both_ends_and_said_once() {

@@ -12,7 +12,7 @@ fn standings(b_answers: bool) -> BTreeMap<NodeId, Standing> {
         voter: true,
         may_lead: true,
         timing: answers.then(RaftTiming::default),
-        stuck: false,
+        stuck: None,
         matched: 1,
     };
     [(node("b"), standing(b_answers)), (node("c"), standing(true))].into()
@@ -20,7 +20,7 @@ fn standings(b_answers: bool) -> BTreeMap<NodeId, Standing> {
 
 fn stuck(memory: &mut Memory, mut standings: BTreeMap<NodeId, Standing>, now: Instant) -> Vec<String> {
     memory.mark_stuck(&mut standings, now);
-    let stuck = standings.into_iter().filter(|(_, m)| m.stuck);
+    let stuck = standings.into_iter().filter(|(_, m)| m.stuck.is_some());
     stuck.map(|(node, _)| node.to_string()).collect()
 }
 
@@ -29,7 +29,11 @@ fn only_who_was_told_without_a_break_is_stuck() {
     let begun = Instant::now();
     let later = begun + TURN;
     let told = || {
-        let told = [(node("b"), begun), (node("c"), begun)].into();
+        let told = ["b", "c"].map(|name| {
+            let (since, last) = (begun, begun);
+            (node(name), Told { since, last })
+        });
+        let told = told.into();
         Memory {
             since: Some(begun),
             calm: Some(begun),
@@ -53,4 +57,19 @@ fn only_who_was_told_without_a_break_is_stuck() {
     memory.lead(Some(later));
     assert!(stuck(&mut memory, standings(true), later).is_empty());
     assert_eq!(memory.calm, None);
+}
+
+#[test]
+fn who_was_told_again_waits_from_then() {
+    let begun = Instant::now();
+    let mut memory = Memory::default();
+    for name in ["b", "c"] {
+        memory.tell(&node(name), begun);
+    }
+    let later = begun + TURN;
+    memory.tell(&node("b"), later);
+    let mut standings = standings(true);
+    memory.mark_stuck(&mut standings, later);
+    assert_eq!(standings[&node("b")].stuck, Some(Duration::ZERO));
+    assert_eq!(standings[&node("c")].stuck, Some(TURN));
 }
