@@ -159,8 +159,7 @@ impl RaftNode {
         let asked = timeout(FETCH, client.fetch_snapshot(request)).await;
         let answer = asked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
         let mut parts = answer.map_err(io::Error::other)?.into_inner();
-        let snapshots = self.store().snapshots();
-        let (_, file) = collect(snapshots, &mut parts, |_| Ok(()))
+        let (_, file) = collect(self.store(), &mut parts, |_| Ok(()))
             .await
             .map_err(io::Error::other)?;
         Ok(file)

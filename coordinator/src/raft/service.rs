@@ -28,7 +28,8 @@ use super::{
     convert::{self, Malformed},
     network::snapshot_parts,
     room::{Passed, follow},
-    snapshot::{Incoming, SnapshotDir, SnapshotFile},
+    snapshot::{Incoming, SnapshotFile},
+    state_machine::Store,
     types::raft_id,
 };
 
@@ -135,14 +136,14 @@ impl RaftRpc {
         parts: &mut Streaming<pb::SnapshotPart>,
     ) -> Result<(super::types::Vote, SnapshotFile), Status> {
         let check = |header: &pb::SnapshotHeader| self.check_route(caller, header.route.as_ref());
-        let (header, file) = collect(self.node.store().snapshots(), parts, check).await?;
+        let (header, file) = collect(self.node.store(), parts, check).await?;
         Ok((convert::vote_in(header.vote).map_err(|e| malformed(&e))?, file))
     }
 }
 
 /// Takes a snapshot in, once `check` has let its header pass; what was cut or changed on its way is refused.
 pub(super) async fn collect(
-    snapshots: &SnapshotDir,
+    store: &Store,
     parts: &mut Streaming<pb::SnapshotPart>,
     check: impl FnOnce(&pb::SnapshotHeader) -> Result<(), Status>,
 ) -> Result<(pb::SnapshotHeader, SnapshotFile), Status> {
@@ -158,7 +159,7 @@ pub(super) async fn collect(
         );
         return Err(to_status(&Refusal::new(Reason::LimitExceeded, text)));
     }
-    let mut incoming = snapshots.receive().map_err(|e| io_status(&e))?;
+    let mut incoming = store.receive().map_err(|e| io_status(&e))?;
     let mut rest = header.size_bytes;
     while let Some(part) = next_part(parts).await? {
         let Part::Chunk(chunk) = part else {

@@ -270,12 +270,14 @@ fn compose(meta: &[u8], state: &[u8]) -> io::Result<Vec<u8>> {
 #[derive(Debug)]
 pub(crate) struct SnapshotDir {
     dir: PathBuf,
+    /// Of those that have opened it: a file that another one still had when it ended goes away under a name of its own.
+    run: u64,
     temporaries: AtomicU64,
 }
 
 impl SnapshotDir {
-    /// Creates or opens the folder and removes what a crash left half written.
-    pub(crate) fn open(dir: &Path) -> io::Result<Arc<Self>> {
+    /// Creates or opens the folder and removes what a crash left half written. `run` is another one each time.
+    pub(crate) fn open(dir: &Path, run: u64) -> io::Result<Arc<Self>> {
         fs::create_dir_all(dir)?;
         for path in entries(dir)? {
             if path.extension().is_some_and(|e| e == "tmp") {
@@ -284,6 +286,7 @@ impl SnapshotDir {
         }
         Ok(Arc::new(Self {
             dir: dir.to_owned(),
+            run,
             temporaries: AtomicU64::new(0),
         }))
     }
@@ -370,7 +373,7 @@ impl SnapshotDir {
 
     fn temporary(&self) -> io::Result<SnapshotFile> {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        let path = self.dir.join(format!("incoming-{number}.tmp"));
+        let path = self.dir.join(format!("incoming-{}-{number}.tmp", self.run));
         let file = File::options()
             .create(true)
             .truncate(true)

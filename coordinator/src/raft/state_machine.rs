@@ -30,7 +30,7 @@ use super::{
     hashes::Hashes,
     identity::Identity,
     publish::{Published, Publisher},
-    snapshot::{SnapshotDir, SnapshotFile},
+    snapshot::{Incoming, SnapshotDir, SnapshotFile},
     suspicion::Suspicion,
     types::{Answer, LogEntry, LogId, Proposed, SnapshotMeta, StoredMembership, TypeConfig},
 };
@@ -113,7 +113,8 @@ impl Store {
         supported_level: u32,
     ) -> Result<Arc<Self>, StartError> {
         let dir = identity.dir().join("snapshots");
-        let snapshots = SnapshotDir::open(&dir).map_err(data_dir(&dir, "cannot open the snapshots"))?;
+        let snapshots =
+            SnapshotDir::open(&dir, identity.boots()).map_err(data_dir(&dir, "cannot open the snapshots"))?;
         let door_path = identity.dir().join(door_log::FILE_NAME);
         let door = DoorLog::open(&door_path).map_err(|e| no_door_log(&door_path, e))?;
         let newest = snapshots.newest().map_err(|(path, e)| damaged(&path, &e))?;
@@ -198,7 +199,13 @@ impl Store {
         self.progress.subscribe()
     }
 
-    /// A temporary file for a snapshot from the leader.
+    /// A temporary file for a snapshot that comes in. Until it is installed it keeps the directory from nobody.
+    pub(crate) fn receive(&self) -> io::Result<Incoming> {
+        self.while_open(|| self.snapshots.receive())
+    }
+
+    /// Those of its directory.
+    #[cfg(test)]
     pub(crate) fn snapshots(&self) -> &Arc<SnapshotDir> {
         &self.snapshots
     }

@@ -179,7 +179,7 @@ impl Planned {
         named.map_err(file(dir, "name the cluster in"))?;
         let meta = self.meta(new, identity.disk_id())?;
         let path = dir.join("snapshots");
-        let snapshots = SnapshotDir::open(&path).map_err(file(&path, "make"))?;
+        let snapshots = SnapshotDir::open(&path, identity.boots()).map_err(file(&path, "make"))?;
         let written = snapshots.write(&meta, &self.state, || Ok(()));
         written.map_err(file(&path, "write the snapshot into"))?;
         self.begin_log(&identity).await?;

@@ -181,7 +181,7 @@ fn kept_name(cluster: Option<ClusterId>) -> String {
 
 fn newest_snapshot(data_dir: &Path) -> Result<(ControlState, SnapshotMeta), OfflineError> {
     let dir = data_dir.join("snapshots");
-    let snapshots = SnapshotDir::open(&dir).map_err(file(&dir, "open"))?;
+    let snapshots = SnapshotDir::open(&dir, 0).map_err(file(&dir, "open"))?;
     let newest = snapshots.newest().map_err(|(path, e)| file(&path, "open")(e))?;
     let Some(newest) = newest else {
         let empty = SnapshotMeta {

@@ -8,7 +8,7 @@ use super::*;
 fn a_files_bytes_are_synced_before_it_gets_its_name_and_the_name_after() {
     let dir = TempDir::new().unwrap();
     let folder = dir.path().file_name().unwrap().to_string_lossy().into_owned();
-    let snapshots = SnapshotDir::open(dir.path()).unwrap();
+    let snapshots = SnapshotDir::open(dir.path(), 1).unwrap();
     journal::take();
     drop(write(&snapshots, 7));
     let named = |temporary: &str| {
@@ -20,13 +20,17 @@ fn a_files_bytes_are_synced_before_it_gets_its_name_and_the_name_after() {
     };
     assert_eq!(
         journal::take(),
-        named("incoming-0.tmp"),
+        named("incoming-1-0.tmp"),
         "one that was built here"
     );
     let mut incoming = snapshots.receive().unwrap();
     incoming.write(b"from the wire").unwrap();
     drop(snapshots.adopt(&meta(9), incoming.finish().unwrap()).unwrap());
-    assert_eq!(journal::take(), named("incoming-1.tmp"), "one that was received");
+    assert_eq!(
+        journal::take(),
+        named("incoming-1-1.tmp"),
+        "one that was received"
+    );
     files::replace(&dir.path().join("node.json"), b"{}").unwrap();
     assert_eq!(journal::take(), named("node.json.tmp"), "a small file");
 }
@@ -43,8 +47,8 @@ fn the_lines_of_the_door_are_durable_before_the_snapshot_is() {
         journal::take(),
         [
             "sync registry-door.jsonl",
-            "sync incoming-0.tmp",
-            "rename incoming-0.tmp",
+            "sync incoming-1-0.tmp",
+            "rename incoming-1-0.tmp",
             "sync snapshots"
         ]
     );
@@ -53,7 +57,7 @@ fn the_lines_of_the_door_are_durable_before_the_snapshot_is() {
 /// A state's snapshot, as it comes from a leader.
 fn snapshot_of(state: &ControlState, store: &Store) -> (SnapshotMeta, SnapshotFile) {
     let elsewhere = TempDir::new().unwrap();
-    let written = SnapshotDir::open(elsewhere.path()).unwrap();
+    let written = SnapshotDir::open(elsewhere.path(), 1).unwrap();
     let meta = meta(7);
     let written = written.write(&meta, state, || Ok(())).unwrap();
     let mut incoming = store.snapshots().receive().unwrap();
@@ -75,7 +79,7 @@ fn the_lines_of_the_door_are_durable_before_a_leaders_snapshot_is_taken_over() {
         journal::take(),
         [
             "sync registry-door.jsonl",
-            "rename incoming-0.tmp",
+            "rename incoming-1-0.tmp",
             "sync snapshots"
         ]
     );
@@ -114,7 +118,7 @@ fn each_layout() -> [ControlState; 2] {
 fn a_snapshot_comes_back_whole_or_not_at_all() {
     for (state, begins) in each_layout().iter().zip([b"RGNTRAFT", b"RGNTSNAP"]) {
         let dir = TempDir::new().unwrap();
-        let snapshots = SnapshotDir::open(dir.path()).unwrap();
+        let snapshots = SnapshotDir::open(dir.path(), 1).unwrap();
         drop(write(&snapshots, 7));
         let file = snapshots.write(&meta(12), state, || Ok(())).unwrap();
         let loaded = file.load().unwrap();
@@ -122,9 +126,13 @@ fn a_snapshot_comes_back_whole_or_not_at_all() {
         // One that was cut off while it came is forgotten; the old one went when the new one had its name.
         let mut half = snapshots.receive().unwrap();
         half.write(b"RGNT").unwrap();
-        std::mem::forget(half);
-        let snapshots = SnapshotDir::open(dir.path()).unwrap();
+        let snapshots = SnapshotDir::open(dir.path(), 2).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        // Where whoever received it only ends now, it takes nothing of the next run away.
+        let next = snapshots.receive().unwrap();
+        drop(half);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        drop(next);
         let newest = snapshots.newest().unwrap().unwrap();
         let bytes = fs::read(newest.path()).unwrap();
         assert!(bytes.starts_with(begins));
@@ -153,12 +161,12 @@ fn snapshots_of_each_layout_are_read_for_ever() {
         let path = folder.join(name);
         if !path.exists() && std::env::var_os("REGENT_UPDATE").is_some() {
             let dir = TempDir::new().unwrap();
-            let written = SnapshotDir::open(dir.path()).unwrap();
+            let written = SnapshotDir::open(dir.path(), 1).unwrap();
             let written = written.write(&meta(7), state, || Ok(())).unwrap();
             fs::copy(written.path(), &path).unwrap();
         }
         let dir = TempDir::new().unwrap();
-        let snapshots = SnapshotDir::open(dir.path()).unwrap();
+        let snapshots = SnapshotDir::open(dir.path(), 1).unwrap();
         fs::copy(
             &path,
             dir.path()
@@ -175,7 +183,7 @@ fn snapshots_of_each_layout_are_read_for_ever() {
 fn a_snapshot_that_was_changed_on_its_way_is_seen_when_it_has_come() {
     for state in each_layout() {
         let dir = TempDir::new().unwrap();
-        let snapshots = SnapshotDir::open(dir.path()).unwrap();
+        let snapshots = SnapshotDir::open(dir.path(), 1).unwrap();
         let bytes = fs::read(snapshots.write(&meta(7), &state, || Ok(())).unwrap().path()).unwrap();
         let arrives = |bytes: &[u8], part: usize| {
             let mut incoming = snapshots.receive().unwrap();
@@ -203,7 +211,7 @@ fn a_snapshot_for_which_there_is_no_room_leaves_everything_as_it_was() {
     let store = open_store(identity).unwrap();
     let folder = dir.path().join("snapshots");
     // Whatever is written here meets a full disk.
-    std::os::unix::fs::symlink("/dev/full", folder.join("incoming-0.tmp")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.join("incoming-1-0.tmp")).unwrap();
     let error = store.write_snapshot().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
@@ -216,7 +224,7 @@ fn a_snapshot_for_which_there_is_no_room_leaves_everything_as_it_was() {
 #[test]
 fn snapshots_are_named_removed_and_read_at_the_same_time() {
     let dir = TempDir::new().unwrap();
-    let snapshots = SnapshotDir::open(dir.path()).unwrap();
+    let snapshots = SnapshotDir::open(dir.path(), 1).unwrap();
     drop(write(&snapshots, 1));
     std::thread::scope(|scope| {
         for parity in [0, 1] {
@@ -279,7 +287,7 @@ async fn a_snapshot_above_the_builds_level_is_neither_taken_over_nor_started_fro
     says_upgrade(&refused.unwrap_err().to_string());
     says_upgrade(&machine.0.too_new().unwrap());
     assert_eq!(machine.0.applied().last, None);
-    let written = SnapshotDir::open(&dir.path().join("snapshots")).unwrap();
+    let written = SnapshotDir::open(&dir.path().join("snapshots"), 1).unwrap();
     written.write(&meta, &state, || Ok(())).unwrap();
     let refused = open_store(identity).unwrap_err();
     assert!(matches!(refused, StartError::TooOld { .. }), "{refused:?}");

@@ -56,7 +56,7 @@ async fn a_snapshot_that_cannot_be_written_stops_nobody_and_comes_later() {
     let mut cluster = Cluster::of(1, short_log()).await;
     let snapshots = cluster.sites[0].dir().join("snapshots");
     // The first one meets a full disk.
-    let meets = snapshots.join("incoming-0.tmp");
+    let meets = snapshots.join("incoming-1-0.tmp");
     std::os::unix::fs::symlink("/dev/full", &meets).unwrap();
     for i in 0..60 {
         cluster.write(&format!("m{i}")).await;
