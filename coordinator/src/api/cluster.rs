@@ -21,7 +21,7 @@ pub(crate) use super::snapshots::SavedStream;
 use super::{Api, Manner, caller, header, status};
 use crate::{
     authz::Caller,
-    raft::{JoinRequest, Member, Peer, RaftNode, RemoveRequest},
+    raft::{JoinRequest, Member, Peer, ProposeError, RaftNode, RemoveRequest},
 };
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -445,7 +445,13 @@ impl ClusterService for Cluster {
             ..self.0.header(confirmed.map_err(|e| self.0.refuse(&e))?)
         };
         let own = &raft.own_peer().node;
-        let term = raft.leadership().borrow().term;
+        // Its own term, or it leads no more.
+        let leadership = raft.leadership().borrow().clone();
+        if !leadership.is_leader {
+            let leader = leadership.leader;
+            return Err(self.0.refuse(&ProposeError::NotLeader { leader }));
+        }
+        let term = leadership.term;
         let is_another = from.is_some_and(|from| from != *own) || (r.from_term > 0 && r.from_term != term);
         let leads_already = is_another || to.as_ref() == Some(own);
         let leader = if leads_already {
