@@ -23,6 +23,7 @@ mod embedded;
 mod experiments;
 mod filters;
 mod guarded;
+mod hangs;
 mod harness;
 mod manners;
 mod members;

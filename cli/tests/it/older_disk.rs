@@ -35,7 +35,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The region of a coordinator that follows.
-fn follower(dev: &Dev) -> String {
+pub(crate) fn follower(dev: &Dev) -> String {
     let status = dev.json(&["cluster", "status"]);
     let all = status["coordinators"].as_array().unwrap();
     let follows = all.iter().find(|c| c["raft_state"] == "FOLLOWER").unwrap();

@@ -8,7 +8,10 @@
 use std::{
     io,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,8 @@ pub(crate) struct Engine {
     /// Ends once nothing of the current node can apply entries.
     released: AsyncMutex<oneshot::Receiver<()>>,
     run: watch::Sender<Run>,
+    /// No node follows the one of now.
+    closing: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -89,6 +94,7 @@ impl Engine {
                 number: 0,
                 changing: false,
             }),
+            closing: AtomicBool::default(),
         })
     }
 
@@ -115,7 +121,7 @@ impl Engine {
     }
 
     /// Ends the node of now and makes the next one, with another configuration. On an error there is none any more. Not to
-    /// be cancelled: the caller lets it run to its end.
+    /// be cancelled: the caller lets it run to its end. One that outlasts [`Self::close`] leaves no node behind.
     pub(crate) async fn change(&self, config: Arc<Config>) -> Result<(), String> {
         let mut released = self.released.lock().await;
         let Some(parts) = self.parts() else {
@@ -141,16 +147,30 @@ impl Engine {
             warn!("the state machine still applies what it has begun; no election takes part here meanwhile");
         }
         parts.settle().await.map_err(|e| e.to_string())?;
+        self.check_open()?;
         let (raft, next) = parts.make(self.own_id, config).await?;
         *released = next;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = raft;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = raft.clone();
+        if let Err(closing) = self.check_open() {
+            // Whoever closes may have given up waiting for this change.
+            raft.shutdown().await.map_err(|e| e.to_string())?;
+            return Err(closing);
+        }
         info!("raft goes on with another timing");
         Ok(())
+    }
+
+    fn check_open(&self) -> Result<(), String> {
+        match self.closing.load(Ordering::Acquire) {
+            true => Err("the node is stopping".to_owned()),
+            false => Ok(()),
+        }
     }
 
     /// Ends the node for good, and lets go of the log. A node that waits for its disk does not hear that it is to end, so the log is
     /// closed under it: what waited was acknowledged to nobody. A disk that does not answer at all holds it up for ever.
     pub(crate) async fn close(&self) -> Result<(), String> {
+        self.closing.store(true, Ordering::Release);
         let mut stops = pin!(self.stop());
         if let Ok(stopped) = timeout(STOPS_WITHIN, &mut stops).await {
             return stopped;

@@ -41,12 +41,16 @@ impl Drop for Hangs {
     }
 }
 
+fn is_in_use(dir: &Path) -> bool {
+    let lock = fs::File::open(dir.join("lock")).unwrap();
+    let taken = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+    assert!(matches!(taken, Ok(()) | Err(Errno::WOULDBLOCK)), "{taken:?}");
+    taken.is_err()
+}
+
 /// Nobody else has the directory.
 pub(super) async fn assert_in_use(site: &mut Site) {
-    let lock = fs::File::open(site.dir().join("lock")).unwrap();
-    let taken = flock(&lock, FlockOperation::NonBlockingLockExclusive);
-    assert_eq!(taken, Err(Errno::WOULDBLOCK), "the directory is free");
-    drop(lock);
+    assert!(is_in_use(site.dir()), "the directory is free");
     let refused = site.start().await;
     assert!(matches!(refused, Err(StartError::Locked { .. })), "{refused:?}");
 }
@@ -132,6 +136,32 @@ async fn one_that_is_turned_away_ends_where_its_node_json_hangs() {
     let cause = within("its end", cluster.node(gone).stopped()).await;
     assert!(cause.contains("was taken out of this cluster"), "{cause}");
     within("its stop", cluster.sites[gone].stop()).await;
+    assert_in_use(&mut cluster.sites[gone]).await;
     drop(hangs);
+    let dir = cluster.sites[gone].dir().to_owned();
+    within("the lock of a directory in which nobody writes", async {
+        while is_in_use(&dir) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    cluster.stop_all().await;
+}
+
+/// Whoever mends what was wrong starts again at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_fails_lets_go_of_the_directory() {
+    let mut cluster = Cluster::of(1, RaftLimits::default()).await;
+    cluster.stop_all().await;
+    let site = &mut cluster.sites[0];
+    // Read after the lock was taken and the log was opened.
+    let peers = site.dir().join("peers.json");
+    fs::create_dir(&peers).unwrap();
+    let refused = site.start().await;
+    assert!(matches!(refused, Err(StartError::DataDir { .. })), "{refused:?}");
+    assert!(!is_in_use(site.dir()));
+    fs::remove_dir(&peers).unwrap();
+    site.start().await.unwrap();
+    cluster.write("after").await;
     cluster.stop_all().await;
 }
