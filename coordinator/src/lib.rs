@@ -109,7 +109,7 @@ impl Coordinator {
         let sockets = listen::bind(&config)?;
         let log_disk = planted::log_disk(&config.data_dir)?;
         let node = raft_config(&config, &sockets.bound)?;
-        let raft = RaftNode::start_on(node, Arc::new(tls.clone()), log_disk).await?;
+        let raft = RaftNode::start(node, Arc::new(tls.clone()), log_disk).await?;
         Ok(Self {
             config,
             tls,

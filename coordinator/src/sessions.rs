@@ -198,15 +198,6 @@ impl Session {
         }
         true
     }
-
-    /// Whether no other session of this node has replaced this one.
-    pub fn is_current(&self) -> bool {
-        self.sessions
-            .lock()
-            .seen
-            .get(&self.node)
-            .is_some_and(|s| s.serial == self.serial)
-    }
 }
 
 impl Drop for Session {
@@ -242,7 +233,7 @@ mod tests {
         let second = open(&sessions, since, 2);
         assert!(!first.heard(Report::default(), Instant::now()));
         drop(first);
-        assert!(second.is_current());
+        assert!(second.heard(Report::default(), Instant::now()));
         assert_eq!(sessions.open_count(), 1);
         drop(second);
         assert_eq!(sessions.open_count(), 0);
@@ -272,7 +263,7 @@ mod tests {
         let later = Instant::now() + std::time::Duration::from_secs(1);
         sessions.lead(later);
         assert!(sessions.all().is_empty());
-        assert!(!session.is_current());
+        assert!(!session.heard(Report::default(), Instant::now()));
     }
 
     /// Who was busy while leadership came back ends nothing of what began since.
@@ -282,13 +273,13 @@ mod tests {
         let (earlier, later) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(1));
         let session = open(&sessions, later, 1);
         sessions.lead(earlier);
-        assert!(session.is_current());
+        assert!(session.heard(Report::default(), Instant::now()));
         let agent = Holder {
             region: "r1".parse().unwrap(),
             node: "a1".parse().unwrap(),
             incarnation: NodeIncarnation::from_u128(1),
         };
         assert!(sessions.open(earlier, agent, Instant::now()).is_none());
-        assert!(session.is_current());
+        assert!(session.heard(Report::default(), Instant::now()));
     }
 }

@@ -7,7 +7,6 @@
 mod classify;
 mod client;
 mod multipart;
-mod streamed;
 mod unfinished;
 
 use std::ops::Range;

@@ -175,59 +175,6 @@ async fn the_access_log_names_what_a_pointer_write_showed() {
     assert_eq!(lines[1].if_match, lines[0].etag);
 }
 
-#[tokio::test]
-async fn a_streamed_put_that_was_half_sent_loses_to_the_claim() {
-    use crate::{
-        Condition, Upload,
-        pointer::{claim_pointer, read_pointer},
-    };
-    use futures::{StreamExt as _, stream};
-    let server = DevS3::start().await;
-    let store = server.store();
-    let claim = claim_pointer(&*store, &super::token(1, "old"), super::LIMIT)
-        .await
-        .unwrap();
-    let body = bytes::Bytes::from(claim.body.to_bytes());
-    let (go_on, paused) = tokio::sync::oneshot::channel::<()>();
-    let (half_sent, at_half) = tokio::sync::oneshot::channel();
-    let (first, rest) = (body.slice(..20), body.slice(20..));
-    let pieces = stream::once(async { Ok(first) }).chain(stream::once(async move {
-        half_sent.send(()).unwrap();
-        paused.await.unwrap();
-        Ok(rest)
-    }));
-    let condition = Some(Condition::Matches(claim.etag));
-    let upload = Upload {
-        body: pieces.boxed(),
-        condition,
-        ..Upload::of_bytes(body)
-    };
-    let stale = tokio::spawn({
-        let store = Arc::clone(&store);
-        async move {
-            store
-                .put_streamed(&crate::keys::pointer(&types::RoleName::global()), upload)
-                .await
-        }
-    });
-    at_half.await.unwrap();
-    claim_pointer(&*store, &super::token(2, "new"), super::LIMIT)
-        .await
-        .unwrap();
-    go_on.send(()).unwrap();
-    let outcome = stale.await.unwrap();
-    assert!(
-        matches!(outcome, Err(PutError::PreconditionFailed { .. })),
-        "{outcome:?}"
-    );
-    let stands = read_pointer(&*store, &types::RoleName::global())
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(stands.body.holder.node.as_str(), "new");
-    server.stop().await;
-}
-
 /// What was sent of it would be paid for until somebody looks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_is_given_up_leaves_no_parts() {

@@ -188,12 +188,9 @@ impl RaftNode {
     /// Locks the data directory, loads snapshot and log, applies what is known to be committed, and starts to follow,
     /// campaign or wait to be taken in. Founds the cluster where `config.bootstrap` says so and the disk has seen none;
     /// that waits for no other node. Returns before anyone leads.
-    pub async fn start(config: RaftConfig, dial: Arc<dyn Dial>) -> Result<Self, StartError> {
-        Self::start_on(config, dial, None).await
-    }
-
-    /// The same with the log on a disk of the caller's choice, for tests of what disks do; `None` is `data_dir`'s own.
-    pub async fn start_on(
+    ///
+    /// `log_disk`: where the log is, for tests of what disks do; `None` is `data_dir`'s own.
+    pub async fn start(
         config: RaftConfig,
         dial: Arc<dyn Dial>,
         log_disk: Option<Arc<dyn wal::disk::Disk>>,

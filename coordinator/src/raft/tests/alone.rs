@@ -58,7 +58,7 @@ async fn try_alone_on(
         supported_level: SUPPORTED,
     };
     let dial = |_: &Peer, endpoint: Endpoint| Ok(endpoint.connect_lazy());
-    RaftNode::start_on(config, Arc::new(dial), log_disk).await
+    RaftNode::start(config, Arc::new(dial), log_disk).await
 }
 
 /// The same, leading a cluster of its own.

@@ -164,12 +164,12 @@ async fn a_damaged_snapshot_or_foreign_directory_is_refused_by_name() {
     cluster.snapshot_taken(0).await;
     let site = &mut cluster.sites[0];
     let mut other = site.config.clone();
-    let in_use = coordinator::raft::RaftNode::start(other.clone(), std::sync::Arc::new(no_dial)).await;
+    let in_use = coordinator::raft::RaftNode::start(other.clone(), std::sync::Arc::new(no_dial), None).await;
     assert!(matches!(in_use, Err(StartError::Locked { .. })));
     site.stop().await;
 
     other.node = "someone-else".parse().unwrap();
-    let foreign = coordinator::raft::RaftNode::start(other, std::sync::Arc::new(no_dial)).await;
+    let foreign = coordinator::raft::RaftNode::start(other, std::sync::Arc::new(no_dial), None).await;
     let foreign = foreign.err().unwrap().to_string();
     assert!(
         foreign.contains("belongs to node c0, not to someone-else"),

@@ -169,7 +169,7 @@ async fn run(
         Ok(distance.channel(own.as_str(), peer.node.as_str(), &endpoint))
     };
     let disk = disk.map(|disk| Arc::new(disk) as Arc<dyn Disk>);
-    let node = RaftNode::start_on(config, Arc::new(dial), disk).await?;
+    let node = RaftNode::start(config, Arc::new(dial), disk).await?;
     let stop_server = CancellationToken::new();
     let served = Server::builder()
         .layer(tower::util::MapRequestLayer::new(note_caller))
