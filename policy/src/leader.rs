@@ -2,7 +2,7 @@
 //!
 //! Absent on purpose: elections. Whoever wins one leads; this says when it hands over to another.
 //! Invariant: no ping-pong. A leader in the most wanted region that has a fit voter keeps leading, and a newcomer must have
-//! been fit for [`STEADY`] first.
+//! been fit for [`STEADY`] first. One that would itself hand over at once, for another reason, is not named to it.
 
 use std::time::Duration;
 

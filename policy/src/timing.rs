@@ -149,6 +149,8 @@ pub struct Standing {
     pub voter: bool,
     /// May lead for good: no witness.
     pub may_lead: bool,
+    /// It could take over now: it answers in time, has nearly all of the log, room on its disk, and believes its state.
+    pub fit: bool,
     /// The timing that it goes by, as it said lately; `None`: it is silent.
     pub timing: Option<ElectionTiming>,
     /// It was told for [`TURN`] that it is its turn, and has not changed: for how long nobody told it so. The leader tells itself.
@@ -167,7 +169,7 @@ pub enum Turn {
     Nobody,
     /// This member's.
     Tell(NodeId),
-    /// The leader's, and this one, which has changed, leads meanwhile.
+    /// The leader's, and this one, which has changed and is fit, leads meanwhile.
     HandOver(NodeId),
     /// The leader's, and no other voter that could lead has changed, or, as far as is known, can.
     Here,
@@ -175,9 +177,10 @@ pub enum Turn {
 
 /// Whose turn it is. A leader that beats slower than its followers expect is campaigned against, so to a longer timing the
 /// followers go first; to a shorter one, one follower goes first and leads: alone it cannot win a campaign, because the
-/// others still hear their leader in the time that they give it. For the same reason a leader goes on to a longer timing without
-/// members that are stuck only while those are less than half of the voters. To a shorter one it goes without them always: whoever
-/// beats faster than it has to is campaigned against by nobody.
+/// others still hear their leader in the time that they give it. For the same reason nobody leads by a longer timing while members
+/// that are stuck are half of the voters or more; and where some are, the leader changes in place, because one that is stuck, too, would
+/// be one more of them once another leads. To a shorter one it goes without them always: whoever beats faster than it has to is
+/// campaigned against by nobody.
 pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<NodeId, Standing>) -> Turn {
     let others = || members.iter().filter(|(node, _)| *node != leader);
     let behind = || others().filter(|(_, m)| m.timing.is_some_and(|t| t != *target));
@@ -192,26 +195,27 @@ pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<No
     let Some(own) = own.filter(|own| own.timing.is_some_and(|t| t != *target)) else {
         return next.map_or(Turn::Nobody, |(node, _)| tell(node));
     };
+    // The leader before those that are stuck; once it is, too, in turn with them.
+    let in_turn = |next: Option<(&NodeId, &Standing)>| match next {
+        Some((node, m)) if in_order(m) <= in_order(own) => tell(node),
+        _ => Turn::Here,
+    };
     let longer = own.timing.is_some_and(|own| target.heartbeat >= own.heartbeat);
-    let voters = members.values().filter(|m| m.voter).count();
-    let impatient = behind().filter(|(_, m)| m.voter).count();
-    if longer
-        && let Some((node, m)) = next
-        && !(m.stuck.is_some() && impatient * 2 < voters)
-    {
-        return tell(node);
+    if longer && let Some((node, m)) = next {
+        let voters = members.values().filter(|m| m.voter).count();
+        let impatient = behind().filter(|(_, m)| m.voter).count();
+        if m.stuck.is_none() || impatient * 2 >= voters {
+            return tell(node);
+        }
+        if own.stuck.is_none() || (impatient + 1) * 2 >= voters {
+            return in_turn(next);
+        }
     }
     let leads = |m: &Standing| m.voter && m.may_lead;
-    let changed = others().filter(|(_, m)| leads(m) && m.timing == Some(*target));
+    let changed = others().filter(|(_, m)| leads(m) && m.fit && m.timing == Some(*target));
     if let Some((node, _)) = changed.max_by_key(|(_, m)| m.matched) {
         return Turn::HandOver(node.clone());
     }
-    let next = behind()
-        .filter(|(_, m)| longer || leads(m))
-        .min_by_key(|(_, m)| in_order(m));
-    match next {
-        // The leader before those that are stuck; once it is, too, in turn with them.
-        Some((node, m)) if in_order(m) <= in_order(own) => tell(node),
-        _ => Turn::Here,
-    }
+    let able = behind().filter(|(_, m)| longer || leads(m));
+    in_turn(able.min_by_key(|(_, m)| in_order(m)))
 }

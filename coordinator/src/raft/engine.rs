@@ -8,10 +8,7 @@
 use std::{
     io,
     pin::pin,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -44,13 +41,12 @@ pub(crate) struct Engine {
     own_id: u64,
     /// Keeps the log from nobody, and closes it.
     view: wal::View,
+    /// None once no node follows the one of now.
     parts: Mutex<Option<Parts>>,
     current: RwLock<Raft>,
     /// Ends once nothing of the current node can apply entries.
     released: AsyncMutex<oneshot::Receiver<()>>,
     run: watch::Sender<Run>,
-    /// No node follows the one of now.
-    closing: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -94,7 +90,6 @@ impl Engine {
                 number: 0,
                 changing: false,
             }),
-            closing: AtomicBool::default(),
         })
     }
 
@@ -124,9 +119,7 @@ impl Engine {
     /// be cancelled: the caller lets it run to its end. One that outlasts [`Self::close`] leaves no node behind.
     pub(crate) async fn change(&self, config: Arc<Config>) -> Result<(), String> {
         let mut released = self.released.lock().await;
-        let Some(parts) = self.parts() else {
-            return Err("the node is stopping".to_owned());
-        };
+        let parts = self.parts().ok_or_else(stopping)?;
         self.run.send_modify(|run| run.changing = true);
         let made = self.replace(&parts, &mut released, config).await;
         self.run.send_modify(|run| {
@@ -161,16 +154,13 @@ impl Engine {
     }
 
     fn check_open(&self) -> Result<(), String> {
-        match self.closing.load(Ordering::Acquire) {
-            true => Err("the node is stopping".to_owned()),
-            false => Ok(()),
-        }
+        self.parts().map(drop).ok_or_else(stopping)
     }
 
     /// Ends the node for good, and lets go of the log. A node that waits for its disk does not hear that it is to end, so the log is
     /// closed under it: what waited was acknowledged to nobody. A disk that does not answer at all holds it up for ever.
     pub(crate) async fn close(&self) -> Result<(), String> {
-        self.closing.store(true, Ordering::Release);
+        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut stops = pin!(self.stop());
         if let Ok(stopped) = timeout(STOPS_WITHIN, &mut stops).await {
             return stopped;
@@ -185,7 +175,6 @@ impl Engine {
     /// The same after a change that is under way, whatever the disk does.
     async fn stop(&self) -> Result<(), String> {
         let _after_a_change = self.released.lock().await;
-        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.raft().shutdown().await.map_err(|e| e.to_string())
     }
 
@@ -197,6 +186,10 @@ impl Engine {
     fn parts(&self) -> Option<Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+fn stopping() -> String {
+    "the node is stopping".to_owned()
 }
 
 impl Parts {

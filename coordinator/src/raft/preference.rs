@@ -91,11 +91,9 @@ impl RaftNode {
         let status = self.status();
         let (last, lately) = (status.last_log.0, status.timing.election_max);
         let mut others = status.members;
-        let full = |m: &Member| self.round_trips().is_full(m.raft_id, now);
         // One whose state is being replaced hands back at once.
         let wrong = status.compared.differing;
-        let suspect = |m: &Member| self.round_trips().is_suspect(m.raft_id, now);
-        let may = |m: &Member| !full(m) && !suspect(m) && !wrong.contains(&m.peer.node);
+        let may = |m: &Member| self.is_well(m, now) && !wrong.contains(&m.peer.node);
         others.retain(|m| m.voter && m.raft_id != self.own_id() && may(m));
         let fit = others.iter().filter(|m| is_fit(m, last, lately));
         let fit: Vec<NodeId> = fit.map(|m| m.peer.node.clone()).collect();
@@ -114,8 +112,24 @@ impl RaftNode {
             led_for: now.saturating_duration_since(leadership.since?),
             busy: self.is_changing_membership() || self.moves_a_role(),
         };
-        let others: Vec<Voter> = others.iter().map(|m| fitness.of(m, now)).collect();
+        // One with another timing would hand back at once.
+        let timing = self.timing_setting().map(|(setting, _)| setting.timing);
+        let goes_by_it = |m: &&Member| {
+            let said = self.round_trips().timing_of(m.raft_id, now);
+            timing.is_none_or(|timing| said == Some(timing))
+        };
+        let others: Vec<Voter> = others
+            .iter()
+            .filter(goes_by_it)
+            .map(|m| fitness.of(m, now))
+            .collect();
         better(&preferred, &seat, &others)
+    }
+
+    /// Whether a member has room on its disk and believes its state, as far as it said lately.
+    pub(super) fn is_well(&self, member: &Member, now: Instant) -> bool {
+        let said = self.round_trips();
+        !said.is_full(member.raft_id, now) && !said.is_suspect(member.raft_id, now)
     }
 
     /// Whether a plan runs.

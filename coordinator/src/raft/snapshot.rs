@@ -276,7 +276,8 @@ pub(crate) struct SnapshotDir {
 }
 
 impl SnapshotDir {
-    /// Creates or opens the folder and removes what a crash left half written. `run` is another one each time.
+    /// Creates or opens the folder and removes what a crash left half written. `run` is another one each time that
+    /// something may come in.
     pub(crate) fn open(dir: &Path, run: u64) -> io::Result<Arc<Self>> {
         fs::create_dir_all(dir)?;
         for path in entries(dir)? {

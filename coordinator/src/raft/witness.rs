@@ -106,11 +106,8 @@ impl RaftNode {
         let now = Instant::now();
         let status = self.status();
         let (last, lately) = (status.last_log.0, status.timing.election_max);
-        let cannot = |m: &Member| {
-            self.round_trips().is_full(m.raft_id, now) || self.round_trips().is_suspect(m.raft_id, now)
-        };
         let others = status.members.into_iter();
-        let others = others.filter(|m| m.voter && m.raft_id != self.own_id() && !cannot(m));
+        let others = others.filter(|m| m.voter && m.raft_id != self.own_id() && self.is_well(m, now));
         let voter = |m: Member| {
             let fit = is_fit(&m, last, lately);
             let voter = Voter {

@@ -82,7 +82,9 @@ impl RaftNode {
         }
         let adopted = self.go_by(timing).await;
         adopting.failed = adopted.is_err().then(Instant::now);
-        if let Err(problem) = adopted {
+        if let Err(problem) = adopted
+            && !self.stopping().is_cancelled()
+        {
             error!(problem, "this coordinator could not change its election timing");
         }
     }
@@ -93,11 +95,16 @@ impl RaftNode {
             return Ok(());
         }
         let config = openraft_config(self.config(), &timing, self.acts()).map_err(|e| e.to_string())?;
+        let led = self.leadership().borrow().is_leader;
         let identity = self.identity().clone();
         let written = tokio::task::spawn_blocking(move || identity.remember_timing(&timing)).await;
         written
             .map_err(|e| e.to_string())?
             .map_err(|e| format!("node.json: {e}"))?;
+        // The disk may have taken its time: whoever leads says it again.
+        if self.leadership().borrow().is_leader != led {
+            return Ok(());
+        }
         self.engine().change(config).await?;
         self.steer_elections();
         self.in_force().set(timing);

@@ -1,6 +1,6 @@
 //! Measures how far every other member is, all the time, keeps connections to it ready, and answers those who measure.
 //!
-//! Invariant: at most one question to a member is on its way, and each has a deadline.
+//! Invariant: at most one question of those that measure is on its way to a member, and each has a deadline.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use types::{NodeId, Principal, RequestId, election::TimingSetting};
 use uuid::Uuid;
 
-use super::super::{Member, RaftNode, config::RaftTiming, raft_id, types::Peer};
+use super::super::{Member, RaftNode, config::RaftTiming, preference::is_fit, raft_id, types::Peer};
 
 /// Between two looks at most.
 const LOOK: Duration = Duration::from_millis(500);
@@ -190,6 +190,11 @@ impl RaftNode {
             memory.told.clear();
             return PAUSE;
         }
+        // Who is fit to lead has answered by then.
+        let led_for = memory.since.map_or(Duration::ZERO, |since| since.elapsed());
+        if led_for < self.timing().election_max {
+            return PAUSE;
+        }
         let (mut standings, now) = (self.standings(), Instant::now());
         memory.mark_stuck(&mut standings, now);
         let own = &self.own_peer().node;
@@ -229,7 +234,8 @@ impl RaftNode {
     }
 
     fn standings(&self) -> BTreeMap<NodeId, Standing> {
-        let now = Instant::now();
+        let (now, status) = (Instant::now(), self.status());
+        let (last, lately) = (status.last_log.0, status.timing.election_max);
         let standing = |m: Member| {
             let own = m.raft_id == self.own_id();
             let timing = match own {
@@ -239,13 +245,14 @@ impl RaftNode {
             let standing = Standing {
                 voter: m.voter,
                 may_lead: !m.peer.witness,
+                fit: is_fit(&m, last, lately) && self.is_well(&m, now),
                 timing,
                 stuck: None,
                 matched: m.matched.map_or(0, |m| m.0),
             };
             (m.peer.node, standing)
         };
-        self.members().into_iter().map(standing).collect()
+        status.members.into_iter().map(standing).collect()
     }
 
     /// Every two members, with what is known of the distance between them.

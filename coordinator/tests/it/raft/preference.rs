@@ -1,6 +1,8 @@
 //! Leadership goes where the operator wants it, not in the middle of a plan, and stays there.
 
-use coordinator::raft::RaftLimits;
+use std::{fs, time::Duration};
+
+use coordinator::raft::{RaftLimits, RaftTiming};
 use policy::leader::STEADY;
 use state::{Command, Reply, features::SUPPORTED};
 use tokio::time::Instant;
@@ -88,5 +90,52 @@ async fn leadership_moves_to_the_preferred_region_between_plans_and_stays() {
     let leads = within("the region to lead", leads.wait_for(|l| l.since.is_some()));
     let term = leads.await.unwrap().term;
     leads_on(&cluster, wanted, term).await;
+    cluster.stop_all().await;
+}
+
+/// It would hand leadership over again at once, because the others go by another timing, and so on for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_does_not_come_back_to_one_that_cannot_write_its_timing_down() {
+    let mut cluster = Cluster::of(3, RaftLimits::default()).await;
+    cluster.level_up().await;
+    let wanted = cluster.leader_index().await;
+    for i in 0..3 {
+        let region = region(i);
+        apply(&cluster, Command::RegisterRegion { region }).await;
+    }
+    let regions = vec![region(wanted)];
+    apply(&cluster, Command::SetLeaderPreference { regions }).await;
+    let temp = cluster.sites[wanted].dir().join("node.json.tmp");
+    fs::create_dir(&temp).unwrap();
+    let timing = RaftTiming {
+        heartbeat: Duration::from_millis(300),
+        election_min: Duration::from_millis(1_200),
+        election_max: Duration::from_millis(2_000),
+    };
+    let set = Command::SetElectionTiming {
+        timing: Some(timing),
+        derived: false,
+        reason: "for a test".to_owned(),
+    };
+    apply(&cluster, set).await;
+    within("another in the lead", async {
+        while cluster.leader_index().await == wanted {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let leader = cluster.leader_index().await;
+    let mut leads = cluster.node(leader).leadership();
+    let leads = within("its first entry", leads.wait_for(|l| l.since.is_some()));
+    let term = leads.await.unwrap().term;
+    leads_on(&cluster, leader, term).await;
+    fs::remove_dir(&temp).unwrap();
+    let mut leads = cluster.node(wanted).leadership();
+    let leads = within(
+        "the wanted one in the lead",
+        leads.wait_for(|l| l.since.is_some()),
+    );
+    drop(leads.await);
+    assert_eq!(cluster.node(wanted).status().timing, timing);
     cluster.stop_all().await;
 }

@@ -296,8 +296,8 @@ async fn a_leader_whose_own_change_fails_tries_again_after_a_while() {
     })
     .await;
     assert!(began.elapsed() >= Duration::from_secs(5), "{:?}", began.elapsed());
-    drop(tries);
     fs::remove_file(&temp).unwrap();
+    drop(tries);
     all_go_by(&cluster, |s| s.timing == longer).await;
     cluster.stop_all().await;
 }
@@ -331,8 +331,8 @@ async fn a_leader_that_cannot_write_its_timing_down_asks_those_on_that_could_not
     .await;
     assert_eq!(cluster.node(1 - leader).status().timing, shorter);
     assert_eq!(cluster.node(leader).status().timing, slow);
-    drop(tries);
     fs::remove_file(&own).unwrap();
+    drop(tries);
     all_go_by(&cluster, |s| s.timing == shorter).await;
     cluster.stop_all().await;
 }

@@ -11,6 +11,7 @@ fn standings(b_answers: bool) -> BTreeMap<NodeId, Standing> {
     let standing = |answers: bool| Standing {
         voter: true,
         may_lead: true,
+        fit: true,
         timing: answers.then(RaftTiming::default),
         stuck: None,
         matched: 1,
