@@ -207,7 +207,7 @@ pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<No
         if m.stuck.is_none() || impatient * 2 >= voters {
             return tell(node);
         }
-        if own.stuck.is_none() || (impatient + 1) * 2 >= voters {
+        if impatient > 0 && (own.stuck.is_none() || (impatient + 1) * 2 >= voters) {
             return in_turn(next);
         }
     }

@@ -112,8 +112,11 @@ impl RaftNode {
             led_for: now.saturating_duration_since(leadership.since?),
             busy: self.is_changing_membership() || self.moves_a_role(),
         };
-        // One with another timing would hand back at once.
+        // One with another timing would hand back at once; and while this one has, it is the timing that says who leads.
         let timing = self.timing_setting().map(|(setting, _)| setting.timing);
+        if timing.is_some_and(|timing| timing != self.timing()) {
+            return None;
+        }
         let goes_by_it = |m: &&Member| {
             let said = self.round_trips().timing_of(m.raft_id, now);
             timing.is_none_or(|timing| said == Some(timing))

@@ -226,6 +226,9 @@ fn one_changes_at_a_time_and_never_under_a_leader_that_is_too_slow_for_it() {
         ),
         (500, "a~ 50 9, b~~? 50 9, c 500 9, d 500 9", hand_over("d")),
         (500, "a~ 50 9, b 500 9, c 500 8", hand_over("b")),
+        // Who does not vote elects nobody.
+        (500, "a~ 50 9, b~~? 50 9, c 500 9", hand_over("c")),
+        (500, "a 50 9, b~~? 50 9, c 500 9", hand_over("c")),
         (500, "a~ 50 9, b 50 9, c~~ 50 9", tell("b")),
         (50, "a~ 500 9, b~ 500 9, c~~ 500 9", tell("c")),
         (50, "a~~~ 500 9, b~ 500 9, c~~ 500 9", Turn::Here),

@@ -101,8 +101,10 @@ impl RaftNode {
         written
             .map_err(|e| e.to_string())?
             .map_err(|e| format!("node.json: {e}"))?;
-        // The disk may have taken its time: whoever leads says it again.
-        if self.leadership().borrow().is_leader != led {
+        // The disk may have taken its time: whoever leads says it again, where it still holds.
+        let setting = self.timing_setting();
+        let is_another = setting.is_some_and(|(setting, _)| setting.timing != timing);
+        if is_another || self.leadership().borrow().is_leader != led {
             return Ok(());
         }
         self.engine().change(config).await?;

@@ -190,16 +190,15 @@ impl RaftNode {
             memory.told.clear();
             return PAUSE;
         }
-        // Who is fit to lead has answered by then.
-        let led_for = memory.since.map_or(Duration::ZERO, |since| since.elapsed());
-        if led_for < self.timing().election_max {
-            return PAUSE;
-        }
         let (mut standings, now) = (self.standings(), Instant::now());
         memory.mark_stuck(&mut standings, now);
         let own = &self.own_peer().node;
         let turn = decide::next_turn(&setting.timing, own, &standings);
+        // Who is fit to lead has answered by then.
+        let led_for = memory.since.map_or(Duration::ZERO, |since| since.elapsed());
+        let knows_who_is_fit = led_for >= self.timing().election_max;
         let told = match &turn {
+            Turn::HandOver(_) | Turn::Here if !knows_who_is_fit => return PAUSE,
             Turn::Nobody => {
                 memory.told.clear();
                 return PAUSE;
