@@ -224,6 +224,11 @@ fn one_changes_at_a_time_and_never_under_a_leader_that_is_too_slow_for_it() {
             "a~ 50 9, b~~ 50 9, c 500 9, d 500 9, e 500 9",
             hand_over("e"),
         ),
+        (
+            500,
+            "a~ 50 9, b~~ 50 9, c~ 50 9, d 500 9, e 500 9, f 500 9",
+            tell("b"),
+        ),
         (500, "a~ 50 9, b~~? 50 9, c 500 9, d 500 9", hand_over("d")),
         (500, "a~ 50 9, b 500 9, c 500 8", hand_over("b")),
         // Who does not vote elects nobody.
