@@ -2,7 +2,8 @@
 //!
 //! Absent on purpose: elections. Whoever wins one leads; this says when it hands over to another.
 //! Invariant: no ping-pong. A leader in the most wanted region that has a fit voter keeps leading, and a newcomer must have
-//! been fit for [`STEADY`] first. One that would itself hand over at once, for another reason, is not named to it.
+//! been fit for [`STEADY`] first. Nor is one named that would itself hand over
+//! at once because it goes by another election timing.
 
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Voter {
     pub fit_for: Option<Duration>,
     /// It may lead for good: no witness.
     pub may_lead: bool,
+    /// It goes by the cluster's election timing: another would hand over again at once.
+    pub goes_by_timing: bool,
 }
 
 /// The leader, and what it is in the middle of.
@@ -32,7 +35,7 @@ pub struct Seat {
     /// Since its election.
     pub led_for: Duration,
     /// A plan runs, or a change of membership: the next leader would have to find out how far it got, and a failover would
-    /// wait for leases anew.
+    /// wait for leases anew. Or it does not go by the cluster's election timing: then that says who leads.
     pub busy: bool,
 }
 
@@ -45,7 +48,7 @@ pub fn better(preferred: &[RegionId], leader: &Seat, others: &[Voter]) -> Option
     }
     let fit = others
         .iter()
-        .filter(|v| v.may_lead && v.fit_for.is_some_and(|fit| fit >= STEADY));
+        .filter(|v| v.may_lead && v.goes_by_timing && v.fit_for.is_some_and(|fit| fit >= STEADY));
     let wanted = fit.filter_map(|v| Some((rank(&v.region)?, v)));
     let (_, best) = wanted
         .filter(|(rank, _)| *rank < own)

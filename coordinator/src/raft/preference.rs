@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 use types::NodeId;
 
-use super::{Leadership, Member, RaftNode, membership::CAUGHT_UP_WITHIN};
+use super::{Leadership, Member, RaftNode, RaftTiming, membership::CAUGHT_UP_WITHIN};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,13 +39,14 @@ impl Fitness {
         }
     }
 
-    fn of(&self, member: &Member, now: Instant) -> Voter {
+    fn of(&self, member: &Member, goes_by_timing: bool, now: Instant) -> Voter {
         let since = self.since.get(&member.peer.node);
         Voter {
             node: member.peer.node.clone(),
             region: member.peer.region.clone(),
             fit_for: since.map(|since| now.saturating_duration_since(*since)),
             may_lead: !member.peer.witness,
+            goes_by_timing,
         }
     }
 }
@@ -98,11 +99,15 @@ impl RaftNode {
         let fit = others.iter().filter(|m| is_fit(m, last, lately));
         let fit: Vec<NodeId> = fit.map(|m| m.peer.node.clone()).collect();
         fitness.note(leadership.term, &fit, now);
+        let voter = |m: &Member| {
+            let goes_by_timing = self.is_set_timing(self.round_trips().timing_of(m.raft_id, now));
+            fitness.of(m, goes_by_timing, now)
+        };
         if self.is_full() {
             // It refuses every change, also those of plans; one with room goes on with them.
             let others: Vec<(Voter, u64)> = others
                 .iter()
-                .map(|m| (fitness.of(m, now), m.matched.map_or(0, |at| at.0)))
+                .map(|m| (voter(m), m.matched.map_or(0, |at| at.0)))
                 .collect();
             return relief(others.iter().map(|(voter, matched)| (voter, *matched)));
         }
@@ -110,22 +115,11 @@ impl RaftNode {
         let seat = Seat {
             region: self.own_peer().region.clone(),
             led_for: now.saturating_duration_since(leadership.since?),
-            busy: self.is_changing_membership() || self.moves_a_role(),
+            busy: self.is_changing_membership()
+                || self.moves_a_role()
+                || !self.is_set_timing(Some(self.timing())),
         };
-        // One with another timing would hand back at once; and while this one has, it is the timing that says who leads.
-        let timing = self.timing_setting().map(|(setting, _)| setting.timing);
-        if timing.is_some_and(|timing| timing != self.timing()) {
-            return None;
-        }
-        let goes_by_it = |m: &&Member| {
-            let said = self.round_trips().timing_of(m.raft_id, now);
-            timing.is_none_or(|timing| said == Some(timing))
-        };
-        let others: Vec<Voter> = others
-            .iter()
-            .filter(goes_by_it)
-            .map(|m| fitness.of(m, now))
-            .collect();
+        let others: Vec<Voter> = others.iter().map(voter).collect();
         better(&preferred, &seat, &others)
     }
 
@@ -133,6 +127,12 @@ impl RaftNode {
     pub(super) fn is_well(&self, member: &Member, now: Instant) -> bool {
         let said = self.round_trips();
         !said.is_full(member.raft_id, now) && !said.is_suspect(member.raft_id, now)
+    }
+
+    /// Whether who says this goes by the timing that the log names, where it names one.
+    pub(super) fn is_set_timing(&self, said: Option<RaftTiming>) -> bool {
+        let set = self.timing_setting();
+        set.is_none_or(|(setting, _)| said == Some(setting.timing))
     }
 
     /// Whether a plan runs.
@@ -180,7 +180,7 @@ mod tests {
         let node = Peer::default().node;
         let (mut fitness, began) = (Fitness::default(), Instant::now());
         let at = |seconds| began + Duration::from_secs(seconds);
-        let for_now = |fitness: &Fitness, now| fitness.of(&member(None, None), now).fit_for;
+        let for_now = |fitness: &Fitness, now| fitness.of(&member(None, None), true, now).fit_for;
         fitness.note(1, std::slice::from_ref(&node), at(0));
         fitness.note(1, std::slice::from_ref(&node), at(5));
         assert_eq!(for_now(&fitness, at(7)), Some(Duration::from_secs(7)));

@@ -7,15 +7,16 @@ use types::RegionId;
 use super::region;
 use crate::leader::{STEADY, Seat, Voter, better, relief};
 
-/// `"c1@eu 30"`: fit for so many seconds; `-`: not now; `!`: a witness.
+/// `"c1@eu 30"`: fit for so many seconds; `-`: not now; `!`: a witness, `~`: with another election timing.
 fn voter(text: &str) -> Voter {
     let (name, fit) = text.trim().split_once(' ').unwrap();
     let (node, place) = name.split_once('@').unwrap();
     Voter {
         node: node.parse().unwrap(),
-        region: region(place.trim_end_matches('!')),
+        region: region(place.trim_end_matches(['!', '~'])),
         fit_for: fit.parse().ok().map(Duration::from_secs),
         may_lead: !place.ends_with('!'),
+        goes_by_timing: !place.ends_with('~'),
     }
 }
 
@@ -44,6 +45,8 @@ fn leadership_moves_to_a_more_wanted_region_once_somebody_there_is_steady() {
         ("us", "eu 20", "b@us 9", None),
         ("us", "eu 20", "b@us -", None),
         ("us", "eu 20", "b@us! 90", None),
+        ("us", "eu 20", "b@us~ 90", None),
+        ("us ap", "eu 20", "b@us~ 90, c@ap 90", Some("c")),
         // The first region has nobody fit: the second will do, and is left for the first.
         ("us ap", "eu 20", "b@us -, c@ap 90", Some("c")),
         ("us ap", "ap 20", "b@us 90, a@eu 90", Some("b")),
