@@ -34,8 +34,10 @@ pub struct Seat {
     pub region: RegionId,
     /// Since its election.
     pub led_for: Duration,
+    /// It goes by the cluster's election timing; otherwise the change to that says who leads.
+    pub goes_by_timing: bool,
     /// A plan runs, or a change of membership: the next leader would have to find out how far it got, and a failover would
-    /// wait for leases anew. Or it does not go by the cluster's election timing: then that says who leads.
+    /// wait for leases anew.
     pub busy: bool,
 }
 
@@ -43,7 +45,7 @@ pub struct Seat {
 pub fn better(preferred: &[RegionId], leader: &Seat, others: &[Voter]) -> Option<NodeId> {
     let rank = |region: &RegionId| preferred.iter().position(|p| p == region);
     let own = rank(&leader.region).unwrap_or(preferred.len());
-    if leader.busy || leader.led_for < STEADY {
+    if leader.busy || !leader.goes_by_timing || leader.led_for < STEADY {
         return None;
     }
     let fit = others

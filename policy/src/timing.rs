@@ -153,7 +153,8 @@ pub struct Standing {
     pub fit: bool,
     /// The timing that it goes by, as it said lately; `None`: it is silent.
     pub timing: Option<ElectionTiming>,
-    /// It was told for [`TURN`] that it is its turn, and has not changed: for how long nobody told it so. The leader tells itself.
+    /// It was told for [`TURN`] that it is its turn, and has not changed, or cannot take over yet: for how long nobody told it so.
+    /// The leader tells itself.
     pub stuck: Option<Duration>,
     /// Its last log index that the leader knows of.
     pub matched: u64,
@@ -167,7 +168,7 @@ pub const TURN: Duration = Duration::from_secs(5);
 pub enum Turn {
     /// Nobody's: all who answer have changed.
     Nobody,
-    /// This member's.
+    /// This member's; or it has changed, and is to take over as soon as it can.
     Tell(NodeId),
     /// The leader's, and this one, which has changed and is fit, leads meanwhile.
     HandOver(NodeId),
@@ -212,10 +213,24 @@ pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<No
         }
     }
     let leads = |m: &Standing| m.voter && m.may_lead;
-    let changed = others().filter(|(_, m)| leads(m) && m.fit && m.timing == Some(*target));
-    if let Some((node, _)) = changed.max_by_key(|(_, m)| m.matched) {
+    let changed = || others().filter(|(_, m)| leads(m) && m.timing == Some(*target));
+    if let Some((node, _)) = changed().filter(|(_, m)| m.fit).max_by_key(|(_, m)| m.matched) {
         return Turn::HandOver(node.clone());
     }
+    // A second one would elect the first, which could not take over.
+    if !longer && let Some((node, m)) = changed().min_by_key(|(_, m)| in_order(m)) {
+        match (m.stuck, own.stuck) {
+            (None, _) => return tell(node),
+            (Some(_), None) => return Turn::Here,
+            (Some(_), Some(_)) => {}
+        }
+    }
     let able = behind().filter(|(_, m)| longer || leads(m));
-    in_turn(able.min_by_key(|(_, m)| in_order(m)))
+    in_turn(able.min_by_key(|(_, m)| (in_order(m), !m.fit)))
+}
+
+/// Whether this turn waits until the leader has led for long enough to have heard who is fit: a hand-over and a change in place do, and
+/// to a shorter timing every turn, because whoever is told it is to lead at once.
+pub fn asks_who_is_fit(turn: &Turn, from: &ElectionTiming, to: &ElectionTiming) -> bool {
+    matches!(turn, Turn::HandOver(_) | Turn::Here) || to.heartbeat < from.heartbeat
 }

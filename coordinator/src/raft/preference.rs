@@ -115,9 +115,8 @@ impl RaftNode {
         let seat = Seat {
             region: self.own_peer().region.clone(),
             led_for: now.saturating_duration_since(leadership.since?),
-            busy: self.is_changing_membership()
-                || self.moves_a_role()
-                || !self.is_set_timing(Some(self.timing())),
+            goes_by_timing: self.is_set_timing(Some(self.timing())),
+            busy: self.is_changing_membership() || self.moves_a_role(),
         };
         let others: Vec<Voter> = others.iter().map(voter).collect();
         better(&preferred, &seat, &others)
@@ -130,7 +129,7 @@ impl RaftNode {
     }
 
     /// Whether who says this goes by the timing that the log names, where it names one.
-    pub(super) fn is_set_timing(&self, said: Option<RaftTiming>) -> bool {
+    fn is_set_timing(&self, said: Option<RaftTiming>) -> bool {
         let set = self.timing_setting();
         set.is_none_or(|(setting, _)| said == Some(setting.timing))
     }

@@ -110,13 +110,13 @@ impl RaftNode {
         let others = others.filter(|m| m.voter && m.raft_id != self.own_id() && self.is_well(m, now));
         let voter = |m: Member| {
             let fit = is_fit(&m, last, lately);
-            let goes_by_timing = self.is_set_timing(self.round_trips().timing_of(m.raft_id, now));
             let voter = Voter {
                 node: m.peer.node,
                 region: m.peer.region,
                 fit_for: fit.then_some(Duration::ZERO),
                 may_lead: !m.peer.witness,
-                goes_by_timing,
+                // Without a state it knows no other.
+                goes_by_timing: true,
             };
             (voter, m.matched.map_or(0, |at| at.0))
         };

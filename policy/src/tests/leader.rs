@@ -24,12 +24,13 @@ fn voters(text: &str) -> Vec<Voter> {
     text.split(',').map(voter).collect()
 }
 
-/// `"eu 20"`: has led for so many seconds; `*`: and is in the middle of something.
+/// `"eu 20"`: has led for so many seconds; `*`: and is in the middle of something; `~`: by another election timing.
 fn seat(text: &str) -> Seat {
     let (place, led_for) = text.split_once(' ').unwrap();
     Seat {
         region: region(place),
-        led_for: Duration::from_secs(led_for.trim_end_matches('*').parse().unwrap()),
+        led_for: Duration::from_secs(led_for.trim_end_matches(['*', '~']).parse().unwrap()),
+        goes_by_timing: !led_for.ends_with('~'),
         busy: led_for.ends_with('*'),
     }
 }
@@ -40,6 +41,7 @@ fn leadership_moves_to_a_more_wanted_region_once_somebody_there_is_steady() {
         ("", "eu 20", "b@us 90", None),
         ("us", "eu 20", "b@us 90", Some("b")),
         ("us", "eu 20*", "b@us 90", None),
+        ("us", "eu 20~", "b@us 90", None),
         ("us", "eu 9", "b@us 90", None),
         ("us", "eu 10", "b@us 10", Some("b")),
         ("us", "eu 20", "b@us 9", None),
@@ -72,6 +74,7 @@ fn there_is_no_ping_pong() {
             let seat = Seat {
                 region: leader.region.clone(),
                 led_for: STEADY,
+                goes_by_timing: true,
                 busy: false,
             };
             better(&wanted, &seat, &others.collect::<Vec<_>>())

@@ -179,11 +179,6 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
     })
 }
 
-/// The bytes of an answer.
-pub fn encode_reply(outcome: &Result<Reply, Rejection>) -> Vec<u8> {
-    encode_answer(outcome, FORMAT)
-}
-
 /// The bytes of an answer, in one of its formats.
 pub(crate) fn encode_answer(outcome: &Result<Reply, Rejection>, format: u32) -> Vec<u8> {
     let outcome = outcome.to_pb();

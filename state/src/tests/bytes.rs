@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::{samples, world::World};
 use crate::codec::{
-    CodecError, decode_entry, decode_reply, decode_snapshot, encode_entry, encode_reply, encode_snapshot,
+    CodecError, FORMAT, decode_entry, decode_reply, decode_snapshot, encode_answer, encode_entry,
+    encode_snapshot,
 };
 
 /// How many variants these values have, by their names.
@@ -42,7 +43,7 @@ fn entries_and_answers_come_back_as_they_were() {
         assert_eq!(decode_entry(&encode_entry(&entry)).unwrap(), entry);
     }
     for outcome in outcomes() {
-        assert_eq!(decode_reply(&encode_reply(&outcome)).unwrap(), outcome);
+        assert_eq!(decode_reply(&encode_answer(&outcome, FORMAT)).unwrap(), outcome);
     }
 }
 
@@ -68,7 +69,7 @@ fn cut_bytes_are_refused_wherever_they_are_cut() {
         }
     }
     for outcome in outcomes() {
-        let bytes = encode_reply(&outcome);
+        let bytes = encode_answer(&outcome, FORMAT);
         for end in 0..bytes.len() {
             assert!(decode_reply(&bytes[..end]).is_err(), "{outcome:?} cut at {end}");
         }
@@ -134,7 +135,10 @@ fn an_impossible_snapshot_is_not_installed() {
 #[test]
 fn the_bytes_of_release_1_are_still_read() {
     let entries: Vec<_> = samples::entries().iter().map(encode_entry).collect();
-    let answers: Vec<_> = outcomes().iter().map(encode_reply).collect();
+    let answers: Vec<_> = outcomes()
+        .iter()
+        .map(|outcome| encode_answer(outcome, FORMAT))
+        .collect();
     let frozen = frozen("entries.hex", &entries);
     assert_eq!(
         frozen

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     ControlState, Entry,
-    codec::{self, decode_entry, decode_snapshot, encode_entry, encode_reply, encode_snapshot},
+    codec::{self, FORMAT, decode_entry, decode_snapshot, encode_answer, encode_entry, encode_snapshot},
 };
 
 /// Bytes of a snapshot before its body.
@@ -121,7 +121,7 @@ fn the_logs_of_release_1_lead_to_the_same_answers_and_states() {
         let mut answers = String::new();
         for (revision, entry) in frozen_log(&format!("{story}.entries")) {
             let applied = state.apply(revision, &entry);
-            answers += &hex(&encode_reply(&applied.outcome));
+            answers += &hex(&encode_answer(&applied.outcome, FORMAT));
             answers.push('\n');
         }
         if std::env::var_os("REGENT_UPDATE_FROZEN").is_some() {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ControlState,
-    codec::{self, encode_entry, encode_reply, read_snapshot, write_snapshot_in_frames},
+    codec::{self, FORMAT, encode_answer, encode_entry, read_snapshot, write_snapshot_in_frames},
     features::SUPPORTED,
     requests::RequestTable,
 };
@@ -55,7 +55,7 @@ fn freeze(level: u32, script: &str) {
         if let Some(applied) = world.line(line) {
             let (revision, entry) = (world.state.revision(), world.last.as_ref().unwrap());
             entries += &format!("{} {}\n", revision.0, hex(&encode_entry(entry)));
-            answers += &(hex(&encode_reply(&applied.outcome)) + "\n");
+            answers += &(hex(&encode_answer(&applied.outcome, FORMAT)) + "\n");
         }
     }
     fs::create_dir_all(folder(level)).unwrap();
@@ -101,7 +101,7 @@ fn what_a_level_wrote_means_the_same_for_ever() {
             assert_eq!(&encode_entry(entry.entry()), bytes, "{:?}", entry.entry());
             let outcome = state.apply_read(*revision, &entry).outcome;
             assert_eq!(
-                &encode_reply(&outcome),
+                &encode_answer(&outcome, FORMAT),
                 answer,
                 "{:?}: {outcome:?}",
                 entry.entry()

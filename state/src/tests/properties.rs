@@ -33,7 +33,9 @@ use super::{
     world::{START, World, next},
 };
 use crate::{
-    codec::{decode_entry, decode_snapshot, encode_entry, encode_reply, encode_snapshot, read_entry},
+    codec::{
+        FORMAT, decode_entry, decode_snapshot, encode_answer, encode_entry, encode_snapshot, read_entry,
+    },
     command::{Command, Entry, Expects},
     event::Event,
     rejection::Rejection,
@@ -172,8 +174,8 @@ fn replicas_agree(entries: &[Entry], cut: usize) {
             .to_vec();
         answers.insert(1, second.apply_read(revision, &digested));
         assert_eq!(
-            encode_reply(&answers[0].outcome),
-            encode_reply(&answers[1].outcome)
+            encode_answer(&answers[0].outcome, FORMAT),
+            encode_answer(&answers[1].outcome, FORMAT)
         );
         assert_eq!(answers[0], answers[2]);
         if n == cut {

@@ -55,7 +55,7 @@ impl RaftNode {
         }
         let node = self.clone();
         // Not cancelled half-way: the node would be left without a Raft that could be shut down.
-        self.spawn_to_its_end(async move { node.adopt(timing).await });
+        self.spawn_to_its_end(async move { node.adopt(timing, false).await });
     }
 
     /// A witness has no state in which it could look: it goes by what the leader says that it follows. Whatever that is, elections
@@ -72,30 +72,31 @@ impl RaftNode {
         (leads && timing.validate().is_ok()).then_some(timing)
     }
 
-    /// Goes on with this timing, unless a change is under way, which is not queued for, or failed a moment ago.
-    pub(super) async fn adopt(&self, timing: RaftTiming) {
+    /// Goes on with this timing, as the leader or as one that does not lead, whichever it was its turn as; unless a change is under
+    /// way, which is not queued for, or failed a moment ago.
+    pub(super) async fn adopt(&self, timing: RaftTiming, leads: bool) {
         let Ok(mut adopting) = self.adopting().try_lock() else {
             return;
         };
         if adopting.failed.is_some_and(|at| at.elapsed() < TRIES_AGAIN) {
             return;
         }
-        let adopted = self.go_by(timing).await;
+        let adopted = self.go_by(timing, leads).await;
         adopting.failed = adopted.is_err().then(Instant::now);
         if let Err(problem) = adopted
             && !self.stopping().is_cancelled()
+            && self.stopped_sender().borrow().is_none()
         {
             error!(problem, "this coordinator could not change its election timing");
         }
     }
 
     /// Raft is made anew over the same log; a moment long nobody is answered. One at a time.
-    async fn go_by(&self, timing: RaftTiming) -> Result<(), String> {
+    async fn go_by(&self, timing: RaftTiming, leads: bool) -> Result<(), String> {
         if timing == self.timing() || self.stopping().is_cancelled() {
             return Ok(());
         }
         let config = openraft_config(self.config(), &timing, self.acts()).map_err(|e| e.to_string())?;
-        let led = self.leadership().borrow().is_leader;
         let identity = self.identity().clone();
         let written = tokio::task::spawn_blocking(move || identity.remember_timing(&timing)).await;
         written
@@ -104,7 +105,8 @@ impl RaftNode {
         // The disk may have taken its time: whoever leads says it again, where it still holds.
         let setting = self.timing_setting();
         let is_another = setting.is_some_and(|(setting, _)| setting.timing != timing);
-        if is_another || self.leadership().borrow().is_leader != led {
+        let waits = leads && self.waits(&self.timing(), &timing);
+        if is_another || waits || self.leadership().borrow().is_leader != leads {
             return Ok(());
         }
         self.engine().change(config).await?;

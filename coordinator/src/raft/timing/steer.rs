@@ -181,7 +181,8 @@ impl RaftNode {
         }
     }
 
-    fn waits(&self, from: &RaftTiming, to: &RaftTiming) -> bool {
+    /// Whether a change from one timing to the other waits for a plan.
+    pub(super) fn waits(&self, from: &RaftTiming, to: &RaftTiming) -> bool {
         decide::waits(from, to, self.moves_a_role())
     }
 
@@ -197,8 +198,10 @@ impl RaftNode {
         // Who is fit to lead has answered by then.
         let led_for = memory.since.map_or(Duration::ZERO, |since| since.elapsed());
         let knows_who_is_fit = led_for >= self.timing().election_max;
+        if !knows_who_is_fit && decide::asks_who_is_fit(&turn, &self.timing(), &setting.timing) {
+            return PAUSE;
+        }
         let told = match &turn {
-            Turn::HandOver(_) | Turn::Here if !knows_who_is_fit => return PAUSE,
             Turn::Nobody => {
                 memory.told.clear();
                 return PAUSE;
@@ -219,7 +222,7 @@ impl RaftNode {
             Turn::Here => {
                 let node = self.clone();
                 let timing = setting.timing;
-                let adopts = self.spawn_to_its_end(async move { node.adopt(timing).await });
+                let adopts = self.spawn_to_its_end(async move { node.adopt(timing, true).await });
                 // What a panic there says was said; one that waits for its disk goes on, and others are told meanwhile.
                 let _ = timeout(PATIENCE, adopts).await;
                 own

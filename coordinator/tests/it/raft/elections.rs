@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use coordinator::raft::{Member, ProposeError, RaftLimits, RaftRole};
+use coordinator::raft::{Member, ProposeError, RaftLimits, RaftRole, RaftStatus};
 use state::Command;
 use tokio::time::Instant;
 use types::model::Placement;
@@ -123,19 +123,21 @@ async fn a_follower_speaks_of_a_quorum_only_while_it_hears_its_leader() {
 async fn only_the_leader_knows_how_far_the_members_are() {
     let mut cluster = Cluster::of(3, RaftLimits::default()).await;
     cluster.write("m").await;
-    let leader = cluster.leader_index().await;
-    let known = |i: usize| {
-        let status = cluster.node(i).status();
+    let known = |status: &RaftStatus| {
         let known = |m: &Member| (m.matched.is_some(), m.silent_millis.is_some(), m.lag.is_some());
         status.members.iter().map(known).collect::<Vec<_>>()
     };
-    within("every member's answer", async {
-        while known(leader) != [(true, true, true); 3] {
+    let (leader, status) = within("every member's answer", async {
+        loop {
+            let leader = cluster.leader_index().await;
+            let status = cluster.node(leader).status();
+            if status.role == RaftRole::Leader && known(&status) == [(true, true, true); 3] {
+                return (leader, status);
+            }
             tokio::task::yield_now().await;
         }
     })
     .await;
-    let status = cluster.node(leader).status();
     let own = status
         .members
         .iter()
@@ -144,7 +146,18 @@ async fn only_the_leader_knows_how_far_the_members_are() {
     assert_eq!((own.silent_millis, status.leader_silent), (Some(0), None));
     assert_eq!(own.lag, Some(Duration::ZERO));
     let [behind, other] = [(leader + 1) % 3, (leader + 2) % 3];
-    assert_eq!(known(behind), [(false, false, false); 3]);
+    // Whoever follows by now.
+    let follower = within("a follower", async {
+        loop {
+            let all = (0..3).map(|i| cluster.node(i).status());
+            if let Some(status) = { all }.find(|s| s.role == RaftRole::Follower) {
+                return status;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(known(&follower), [(false, false, false); 3]);
 
     // Nobody hears more of one that is gone, and it lacks what is written from then on.
     // By whoever leads: after a stall that is another one.
