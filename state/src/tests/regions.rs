@@ -45,6 +45,36 @@ fn a_plan_between_others_uses_neither_a_region_nor_an_agent() {
     assert!(refused.contains("plan"), "{refused}");
 }
 
+/// Those whose doors it claimed, too: a region that only stands aside is free to go.
+#[test]
+fn a_plan_uses_the_regions_of_the_doors_that_it_claimed() {
+    let claims = |doors: &str| {
+        standing(&format!(
+            "RegisterRegion region=sa
+            {GONE}
+            actor coordinator/c1
+            StartPlan kind=FAILOVER target=us/b1#1 epoch=g1.e2 trigger=gone
+            actor us/b1
+            FinishStep step=VERIFY_TARGET run=1
+            actor coordinator/c1
+            Fence
+            actor us/b1
+            FinishStep step=CLAIM doors={doors} run=1"
+        ))
+    };
+    for (doors, ap_is_used) in [("pointer/eu,pointer/us", false), ("pointer/us,pointer/ap", true)] {
+        let mut world = claims(doors);
+        world.lines("DeleteRegion region=sa");
+        match ap_is_used {
+            false => world.lines("DeleteRegion region=ap"),
+            true => {
+                let refused = refusal(&mut world, "DeleteRegion region=ap").to_string();
+                assert!(refused.contains("plan"), "{refused}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_region_is_in_use_by_all_that_stands_in_it_or_names_it() {
     let to_ap = "StartPlan kind=SWITCHOVER target=ap/d1#1 epoch=g1.e2";
