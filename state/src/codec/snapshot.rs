@@ -56,18 +56,8 @@ fn check_header(bytes: &[u8]) -> Result<&[u8], CodecError> {
             shown: bytes.len() as u64,
             needed: HEADER_BYTES as u64,
         })?;
-    let (magic, rest) = header.split_at(8);
-    if magic != MAGIC {
-        return Err(CodecError::NoSnapshot);
-    }
-    let (format, rest) = rest.split_at(4);
-    let format = format.iter().fold(0_u32, |n, b| (n << 8) | u32::from(*b));
-    if format != FORMAT {
-        return Err(CodecError::Format {
-            what: "snapshot",
-            shown: format,
-        });
-    }
+    // By magic and format it was brought here.
+    let (_, rest) = header.split_at(8 + 4);
     let (length, digest) = rest.split_at(8);
     let length = length.iter().fold(0_u64, |n, b| (n << 8) | u64::from(*b));
     if body.len() as u64 != length {

@@ -95,19 +95,14 @@ fn another_format_is_refused_by_name() {
         ),
         "{error}"
     );
-    let mut snapshot = encode_snapshot(&World::standing().state);
-    snapshot[11] = 9;
-    let error = decode_snapshot(&snapshot).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            CodecError::Format {
-                what: "snapshot",
-                shown: 9
-            }
-        ),
-        "{error}"
-    );
+    // Each of the number's four bytes counts.
+    for (at, byte, expected) in [(11, 9, 9), (10, 1, 0x101), (9, 1, 0x1_0001), (8, 1, 0x100_0001)] {
+        let mut snapshot = encode_snapshot(&World::standing().state);
+        snapshot[at] = byte;
+        let error = decode_snapshot(&snapshot).unwrap_err();
+        let is_named = matches!(error, CodecError::Format { what: "snapshot", shown } if shown == expected);
+        assert!(is_named, "{error}");
+    }
     assert!(matches!(
         decode_snapshot(&[7; 100]).unwrap_err(),
         CodecError::NoSnapshot
