@@ -101,9 +101,14 @@ fn lines_are_accepted_or_refused() {
         "regent preferences set output=json page=50 --remove colour --etag 9",
         true,
     );
+    check_parse("regent cluster prefer us-west-2 eu-west-1", true);
+    check_parse("regent cluster prefer --none --etag 9", true);
     check_parse("regent cluster transfer-leader --to c2 --validate-only", true);
     check_parse("regent cluster transfer-leader c2", false);
     check_parse("regent preferences set", false);
+    // Without a word what was preferred would be gone.
+    check_parse("regent cluster prefer", false);
+    check_parse("regent cluster prefer us-west-2 --none", false);
     check_parse("regent preferences set output", false);
     check_parse("regent preferences get --user eve", true);
     check_parse("regent experiment create m march --arm 1=90 --arm 2=10", true);

@@ -9,13 +9,17 @@ use anyhow::Context as _;
 
 /// Runs the benchmark that `args` begin with.
 pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<ExitCode> {
+    // What only tells how it is used need not be quick.
+    let only_tells = args.iter().any(|arg| arg == "--help" || arg == "-h");
+    let profile = if only_tells { "dev" } else { "dist" };
+    eprintln!("building with the profile {profile}: minutes, the first time");
     let status = Command::new(env!("CARGO"))
         .args([
             "run",
             "--quiet",
             "--locked",
             "--profile",
-            "dist",
+            profile,
             "--package",
             "bench",
             "--",

@@ -31,7 +31,8 @@ enum Command {
     },
     /// Checks the house rules: dependency edges, banned crates, module docs, metric names.
     Tidy,
-    /// Measures Regent beside a peer: `bench consensus [--output json]`. Builds with the profile that packages have.
+    /// Measures Regent: `bench consensus` beside etcd, `bench agents`, `bench scale`, each with `[--output json]`. Builds first, with
+    /// the profile that packages have.
     Bench {
         /// Which benchmark, and its options.
         #[arg(

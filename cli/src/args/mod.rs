@@ -406,9 +406,12 @@ pub(crate) struct TimingSetArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PreferArgs {
-    /// Regions, most wanted first.
-    #[arg(value_name = "REGION")]
+    /// Regions, most wanted first. `cluster timing get` shows which they are.
+    #[arg(value_name = "REGION", required_unless_present = "none")]
     pub(crate) regions: Vec<RegionId>,
+    /// No region any more.
+    #[arg(long, conflicts_with = "regions")]
+    pub(crate) none: bool,
     /// Only if the settings still are as they were at this revision.
     #[arg(long, value_name = "REVISION")]
     pub(crate) etag: Option<u64>,

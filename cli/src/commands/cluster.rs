@@ -23,7 +23,7 @@ use proto::v1::GetStatusResponse;
 use serde_json::json;
 use tokio::time::sleep;
 use types::{
-    reason::Refusal,
+    reason::{Reason, Refusal},
     role::{FailoverMode, RoleRecord},
 };
 
@@ -45,15 +45,27 @@ pub(crate) async fn run(command: ClusterCommand, shared: Shared) -> Result<(), F
     match command {
         ClusterCommand::Status => status(&shared).await,
         ClusterCommand::Members => members::run(&shared).await,
-        ClusterCommand::Remove(args) => leave::remove(args, &shared).await,
-        ClusterCommand::Replace(args) => leave::replace(args, &shared).await,
+        ClusterCommand::Remove(args) => leave::remove(args, &shared).await.map_err(among_members),
+        ClusterCommand::Replace(args) => leave::replace(args, &shared).await.map_err(among_members),
         ClusterCommand::Timing(command) => elections::timing(command, &shared).await,
         ClusterCommand::Prefer(args) => elections::prefer(&args, &shared).await,
-        ClusterCommand::TransferLeader(args) => elections::transfer(&args, &shared).await,
+        ClusterCommand::TransferLeader(args) => {
+            elections::transfer(&args, &shared).await.map_err(among_members)
+        }
         #[cfg(feature = "server")]
         ClusterCommand::Recover(args) => Box::pin(recover::run(&args, &shared)).await,
         ClusterCommand::Rebind(command) => rebind::run(command, &shared).await,
         ClusterCommand::Snapshot(command) => Box::pin(snapshot::run(command, &shared)).await,
+    }
+}
+
+/// One that is no member is looked for among the members, not among all nodes.
+fn among_members(failure: Failure) -> Failure {
+    match failure.reason {
+        Some(Reason::NodeNotFound) => {
+            failure.remedy("`regent cluster members` shows the coordinators that there are")
+        }
+        _ => failure,
     }
 }
 

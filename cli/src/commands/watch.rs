@@ -33,6 +33,9 @@ pub(crate) async fn run(args: WatchArgs, shared: Shared) -> Result<(), Failure> 
         region: args.region,
         role: args.role,
     };
+    if shared.output == OutputFormat::Table && output::is_watched() {
+        output::note(&format!("watching for what comes after {after}; ctrl-c ends it"));
+    }
     let mut watch = StateWatch::resume(client, PATIENCE, header.cluster_id, after).filtered(filter);
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {

@@ -409,7 +409,9 @@ fn only_the_process_that_listens_is_taken_for_it() {
 fn the_tour_of_the_readme_is_that_of_the_banner() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let readme = fs::read_to_string(readme).unwrap();
-    let (_, after) = readme.split_once("In another terminal:\n\n```sh\n").unwrap();
+    let (_, after) = readme
+        .split_once("then, in another terminal in the same directory:\n\n```sh\n")
+        .unwrap();
     let (block, _) = after.split_once("```").unwrap();
     let lines = block.lines().filter(|line| line.starts_with("regent "));
     let typed: Vec<&str> = lines

@@ -24,7 +24,7 @@ use std::{
 use client::{Client, Context, retry::mint_request_id};
 use serde_json::json;
 use types::{
-    AliasName, RegionId, RoleName, VersionKey,
+    AliasName, Epoch, RegionId, RoleName, VersionKey,
     model::{AliasRecord, Artifact, VersionRecord, VersionState},
     reason::Refusal,
 };
@@ -92,11 +92,17 @@ async fn primary_region(client: &Client, limit: Limit) -> Result<RegionId, Failu
     let role = RoleName::global();
     let (role, _) = limit.insist(async || client.get_role(&role).await).await?;
     role.holder.map(|holder| holder.region).ok_or_else(|| {
-        Failure::new(
-            Exit::Unavailable,
-            format!("nobody holds {} at {}", role.role, role.epoch),
-        )
-        .remedy("wait for the failover to end, or name the region to upload to with --region")
+        let (text, remedy) = match role.epoch {
+            Epoch::ZERO => (
+                format!("nobody has held {} yet", role.role),
+                "a cluster that has just begun gives it to somebody within seconds (`regent primary list`); or name the region to upload to with --region",
+            ),
+            epoch => (
+                format!("nobody holds {} at {epoch}", role.role),
+                "wait for the failover to end, or name the region to upload to with --region",
+            ),
+        };
+        Failure::new(Exit::Unavailable, text).remedy(remedy)
     })
 }
 

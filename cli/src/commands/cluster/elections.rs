@@ -60,14 +60,29 @@ pub(super) async fn transfer(args: &TransferLeaderArgs, shared: &Shared) -> Resu
         _ => refusal.into(),
     })?;
     check_leads(&done, args.to.as_ref())?;
+    // What was done is told, whether this is known or not.
+    let settings = client.settings().await;
+    let preferred = settings.map_or_else(|_| Vec::new(), |(settings, _)| settings.preferred_regions);
     let document = json!({
         "from": known(&done.from),
         "leader": done.leader,
         "validated_only": args.validate_only,
+        "preferred_regions": preferred,
     });
     answer(shared.output, &document, || {
-        transfer_text(&done, args.validate_only)
+        transfer_text(&done, args.validate_only) + &preference_text(&preferred)
     })
+}
+
+/// That leadership may not stay where it went.
+pub(super) fn preference_text(preferred: &[String]) -> String {
+    match preferred {
+        [] => String::new(),
+        _ => format!(
+            "\nleader preferred in: {}; a voter there that is up takes leadership back within seconds (`regent cluster prefer` changes it)",
+            preferred.join(", ")
+        ),
+    }
 }
 
 /// What helps where nobody heard how a transfer ended.
@@ -205,9 +220,7 @@ fn setting_text(setting: Option<&ElectionSetting>, preferred: &[String]) -> Stri
         ),
         None => "elections: as each coordinator was started; the log says nothing yet".to_owned(),
     };
-    if !preferred.is_empty() {
-        text = format!("{text}\nleader preferred in: {}", preferred.join(", "));
-    }
+    text = format!("{text}\nleader preferred in: {}", or_dash(preferred.join(", ")));
     text
 }
 

@@ -201,6 +201,11 @@ fn too_few_and_nobody_are_told_apart() {
         "no coordinator has a quorum: 1 of 3 answer",
     );
     check("a - | b -", 0, "no coordinator answers: a is silent; b is silent");
+    check("a -", 0, "no coordinator answers: a is silent");
+    let mut nobody = round("a -", 0);
+    let told = "no coordinator answers at https://a";
+    nobody.asked[0].answer = Err(Refusal::new(Reason::Unreachable, told));
+    assert_eq!(nobody.failure().unwrap().message, told);
     // It vouches for a leader that may just have died, and will know soon.
     check(
         "a - | b - | c a 7 yes 90",
@@ -398,6 +403,9 @@ fn a_transfer_to_somebody_who_does_not_lead_in_the_end_is_none() {
             (found, _) => panic!("{from} to {to}, {leader} leads: {found:?}"),
         }
     };
+    assert_eq!(elections::preference_text(&[]), "");
+    let warned = elections::preference_text(&["eu".to_owned(), "us".to_owned()]);
+    assert!(warned.starts_with("\nleader preferred in: eu, us; "), "{warned}");
     check("c1", "c2", "", Ok("c2 leads now; before, c1 did"));
     check("c1", "c2", "c2", Ok("c2 leads now; before, c1 did"));
     check("c2", "c2", "c2", Ok("c2 leads already"));

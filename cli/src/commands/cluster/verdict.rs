@@ -14,6 +14,9 @@ use crate::{
     exit::Exit,
 };
 
+/// How it is said that nobody answers, here and by the client library.
+const NO_ANSWER: &str = "no coordinator answers";
+
 /// One coordinator's answer, or why there is none.
 pub(super) struct Asked {
     pub(super) endpoint: String,
@@ -179,7 +182,11 @@ impl Round {
     fn nobody(&self) -> Failure {
         let refusals = self.asked.iter().filter_map(|a| a.answer.as_ref().err());
         let each: Vec<&str> = refusals.map(|refusal| refusal.message.as_str()).collect();
-        let message = format!("no coordinator answers: {}", each.join("; "));
+        let message = match each.as_slice() {
+            // Nobody told whom else to ask.
+            [only] if only.starts_with(NO_ANSWER) => (*only).to_owned(),
+            _ => format!("{NO_ANSWER}: {}", each.join("; ")),
+        };
         Failure::new(Exit::Unavailable, message).remedy(NOBODY_ANSWERS)
     }
 

@@ -236,5 +236,8 @@ fn no_answer(args: &InferArgs, each: &[String]) -> Failure {
     Failure::new(Exit::Unavailable, message)
         .with("model", &args.model)
         .with("asked", asked)
-        .remedy("`regent region list` says which regions are healthy: --region asks one of them, with all of the time; --timeout gives more")
+        .remedy(match args.region {
+            None => "`regent region list` says which regions are healthy: --region asks one of them, with all of the time; --timeout gives more",
+            Some(_) => "`regent region list` says which regions are healthy: name one of them, or leave --region out to ask each; --timeout gives more time",
+        })
 }
