@@ -60,9 +60,9 @@ pub(super) async fn transfer(args: &TransferLeaderArgs, shared: &Shared) -> Resu
         _ => refusal.into(),
     })?;
     check_leads(&done, args.to.as_ref())?;
-    // What was done is told, whether this is known or not.
-    let settings = client.settings().await;
-    let preferred = settings.map_or_else(|_| Vec::new(), |(settings, _)| settings.preferred_regions);
+    // What was done is told, whether this is known (`null`: it is not) or not.
+    let settings = client.settings().await.ok();
+    let preferred = settings.map(|(settings, _)| settings.preferred_regions);
     let document = json!({
         "from": known(&done.from),
         "leader": done.leader,
@@ -70,7 +70,7 @@ pub(super) async fn transfer(args: &TransferLeaderArgs, shared: &Shared) -> Resu
         "preferred_regions": preferred,
     });
     answer(shared.output, &document, || {
-        transfer_text(&done, args.validate_only) + &preference_text(&preferred)
+        transfer_text(&done, args.validate_only) + &preference_text(preferred.as_deref().unwrap_or_default())
     })
 }
 
@@ -209,7 +209,7 @@ fn settings_text(settings: &Settings) -> String {
 
 fn setting_text(setting: Option<&ElectionSetting>, preferred: &[String]) -> String {
     let timing = setting.and_then(|s| Some((s, s.timing.as_ref()?)));
-    let mut text = match timing {
+    let text = match timing {
         Some((setting, timing)) => format!(
             "elections: heartbeat {}, timeout {} to {}; {}: {}",
             duration(timing.heartbeat_millis),
@@ -220,8 +220,7 @@ fn setting_text(setting: Option<&ElectionSetting>, preferred: &[String]) -> Stri
         ),
         None => "elections: as each coordinator was started; the log says nothing yet".to_owned(),
     };
-    text = format!("{text}\nleader preferred in: {}", or_dash(preferred.join(", ")));
-    text
+    format!("{text}\nleader preferred in: {}", or_dash(preferred.join(", ")))
 }
 
 fn matrix(round_trips: &[RoundTrip]) -> String {
