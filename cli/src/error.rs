@@ -1,6 +1,6 @@
 //! Why a command ended without doing what it was asked: one shape for people, scripts and exit codes.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt, io, path::Path};
 
 use serde_json::json;
 use types::{
@@ -61,8 +61,10 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
     /// A file that could not be read or written.
-    pub(crate) fn file(verb: &str, path: &Path, why: impl fmt::Display) -> Self {
-        Self::other(format!("could not {verb} {}: {why}", path.display())).with("file", path.display())
+    pub(crate) fn file(verb: &str, path: &Path, why: impl Into<io::Error>) -> Self {
+        let why = why.into();
+        let text = format!("could not {verb} {}: {why}", path.display());
+        Self::new(Exit::of_io(why.kind()), text).with("file", path.display())
     }
     /// Names the reason, where the exit code says less.
     #[must_use]

@@ -1,6 +1,7 @@
 //! Exit codes, and the one place that gives each refusal its own. Scripts rely on them: they never change their meaning.
 //! 0 is success.
 
+use std::io;
 use std::process::ExitCode;
 
 use types::Reason;
@@ -95,6 +96,13 @@ impl Exit {
 }
 
 impl Exit {
+    /// The exit code where a file or directory that was named could not be used.
+    pub(crate) const fn of_io(kind: io::ErrorKind) -> Self {
+        match kind {
+            io::ErrorKind::NotFound => Self::NotFound,
+            _ => Self::Error,
+        }
+    }
     /// The reason of a failure of which no more is known than how it ended.
     pub(crate) const fn usual_reason(self) -> Option<Reason> {
         match self {

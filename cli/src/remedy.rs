@@ -77,6 +77,9 @@ pub(crate) fn of(refusal: &Refusal) -> String {
         Reason::RequestFromFuture | Reason::TimeAhead => {
             "compare the clock of this machine with those of the coordinators"
         }
+        Reason::InvalidArgument if operand("field") == Some("read") => {
+            "leave --stale and --max-staleness out"
+        }
         Reason::StoreNotQualified => "`regent region list` says why under DOOR",
         Reason::PermissionDenied => "name a context with another identity: --context or REGENT_CONTEXT",
         Reason::Compacted | Reason::FutureRevision => "leave --after out: what stands now comes first",

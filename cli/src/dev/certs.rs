@@ -3,7 +3,10 @@
 //! Identities are SPIFFE ids in the SAN (design.md section 13); one certificate serves as server and as client. The
 //! CA's key stays in the directory, so that a region added later gets its certificate from the same CA.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use client::TlsFiles;
 use rcgen::{
@@ -121,7 +124,7 @@ fn ca(certs: &Certs) -> Result<Issuer<'static, KeyPair>, Failure> {
     let key_file = certs.ca_key();
     let key = if key_file.exists() {
         KeyPair::from_pem(&files::read(&key_file)?)
-            .map_err(|e| Failure::file("use the CA key", &key_file, e))?
+            .map_err(|e| Failure::file("use the CA key", &key_file, io::Error::other(e)))?
     } else {
         let key = KeyPair::generate().map_err(crypto)?;
         files::write(&key_file, key.serialize_pem().as_bytes(), Access::Secret)?;

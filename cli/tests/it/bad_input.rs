@@ -126,5 +126,5 @@ fn a_timing_policy_that_nobody_knows() {
 #[test]
 fn a_model_directory_that_is_none() {
     let ran = run(&["model", "push", "/no/such/model", "--name", "fraud.scorer"]);
-    ran.failed_with(1, &["/no/such/model"]);
+    ran.failed_with(3, &["/no/such/model"]);
 }

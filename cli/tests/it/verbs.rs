@@ -192,7 +192,7 @@ fn freshness(dev: &Dev) {
         assert_eq!(fresh["stale"], false, "{fresh}");
         for flag in [["--stale"].as_slice(), &["--max-staleness", "1h"]] {
             dev.run(&[&["primary", verb], flag].concat())
-                .failed_with(2, &["never stale", "leave allow_stale"]);
+                .failed_with(2, &["never stale", "leave --stale and --max-staleness out"]);
         }
     }
 }

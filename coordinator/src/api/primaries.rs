@@ -92,7 +92,7 @@ fn not_a_plan(reply: &Reply) -> Status {
 pub(super) fn confirmed_only(read: Option<pb::ReadOptions>) -> Result<Option<pb::ReadOptions>, Status> {
     let is_stale = |read: &pb::ReadOptions| read.allow_stale || read.max_staleness_millis > 0;
     if read.as_ref().is_some_and(is_stale) {
-        let why = "roles, plans and fences are answered by a quorum, never stale: leave allow_stale (--stale) and max_staleness_millis (--max-staleness) out";
+        let why = "roles, plans and fences are answered by a quorum, never stale: leave allow_stale and max_staleness_millis out";
         return Err(status(invalid("read", why)));
     }
     Ok(read)

@@ -61,7 +61,7 @@ pub(super) async fn transfer(args: &TransferLeaderArgs, shared: &Shared) -> Resu
     })?;
     check_leads(&done, args.to.as_ref())?;
     // What was done is told, whether this is known (`null`: it is not) or not.
-    let settings = client.settings().await.ok();
+    let settings = client.with_deadline(SETTINGS_WITHIN).settings().await.ok();
     let preferred = settings.map(|(settings, _)| settings.preferred_regions);
     let document = json!({
         "from": known(&done.from),
@@ -84,6 +84,9 @@ pub(super) fn preference_text(preferred: &[String]) -> String {
         ),
     }
 }
+
+/// How long the settings are waited for after a transfer, whose answer stands without them.
+const SETTINGS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What helps where nobody heard how a transfer ended.
 const WHO_LEADS: &str = "`regent cluster status` shows who leads: leadership may have been handed over";

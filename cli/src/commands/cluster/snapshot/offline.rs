@@ -1,6 +1,6 @@
 //! What needs no cluster: looking at a saved file, and founding a new cluster from it.
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use client::{CaKey, CaVerifier};
 use coordinator::offline::{self, Founded, Inspection, NewCluster, OfflineError};
@@ -221,11 +221,7 @@ pub(in super::super) fn failed(error: &OfflineError) -> Failure {
     let text = error.to_string();
     match error {
         OfflineError::File { path, source, .. } => {
-            let exit = match source.kind() {
-                io::ErrorKind::NotFound => Exit::NotFound,
-                _ => Exit::Error,
-            };
-            Failure::new(exit, text).with("file", path.display())
+            Failure::new(Exit::of_io(source.kind()), text).with("file", path.display())
         }
         OfflineError::Damaged { path, offset, .. } => {
             let failure = Failure::other(text)
