@@ -93,9 +93,6 @@ impl Exit {
             }
         }
     }
-}
-
-impl Exit {
     /// The exit code where a file or directory that was named could not be used.
     pub(crate) const fn of_io(kind: io::ErrorKind) -> Self {
         match kind {
@@ -107,10 +104,11 @@ impl Exit {
     pub(crate) const fn usual_reason(self) -> Option<Reason> {
         match self {
             Self::Usage => Some(Reason::InvalidArgument),
+            Self::NotFound => Some(Reason::NotFound),
             Self::Unavailable => Some(Reason::Unreachable),
             Self::Denied => Some(Reason::PermissionDenied),
             Self::Unknown => Some(Reason::OutcomeUnknown),
-            Self::Error | Self::NotFound | Self::Precondition | Self::Safety | Self::Findings => None,
+            Self::Error | Self::Precondition | Self::Safety | Self::Findings => None,
         }
     }
 }

@@ -228,7 +228,14 @@ fn a_failure_without_a_refusal_has_the_reason_of_its_code() {
     let document = Failure::usage("no").to_json();
     assert_eq!(document["error"]["reason"], "INVALID_ARGUMENT");
     assert_eq!(document["error"]["operands"], serde_json::json!({}));
-    for exit in [Exit::Usage, Exit::Unavailable, Exit::Denied, Exit::Unknown] {
+    let all = [
+        Exit::Usage,
+        Exit::NotFound,
+        Exit::Unavailable,
+        Exit::Denied,
+        Exit::Unknown,
+    ];
+    for exit in all {
         let reason = exit.usual_reason().unwrap();
         assert_eq!(Exit::of(reason), exit, "{reason}");
     }

@@ -217,8 +217,13 @@ pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<No
     if let Some((node, _)) = changed().filter(|(_, m)| m.fit).max_by_key(|(_, m)| m.matched) {
         return Turn::HandOver(node.clone());
     }
-    // A second one would elect the first, which could not take over.
-    if !longer && let Some((node, m)) = changed().min_by_key(|(_, m)| in_order(m)) {
+    // A second one would elect the first, which could not take over. One that an earlier target made quicker than the leader is a first one, too.
+    let is_quicker = |m: &Standing| {
+        m.timing
+            .is_some_and(|t| own.timing.is_some_and(|own| t.heartbeat < own.heartbeat))
+    };
+    let quicker = || others().filter(|(_, m)| leads(m) && is_quicker(m));
+    if !longer && let Some((node, m)) = quicker().min_by_key(|(_, m)| in_order(m)) {
         match (m.stuck, own.stuck) {
             (None, _) => return tell(node),
             (Some(_), None) => return Turn::Here,
@@ -227,6 +232,19 @@ pub fn next_turn(target: &ElectionTiming, leader: &NodeId, members: &BTreeMap<No
     }
     let able = behind().filter(|(_, m)| longer || leads(m));
     in_turn(able.min_by_key(|(_, m)| (in_order(m), !m.fit)))
+}
+
+/// Whether a member that has written `timing` down, because it was its turn, may go by it now, although that took a while. `setting` is what the log
+/// names by now, as far as it is known here; `as_leader`, whether it was its turn as the leader, `leads_now`, whether it leads by now, and
+/// `waits`, whether a leader's change waits now ([`waits`]); whoever leads sees to it for those that it tells.
+pub fn is_still_due(
+    timing: &ElectionTiming,
+    setting: Option<&ElectionTiming>,
+    as_leader: bool,
+    leads_now: bool,
+    waits: bool,
+) -> bool {
+    setting.is_none_or(|setting| setting == timing) && as_leader == leads_now && !(as_leader && waits)
 }
 
 /// Whether this turn waits until the leader has led for long enough to have heard who is fit: a hand-over and a change in place do, and

@@ -88,7 +88,8 @@ reasons! {
     PreferencesNotFound = "PREFERENCES_NOT_FOUND", NotFound;
     /// The change was made, and what it was about has been deleted since: there is nothing to show of it.
     RecordGone = "RECORD_GONE", NotFound;
-    /// What is named does not exist; the text says more. Nothing sends it: a later version's reason of this kind comes to it.
+    /// What is named does not exist; the text says more. No coordinator sends it: a later version's reason of this kind
+    /// comes to it, and a file that is not there.
     NotFound = "NOT_FOUND", NotFound;
     /// The model is not loaded on this node.
     ModelNotLoaded = "MODEL_NOT_LOADED", NotFound;

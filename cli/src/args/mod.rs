@@ -351,7 +351,7 @@ pub(crate) enum ClusterCommand {
     /// minute. Every coordinator goes by the one setting; it is no key of a config file.
     #[command(subcommand)]
     Timing(TimingCommand),
-    /// Names the regions whose coordinators should lead, most wanted first; without a region, whoever is elected leads on.
+    /// Names the regions whose coordinators should lead, most wanted first; with --none, whoever is elected leads on.
     ///
     /// A leader elsewhere hands over once a voter of a more wanted region has answered in time and been caught up for 10 s.
     Prefer(PreferArgs),

@@ -38,10 +38,10 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Takes in an end; says whether there were enough of them. A config that cannot be used and damaged files end a process
+    /// Takes in an end; says whether there were enough of them. A config that cannot be used and files that are damaged or gone end a process
     /// by itself, with a code, and soon; who was killed or ran for a while may well run again.
     pub(crate) fn are_enough(&mut self, code: Option<i32>, ran: Duration) -> bool {
-        let tells = [Exit::Error as i32, Exit::Usage as i32];
+        let tells = [Exit::Error, Exit::Usage, Exit::NotFound].map(|exit| exit as i32);
         let code = code.filter(|code| tells.contains(code) && ran < SOON);
         self.count = match code {
             Some(_) if code == self.code => self.count + 1,

@@ -352,9 +352,10 @@ fn ends_that_look_alike_are_enough_after_some_of_them_in_a_row() {
         });
         assert_eq!(answers.collect::<String>(), expected, "{ends:?}");
     };
-    let (error, usage, killed, lost) = (Some(1), Some(2), None, Some(5));
+    let (error, usage, gone, killed, lost) = (Some(1), Some(2), Some(3), None, Some(5));
     check(&[(error, short); 5], "---yy");
     check(&[(usage, short); 4], "---y");
+    check(&[(gone, short); 4], "---y");
     check(&[(killed, short); 6], "------");
     check(&[(lost, short); 6], "------");
     check(&[(error, long); 6], "------");

@@ -50,11 +50,8 @@ pub(super) async fn scan(dir: &Path) -> Result<Scanned, Failure> {
 }
 
 fn scan_blocking(dir: &Path) -> Result<Scanned, Failure> {
-    let root = std::fs::canonicalize(dir).map_err(|e| {
-        Failure::file("read", dir, e)
-            .because(Reason::ModelInvalid)
-            .remedy("name a directory with a model in it")
-    })?;
+    let root = std::fs::canonicalize(dir)
+        .map_err(|e| Failure::file("read", dir, e).remedy("name a directory with a model in it"))?;
     if !root.is_dir() {
         return Err(Failure::usage(format!("{} is no directory", dir.display()))
             .with("file", dir.display())

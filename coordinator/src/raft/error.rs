@@ -255,7 +255,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// Another process holds the data directory.
-    #[error("data directory {} is in use by another process: stop that one first", path.display())]
+    #[error("data directory {} is in use by another process: if that is this node, stop it first; otherwise name another directory", path.display())]
     Locked {
         /// The directory.
         path: PathBuf,

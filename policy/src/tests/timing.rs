@@ -7,7 +7,7 @@ use types::{NodeId, election::ElectionTiming};
 
 use crate::timing::{
     CALM, Choice, HEARTBEAT_MOST, NotYet, Pair, Standing, Turn, admits, asks_who_is_fit, choose, fits,
-    for_distance, next_turn, waits,
+    for_distance, is_still_due, next_turn, waits,
 };
 
 fn millis(n: u64) -> Duration {
@@ -256,6 +256,12 @@ fn one_changes_at_a_time_and_never_under_a_leader_that_is_too_slow_for_it() {
         (50, "a 500 9, b~ 50 9, c 500 9", hand_over("b")),
         (50, "a 500 9, b* 50 9, c 50 1", hand_over("c")),
         (50, "a 500 9, b!* 50 9, c 500 9", tell("c")),
+        // Nor beside one that an earlier target made quicker than the leader is: that one goes on first.
+        (50, "a 2000 9, b 2000 9, c* 60 9", tell("c")),
+        (50, "a 2000 9, b 2000 9, c 60 9", tell("c")),
+        (500, "a 2000 9, b 2000 9, c* 60 9", tell("c")),
+        (50, "a 2000 9, b 2000 9, c~* 60 9", Turn::Here),
+        (50, "a 2000 9, b 2000 9, c 2010 9", tell("b")),
         // Unless it cannot: the second can, and leads.
         (50, "a~ 500 9, b~~* 50 9, c 500 9", tell("c")),
         (50, "a~ 500 9, b~~* 50 9, c - 9", Turn::Here),
@@ -279,6 +285,34 @@ fn what_hangs_on_who_is_fit_waits_for_their_answers() {
     ] {
         let found = asks_who_is_fit(turn, &timing(from), &timing(to));
         assert_eq!(found, expected, "{turn:?} from {from} to {to} ms");
+    }
+}
+
+#[test]
+fn what_was_written_down_counts_only_where_it_is_still_due() {
+    let (leader, follower, another) = (true, false, Some(60));
+    for (setting, as_leader, leads_now, waits, expected) in [
+        (Some(50), leader, leader, false, true),
+        (Some(50), leader, leader, true, false),
+        (Some(50), follower, follower, false, true),
+        (Some(50), follower, follower, true, true),
+        (None, follower, follower, false, true),
+        (another, leader, leader, false, false),
+        (another, follower, follower, false, false),
+        (Some(50), leader, follower, false, false),
+        (Some(50), follower, leader, false, false),
+    ] {
+        let found = is_still_due(
+            &timing(50),
+            setting.map(timing).as_ref(),
+            as_leader,
+            leads_now,
+            waits,
+        );
+        assert_eq!(
+            found, expected,
+            "{setting:?}, as leader: {as_leader}, leads now: {leads_now}, waits: {waits}"
+        );
     }
 }
 
@@ -358,22 +392,40 @@ proptest! {
         }
     }
 
-    /// Whoever is told next and whoever can take over when, the change ends, and each step is one member's.
+    /// Whoever is told next and whoever can take over when, and also where another target comes in between, the change ends, and each step is
+    /// one member's.
     #[test]
-    fn a_change_ends(start in 5u64..60, target in 5u64..60, voters in 1usize..6, learners in 0usize..3, fit_from in prop::collection::vec(prop::sample::select(vec![0usize, 0, 3, 9, 99]), 8)) {
-        let (start, target) = (timing(start * 10), timing(target * 10));
+    fn a_change_ends(
+        start in 5u64..60,
+        targets in prop::array::uniform2(5u64..60),
+        comes in 0usize..12,
+        voters in 1usize..6,
+        learners in 0usize..3,
+        fit_from in prop::collection::vec(prop::sample::select(vec![0usize, 0, 3, 9, 99]), 8),
+    ) {
+        let start = timing(start * 10);
+        let targets = targets.map(|target| timing(target * 10));
         let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
         let mut all: BTreeMap<NodeId, Standing> = (0..voters + learners).map(|i| {
             let standing = Standing { voter: i < voters, may_lead: true, fit: true, timing: Some(start), stuck: None, matched: 1 };
             (node(names[i]), standing)
         }).collect();
         let mut leader = node("a");
-        for step in 0..40 {
+        let mut ended = false;
+        for step in 0..60 {
+            let target = targets[usize::from(step >= comes)];
+            if step == comes {
+                all.values_mut().for_each(|standing| standing.stuck = None);
+            }
             for (i, standing) in all.values_mut().enumerate() {
                 standing.fit = step >= fit_from[i];
             }
             let who = match next_turn(&target, &leader, &all) {
-                Turn::Nobody => break,
+                Turn::Nobody if step < comes => continue,
+                Turn::Nobody => {
+                    ended = true;
+                    break;
+                }
                 Turn::Tell(who) => who,
                 Turn::HandOver(who) => {
                     prop_assert!(all[&who].voter && all[&who].fit);
@@ -389,17 +441,18 @@ proptest! {
             let standing = all.get_mut(&who).unwrap();
             if standing.timing == Some(target) {
                 // Waited for, for a while.
-                standing.stuck = (step > 6).then_some(Duration::ZERO);
+                standing.stuck = (step > comes + 6).then_some(Duration::ZERO);
                 continue;
             }
             // Under a leader that is slower than it expects only one that stands alone with that.
             let slower = |t: ElectionTiming| t.election_min < all[&leader].timing.unwrap().heartbeat * 3;
             if who != leader && slower(target) {
-                let impatient = all.values().filter(|m| m.voter && slower(m.timing.unwrap())).count();
-                prop_assert_eq!(impatient, 0);
+                let others = all.iter().filter(|(node, m)| **node != who && m.voter);
+                let impatient = others.filter(|(_, m)| slower(m.timing.unwrap())).count();
+                prop_assert_eq!(impatient, 0, "{} to {:?} under {}: {:?}", who, target, leader, all);
             }
             all.get_mut(&who).unwrap().timing = Some(target);
         }
-        prop_assert!(all.values().all(|m| m.timing == Some(target)));
+        prop_assert!(ended && all.values().all(|m| m.timing == Some(targets[1])), "{:?}", all);
     }
 }

@@ -70,18 +70,26 @@ pub(super) async fn transfer(args: &TransferLeaderArgs, shared: &Shared) -> Resu
         "preferred_regions": preferred,
     });
     answer(shared.output, &document, || {
-        transfer_text(&done, args.validate_only) + &preference_text(preferred.as_deref().unwrap_or_default())
+        let told = match args.validate_only {
+            true => String::new(),
+            false => preference_text(&done.leader, preferred.as_deref()),
+        };
+        transfer_text(&done, args.validate_only) + &told
     })
 }
 
-/// That leadership may not stay where it went.
-pub(super) fn preference_text(preferred: &[String]) -> String {
+/// That leadership may not stay where it went. Which region the leader is in, nobody said.
+pub(super) fn preference_text(leader: &str, preferred: Option<&[String]>) -> String {
     match preferred {
-        [] => String::new(),
-        _ => format!(
-            "\nleader preferred in: {}; a voter there that is up takes leadership back within seconds (`regent cluster prefer` changes it)",
+        Some([]) => String::new(),
+        Some(preferred) => format!(
+            "\nleader preferred in: {}; a voter of a region that is wanted more than that of {leader} takes leadership once it has been up and \
+             caught up for 10 s (`regent cluster prefer` changes it)",
             preferred.join(", ")
         ),
+        None => {
+            "\nwhich regions are preferred for the leader is not known: nobody answered in time".to_owned()
+        }
     }
 }
 

@@ -403,9 +403,14 @@ fn a_transfer_to_somebody_who_does_not_lead_in_the_end_is_none() {
             (found, _) => panic!("{from} to {to}, {leader} leads: {found:?}"),
         }
     };
-    assert_eq!(elections::preference_text(&[]), "");
-    let warned = elections::preference_text(&["eu".to_owned(), "us".to_owned()]);
-    assert!(warned.starts_with("\nleader preferred in: eu, us; "), "{warned}");
+    assert_eq!(elections::preference_text("c2", Some(&[])), "");
+    let warned = elections::preference_text("c2", Some(&["eu".to_owned(), "us".to_owned()]));
+    let who = "a voter of a region that is wanted more than that of c2";
+    assert!(
+        warned.starts_with(&format!("\nleader preferred in: eu, us; {who}")),
+        "{warned}"
+    );
+    assert!(elections::preference_text("c2", None).contains("is not known"));
     check("c1", "c2", "", Ok("c2 leads now; before, c1 did"));
     check("c1", "c2", "c2", Ok("c2 leads now; before, c1 did"));
     check("c2", "c2", "c2", Ok("c2 leads already"));

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use policy::timing as decide;
 use proto::raft_v1 as pb;
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -97,17 +98,19 @@ impl RaftNode {
             return Ok(());
         }
         let config = openraft_config(self.config(), &timing, self.acts()).map_err(|e| e.to_string())?;
-        let identity = self.identity().clone();
-        let written = tokio::task::spawn_blocking(move || identity.remember_timing(&timing)).await;
-        written
-            .map_err(|e| e.to_string())?
-            .map_err(|e| format!("node.json: {e}"))?;
-        // The disk may have taken its time: whoever leads says it again, where it still holds.
-        let setting = self.timing_setting();
-        let is_another = setting.is_some_and(|(setting, _)| setting.timing != timing);
-        let waits = leads && self.waits(&self.timing(), &timing);
-        if is_another || waits || self.leadership().borrow().is_leader != leads {
-            return Ok(());
+        let before = self.timing();
+        self.remember(timing).await?;
+        // The disk may have taken its time: whoever leads says it again, where it still holds. A restart goes by what counts till then.
+        let setting = self.timing_setting().map(|(setting, _)| setting.timing);
+        let leads_now = self.leadership().borrow().is_leader;
+        if !decide::is_still_due(
+            &timing,
+            setting.as_ref(),
+            leads,
+            leads_now,
+            self.waits(&before, &timing),
+        ) {
+            return self.remember(before).await;
         }
         self.engine().change(config).await?;
         self.steer_elections();
@@ -116,5 +119,14 @@ impl RaftNode {
         self.connections().redial();
         info!(%timing, "election timing");
         Ok(())
+    }
+
+    /// Writes down by which one a restart goes.
+    async fn remember(&self, timing: RaftTiming) -> Result<(), String> {
+        let identity = self.identity().clone();
+        let written = tokio::task::spawn_blocking(move || identity.remember_timing(&timing)).await;
+        written
+            .map_err(|e| e.to_string())?
+            .map_err(|e| format!("node.json: {e}"))
     }
 }
