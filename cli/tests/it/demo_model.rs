@@ -1,9 +1,6 @@
 //! `regent demo --model DIR` and `--regions N` with what cannot be: refused before anything is started.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use crate::{
     harness::{Ran, regent},
@@ -36,10 +33,8 @@ fn too_few_and_too_many_regions() {
 
 #[test]
 fn a_model_directory_that_is_not_there() {
-    check_model(
-        &PathBuf::from("/no/such/model"),
-        &["--model", "/no/such/model", "name a directory"],
-    );
+    let missing = ["--model", "/no/such/model"];
+    check_refused(&missing, 3, &["--model", "/no/such/model", "name a directory"]);
 }
 
 #[test]
