@@ -9,11 +9,9 @@ mod tests;
 
 use std::{collections::VecDeque, time::Duration};
 
+pub use proto::convert::watch::Resource;
 use proto::{
-    convert::{
-        MEANT, status,
-        watch::{Resource, resource},
-    },
+    convert::{MEANT, status, watch::resource},
     v1::{self as pb, watch_service_client::WatchServiceClient},
 };
 use tokio::time::{sleep, timeout};

@@ -157,6 +157,21 @@ impl Cluster {
         }
     }
 
+    /// How many regions there are.
+    pub(crate) const fn regions(&self) -> usize {
+        REGIONS
+    }
+
+    /// A client as the user `admin` that asks the coordinator of this region first; no answer counts that comes later than `deadline`.
+    pub(crate) fn admin_near(&self, region: usize, deadline: Duration) -> anyhow::Result<Client> {
+        let mut config = self.context()?.client_config();
+        let endpoints = config.endpoints.len().max(1);
+        config.endpoints.rotate_left(region % endpoints);
+        config.deadline = deadline;
+        config.attempt_timeout = deadline / 2;
+        Ok(Client::new(config)?)
+    }
+
     /// A client as a region's agent; no answer counts that comes later than `deadline`.
     pub(crate) fn client_as(&self, region: &RegionId, deadline: Duration) -> anyhow::Result<Client> {
         let mut config = self.context()?.client_config();

@@ -4,6 +4,7 @@
 //! one monotonic clock of the harness, so that "ended before the other began" means something.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
@@ -39,16 +40,14 @@ pub(crate) enum What {
     },
     /// It happened.
     Ok {
-        /// Milliseconds of the lease that the agent says are left; only for a token.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        lease_left_millis: Option<u64>,
-        /// The token that was given, as epoch and holder; only for a token.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        token: Option<(Epoch, Holder)>,
+        /// What was answered.
+        answer: Answer,
     },
     /// It surely did not happen.
     Fail {
-        /// Why.
+        /// Which rule said no, as in `STALE_EPOCH`.
+        code: String,
+        /// Why, in words.
         reason: String,
         /// The current epoch that a refusal named.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,10 +58,74 @@ pub(crate) enum What {
         /// What was seen instead of an answer.
         reason: String,
     },
+    /// What a watch gave out; it has one process for itself, and no operations.
+    Told {
+        /// It.
+        told: Told,
+    },
     /// A fault began or ended.
     Nemesis {
         /// In words.
         fault: String,
+    },
+}
+
+/// What an operation that happened was answered with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// Nothing but that it is done.
+    Done,
+    /// A token.
+    Token {
+        /// Its epoch.
+        epoch: Epoch,
+        /// Whose it is.
+        holder: Holder,
+        /// Milliseconds of the lease that the agent says are left.
+        lease_left_millis: u64,
+    },
+    /// What a register holds: after a read, or after a change of it.
+    Held {
+        /// The value; none before anything was written.
+        value: Option<u64>,
+        /// The revision at which it was written.
+        etag: u64,
+    },
+    /// The place in a list at which an element was appended, from 1.
+    Placed {
+        /// It.
+        place: u64,
+    },
+    /// A list: places and elements.
+    Listed {
+        /// As they came.
+        elements: Vec<(u64, u64)>,
+    },
+}
+
+/// What a watch gave out, as far as it is about registers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Told {
+    /// All registers at a revision: first of all, and where it could not go on.
+    Whole {
+        /// The revision.
+        revision: u64,
+        /// What they hold.
+        registers: BTreeMap<String, u64>,
+    },
+    /// What a revision changed.
+    Changed {
+        /// The revision.
+        revision: u64,
+        /// What the registers hold from then on.
+        registers: BTreeMap<String, u64>,
+    },
+    /// That no register changed up to a revision.
+    Passed {
+        /// The revision.
+        revision: u64,
     },
 }
 
@@ -83,6 +146,39 @@ pub(crate) enum Action {
         epoch: Epoch,
         /// Whose it is.
         holder: Holder,
+    },
+    /// Reads a register.
+    Get {
+        /// Which.
+        register: String,
+    },
+    /// Writes a register, whatever it holds.
+    Set {
+        /// Which.
+        register: String,
+        /// Told apart from all others.
+        value: u64,
+    },
+    /// Writes a register where it holds what was read before.
+    Swap {
+        /// Which.
+        register: String,
+        /// What was read.
+        from: u64,
+        /// Told apart from all others.
+        value: u64,
+    },
+    /// Appends to a list.
+    Append {
+        /// Which.
+        list: String,
+        /// Told apart from all others.
+        element: u64,
+    },
+    /// Reads a whole list.
+    Read {
+        /// Which.
+        list: String,
     },
 }
 
@@ -148,4 +244,56 @@ pub(crate) fn read(path: &Path) -> std::io::Result<Vec<Event>> {
     lines
         .map(|line| serde_json::from_str(&line?).map_err(std::io::Error::from))
         .collect()
+}
+
+/// An operation with its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Op<'a> {
+    /// Whose it is.
+    pub(crate) process: u32,
+    /// When it began, in microseconds.
+    pub(crate) began: u64,
+    /// When its end was known.
+    pub(crate) ended: u64,
+    /// What was asked.
+    pub(crate) action: &'a Action,
+    /// How it ended.
+    pub(crate) end: &'a What,
+}
+
+/// The operations of a history in the order of their ends. One that the end of the run cut off has an unknown outcome.
+pub(crate) fn operations(history: &[Event]) -> Vec<Op<'_>> {
+    const CUT_OFF: &What = &What::Info {
+        reason: String::new(),
+    };
+    let mut open = BTreeMap::new();
+    let mut ops = Vec::new();
+    for event in history {
+        match &event.what {
+            What::Invoke { action } => {
+                open.insert((event.process, event.op), (event.at, action));
+            }
+            What::Nemesis { .. } | What::Told { .. } => {}
+            end => {
+                if let Some((began, action)) = open.remove(&(event.process, event.op)) {
+                    ops.push(Op {
+                        process: event.process,
+                        began,
+                        ended: event.at,
+                        action,
+                        end,
+                    });
+                }
+            }
+        }
+    }
+    let last = history.last().map_or(0, |event| event.at);
+    ops.extend(open.into_iter().map(|((process, _), (began, action))| Op {
+        process,
+        began,
+        ended: last,
+        action,
+        end: CUT_OFF,
+    }));
+    ops
 }

@@ -2,7 +2,7 @@
 //!
 //! A run is: start `regent dev` as processes, let clients work, hurt processes, stop, judge the history. Reading order:
 //! `history` (what is written down), `check` (what it must satisfy; pure), `workload` (who works), `nemesis` (who
-//! hurts), `cluster` and `run` (the shell), `verdict` (the document). Beside it, without histories: `trials` (one fault again and
+//! hurts), `cluster` and `run` (the shell), `verdict` (the document), `edn` (the history for the checkers of others). Beside it, without histories: `trials` (one fault again and
 //! again, and how long, on a `world` of processes that stay dead), `crash` (every coordinator killed at once, and what is left) and `load`
 //! (writes whose answers are remembered).
 //! Absent on purpose: any server code. An outcome is a verdict or a failure of the harness, and never both.
@@ -12,6 +12,7 @@
 mod check;
 mod cluster;
 pub mod crash;
+mod edn;
 mod history;
 pub mod load;
 mod nemesis;
@@ -23,7 +24,12 @@ mod workload;
 mod world;
 mod zombie;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -35,6 +41,7 @@ use crate::{
     run::Plan,
     trials::{Policy, Report, RoundTrips},
     verdict::Verdict,
+    workload::Workload,
 };
 
 /// It ran to its end and found anomalies (conventions of exit codes).
@@ -52,6 +59,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// One workload under one nemesis; everything of it is kept.
+    Run(RunArgs),
     /// Every workload under every nemesis.
     Suite(SuiteArgs),
     /// One fault again and again: how long the next write took each time, or what was lost. Exit code 8 where a bound was not kept.
@@ -113,8 +122,34 @@ enum Trial {
 }
 
 #[derive(Debug, Args)]
+struct RunArgs {
+    /// What clients do.
+    #[arg(long, value_enum)]
+    workload: Workload,
+    /// What is done to the cluster meanwhile.
+    #[arg(long, value_enum)]
+    nemesis: Nemesis,
+    /// Repeats the choices of an earlier run.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Seconds of work and faults.
+    #[arg(long, value_name = "N", default_value = "60")]
+    time: u64,
+    /// Where everything of it is kept: the history, also as EDN, and what every process wrote. Not there yet, or empty [default:
+    /// jepsen-runs/WORKLOAD-NEMESIS-SEED].
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// The executable under test [default: built from this checkout].
+    #[arg(long, value_name = "PATH")]
+    regent: Option<PathBuf>,
+    /// What stands on stdout.
+    #[arg(long, short = 'o', value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
 struct SuiteArgs {
-    /// How long: `quick` is a minute, `full` a quarter of an hour.
+    /// How long: `quick` is four minutes of work and faults, `full` half an hour.
     #[arg(value_enum)]
     length: Length,
     /// The executable under test [default: built from this checkout].
@@ -151,6 +186,9 @@ pub fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let concluded = match Cli::parse().command {
+        Command::Run(args) => {
+            with_runtime(one(&args)).map(|v| conclude(&v, args.output, v.holds(), Verdict::table))
+        }
         Command::Suite(args) => {
             with_runtime(suite(&args)).map(|v| conclude(&v, args.output, v.holds(), Verdict::table))
         }
@@ -214,21 +252,49 @@ async fn executable(named: Option<&PathBuf>, build: Build) -> anyhow::Result<Pat
     }
 }
 
+async fn one(args: &RunArgs) -> anyhow::Result<Verdict> {
+    let seed = args.seed.unwrap_or_else(rand::random);
+    let name = format!("{}-{}-{seed}", args.workload.as_str(), args.nemesis.as_str());
+    let store = args
+        .store
+        .clone()
+        .unwrap_or_else(|| Path::new("jepsen-runs").join(name));
+    let plan = Plan {
+        regent: executable(args.regent.as_ref(), Build::Release).await?,
+        workload: args.workload,
+        nemesis: args.nemesis,
+        seed,
+        duration: Duration::from_secs(args.time),
+        store: Some(std::path::absolute(store)?),
+    };
+    let run = Box::pin(run::run(&plan)).await?;
+    Ok(Verdict {
+        runs: vec![run],
+        ..Verdict::default()
+    })
+}
+
 async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
     let regent = executable(args.regent.as_ref(), Build::Release).await?;
     let total = args.seconds.unwrap_or(match args.length {
-        Length::Quick => 60,
-        Length::Full => 900,
+        Length::Quick => 240,
+        Length::Full => 1_800,
     });
     let seed = args.seed.unwrap_or_else(rand::random);
-    let each = Duration::from_secs(total) / u32::try_from(Nemesis::ALL.len())?;
+    let pairs = Workload::ALL
+        .into_iter()
+        .flat_map(|workload| Nemesis::ALL.map(|nemesis| (workload, nemesis)));
+    let pairs: Vec<_> = pairs.collect();
+    let each = Duration::from_secs(total) / u32::try_from(pairs.len())?;
     let mut verdict = Verdict::default();
-    for (n, nemesis) in (0u64..).zip(Nemesis::ALL) {
+    for (n, (workload, nemesis)) in (0u64..).zip(pairs) {
         let plan = Plan {
             regent: regent.clone(),
+            workload,
             nemesis,
             seed: seed.wrapping_add(n),
             duration: each,
+            store: None,
         };
         verdict.runs.push(Box::pin(run::run(&plan)).await?);
     }

@@ -1,6 +1,7 @@
 //! One run: a fresh cluster, a workload, a nemesis, a verdict.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,10 +13,18 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     check::{self, pointers},
     cluster::Cluster,
+    edn,
     history::{self, Action, Event, History, What},
     nemesis::{self, Nemesis},
     verdict::RunVerdict,
-    workload::{pointers as writers, primary},
+    workload::{
+        Workload, lists,
+        pointers::{self as writers, Writers},
+        primary,
+        process::Processes,
+        registers,
+        watches::Watches,
+    },
 };
 
 /// After the last fault clients go on for this long: what comes back must still obey.
@@ -26,60 +35,104 @@ const AFTERMATH: Duration = Duration::from_secs(3);
 pub(crate) struct Plan {
     /// The executable under test.
     pub(crate) regent: PathBuf,
+    /// Who works.
+    pub(crate) workload: Workload,
     /// Who hurts.
     pub(crate) nemesis: Nemesis,
     /// Repeats the choices.
     pub(crate) seed: u64,
     /// How long clients work.
     pub(crate) duration: Duration,
+    /// Where everything of it is kept; none: it is removed unless something was found or the harness failed.
+    pub(crate) store: Option<PathBuf>,
 }
 
-/// Runs it. The directory is removed unless something was found or the harness failed.
+/// Runs it, and judges it.
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<RunVerdict> {
-    let name = format!("regent-jepsen-{}-{}", plan.nemesis.as_str(), uuid::Uuid::now_v7());
-    let dir = std::env::temp_dir().join(name);
-    std::fs::create_dir_all(&dir)?;
-    tracing::info!(nemesis = plan.nemesis.as_str(), seed = plan.seed, dir = %dir.display(), "run begins");
+    let (workload, nemesis) = (plan.workload.as_str(), plan.nemesis.as_str());
+    let dir = directory(plan)?;
+    tracing::info!(workload, nemesis, seed = plan.seed, dir = %dir.display(), "run begins");
     let path = dir.join("history.jsonl");
     let played = Box::pin(play(plan, &dir, &path))
         .await
         .with_context(|| format!("the run in {}", dir.display()))?;
-    let verdict = judge(plan, &history::read(&path)?, played);
-    if verdict.anomalies.is_empty() {
-        std::fs::remove_dir_all(&dir)?;
-    } else {
+    let history = history::read(&path)?;
+    for (name, text) in edn::files(&history::operations(&history)) {
+        std::fs::write(dir.join(name), text)?;
+    }
+    let judged = judge(plan, &history, played);
+    let verdict = judged.with_context(|| format!("the history in {}", dir.display()))?;
+    std::fs::write(dir.join("verdict.json"), serde_json::to_vec_pretty(&verdict)?)?;
+    if !verdict.anomalies.is_empty() {
         tracing::error!(dir = %dir.display(), "anomalies found; everything is kept");
+    } else if plan.store.is_none() {
+        std::fs::remove_dir_all(&dir)?;
     }
     Ok(verdict)
+}
+
+/// An empty directory for a run.
+fn directory(plan: &Plan) -> anyhow::Result<PathBuf> {
+    let dir = match &plan.store {
+        Some(store) => store.clone(),
+        None => {
+            let (workload, nemesis) = (plan.workload.as_str(), plan.nemesis.as_str());
+            let id = uuid::Uuid::now_v7();
+            std::env::temp_dir().join(format!("regent-jepsen-{workload}-{nemesis}-{id}"))
+        }
+    };
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    if std::fs::read_dir(&dir)?.next().is_some() {
+        anyhow::bail!(
+            "{} is not empty: an earlier run stands there; name another directory with --store, or remove it",
+            dir.display()
+        );
+    }
+    Ok(dir)
 }
 
 /// What a run has besides its history.
 struct Played {
     /// Faults that took hold.
     faults: usize,
-    /// What the stores' own records say of their pointers.
-    pointers: pointers::Judged,
+    /// What the stores' own records say of their pointers, of a workload that writes those.
+    pointers: Option<pointers::Judged>,
 }
 
 async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<Played> {
     let cluster = Cluster::start(&plan.regent, dir).await?;
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits");
-    cluster.push(primary::MODEL, &model).await?;
-    let regions: Vec<_> = cluster
-        .agents()
-        .await?
-        .into_iter()
-        .map(|(region, _)| region)
-        .collect();
+    let agents = cluster.agents().await?;
+    let regions: Vec<_> = agents.into_iter().map(|(region, _)| region).collect();
+    let first = regions.first().context("a cluster without a region")?.clone();
     let history = History::create(path)?;
     let stop = CancellationToken::new();
-    let mut clients = primary::start(&cluster, &history, &stop).await?;
-    let writers = writers::start(&cluster).await?;
+    let mut processes = Processes::new(&history, &stop);
+    let mut pointers: Option<Writers> = None;
+    let mut watches: Option<Watches> = None;
+    let mut clients = match plan.workload {
+        Workload::Primary => {
+            cluster.push(primary::MODEL, &model).await?;
+            pointers = Some(writers::start(&cluster).await?);
+            primary::start(&cluster, &mut processes).await?
+        }
+        Workload::Registers | Workload::Watches => {
+            for _ in 0..registers::VERSIONS {
+                cluster.push(registers::MODEL, &model).await?;
+            }
+            if plan.workload == Workload::Watches {
+                watches = Some(Watches::start(&cluster, &mut processes)?);
+            }
+            registers::start(&cluster, &mut processes, plan.seed)?
+        }
+        Workload::Lists => lists::start(&cluster, &first, &mut processes, plan.seed)?,
+    };
     let end = Instant::now() + plan.duration;
     let hurt = nemesis::hurt(
         plan.nemesis,
         plan.seed,
         &cluster,
+        nemesis::Aim::of(plan.workload),
         &regions,
         &history,
         end - AFTERMATH.min(plan.duration),
@@ -87,54 +140,90 @@ async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<Played> {
     let faults = Box::pin(hurt).await;
     sleep_until(end).await;
     stop.cancel();
-    while clients.join_next().await.is_some() {}
-    writers.stop().await?;
+    while let Some(client) = clients.join_next().await {
+        client.context("a client broke off")?;
+    }
+    if plan.workload == Workload::Lists {
+        let names = lists_of(&history::read(path)?);
+        lists::read_all(&cluster, &first, &mut processes, names).await?;
+    }
+    if let Some(watches) = watches {
+        watches.end_at(registers::last_change(&cluster).await?).await?;
+    }
     let cluster_dir = cluster.dir().to_owned();
-    cluster.stop().await?;
+    let pointers = match pointers {
+        Some(writers) => {
+            writers.stop().await?;
+            cluster.stop().await?;
+            Some(writers::judge(&cluster_dir, &regions)?)
+        }
+        None => {
+            cluster.stop().await?;
+            None
+        }
+    };
     history.finish().context("the history has a hole")?;
     Ok(Played {
         faults: faults?,
-        pointers: writers::judge(&cluster_dir, &regions)?,
+        pointers,
     })
 }
 
-fn judge(plan: &Plan, history: &[Event], played: Played) -> RunVerdict {
+/// The lists that somebody appended to.
+fn lists_of(history: &[Event]) -> BTreeSet<String> {
+    let lists = history.iter().filter_map(|event| match &event.what {
+        What::Invoke {
+            action: Action::Append { list, .. },
+        } => Some(list.clone()),
+        _ => None,
+    });
+    lists.collect()
+}
+
+fn judge(plan: &Plan, history: &[Event], played: Played) -> anyhow::Result<RunVerdict> {
     let Played { faults, pointers } = played;
-    let invoked = history.iter().filter(|e| matches!(e.what, What::Invoke { .. }));
-    let mut anomalies = check::fencing::check(history);
-    anomalies.extend(pointers.anomalies);
-    let stale = pointers.stale_refused;
-    tracing::info!(stale, "stale writes were refused at the stores' pointers");
+    let ops = history::operations(history);
+    let mut anomalies = match plan.workload {
+        Workload::Primary => check::fencing::check(history),
+        Workload::Registers => check::registers::check(&ops)?,
+        Workload::Lists => check::lists::check(&ops),
+        Workload::Watches => {
+            let mut anomalies = check::registers::check(&ops)?;
+            anomalies.extend(check::watches::check(history, &ops));
+            anomalies
+        }
+    };
+    if let Some(pointers) = pointers {
+        anomalies.extend(pointers.anomalies);
+        let stale = pointers.stale_refused;
+        tracing::info!(stale, "stale writes were refused at the stores' pointers");
+    }
     if faults == 0 && plan.duration > Duration::from_secs(20) {
         anomalies.push("no fault took hold, so the run proves nothing".to_owned());
     }
-    RunVerdict {
-        workload: primary::NAME.to_owned(),
+    Ok(RunVerdict {
+        workload: plan.workload.as_str().to_owned(),
         nemesis: plan.nemesis.as_str().to_owned(),
         seed: plan.seed,
-        operations: invoked.count(),
+        operations: ops.len(),
         faults,
         anomalies,
         longest_unavailable_seconds: longest_gap(history),
-    }
+    })
 }
 
 /// Longest time between two accepted writes of the registry, also before the first and after the last.
 fn longest_gap(history: &[Event]) -> f64 {
-    let mut open = std::collections::HashMap::new();
-    let mut accepted = vec![0];
-    for event in history {
-        match &event.what {
-            What::Invoke {
-                action: Action::Write { door, .. },
-            } => {
-                open.insert(event.process, door.as_str());
-            }
-            What::Ok { .. } if open.get(&event.process) == Some(&"registry") => accepted.push(event.at),
-            _ => {}
-        }
-    }
-    accepted.extend(history.last().map(|e| e.at));
-    let gaps = accepted.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+    let ops = history::operations(history);
+    let accepted = ops.iter().filter(|op| match op.action {
+        Action::Write { door, .. } => door == "registry",
+        Action::Set { .. } | Action::Swap { .. } | Action::Append { .. } => true,
+        Action::Token { .. } | Action::Get { .. } | Action::Read { .. } => false,
+    });
+    let accepted = accepted.filter(|op| matches!(op.end, What::Ok { .. }));
+    let mut times = vec![0];
+    times.extend(accepted.map(|op| op.ended));
+    times.extend(history.last().map(|e| e.at));
+    let gaps = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
     Duration::from_micros(gaps.max().unwrap_or(0)).as_secs_f64()
 }

@@ -10,25 +10,21 @@
 //! Invariants: no byte overtakes another; what is under way in one direction of one connection is bounded; no connection and
 //! no task outlives [`Wan::close`].
 
-pub mod caller;
+mod caller;
 mod link;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use caller::Callers;
+use caller::{Callers, Question};
 use link::Link;
 
 /// Where a process stands.
@@ -82,13 +78,14 @@ impl Distances {
 #[derive(Debug)]
 pub struct Wan {
     shared: Arc<Shared>,
+    callers: Arc<Callers>,
     tasks: TaskTracker,
 }
 
 #[derive(Debug)]
 struct Shared {
     distances: Distances,
-    callers: RwLock<Callers>,
+    questions: mpsc::Sender<Question>,
     stop: CancellationToken,
 }
 
@@ -101,27 +98,30 @@ struct Target {
 }
 
 impl Wan {
-    /// A network with these distances; nobody stands anywhere yet.
+    /// A network with these distances, in a runtime of tokio; nobody stands anywhere yet.
     pub fn new(distances: Distances) -> Self {
-        let shared = Shared {
+        let (questions, asked) = mpsc::channel(caller::WAITING);
+        let shared = Arc::new(Shared {
             distances,
-            callers: RwLock::default(),
+            questions,
             stop: CancellationToken::new(),
-        };
+        });
+        let (callers, tasks) = (Arc::<Callers>::default(), TaskTracker::new());
+        let answers = caller::answer_all(asked, Arc::clone(&callers), tasks.clone());
+        let stop = shared.stop.clone();
+        tasks.spawn(async move {
+            stop.run_until_cancelled(answers).await;
+        });
         Self {
-            shared: Arc::new(shared),
-            tasks: TaskTracker::new(),
+            shared,
+            callers,
+            tasks,
         }
     }
 
     /// Says where a process stands: what it calls from now on is so far away. A stranger's calls are closed.
     pub fn place(&self, pid: u32, place: Place) {
-        let mut callers = self
-            .shared
-            .callers
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        callers.place(pid, place);
+        self.callers.place(pid, place);
     }
 
     /// Listens on `relay` for calls to the process that stands in `region` and listens on `address`.
@@ -176,7 +176,7 @@ async fn accept(listener: TcpListener, target: Target, shared: Arc<Shared>, task
 }
 
 async fn carry(stream: TcpStream, peer: SocketAddr, called: Instant, target: Target, shared: &Shared) {
-    let Some(place) = caller::find(&shared.callers, peer, target.relay).await else {
+    let Some(place) = caller::find(&shared.questions, peer, target.relay).await else {
         tracing::warn!(%peer, relay = %target.relay, "a stranger calls; closed");
         return;
     };

@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Distances, Place, Wan, caller::inode_in};
+use super::{Distances, Place, Wan, caller::inodes_in};
 
 const FAR: Duration = Duration::from_millis(80);
 
@@ -134,6 +134,27 @@ async fn a_refusal_has_its_way_back_and_a_stranger_is_refused() {
 }
 
 #[tokio::test]
+async fn callers_that_come_at_once_are_all_known() {
+    let wan = network(Some(Place::Region(0)));
+    let (listener, address, relay) = behind().await;
+    wan.open(relay, address, 1).await.unwrap();
+    let echoing = tokio::spawn(echo(listener));
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..100 {
+        calls.spawn(async move {
+            let mut stream = TcpStream::connect(relay).await.unwrap();
+            let mut byte = [n];
+            stream.write_all(&byte).await.unwrap();
+            stream.read_exact(&mut byte).await.unwrap();
+            assert_eq!(byte, [n]);
+        });
+    }
+    calls.join_all().await;
+    wan.close().await;
+    drop(echoing);
+}
+
+#[tokio::test]
 async fn closing_ends_what_is_under_way() {
     let wan = network(Some(Place::Region(0)));
     let (listener, address, relay) = behind().await;
@@ -157,10 +178,13 @@ fn the_table_of_sockets_names_the_one_between_two_addresses() {
    3: 0100007F:D432 01004E7F:1F90 06 00000000:00000000 00:00000000 00000000     0        0 0 1 0000000000000000 20 4 30 10 -1";
     let relay: SocketAddr = "127.78.0.1:8080".parse().unwrap();
     let peer = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    assert_eq!(inode_in(table, peer(0xD431), relay), Some(222));
-    assert_eq!(inode_in(table, relay, peer(0xD431)), Some(333));
-    assert_eq!(inode_in(table, peer(0xD432), relay), None);
-    assert_eq!(inode_in(table, peer(0xD433), relay), None);
+    let ends = [
+        (peer(0xD433), relay),
+        (peer(0xD431), relay),
+        (peer(0xD432), relay),
+        (relay, peer(0xD431)),
+    ];
+    assert_eq!(inodes_in(table, &ends), [None, Some(222), None, Some(333)]);
 }
 
 #[test]

@@ -13,9 +13,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use chaos::Target;
 use types::{Epoch, Holder};
 
-use crate::history::{Action, Event, What};
+use crate::history::{Action, Answer, Event, Op, What, operations};
 
 /// For how long after a quorum was asked about a token an agent may still act on the answer, in microseconds.
 const AGENT_TRUST: u64 = 2_500_000;
@@ -28,39 +29,6 @@ pub(crate) fn check(history: &[Event]) -> Vec<String> {
     anomalies.extend(shared_epochs(&ops));
     anomalies.extend(overlapping_leases(&ops));
     anomalies
-}
-
-/// An operation with its end.
-struct Op<'a> {
-    began: u64,
-    ended: u64,
-    action: &'a Action,
-    end: &'a What,
-}
-
-/// Operations that ended; one without an end may have had its effect at any time, and proves nothing.
-fn operations(history: &[Event]) -> Vec<Op<'_>> {
-    let mut open = HashMap::new();
-    let mut ops = Vec::new();
-    for event in history {
-        match &event.what {
-            What::Invoke { action } => {
-                open.insert((event.process, event.op), (event.at, action));
-            }
-            What::Nemesis { .. } => {}
-            end => {
-                if let Some((began, action)) = open.remove(&(event.process, event.op)) {
-                    ops.push(Op {
-                        began,
-                        ended: event.at,
-                        action,
-                        end,
-                    });
-                }
-            }
-        }
-    }
-    ops
 }
 
 /// What a door surely knew from a moment on.
@@ -82,7 +50,7 @@ fn falling_epochs(ops: &[Op<'_>]) -> Vec<String> {
                 Some(*epoch)
             }
             What::Fail { current, .. } => *current,
-            What::Info { .. } | What::Invoke { .. } | What::Nemesis { .. } => None,
+            What::Info { .. } | What::Invoke { .. } | What::Told { .. } | What::Nemesis { .. } => None,
         };
         let since = op.ended;
         known
@@ -116,11 +84,19 @@ fn stale(door: &str, mut writes: Vec<(u64, Epoch)>, known: &[Known]) -> Vec<Stri
     anomalies
 }
 
-/// A kill of an agent: who answers after its end was started after its beginning.
+/// A kill of agents: who answers after its end was started after its beginning.
 struct Restart {
-    door: String,
+    /// Whose agent; none: everybody's.
+    region: Option<String>,
     began: u64,
     over: u64,
+}
+
+impl Restart {
+    fn is_of(&self, door: &str) -> bool {
+        let region = door.strip_prefix("agent/");
+        region.is_some() && (self.region.is_none() || self.region.as_deref() == region)
+    }
 }
 
 fn restarts(history: &[Event]) -> Vec<Restart> {
@@ -139,7 +115,7 @@ fn restarts(history: &[Event]) -> Vec<Restart> {
             begun.insert(target, event.at);
         } else if let Some(began) = begun.remove(target).filter(|_| !region.contains('/')) {
             restarts.push(Restart {
-                door: format!("agent/{region}"),
+                region: (region != Target::Everything.to_string()).then(|| region.to_owned()),
                 began,
                 over: event.at,
             });
@@ -153,8 +129,7 @@ fn committed(ops: &[Op<'_>]) -> Vec<Known> {
     let learnt = |op: &Op<'_>| match (op.end, op.action) {
         (
             What::Ok {
-                token: Some((epoch, _)),
-                ..
+                answer: Answer::Token { epoch, .. },
             },
             _,
         ) => Some(*epoch),
@@ -211,7 +186,7 @@ fn informed(door: &str, began: u64, restarts: &[Restart]) -> u64 {
     if !door.starts_with("agent/") {
         return began;
     }
-    let started = restarts.iter().filter(|r| r.door == door && r.over < began);
+    let started = restarts.iter().filter(|r| r.is_of(door) && r.over < began);
     let started = started.map(|r| r.began).max().unwrap_or(0);
     started.max(began.saturating_sub(AGENT_TRUST))
 }
@@ -226,8 +201,7 @@ fn shared_epochs(ops: &[Op<'_>]) -> Vec<String> {
             (
                 _,
                 What::Ok {
-                    token: Some((epoch, holder)),
-                    ..
+                    answer: Answer::Token { epoch, holder, .. },
                 },
             ) => (*epoch, holder),
             _ => continue,
@@ -254,12 +228,16 @@ struct Lease {
 fn overlapping_leases(ops: &[Op<'_>]) -> Vec<String> {
     let leases = ops.iter().filter_map(|op| match op.end {
         What::Ok {
-            lease_left_millis: Some(left),
-            token: Some((epoch, _)),
+            answer:
+                Answer::Token {
+                    epoch,
+                    lease_left_millis,
+                    ..
+                },
         } => Some(Lease {
             epoch: *epoch,
             held_by: op.ended,
-            until: op.began + left * 1000,
+            until: op.began + lease_left_millis * 1000,
         }),
         _ => None,
     });

@@ -3,7 +3,7 @@
 use types::{Epoch, Holder};
 
 use super::check;
-use crate::history::{Action, Event, What};
+use crate::history::{Action, Answer, Event, What};
 
 fn holder(region: &str) -> Holder {
     Holder {
@@ -44,15 +44,13 @@ fn write(door: &str, counter: u32, region: &str) -> Action {
 }
 
 fn accepted() -> What {
-    What::Ok {
-        lease_left_millis: None,
-        token: None,
-    }
+    What::Ok { answer: Answer::Done }
 }
 
 fn refused(current: u32) -> What {
     What::Fail {
-        reason: "STALE_EPOCH".to_owned(),
+        code: "STALE_EPOCH".to_owned(),
+        reason: "too late".to_owned(),
         current: Some(epoch(current)),
     }
 }
@@ -71,8 +69,11 @@ fn ask(region: &str) -> Action {
 
 fn token(counter: u32, region: &str, left: u64) -> What {
     What::Ok {
-        lease_left_millis: Some(left),
-        token: Some((epoch(counter), holder(region))),
+        answer: Answer::Token {
+            epoch: epoch(counter),
+            holder: holder(region),
+            lease_left_millis: left,
+        },
     }
 }
 
@@ -183,7 +184,7 @@ fn an_agent_that_was_started_after_a_promotion_knows_it_at_once() {
         (900_000, 900_100, write("agent/c", 2, "a"), accepted()),
     ];
     let killed = |target, began, over| check(&with_kill(history(&ops), target, began, over));
-    for target in ["c", "c/agent"] {
+    for target in ["c", "c/agent", "everything"] {
         assert_eq!(killed(target, 11, 800_000).len(), 1, "{target}");
         // Killed before, or not back yet when the write began: it may have asked before the promotion.
         assert_eq!(killed(target, 10, 800_000), Vec::<String>::new(), "{target}");

@@ -7,22 +7,15 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use client::{AgentClient, Client, guard::BootInstant, retry::mint_request_id};
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{MissedTickBehavior, interval},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::watch, task::JoinSet};
 use types::{FencingToken, ModelName, ModelVersion, RegionId, RoleName, VersionKey, reason::Refusal};
 
+use super::process::{Process, Processes};
 use crate::{
     cluster::Cluster,
-    history::{Action, History, What},
-    outcome,
+    history::{Action, Answer},
 };
 
-/// The name in a verdict.
-pub(crate) const NAME: &str = "primary";
 /// The model whose tag is written, and whose version agents are told to serve.
 pub(crate) const MODEL: &str = "jepsen.digits";
 /// After this an operation's outcome is unknown.
@@ -30,53 +23,11 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Between the beginnings of two operations of one client.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// One client: its number, and its history.
-struct Process {
-    number: u32,
-    op: u64,
-    history: History,
-    stop: CancellationToken,
-}
-
-impl Process {
-    fn begin(&mut self, action: Action) {
-        self.op += 1;
-        self.history.record(self.number, self.op, What::Invoke { action });
-    }
-    fn end(&self, what: What) {
-        self.history.record(self.number, self.op, what);
-    }
-    /// Whether there is time for another operation.
-    async fn next(&self, ticks: &mut tokio::time::Interval) -> bool {
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => false,
-            _ = ticks.tick() => true,
-        }
-    }
-}
-
-fn ticks() -> tokio::time::Interval {
-    let mut ticks = interval(INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    ticks
-}
-
-/// Starts every client; they end with `stop`.
-pub(crate) async fn start(
-    cluster: &Cluster,
-    history: &History,
-    stop: &CancellationToken,
-) -> anyhow::Result<JoinSet<()>> {
+/// Starts every client; they end with the run.
+pub(crate) async fn start(cluster: &Cluster, processes: &mut Processes) -> anyhow::Result<JoinSet<()>> {
     let agents = cluster.agents().await?;
     let model = ModelName::new(MODEL)?;
-    let mut numbers = 0u32..;
-    let mut process = || Process {
-        number: numbers.next().unwrap_or(u32::MAX - 1),
-        op: 0,
-        history: history.clone(),
-        stop: stop.clone(),
-    };
+    let mut process = || processes.next(INTERVAL);
     let mut tasks = JoinSet::new();
     for (region, endpoint) in &agents {
         let identity = cluster.agent_identity(region);
@@ -109,24 +60,26 @@ async fn watch_token(
     agent: AgentClient,
     keep: watch::Sender<Option<FencingToken>>,
 ) {
-    let mut ticks = ticks();
-    while process.next(&mut ticks).await {
+    while process.next().await {
         process.begin(Action::Token {
             region: region.to_string(),
         });
         let asked = BootInstant::now();
-        match agent.token(&RoleName::global()).await {
-            Ok((token, valid_until)) => {
+        let answer = agent
+            .token(&RoleName::global())
+            .await
+            .map(|(token, valid_until)| {
                 // The check counts it from the operation's beginning, which was earlier.
                 let left = valid_until.since(asked);
-                process.end(What::Ok {
-                    lease_left_millis: Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
-                    token: Some((token.epoch, token.holder.clone())),
-                });
+                let answer = Answer::Token {
+                    epoch: token.epoch,
+                    holder: token.holder.clone(),
+                    lease_left_millis: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+                };
                 keep.send_replace(Some(token));
-            }
-            Err(refusal) => process.end(outcome::of_refusal(&refusal)),
-        }
+                answer
+            });
+        process.end(answer);
     }
 }
 
@@ -169,8 +122,7 @@ async fn write(
     door: impl Door,
     token: watch::Receiver<Option<FencingToken>>,
 ) {
-    let mut ticks = ticks();
-    while process.next(&mut ticks).await {
+    while process.next().await {
         let shown = token.borrow().clone();
         let Some(shown) = shown else { continue };
         process.begin(Action::Write {
@@ -178,13 +130,7 @@ async fn write(
             epoch: shown.epoch,
             holder: shown.holder.clone(),
         });
-        let end = match door.write(process.op, &shown).await {
-            Ok(()) => What::Ok {
-                lease_left_millis: None,
-                token: None,
-            },
-            Err(refusal) => outcome::of_refusal(&refusal),
-        };
-        process.end(end);
+        let answer = door.write(process.op(), &shown).await.map(|()| Answer::Done);
+        process.end(answer);
     }
 }
