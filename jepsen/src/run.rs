@@ -14,7 +14,7 @@ use crate::{
     check::{self, pointers},
     cluster::Cluster,
     edn,
-    history::{self, Action, Event, History, What},
+    history::{self, Action, Event, History, Op, What},
     nemesis::{self, Nemesis},
     verdict::RunVerdict,
     workload::{
@@ -29,6 +29,9 @@ use crate::{
 
 /// After the last fault clients go on for this long: what comes back must still obey.
 const AFTERMATH: Duration = Duration::from_secs(3);
+
+/// A run of this length has time for a fault of every nemesis.
+const LONG_ENOUGH: Duration = Duration::from_secs(20);
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -198,7 +201,7 @@ fn judge(plan: &Plan, history: &[Event], played: Played) -> anyhow::Result<RunVe
         let stale = pointers.stale_refused;
         tracing::info!(stale, "stale writes were refused at the stores' pointers");
     }
-    if faults == 0 && plan.duration > Duration::from_secs(20) {
+    if faults == 0 && plan.duration >= LONG_ENOUGH {
         anomalies.push("no fault took hold, so the run proves nothing".to_owned());
     }
     Ok(RunVerdict {
@@ -208,13 +211,12 @@ fn judge(plan: &Plan, history: &[Event], played: Played) -> anyhow::Result<RunVe
         operations: ops.len(),
         faults,
         anomalies,
-        longest_unavailable_seconds: longest_gap(history),
+        longest_unavailable_seconds: longest_gap(&ops, history.last().map(|event| event.at)),
     })
 }
 
 /// Longest time between two accepted writes of the registry, also before the first and after the last.
-fn longest_gap(history: &[Event]) -> f64 {
-    let ops = history::operations(history);
+fn longest_gap(ops: &[Op<'_>], end: Option<u64>) -> f64 {
     let accepted = ops.iter().filter(|op| match op.action {
         Action::Write { door, .. } => door == "registry",
         Action::Set { .. } | Action::Swap { .. } | Action::Append { .. } => true,
@@ -223,7 +225,7 @@ fn longest_gap(history: &[Event]) -> f64 {
     let accepted = accepted.filter(|op| matches!(op.end, What::Ok { .. }));
     let mut times = vec![0];
     times.extend(accepted.map(|op| op.ended));
-    times.extend(history.last().map(|e| e.at));
+    times.extend(end);
     let gaps = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
     Duration::from_micros(gaps.max().unwrap_or(0)).as_secs_f64()
 }

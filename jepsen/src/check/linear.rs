@@ -70,8 +70,8 @@ pub(crate) enum Found {
     GivenUp(u64),
 }
 
-/// Steps after which a search is given up: about a minute.
-const STEPS_MAX: u64 = 200_000_000;
+/// Steps after which a search is given up. Each may add one of 32 bytes to what is remembered: less than a GiB in all.
+const STEPS_MAX: u64 = 10_000_000;
 
 /// Judges the operations of one register that holds nothing at first.
 pub(crate) fn check(calls: &[Call]) -> Found {

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use types::Reason;
+
 use super::linear::{self, Call, Found};
 use crate::history::{Action, Answer, Op, What};
 
 /// How the registry refuses a compare-and-set.
-const ELSE: &str = "ETAG_MISMATCH";
+const ELSE: &str = Reason::EtagMismatch.as_str();
 
 /// Every broken promise. An error is a register of which the search could not tell.
 pub(crate) fn check(ops: &[Op<'_>]) -> anyhow::Result<Vec<String>> {

@@ -107,26 +107,44 @@ impl Book {
     }
 
     async fn ask(&self, name: &str, request_id: RequestId) -> Result<VersionRecord, Refusal> {
-        let artifact = Artifact {
-            path: self.file.clone(),
-            size: ByteCount(1),
-            digest: Digest::of(name.as_bytes()),
-            media_type: String::new(),
-        };
-        let metadata = BTreeMap::from([(NAME.to_owned(), name.to_owned())]);
         let client = self.client.with_request_id(request_id);
-        client
-            .create_version(&self.model, &self.region, &[artifact], "load", metadata, &[])
-            .await
+        announce(&client, &self.model, &self.region, &self.file, name).await
     }
 
     /// What is there, as a majority knows it.
     pub(crate) async fn list(&self) -> Result<Found, Refusal> {
         let mut found = Found::new();
         for version in self.client.list_versions(&self.model).await? {
-            let name = version.metadata.get(NAME).cloned().unwrap_or_default();
-            found.entry(name).or_default().push(version.key.version.0);
+            found
+                .entry(name_of(&version).to_owned())
+                .or_default()
+                .push(version.key.version.0);
         }
         Ok(found)
     }
+}
+
+/// Announces a version that carries a name and has one file, which nobody uploads.
+pub(crate) async fn announce(
+    client: &Client,
+    model: &ModelName,
+    region: &RegionId,
+    file: &ArtifactPath,
+    name: &str,
+) -> Result<VersionRecord, Refusal> {
+    let artifact = Artifact {
+        path: file.clone(),
+        size: ByteCount(1),
+        digest: Digest::of(name.as_bytes()),
+        media_type: String::new(),
+    };
+    let metadata = BTreeMap::from([(NAME.to_owned(), name.to_owned())]);
+    client
+        .create_version(model, region, &[artifact], "load", metadata, &[])
+        .await
+}
+
+/// The name that a version carries; empty where it carries none.
+pub(crate) fn name_of(version: &VersionRecord) -> &str {
+    version.metadata.get(NAME).map_or("", String::as_str)
 }

@@ -4,7 +4,6 @@
 //! Judged in `check::lists`.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,16 +17,13 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
-use types::{
-    ByteCount, Digest, ModelName, Reason, RegionId,
-    model::{Artifact, ArtifactPath, VersionRecord},
-    reason::Refusal,
-};
+use types::{ModelName, Reason, RegionId, model::ArtifactPath, reason::Refusal};
 
 use super::process::{Process, Processes};
 use crate::{
     cluster::Cluster,
     history::{Action, Answer},
+    load::writers::{announce, name_of},
 };
 
 /// Appends that a list takes, about.
@@ -41,8 +37,6 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// How long all last reads may take, and how long one that was not answered waits for its next try.
 const LAST_READS: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(100);
-/// Under which a version carries its element.
-const ELEMENT: &str = "element";
 
 /// Starts every client; they end with the run.
 pub(crate) fn start(
@@ -140,19 +134,8 @@ impl Lists {
     }
 
     async fn append(&self, list: &str, element: u64) -> Result<Answer, Refusal> {
-        let model = model(list)?;
-        let text = element.to_string();
-        let artifact = Artifact {
-            path: self.file.clone(),
-            size: ByteCount(1),
-            digest: Digest::of(text.as_bytes()),
-            media_type: String::new(),
-        };
-        let metadata = BTreeMap::from([(ELEMENT.to_owned(), text)]);
-        let (artifacts, client) = ([artifact], &self.client);
-        let announced = client
-            .create_version(&model, &self.region, &artifacts, "load", metadata, &[])
-            .await?;
+        let (model, name) = (model(list)?, element.to_string());
+        let announced = announce(&self.client, &model, &self.region, &self.file, &name).await?;
         Ok(Answer::Placed {
             place: announced.key.version.0,
         })
@@ -164,11 +147,8 @@ impl Lists {
             Err(refusal) if refusal.reason == Reason::ModelNotFound => Vec::new(),
             found => found?,
         };
-        let element = |version: &VersionRecord| {
-            let text = version.metadata.get(ELEMENT);
-            // One that carries none is nobody's.
-            text.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
-        };
+        // One without a number is nobody's.
+        let element = |version| name_of(version).parse().unwrap_or(u64::MAX);
         let elements = found
             .iter()
             .map(|version| (version.key.version.0, element(version)));
