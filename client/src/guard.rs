@@ -115,7 +115,7 @@ impl RoleGuard {
 
     /// As [`Self::hold`], where the first renewal has `first_limit`, and the ones after it more where nobody answered in
     /// time. For a role that is about to be given to the caller: the leader keeps the request until it is, and the lease
-    /// counts from its sending. So that one is always kept there, the next is sent at half of the time of the one before.
+    /// counts from its sending. So that one is always kept there, the next is sent at half of the time that one coordinator has for the one before.
     pub fn hold_within(
         client: Client,
         token: FencingToken,

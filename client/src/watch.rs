@@ -7,7 +7,13 @@ mod parts;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use futures::future::{BoxFuture, FutureExt as _, OptionFuture};
 
 pub use proto::convert::watch::Resource;
 use proto::{
@@ -15,7 +21,7 @@ use proto::{
     v1::{self as pb, watch_service_client::WatchServiceClient},
 };
 use tokio::time::{sleep, timeout};
-use tonic::Streaming;
+use tonic::{Streaming, transport::Channel};
 use types::{
     ClusterId, Revision, WatchFilter,
     reason::{Reason, Refusal},
@@ -64,7 +70,31 @@ pub enum Change {
     },
 }
 
-/// A watch that resumes where it was, at another coordinator if need be.
+/// How long a coordinator that is not the nearest is watched before the nearest is tried again. About as long as one that was
+/// silent is asked last: who watches from far away hears everything later, and pays for the way.
+const HOME_AGAIN: Duration = Duration::from_secs(30);
+
+/// A watch at a coordinator.
+#[derive(Debug)]
+struct Open {
+    endpoint: String,
+    messages: Streaming<pb::WatchResponse>,
+    /// Since when it was not asked whether a nearer one can be watched.
+    stayed: Instant,
+    /// What it repeats: it was asked for before another one gave out this revision.
+    known: Option<Revision>,
+}
+
+/// A watch that is being opened at the nearest coordinator, while another one goes on.
+struct Returning(BoxFuture<'static, Result<Open, Refusal>>);
+
+impl fmt::Debug for Returning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Returning")
+    }
+}
+
+/// A watch that resumes where it was, at another coordinator if need be, and returns to the nearest one.
 #[derive(Debug)]
 pub struct StateWatch {
     client: Client,
@@ -73,7 +103,9 @@ pub struct StateWatch {
     /// What is wanted. The coordinator sends nothing else; one that does not know filters sends all, so it is asked here too.
     filter: WatchFilter,
     position: Option<(ClusterId, Revision)>,
-    stream: Option<Streaming<pb::WatchResponse>>,
+    stream: Option<Open>,
+    returning: Option<Returning>,
+    home_again: Duration,
     /// The first events of a revision that comes in parts.
     begun: Parts,
     ready: VecDeque<Change>,
@@ -90,6 +122,8 @@ impl StateWatch {
             filter: WatchFilter::default(),
             position: None,
             stream: None,
+            returning: None,
+            home_again: HOME_AGAIN,
             begun: Parts::default(),
             ready: VecDeque::new(),
             turn: 0,
@@ -118,7 +152,7 @@ impl StateWatch {
                 return change;
             }
             if let Err(refusal) = self.advance().await {
-                self.stream = None;
+                (self.stream, self.returning) = (None, None);
                 if must_list(&refusal) {
                     tracing::info!(reason = %refusal.reason, "watch must list again: {refusal}");
                     // Once at once. A list that is refused so, or a watch right behind one, waits its turn as whatever else fails.
@@ -158,24 +192,9 @@ impl StateWatch {
 
     /// Goes on at another coordinator, from a list: what this one gave out cannot be used.
     pub fn elsewhere(&mut self) {
-        (self.position, self.stream) = (None, None);
+        (self.position, self.stream, self.returning) = (None, None, None);
         self.ready.clear();
         self.turn += 1;
-    }
-
-    fn refused(&self, endpoint: &str, status: &tonic::Status) -> Refusal {
-        let refusal = status::from_status(status);
-        if refusal.operand(MEANT).is_some() {
-            self.client.channels().stranger(endpoint);
-        }
-        refusal
-    }
-
-    fn silent(&self) -> Refusal {
-        Refusal::new(
-            Reason::Unreachable,
-            format!("no message within {:?}", self.patience),
-        )
     }
 
     async fn list(&mut self) -> Result<(), Refusal> {
@@ -189,13 +208,15 @@ impl StateWatch {
         self.client.channels().name_cluster(request.metadata_mut());
         let answer = timeout(self.patience, service.list(request))
             .await
-            .map_err(|_| self.silent())?;
-        let mut chunks = answer.map_err(|s| self.refused(&endpoint, &s))?.into_inner();
+            .map_err(|_| silent(self.patience))?;
+        let mut chunks = answer
+            .map_err(|s| refused(&self.client, &endpoint, &s))?
+            .into_inner();
         let mut resources = Vec::new();
         loop {
             let chunk = timeout(self.patience, chunks.message())
                 .await
-                .map_err(|_| self.silent())?;
+                .map_err(|_| silent(self.patience))?;
             let Some(chunk) = chunk.map_err(|s| status::from_status(&s))? else {
                 return Err(Refusal::new(
                     Reason::Unreachable,
@@ -222,43 +243,94 @@ impl StateWatch {
         }
     }
 
-    async fn connect(&mut self, (cluster_id, after): (ClusterId, Revision)) -> Result<(), Refusal> {
-        let (endpoint, channel) = self.client.channels().pick(self.turn, false)?;
-        let mut request = tonic::Request::new(pb::WatchRequest {
-            cluster_id: cluster_id.to_string(),
-            after_revision: after.0,
-            filter: Some((&self.filter).into()),
-        });
-        self.client.channels().name_cluster(request.metadata_mut());
-        let mut service = WatchServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        let answer = timeout(self.patience, service.watch(request))
-            .await
-            .map_err(|_| self.silent())?;
+    async fn connect(&mut self, position: (ClusterId, Revision)) -> Result<(), Refusal> {
+        let at = self.client.channels().pick(self.turn, false)?;
+        let opened = open(
+            self.client.clone(),
+            at,
+            self.filter.clone(),
+            self.patience,
+            position,
+        )
+        .await?;
         // The server begins again with the first part of what was not whole.
         self.begun.forget();
-        self.stream = Some(answer.map_err(|s| self.refused(&endpoint, &s))?.into_inner());
+        self.stream = Some(opened);
         Ok(())
     }
 
+    /// Begins to open a watch at the nearest coordinator, where another one was watched for long enough.
+    fn go_home(&mut self, position: (ClusterId, Revision)) -> Result<(), Refusal> {
+        let Some(from) = self.stream.as_mut() else {
+            return Ok(());
+        };
+        if self.returning.is_some() || from.stayed.elapsed() < self.home_again {
+            return Ok(());
+        }
+        from.stayed = Instant::now();
+        let at = self.client.channels().pick(0, false)?;
+        if at.0 != from.endpoint {
+            let opening = open(
+                self.client.clone(),
+                at,
+                self.filter.clone(),
+                self.patience,
+                position,
+            );
+            self.returning = Some(Returning(opening.boxed()));
+        }
+        Ok(())
+    }
+
+    /// The nearest one answered: it is watched from here, unless it cannot be.
+    fn come_home(&mut self, opened: Result<Open, Refusal>, known: Revision) {
+        self.returning = None;
+        match opened {
+            Ok(opened) => {
+                tracing::debug!(
+                    endpoint = opened.endpoint,
+                    "watching the nearest coordinator again"
+                );
+                self.begun.forget();
+                (self.turn, self.failures) = (0, 0);
+                self.stream = Some(Open {
+                    known: Some(known),
+                    ..opened
+                });
+            }
+            Err(refusal) => tracing::debug!("the nearest coordinator cannot be watched yet: {refusal}"),
+        }
+    }
+
     async fn read(&mut self, (cluster_id, after): (ClusterId, Revision)) -> Result<(), Refusal> {
-        let silent = self.silent();
+        self.go_home((cluster_id, after))?;
         let Some(stream) = self.stream.as_mut() else {
             return Ok(());
         };
-        let message = timeout(self.patience, stream.message())
-            .await
-            .map_err(|_| silent)?;
+        let returning: OptionFuture<_> = self.returning.as_mut().map(|r| &mut r.0).into();
+        let message = tokio::select! {
+            message = timeout(self.patience, stream.messages.message()) => message,
+            Some(opened) = returning => {
+                self.come_home(opened, after);
+                return Ok(());
+            }
+        };
+        let message = message.map_err(|_| silent(self.patience))?;
         let Some(message) = message.map_err(|s| status::from_status(&s))? else {
             return Err(Refusal::new(
                 Reason::NotServing,
                 "the coordinator ended the watch",
             ));
         };
+        let known = stream.known;
         self.failures = 0;
         let header = Header::read(message.header)?;
         if header.cluster_id != cluster_id {
             let text = format!("watch of cluster {cluster_id} answered by {}", header.cluster_id);
             return Err(Refusal::new(Reason::WrongCluster, text));
+        }
+        if known.is_some_and(|known| header.revision <= known) {
+            return Ok(());
         }
         let part = self.begun.add(header.revision, message.events, message.more)?;
         let Some(events) = part else {
@@ -271,6 +343,45 @@ impl StateWatch {
         self.ready.push_back(change);
         Ok(())
     }
+}
+
+/// Opens a watch from `after` on, within `patience`.
+async fn open(
+    client: Client,
+    (endpoint, channel): (String, Channel),
+    filter: WatchFilter,
+    patience: Duration,
+    (cluster_id, after): (ClusterId, Revision),
+) -> Result<Open, Refusal> {
+    let mut request = tonic::Request::new(pb::WatchRequest {
+        cluster_id: cluster_id.to_string(),
+        after_revision: after.0,
+        filter: Some((&filter).into()),
+    });
+    client.channels().name_cluster(request.metadata_mut());
+    let mut service = WatchServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let answer = timeout(patience, service.watch(request))
+        .await
+        .map_err(|_| silent(patience))?;
+    let messages = answer.map_err(|s| refused(&client, &endpoint, &s))?.into_inner();
+    Ok(Open {
+        endpoint,
+        messages,
+        stayed: Instant::now(),
+        known: None,
+    })
+}
+
+fn refused(client: &Client, endpoint: &str, status: &tonic::Status) -> Refusal {
+    let refusal = status::from_status(status);
+    if refusal.operand(MEANT).is_some() {
+        client.channels().stranger(endpoint);
+    }
+    refusal
+}
+
+fn silent(patience: Duration) -> Refusal {
+    Refusal::new(Reason::Unreachable, format!("no message within {patience:?}"))
 }
 
 /// Whether the position is none to go on from. So is what a later version refuses as out of range, for whatever reason: from

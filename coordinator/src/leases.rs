@@ -64,8 +64,7 @@ impl Leases {
     }
 
     /// Renews the lease of a token that was received at `received` from its holder (L7). One that a running plan is
-    /// about to give out waits for that, for half of the time until `deadline`, and for nearly all of it once the
-    /// change is proposed (L11).
+    /// about to give out waits for that, for nearly all of the time until `deadline` (L11).
     pub async fn renew(
         &self,
         token: FencingToken,
@@ -222,10 +221,5 @@ impl Leases {
             }
             Waited::Over(result) => Some(result.map(|grant| (revision, grant))),
         }
-    }
-
-    /// Until when an early renewal waits.
-    fn end_of_wait(&self, early: &Early) -> Instant {
-        rules::end_of_wait(&self.table(), early)
     }
 }

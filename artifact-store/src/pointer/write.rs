@@ -30,12 +30,17 @@ const RETRY_DELAY: Duration = Duration::from_millis(10);
 const CHAINS: u32 = 3;
 
 /// When a claim looks again while its first write is under way, since that began. The agent beside the store raises the pointer for us
-/// at about the moment at which that write arrives there; if somebody else's write came between, that is seen then, and not after
-/// another round trip to the other side of the world.
-const GLANCE: Duration = Duration::from_millis(50);
+/// at about the moment at which that write arrives there, or a few lost races later; if somebody else's write came between, that
+/// is seen then, and not after another round trip to the other side of the world.
+const GLANCES: [Duration; 3] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(150),
+];
 
-/// How many calls a claim makes at once before it knows of a lost race. Whoever wants it to be fast has as many connections ready.
-pub const CLAIM_CALLS: usize = 3;
+/// How many calls a claim makes at once before it knows of a lost race: its write, the look beside it, and the glances. Whoever
+/// wants it to be fast has as many connections ready.
+pub const CLAIM_CALLS: usize = 2 + GLANCES.len();
 
 /// A write that the store accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,9 +186,14 @@ async fn first_of(
 /// Ends if a glance shows that somebody raised the pointer for us. What else it shows, the claims see by themselves.
 async fn raised(store: &dyn ArtifactStore, token: &FencingToken, tally: &Tally) -> Claim {
     tally.first_attempt().await;
-    sleep(GLANCE).await;
-    let seen = read_pointer(store, &token.role).await.ok().flatten();
-    match seen.filter(|pointed| pointed.body.token() == *token) {
+    let glance = |after| async move {
+        sleep(after).await;
+        let seen = read_pointer(store, &token.role).await.ok().flatten();
+        seen.filter(|pointed| pointed.body.token() == *token)
+    };
+    let glances: FuturesUnordered<_> = GLANCES.into_iter().map(glance).collect();
+    let mut seen = glances.filter_map(std::future::ready);
+    match seen.next().await {
         Some(Pointed { body, etag }) => Claim {
             previous: Some(body.epoch),
             body,

@@ -260,6 +260,32 @@ async fn a_claim_whose_write_is_on_its_way_back_sees_what_was_raised_for_it() {
     assert_eq!((claim.previous, claim.body.sequence), (Some(Epoch::new(1, 2)), 3));
 }
 
+/// The agent beside the store loses a few races itself: what the first looks do not see, a later one does.
+#[tokio::test]
+async fn a_claim_whose_write_is_on_its_way_back_looks_more_than_once() {
+    let store = faulty();
+    write_pointer(&*store, &token(1, "old"), &target("x"))
+        .await
+        .unwrap();
+    let failing = Arc::downgrade(&store);
+    store.before_each_put(move |inner| {
+        let failing = failing.clone();
+        Box::pin(async move {
+            // The look beside the write, and the first glance.
+            let store = failing.upgrade().unwrap();
+            store.plan(Operation::Get, Fault::Fail);
+            store.plan(Operation::Get, Fault::Fail);
+            claim_pointer(inner.as_ref(), &token(2, "new"), LIMIT)
+                .await
+                .unwrap();
+            drop(store);
+            std::future::pending().await
+        })
+    });
+    let claim = claim_pointer(&*store, &token(2, "new"), LIMIT).await.unwrap();
+    assert_eq!((claim.previous, claim.body.sequence), (Some(Epoch::new(1, 2)), 2));
+}
+
 /// The store fails what it is asked next, which is the claim that has just lost; the others are not asked to give up.
 #[tokio::test]
 async fn a_claim_goes_on_where_the_store_failed_one_side_of_it() {

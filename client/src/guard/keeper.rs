@@ -32,13 +32,19 @@ pub(super) trait Renew: Send + Sync + 'static {
         limit: Duration,
         each: Duration,
     ) -> impl Future<Output = Result<Renewal, Refusal>> + Send;
+
+    /// Longest time that is ever given to one coordinator.
+    fn longest_attempt(&self) -> Duration;
 }
 
 impl Renew for Client {
     async fn renew(&self, token: &FencingToken, limit: Duration, each: Duration) -> Result<Renewal, Refusal> {
         let asked = self.with_deadline(limit);
-        let asked = asked.with_attempt_timeout(each.min(self.attempt_timeout()));
-        asked.renew_lease(token).await
+        asked.with_attempt_timeout(each).renew_lease(token).await
+    }
+
+    fn longest_attempt(&self) -> Duration {
+        self.attempt_timeout()
     }
 }
 
@@ -109,7 +115,10 @@ impl<R: Renew> Keeper<R> {
     async fn ask(&mut self) -> Result<Renewal, Refusal> {
         let sent = (self.clock)();
         let limit = self.course.send(sent);
-        let each = self.course.coordinator_limit(limit);
+        let each = self
+            .course
+            .coordinator_limit(limit)
+            .min(self.renew.longest_attempt());
         if self.first == First::Alone || self.course.lease.is_some() {
             return self.renew.renew(&self.token, limit, each).await;
         }
@@ -119,7 +128,8 @@ impl<R: Renew> Keeper<R> {
         answer
     }
 
-    /// The first grant or final refusal of requests that are sent half a limit apart; another refusal once none is under way.
+    /// The first grant or final refusal of requests that are sent half an attempt apart, because one attempt is what a leader
+    /// keeps; another refusal once none is under way.
     async fn relay(
         &self,
         first: BootInstant,
@@ -129,7 +139,8 @@ impl<R: Renew> Keeper<R> {
         let send =
             |sent: BootInstant| async move { (sent, self.renew.renew(&self.token, limit, each).await) };
         let mut under_way = FuturesUnordered::from_iter([send(first)]);
-        let mut next = Instant::now() + limit / 2;
+        let pace = limit.min(each) / 2;
+        let mut next = Instant::now() + pace;
         loop {
             tokio::select! {
                 Some((sent, answer)) = under_way.next() => {
@@ -139,7 +150,7 @@ impl<R: Renew> Keeper<R> {
                     }
                 }
                 () = sleep_until(next), if under_way.len() < RELAY => {
-                    next = Instant::now() + limit / 2;
+                    next = Instant::now() + pace;
                     under_way.push(send((self.clock)()));
                 }
             }

@@ -67,18 +67,36 @@ struct Asked {
     answer: oneshot::Sender<Result<Renewal, Refusal>>,
 }
 
-struct Script(mpsc::Sender<Asked>);
+struct Script {
+    asked: mpsc::Sender<Asked>,
+    longest_attempt: Duration,
+}
+
+impl Script {
+    fn new() -> (Self, mpsc::Receiver<Asked>) {
+        let (sender, asked) = mpsc::channel(1);
+        let script = Self {
+            asked: sender,
+            longest_attempt: Duration::MAX,
+        };
+        (script, asked)
+    }
+}
 
 impl Renew for Script {
     async fn renew(&self, asked: &FencingToken, limit: Duration, each: Duration) -> Result<Renewal, Refusal> {
         assert_eq!(*asked, token());
         assert!(each <= limit, "{each:?} of {limit:?}");
         let (answer, answered) = oneshot::channel();
-        self.0
+        self.asked
             .send(Asked { limit, answer })
             .await
             .expect("the test listens");
         answered.await.unwrap_or_else(|_| Err(refusal(Reason::NoQuorum)))
+    }
+
+    fn longest_attempt(&self) -> Duration {
+        self.longest_attempt
     }
 }
 
@@ -87,9 +105,9 @@ fn refusal(reason: Reason) -> Refusal {
 }
 
 fn hold() -> (RoleGuard, Renewals, mpsc::Receiver<Asked>) {
-    let (sender, asked) = mpsc::channel(1);
+    let (script, asked) = Script::new();
     let (guard, renewals) = RoleGuard::hold_by(
-        Script(sender),
+        script,
         clock,
         token(),
         Course::new(ms(10), ms(3_000)),
@@ -100,9 +118,9 @@ fn hold() -> (RoleGuard, Renewals, mpsc::Receiver<Asked>) {
 
 /// As for a role that is about to be given to the holder.
 fn hold_early(limit: u64) -> (RoleGuard, Renewals, mpsc::Receiver<Asked>) {
-    let (sender, asked) = mpsc::channel(1);
+    let (script, asked) = Script::new();
     let course = Course::new(ms(10), ms(limit));
-    let (guard, renewals) = RoleGuard::hold_by(Script(sender), clock, token(), course, First::Relayed);
+    let (guard, renewals) = RoleGuard::hold_by(script, clock, token(), course, First::Relayed);
     (guard, renewals, asked)
 }
 
@@ -551,6 +569,23 @@ async fn an_early_request_is_followed_by_the_next_before_it_ends_and_the_lease_c
     assert_eq!(guard.left(), ms(1_600), "of 1.8 s from the sending of the second");
     // What else was under way is dropped, and renewals go on one by one.
     assert!(third.answer.is_closed());
+    renewals.release().await;
+}
+
+/// A leader keeps one attempt and no longer; the next request is there by its end, however long either goes on asking.
+#[tokio::test]
+async fn the_next_early_request_is_sent_at_half_of_an_attempt() {
+    let (script, mut asked) = Script::new();
+    let script = Script {
+        longest_attempt: ms(40),
+        ..script
+    };
+    let course = Course::new(ms(10), ms(600_000));
+    let (_guard, renewals) = RoleGuard::hold_by(script, clock, token(), course, First::Relayed);
+    let first = asked.recv().await.unwrap();
+    let second = tokio::time::timeout(ms(60_000), asked.recv()).await;
+    let second = second.expect("before half of ten minutes").unwrap();
+    assert_eq!((first.limit, second.limit), (ms(600_000), ms(600_000)));
     renewals.release().await;
 }
 

@@ -6,11 +6,12 @@ use std::{
     time::Instant,
 };
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, stream, stream::FuturesUnordered};
 use proto::{
     convert::status::to_status,
     v1::watch_service_server::{WatchService, WatchServiceServer},
 };
+use tokio::sync::Semaphore;
 use tonic::{
     Request, Response, Status,
     transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
@@ -98,6 +99,8 @@ struct Script {
     lists: Arc<Mutex<VecDeque<Result<pb::ListChunk, Status>>>>,
     watches: Arc<Mutex<VecDeque<Messages>>>,
     asked: Arc<Mutex<BTreeSet<u64>>>,
+    /// Of watches that may be answered; none: all.
+    turns: Option<Arc<Semaphore>>,
 }
 
 #[tonic::async_trait]
@@ -115,6 +118,9 @@ impl WatchService for Script {
             .lock()
             .unwrap()
             .insert(asked.into_inner().after_revision);
+        if let Some(turns) = &self.turns {
+            turns.acquire().await.unwrap().forget();
+        }
         let next = self.watches.lock().unwrap().pop_front();
         let next = next.ok_or_else(|| Status::unavailable("the script is over"))?;
         Ok(Response::new(stream::iter(next).chain(stream::pending()).boxed()))
@@ -147,19 +153,31 @@ fn compacted<T>() -> Result<T, Status> {
 
 /// What is asked of a coordinator that goes by a script.
 async fn asking<T>(script: Script, ask: impl AsyncFnOnce(Client) -> T) -> T {
+    asking_all([script], ask).await
+}
+
+/// What is asked of coordinators that go by scripts, the nearest first.
+async fn asking_all<const N: usize, T>(scripts: [Script; N], ask: impl AsyncFnOnce(Client) -> T) -> T {
     let ca = Ca::new();
-    let listener = listener();
-    let endpoint = url(listener.local_addr().unwrap());
-    listener.set_nonblocking(true).unwrap();
-    let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap());
-    let tls = ServerTlsConfig::new().identity(Identity::from_pem(&ca.cert, &ca.key));
-    let mut server = Server::builder().tls_config(tls).unwrap();
-    let served = server
-        .add_service(WatchServiceServer::new(script))
-        .serve_with_incoming(incoming);
-    let client = ca.client(&[endpoint], LONG, LONG);
+    let (served, endpoints): (FuturesUnordered<_>, Vec<_>) = scripts
+        .into_iter()
+        .map(|script| {
+            let listener = listener();
+            let endpoint = url(listener.local_addr().unwrap());
+            listener.set_nonblocking(true).unwrap();
+            let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap());
+            let tls = ServerTlsConfig::new().identity(Identity::from_pem(&ca.cert, &ca.key));
+            let mut server = Server::builder().tls_config(tls).unwrap();
+            let served = server
+                .add_service(WatchServiceServer::new(script))
+                .serve_with_incoming(incoming);
+            (served, endpoint)
+        })
+        .unzip();
+    let client = ca.client(&endpoints, LONG, LONG);
+    let mut served = served;
     tokio::select! {
-        _ = served => panic!("the coordinator ended"),
+        _ = served.next() => panic!("a coordinator ended"),
         answer = timeout(LONG, ask(client)) => answer.unwrap(),
     }
 }
@@ -241,4 +259,71 @@ async fn a_list_that_is_refused_as_if_it_were_a_position_waits_longer_each_time(
     let at_least = (1..=REFUSED).map(|failures| retry::WAIT_MIN * (1 << failures) / 2);
     let (waited, at_least) = (waited.await, at_least.sum::<Duration>());
     assert!(waited >= at_least, "{waited:?} of {at_least:?}");
+}
+
+fn of(change: Change) -> (u64, String) {
+    match change {
+        Change::Events { revision, events } => (revision.0, kinds(events.iter().map(|e| e.kind.as_str()))),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Who watches the nearest coordinator hears of a change when that one does, and not by way of another continent.
+#[tokio::test]
+async fn a_watch_returns_to_the_nearest_coordinator_and_gives_nothing_out_twice() {
+    let stops = vec![Err(to_status(&Refusal::new(Reason::NotServing, "it stops")))];
+    let again = vec![
+        message(5, "a b", true),
+        message(5, "c", false),
+        message(6, "d", false),
+    ];
+    let turns = Arc::new(Semaphore::new(1));
+    let near = Script {
+        watches: Arc::new(Mutex::new([stops, again].into())),
+        turns: Some(Arc::clone(&turns)),
+        ..Script::default()
+    };
+    let asked = Arc::clone(&near.asked);
+    let far = Script {
+        watches: Arc::new(Mutex::new(
+            [vec![message(5, "a b", true), message(5, "c", false)]].into(),
+        )),
+        ..Script::default()
+    };
+    let seen = asking_all([near, far], async |client| {
+        let mut watch = StateWatch {
+            home_again: Duration::ZERO,
+            ..after_four(client)
+        };
+        // The near one lets the far one be first, and then begins where it was asked.
+        let first = of(watch.next().await);
+        assert_eq!(watch.turn, 1);
+        turns.add_permits(1);
+        let second = of(watch.next().await);
+        (first, second, watch.turn)
+    });
+    let (first, second, turn) = seen.await;
+    assert_eq!((first, second), ((5, "a b c".to_owned()), (6, "d".to_owned())));
+    assert_eq!(turn, 0);
+    assert_eq!(*asked.lock().unwrap(), BTreeSet::from([4]));
+}
+
+/// It goes on where it is.
+#[tokio::test]
+async fn a_watch_that_cannot_return_stays() {
+    let near = Script::default();
+    let far = Script {
+        watches: Arc::new(Mutex::new(
+            [vec![message(5, "a", false), message(6, "b", false)]].into(),
+        )),
+        ..Script::default()
+    };
+    let seen = asking_all([near, far], async |client| {
+        let mut watch = StateWatch {
+            home_again: Duration::ZERO,
+            ..after_four(client)
+        };
+        [of(watch.next().await), of(watch.next().await)]
+    });
+    assert_eq!(seen.await, [(5, "a".to_owned()), (6, "b".to_owned())]);
 }

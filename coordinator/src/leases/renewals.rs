@@ -18,7 +18,7 @@ use types::{FencingToken, Revision, RoleName, reason::Refusal};
 
 use super::{
     Grant, Leases,
-    rules::{Early, Round, not_yet},
+    rules::{self, Early, Round, not_yet},
 };
 
 /// Renewals that wait for the next round; each holder has one role to renew a few times a second, so more than this
@@ -28,7 +28,7 @@ pub(super) const QUEUE: usize = 1_024;
 const BATCH: usize = 256;
 /// A round that takes longer than this has lost its quorum for as long as a renewal is of use.
 const ROUND: Duration = Duration::from_secs(1);
-/// When one is to ask again whose place another took: two callers of one token must not chase each other out at once.
+/// When one is to ask again for which there is no room.
 const CROWDED: Duration = Duration::from_millis(20);
 /// Renewals on their way from the rounds to [`Waiting`], which is never busy for long.
 const EARLY: usize = 64;
@@ -150,7 +150,7 @@ impl Kept {
     }
 }
 
-/// Those that came early, by role: a later one takes the place of an earlier one.
+/// Those that came early, one of each role.
 struct Waiting {
     leases: Leases,
     queue: mpsc::Receiver<Kept>,
@@ -178,19 +178,25 @@ impl Waiting {
         }
     }
 
+    /// One of each role waits, and the other caller asks again.
     fn keep(&mut self, kept: Kept) {
         let role = kept.early.token.role.clone();
-        if let Some(Kept { early, answer }) = self.kept.insert(role, kept) {
-            end(answer, Err(not_yet(&early.token, CROWDED)));
+        let waits = self.kept.remove(&role).filter(|waits| !waits.answer.is_closed());
+        let (waits, out) = match waits {
+            None => (kept, None),
+            Some(waits) if rules::takes_the_place(&kept.early, &waits.early) => (kept, Some(waits)),
+            Some(waits) => (waits, Some(kept)),
+        };
+        if let Some(Kept { early, answer }) = out {
+            let refusal = rules::crowded(&early.token, &waits.early, Instant::now());
+            end(answer, Err(refusal));
         }
+        self.kept.insert(role, waits);
     }
 
     /// When somebody has waited long enough; far away while nobody waits.
     fn wake(&self, now: Instant) -> Instant {
-        let ends = self
-            .kept
-            .values()
-            .map(|kept| self.leases.end_of_wait(&kept.early));
+        let ends = self.kept.values().map(|kept| rules::end_of_wait(&kept.early));
         // One that is over and still here is taken away by the next look.
         ends.min().unwrap_or(now + ROUND)
     }
@@ -211,6 +217,9 @@ impl Waiting {
         match self.leases.judge(&kept.early) {
             None => Some(kept),
             Some(result) => {
+                let Early { token, received, .. } = &kept.early;
+                let (waited, granted) = (received.elapsed(), result.is_ok());
+                tracing::debug!(%token, ?waited, granted, "an early renewal's wait is over");
                 end(kept.answer, result);
                 None
             }

@@ -15,8 +15,9 @@ use types::{Epoch, FencingToken, Reason, RoleName, reason::Refusal, role::RoleRe
 use super::table::{ChangeMark, ChangeOutcome, Grant, LeaseTable, RoleView, changing};
 use crate::raft::ProposeError;
 
-/// Time left for a "not yet" to be with its caller before that one's deadline.
-const ANSWER: Duration = Duration::from_millis(50);
+/// The part of its caller's time that an early renewal does not wait: a "not yet" is with its caller before that one's
+/// deadline then, unless it is very far away. A caller that hears nothing until its deadline takes the leader for hung.
+const KEPT_BACK: u32 = 8;
 
 /// A renewal that came before the entry that makes its sender the holder (L11).
 #[derive(Clone, Debug)]
@@ -90,7 +91,7 @@ pub fn judge(table: &mut LeaseTable, state: &ControlState, early: &Early, now: I
         return Waited::Deposed;
     }
     match renew(table, state, &early.token, early.received, &early.round, now) {
-        Ok(None) if now < end_of_wait(table, early) => Waited::On,
+        Ok(None) if now < end_of_wait(early) => Waited::On,
         Ok(None) => Waited::Over(Err(not_yet(&early.token, Duration::ZERO))),
         Ok(Some(granted)) => Waited::Over(Ok(granted)),
         Err(refusal) => Waited::Over(Err(refusal)),
@@ -98,25 +99,22 @@ pub fn judge(table: &mut LeaseTable, state: &ControlState, early: &Early, now: I
 }
 
 /// Until when an early renewal waits.
-pub fn end_of_wait(table: &LeaseTable, early: &Early) -> Instant {
-    patience(
-        early.received,
-        early.deadline,
-        table.is_changing(&early.token.role),
-    )
+pub fn end_of_wait(early: &Early) -> Instant {
+    let time = early.deadline.saturating_duration_since(early.received);
+    early.received + (time - time / KEPT_BACK)
 }
 
-/// Half of its caller's time, so that the next one is here long before the caller gives this one up; nearly all of it once
-/// the change is proposed: the answer is a round away, and the next one would come after it. A caller that hears nothing
-/// until its deadline would take the leader for hung.
-pub(super) fn patience(received: Instant, deadline: Instant, proposed: bool) -> Instant {
-    let time = deadline.saturating_duration_since(received);
-    received
-        + if proposed {
-            time - (time / 8).min(ANSWER)
-        } else {
-            time / 2
-        }
+/// Of two early renewals of a role one waits, and of two of one token the one that can wait longer: a caller's older request
+/// that asks once more must not take the place of its newer one, and be over just before the entry comes. Of two tokens
+/// the later one has been looked at later: the other's plan has ended.
+pub fn takes_the_place(later: &Early, earlier: &Early) -> bool {
+    later.token != earlier.token || end_of_wait(later) >= end_of_wait(earlier)
+}
+
+/// What a caller is told whose place `waits` has: to ask again before that one's wait is over, so that one always waits, and
+/// not at once, so that the two do not chase each other out.
+pub fn crowded(token: &FencingToken, waits: &Early, now: Instant) -> Refusal {
+    not_yet(token, end_of_wait(waits).saturating_duration_since(now) / 2)
 }
 
 /// The caller asks again after this long at most.

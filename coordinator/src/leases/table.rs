@@ -156,6 +156,7 @@ impl LeaseTable {
     }
 
     /// Whether a change of the role is proposed, and not known to be over.
+    #[cfg(test)]
     pub fn is_changing(&self, role: &RoleName) -> bool {
         self.roles
             .get(role)

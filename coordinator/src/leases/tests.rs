@@ -12,7 +12,6 @@ use types::{
     role::{FailoverMode, RoleRecord, TimingPolicy},
 };
 
-use super::rules::patience;
 use super::table::{ChangeMark, ChangeOutcome, LeaseTable, RoleView, leader_ttl};
 
 const TTL: Duration = Duration::from_secs(2);
@@ -395,14 +394,4 @@ fn a_change_is_under_way_until_its_outcome_is_known() {
         table.end_change(mark, outcome);
         assert_eq!(table.is_changing(&role.role), still, "{outcome:?}");
     }
-}
-
-#[test]
-fn an_early_renewal_waits_half_of_its_time_and_nearly_all_of_it_once_the_change_is_proposed() {
-    let start = Instant::now();
-    let deadline = start + ms(800);
-    assert_eq!(patience(start, deadline, false), start + ms(400));
-    assert_eq!(patience(start, deadline, true), deadline - ms(50));
-    assert_eq!(patience(start, start + ms(80), true), start + ms(70));
-    assert_eq!(patience(deadline, start, true), deadline, "over before it began");
 }

@@ -2,13 +2,14 @@
 
 use std::{path::Path, time::Duration};
 
-use types::{Epoch, ModelName, RoleName, VersionKey};
+use anyhow::Context as _;
+use types::{Epoch, ModelName, NodeId, RegionId, RoleName, VersionKey};
 
 use super::{
     Run,
     journal::{Journal, Said},
     stale,
-    whole::{self, Door, Whole},
+    whole::{self, Door, Standing, Whole},
     writer::Line,
 };
 use crate::world::World;
@@ -63,6 +64,21 @@ impl Stage {
             .find(&what, |said| first_accepted(said, |of| of == epoch).map(drop))
             .await?;
         Ok(whole)
+    }
+
+    /// The same, once leadership was handed to the coordinator of a region. Where another one wins in the end, that one leads.
+    pub(super) async fn whole_led_by(&self, region: &RegionId) -> anyhow::Result<Whole> {
+        let whole = self.whole().await?;
+        let is_there = |s: &&Standing| s.region == region.as_str();
+        if is_there(&&whole.statuses[whole.leader]) {
+            return Ok(whole);
+        }
+        let to = whole.statuses.iter().find(is_there);
+        let to = to.with_context(|| format!("{region} has no coordinator"))?;
+        let to = NodeId::new(to.node.as_str())?;
+        let moved = self.world.admin()?.transfer_leadership(Some(&to), false).await?;
+        tracing::info!(from = moved.from, leader = moved.leader, "leadership was moved");
+        self.whole().await
     }
 
     /// Ends everything.

@@ -2,6 +2,8 @@
 //! the old epoch to the next holder's token, by clients in the two holders' regions. How long that client's first write then took
 //! is told as well; it takes as long as any other.
 //!
+//! How long it takes depends on where the leader is, too: once every region had its turn as a holder, leadership moves on by one.
+//!
 //! Both writers begin a write every 10 ms while they have a token that is good. The moments are those of the answers. From before the
 //! request on a third one, blind to its lease, goes on under the old holder's token at every door.
 
@@ -36,6 +38,8 @@ pub(crate) struct Moved {
     /// Who held the role, and who then did.
     from: String,
     to: String,
+    /// The region of the coordinator that led.
+    leader: String,
     from_epoch: Epoch,
     to_epoch: Epoch,
     /// From the last accepted write under the old epoch until the new holder gave its region's client a token.
@@ -65,11 +69,12 @@ impl Trial for Moved {
     }
     fn line(&self) -> String {
         format!(
-            "{:>3}  {:.3} s  {} to {} ({:.3} s to its first write, {:.3} s since the request); round trip {:.4} s",
+            "{:>3}  {:.3} s  {} to {}, led by {} ({:.3} s to its first write, {:.3} s since the request); round trip {:.4} s",
             self.trial,
             self.seconds,
             self.from,
             self.to,
+            self.leader,
             self.seconds_to_write,
             self.seconds_in_all,
             self.round_trip_seconds
@@ -102,7 +107,9 @@ async fn play(run: &Run, world: World) -> anyhow::Result<Report<Moved>> {
 }
 
 async fn move_once(stage: &Stage, run: &Run, trial: u32) -> anyhow::Result<Moved> {
-    let before = stage.whole().await?;
+    let wanted = leader_of(stage.world.regions(), trial).context("no region")?;
+    let before = stage.whole_led_by(wanted).await?;
+    let leader = before.statuses[before.leader].region.clone();
     let (from, old) = (before.holder.region.clone(), before.epoch);
     let to = next_region(stage.world.regions(), &from).context("no other region")?;
     let round_trip = before.round_trips().into_iter().max().unwrap_or_default();
@@ -138,6 +145,7 @@ async fn move_once(stage: &Stage, run: &Run, trial: u32) -> anyhow::Result<Moved
         trial,
         from: from.to_string(),
         to: gap.first.said.region.to_string(),
+        leader,
         from_epoch: old,
         to_epoch: gap.first.epoch,
         seconds: gap.seconds(),
@@ -157,6 +165,12 @@ fn limit(round_trip: Duration) -> Duration {
 fn next_region<'a>(regions: &'a [RegionId], of: &RegionId) -> Option<&'a RegionId> {
     let at = regions.iter().position(|r| r == of)?;
     regions.iter().cycle().nth(at + 1).filter(|next| *next != of)
+}
+
+/// Where leadership is to be: it stays while the role goes round once, so that it is moved everywhere from everywhere.
+fn leader_of(regions: &[RegionId], trial: u32) -> Option<&RegionId> {
+    let rounds = (trial.saturating_sub(1) as usize).checked_div(regions.len())?;
+    regions.iter().cycle().nth(rounds)
 }
 
 /// What lies between two holders' writes.
@@ -288,6 +302,10 @@ mod tests {
         assert_eq!(next_region(&regions, &regions[0]), Some(&regions[1]));
         assert_eq!(next_region(&regions, &regions[2]), Some(&regions[0]));
         assert_eq!(next_region(&regions[..1], &regions[0]), None);
+        for (trial, leads) in [(1, 0), (3, 0), (4, 1), (6, 1), (7, 2), (10, 0)] {
+            assert_eq!(leader_of(&regions, trial), Some(&regions[leads]), "{trial}");
+        }
+        assert_eq!(leader_of(&[], 1), None);
         assert_eq!(limit(Duration::from_micros(300)), FLOOR);
         assert_eq!(limit(Duration::from_millis(250)), Duration::from_millis(750));
     }

@@ -175,8 +175,9 @@ fn an_early_renewal_waits_for_its_entry_and_no_longer_than_its_caller_or_its_lea
         table.lead(since);
         rules::judge(&mut table, &log.0, &early, at)
     };
-    assert_eq!(judge(&log, Some(start), start + ms(399)), Waited::On);
-    let over = judge(&log, Some(start), start + ms(400));
+    assert_eq!(rules::end_of_wait(&early), start + ms(700));
+    assert_eq!(judge(&log, Some(start), start + ms(699)), Waited::On);
+    let over = judge(&log, Some(start), start + ms(700));
     assert!(
         matches!(&over, Waited::Over(Err(r)) if r.reason == Reason::RoleChanging),
         "{over:?}"
@@ -187,6 +188,47 @@ fn an_early_renewal_waits_for_its_entry_and_no_longer_than_its_caller_or_its_lea
     let granted = judge(&log, Some(start), start + ms(400));
     assert!(matches!(granted, Waited::Over(Ok(_))), "{granted:?}");
     assert_eq!(judge(&log, Some(start + ms(1)), start + ms(400)), Waited::Deposed);
+}
+
+/// A caller sends its next request before the one before is over, and either asks again when it is told to.
+#[test]
+fn of_two_early_renewals_of_one_token_the_one_waits_that_can_wait_longer() {
+    let start = Instant::now();
+    let early = |received: u64, deadline: u64, of: u128| Early {
+        token: token(0, holder(of)),
+        received: start + ms(received),
+        deadline: start + ms(deadline),
+        round: round(start),
+    };
+    for (what, later, earlier, takes) in [
+        ("the next one", early(500, 1_500, 1), early(0, 1_000, 1), true),
+        (
+            "an older one that asks again",
+            early(700, 1_000, 1),
+            early(500, 1_500, 1),
+            false,
+        ),
+        ("alike", early(500, 1_500, 1), early(500, 1_500, 1), true),
+        ("another one's", early(700, 1_000, 2), early(500, 1_500, 1), true),
+        (
+            "over before it began",
+            early(900, 800, 1),
+            early(500, 1_500, 1),
+            false,
+        ),
+    ] {
+        assert_eq!(rules::takes_the_place(&later, &earlier), takes, "{what}");
+    }
+    // Whose place was taken asks again at half of what the other still waits, here until 1.375 s.
+    let after = |now| rules::crowded(&token(0, holder(1)), &early(500, 1_500, 1), start + ms(now));
+    for (now, retry_after) in [(575, "400"), (1_375, "0"), (2_000, "0")] {
+        let refusal = after(now);
+        assert_eq!(
+            (refusal.reason, refusal.operand("retry_after_ms")),
+            (Reason::RoleChanging, Some(retry_after)),
+            "{now}"
+        );
+    }
 }
 
 #[test]

@@ -41,13 +41,16 @@ impl World {
                     deadline,
                     round,
                 };
-                let wait = rules::end_of_wait(&own.lead.table, &early).saturating_duration_since(now);
-                if let Some((_, crowded)) = own.lead.early.replace((early, caller)) {
-                    self.answer(
-                        c,
-                        &crowded,
-                        Err(Refusal::new(Reason::RoleChanging, "another waits")),
-                    );
+                let (waits, out) = match own.lead.early.take() {
+                    Some(waits) if rules::takes_the_place(&early, &waits.0) => ((early, caller), Some(waits)),
+                    Some(waits) => (waits, Some((early, caller))),
+                    None => ((early, caller), None),
+                };
+                let wait = rules::end_of_wait(&waits.0).saturating_duration_since(now);
+                let out = out.map(|(early, caller)| (rules::crowded(&early.token, &waits.0, now), caller));
+                own.lead.early = Some(waits);
+                if let Some((refusal, caller)) = out {
+                    self.answer(c, &caller, Err(refusal));
                 }
                 let wait = self.coordinators[c].clock.lasts(wait) + 1;
                 self.timer(Who::Coordinator(c), wait, Timer::EarlyEnds);
@@ -127,7 +130,7 @@ impl World {
         let state = &self.states[own.applied];
         match rules::judge(&mut own.lead.table, state, &early, now) {
             Waited::On => {
-                let wait = rules::end_of_wait(&own.lead.table, &early).saturating_duration_since(now);
+                let wait = rules::end_of_wait(&early).saturating_duration_since(now);
                 own.lead.early = Some((early, caller));
                 let wait = self.coordinators[c].clock.lasts(wait) + 1;
                 self.timer(Who::Coordinator(c), wait, Timer::EarlyEnds);
