@@ -188,6 +188,14 @@ impl Channels {
         self.order_at(Instant::now())
     }
 
+    /// The nearest one that is nearer than this one, unless it is asked last now.
+    pub(crate) fn nearer_than(&self, endpoint: &str) -> Option<String> {
+        let mut inner = self.lock();
+        let first = inner.order(Instant::now()).into_iter().next()?;
+        let place = |of: &str| inner.endpoints.iter().position(|e| e == of);
+        (place(&first)? < place(endpoint)?).then_some(first)
+    }
+
     pub(crate) fn order_at(&self, now: Instant) -> Vec<String> {
         self.lock().order(now)
     }

@@ -69,7 +69,7 @@ pub fn cluster_of(status: &pb::GetStatusResponse) -> Option<ClusterId> {
 }
 
 /// What a coordinator says of itself; none where it says nothing.
-async fn how_is(
+pub(crate) async fn how_is(
     channels: &Channels,
     endpoint: String,
     limit: Duration,

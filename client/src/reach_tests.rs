@@ -110,6 +110,15 @@ const NOT_YET: usize = 3;
 #[derive(Clone)]
 struct Coordinator(watch::Receiver<Mood>, String, Arc<Asked>);
 
+/// What says of a coordinator that it is well.
+pub(crate) fn well()
+-> cluster_service_server::ClusterServiceServer<impl cluster_service_server::ClusterService> {
+    let (sender, mood) = watch::channel(Mood::Well);
+    // As long as the test.
+    std::mem::forget(sender);
+    cluster_service_server::ClusterServiceServer::new(Coordinator(mood, String::new(), Arc::default()))
+}
+
 /// What was asked of a coordinator.
 #[derive(Default)]
 struct Asked {

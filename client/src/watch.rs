@@ -30,6 +30,7 @@ use types::{
 use self::parts::Parts;
 use crate::{
     calls::{Client, Header, MAX_MESSAGE},
+    reach::how_is,
     retry,
 };
 
@@ -79,10 +80,26 @@ const HOME_AGAIN: Duration = Duration::from_secs(30);
 struct Open {
     endpoint: String,
     messages: Streaming<pb::WatchResponse>,
+    /// The first of them, where it was waited for.
+    first: Option<pb::WatchResponse>,
     /// Since when it was not asked whether a nearer one can be watched.
     stayed: Instant,
     /// What it repeats: it was asked for before another one gave out this revision.
     known: Option<Revision>,
+}
+
+impl Open {
+    /// The next message, if it comes within `patience`. Safe to drop.
+    async fn next(&mut self, patience: Duration) -> Result<pb::WatchResponse, Refusal> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        let message = timeout(patience, self.messages.message())
+            .await
+            .map_err(|_| silent(patience))?;
+        let ended = || Refusal::new(Reason::NotServing, "the coordinator ended the watch");
+        message.map_err(|s| status::from_status(&s))?.ok_or_else(ended)
+    }
 }
 
 /// A watch that is being opened at the nearest coordinator, while another one goes on.
@@ -259,27 +276,20 @@ impl StateWatch {
         Ok(())
     }
 
-    /// Begins to open a watch at the nearest coordinator, where another one was watched for long enough.
-    fn go_home(&mut self, position: (ClusterId, Revision)) -> Result<(), Refusal> {
+    /// Begins to open a watch at the nearest coordinator, where one that is farther away was watched for long enough.
+    fn go_home(&mut self, position: (ClusterId, Revision)) {
         let Some(from) = self.stream.as_mut() else {
-            return Ok(());
+            return;
         };
         if self.returning.is_some() || from.stayed.elapsed() < self.home_again {
-            return Ok(());
+            return;
         }
         from.stayed = Instant::now();
-        let at = self.client.channels().pick(0, false)?;
-        if at.0 != from.endpoint {
-            let opening = open(
-                self.client.clone(),
-                at,
-                self.filter.clone(),
-                self.patience,
-                position,
-            );
+        if let Some(nearer) = self.client.channels().nearer_than(&from.endpoint) {
+            let (client, filter) = (self.client.clone(), self.filter.clone());
+            let opening = open_if_fit(client, nearer, filter, self.patience, position);
             self.returning = Some(Returning(opening.boxed()));
         }
-        Ok(())
     }
 
     /// The nearest one answered: it is watched from here, unless it cannot be.
@@ -303,24 +313,17 @@ impl StateWatch {
     }
 
     async fn read(&mut self, (cluster_id, after): (ClusterId, Revision)) -> Result<(), Refusal> {
-        self.go_home((cluster_id, after))?;
+        self.go_home((cluster_id, after));
         let Some(stream) = self.stream.as_mut() else {
             return Ok(());
         };
         let returning: OptionFuture<_> = self.returning.as_mut().map(|r| &mut r.0).into();
         let message = tokio::select! {
-            message = timeout(self.patience, stream.messages.message()) => message,
+            message = stream.next(self.patience) => message?,
             Some(opened) = returning => {
                 self.come_home(opened, after);
                 return Ok(());
             }
-        };
-        let message = message.map_err(|_| silent(self.patience))?;
-        let Some(message) = message.map_err(|s| status::from_status(&s))? else {
-            return Err(Refusal::new(
-                Reason::NotServing,
-                "the coordinator ended the watch",
-            ));
         };
         let known = stream.known;
         self.failures = 0;
@@ -367,9 +370,32 @@ async fn open(
     Ok(Open {
         endpoint,
         messages,
+        first: None,
         stayed: Instant::now(),
         known: None,
     })
+}
+
+/// The same at a coordinator that hears a leader, once it has said something: whoever is well where it is does not leave for one that
+/// knows of nothing new, or falls silent.
+async fn open_if_fit(
+    client: Client,
+    endpoint: String,
+    filter: WatchFilter,
+    patience: Duration,
+    position: (ClusterId, Revision),
+) -> Result<Open, Refusal> {
+    let unfit = |why: &str| Refusal::new(Reason::Unreachable, format!("{endpoint} {why}"));
+    let (_, status) = how_is(client.channels(), endpoint.clone(), patience)
+        .await
+        .ok_or_else(|| unfit("does not say how it is"))?;
+    if !status.has_quorum {
+        return Err(unfit("has no quorum"));
+    }
+    let channel = client.channels().open(&endpoint)?;
+    let mut opened = open(client, (endpoint, channel), filter, patience, position).await?;
+    opened.first = Some(opened.next(patience).await?);
+    Ok(opened)
 }
 
 fn refused(client: &Client, endpoint: &str, status: &tonic::Status) -> Refusal {

@@ -5,14 +5,14 @@
 //! [`Claim::Contended`], and nobody may act while that stands; a store that says no for a reason of its own is
 //! [`Claim::Unusable`], which holds nobody up: a wrong credential must not make failovers impossible.
 
-use std::time::Duration;
+use std::{future::pending, sync::Arc, time::Duration};
 
 use artifact_store::{
-    ErrorKind, StoreError,
+    ArtifactStore, ErrorKind, StoreError,
     pointer::{self, Pointed, PointerError},
 };
-use futures::{StreamExt as _, stream::FuturesUnordered};
-use tokio::time::timeout;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until, timeout};
 use types::{
     DatabaseName, FencingToken, RegionId,
     region::{FencingDoor, StoreBinding},
@@ -27,6 +27,14 @@ use crate::{
 pub(crate) const CLAIM_LIMIT: Duration = Duration::from_millis(2500);
 /// Wait before a store is tried again that could not be reached: one that returns is claimed well within a second.
 pub(crate) const CLAIM_RETRY: Duration = Duration::from_millis(200);
+
+/// Between two looks at a pointer that is to be claimed soon.
+const LOOK_AGAIN: Duration = Duration::from_millis(75);
+/// For how long it is looked at so often, and how often then: who holds the role now may need long to stop.
+const LOOK_OFTEN: Duration = Duration::from_secs(3);
+const LOOK_SELDOM: Duration = Duration::from_secs(1);
+/// Looks at one pointer that are under way at once, after the first of them.
+const LOOKS: usize = 3;
 
 /// How far the claim of one door is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +92,11 @@ pub(crate) struct Claimer {
     pub(crate) patience: Duration,
     /// What stood there when it was looked at, for the first try.
     known: Option<Pointed>,
+    looks: Looks,
 }
+
+/// Looks that are under way.
+type Looks = FuturesUnordered<BoxFuture<'static, Option<Pointed>>>;
 
 impl Claimer {
     pub(crate) fn new(reach: Reach, token: FencingToken, door: DoorKey, binding: Binding) -> Self {
@@ -96,35 +108,51 @@ impl Claimer {
             unanswered: Duration::ZERO,
             patience: CLAIM_LIMIT,
             known: None,
+            looks: Looks::new(),
         }
     }
 
-    /// Looks at a pointer that is to be claimed soon, and writes nothing: the connection is there by then, and what to write over
-    /// is known. Whatever comes of it, the try itself says what is wrong.
-    pub(crate) async fn look(&mut self, limit: Duration) {
+    /// Looks at a pointer that is to be claimed soon, and writes nothing, again and again until it shows that the agent beside the
+    /// store has raised it for us. That one hears of the epoch at about the time at which the lease is granted: the look that
+    /// was on its way then has the answer when the lease is here, and the claim needs no round trip of its own. Whoever may claim
+    /// drops this; the connections are there by then, what to write over is known, and looks that are under way go on in
+    /// [`Self::attempt`]. Whatever comes of it, the try itself says what is wrong.
+    pub(crate) async fn look(&mut self) {
         let (DoorKey::Pointer(region), Binding::Store(binding)) = (&self.door, &self.binding) else {
             return;
         };
-        let (known, role) = (&mut self.known, &self.token.role);
-        let looking = async {
-            let Ok(store) = self.reach.stores.get(region, binding).await else {
-                return;
-            };
-            // As often at once as the claim calls it at once: HTTP/1.1 takes a connection for each. None waits for the slowest.
-            let look = |_| pointer::read_pointer(store.as_ref(), role);
-            let order = |p: &Option<Pointed>| p.as_ref().map(|p| (p.body.epoch, p.body.sequence));
-            let mut looks: FuturesUnordered<_> = (0..pointer::CLAIM_CALLS).map(look).collect();
-            while let Some(looked) = looks.next().await {
-                // A slow answer may be an old one.
-                if let Ok(pointed) = looked
-                    && order(&pointed) >= order(known)
-                {
-                    *known = pointed;
+        // A store that denied something is opened anew, so it is asked for with each look.
+        let look = || {
+            let (stores, region, binding) = (self.reach.stores.clone(), region.clone(), binding.clone());
+            let token = self.token.clone();
+            async move { look(stores.get(&region, &binding).await.ok()?, token).await }.boxed()
+        };
+        // As often at once as may be called at once later: HTTP/1.1 takes a connection for each. None waits for the slowest.
+        self.looks
+            .extend((0..pointer::CLAIM_CALLS + LOOKS).map(|_| look()));
+        let began = Instant::now();
+        let mut next = began + LOOK_AGAIN;
+        let order = |p: &Option<Pointed>| p.as_ref().map(|p| (p.body.epoch, p.body.sequence));
+        loop {
+            tokio::select! {
+                Some(seen) = self.looks.next() => {
+                    // A slow answer may be an old one.
+                    if order(&seen) >= order(&self.known) {
+                        self.known = seen;
+                    }
+                    if self.known.as_ref().is_some_and(|known| known.body.token() == self.token) {
+                        return;
+                    }
+                }
+                () = sleep_until(next) => {
+                    let often = began.elapsed() < LOOK_OFTEN;
+                    next = Instant::now() + if often { LOOK_AGAIN } else { LOOK_SELDOM };
+                    if self.looks.len() < LOOKS {
+                        self.looks.push(look());
+                    }
                 }
             }
-        };
-        // What was not seen by then, the claim sees.
-        let _ = timeout(limit, looking).await;
+        }
     }
 
     /// What is said of a door before any try: a store that was refused as a door is not claimed (L16). A database is: raising
@@ -201,7 +229,13 @@ impl Claimer {
         };
         let token = &self.token;
         let lineage = self.reach.lineage_of(token);
-        match pointer::claim_pointer_for(store.as_ref(), token, &lineage, self.known.take(), limit).await {
+        let claiming = pointer::claim_pointer_for(store.as_ref(), token, &lineage, self.known.take(), limit);
+        let claimed = tokio::select! {
+            biased;
+            claimed = claiming => claimed,
+            seen = raised(&mut self.looks, token) => Ok(seen),
+        };
+        match claimed {
             Ok(claim) => {
                 tracing::info!(%region, %token, previous = ?claim.previous, "pointer claimed");
                 Some(Claim::Claimed)
@@ -251,6 +285,23 @@ impl Claimer {
         }
         Claim::Unreachable(format!("reads are answered and writes are not: {error}"))
     }
+}
+
+/// One look at the pointer of a token's role; none: nothing was seen.
+async fn look(store: Arc<dyn ArtifactStore>, token: FencingToken) -> Option<Pointed> {
+    let seen = pointer::read_pointer(store.as_ref(), &token.role);
+    timeout(CLAIM_LIMIT, seen).await.ok()?.ok()?
+}
+
+/// Ends if a look that was under way shows that somebody raised the pointer for us.
+async fn raised(looks: &mut Looks, token: &FencingToken) -> pointer::Claim {
+    while let Some(seen) = looks.next().await {
+        if let Some(Pointed { body, etag }) = seen.filter(|pointed| pointed.body.token() == *token) {
+            let previous = Some(body.epoch);
+            return pointer::Claim { previous, body, etag };
+        }
+    }
+    pending().await
 }
 
 /// A database that was seen to be no door holds nobody up, whatever came of the raise, and is claimed by none. One that was not

@@ -19,7 +19,7 @@ use tonic::{
 use types::role::TimingPolicy;
 
 use super::*;
-use crate::reach_tests::{Ca, LONG, listener, url};
+use crate::reach_tests::{Ca, LONG, listener, url, well};
 
 fn event(kind: &str) -> pb::Event {
     pb::Event {
@@ -170,6 +170,7 @@ async fn asking_all<const N: usize, T>(scripts: [Script; N], ask: impl AsyncFnOn
             let mut server = Server::builder().tls_config(tls).unwrap();
             let served = server
                 .add_service(WatchServiceServer::new(script))
+                .add_service(well())
                 .serve_with_incoming(incoming);
             (served, endpoint)
         })
@@ -308,22 +309,65 @@ async fn a_watch_returns_to_the_nearest_coordinator_and_gives_nothing_out_twice(
     assert_eq!(*asked.lock().unwrap(), BTreeSet::from([4]));
 }
 
+/// Nor are the first parts of a revision that the far one began put together with what the near one sends.
+#[tokio::test]
+async fn a_watch_that_returns_in_the_middle_of_a_revision_begins_it_anew() {
+    let turns = Arc::new(Semaphore::new(0));
+    let near = Script {
+        watches: Arc::new(Mutex::new(
+            [vec![message(5, "a b", true), message(5, "c", false)]].into(),
+        )),
+        turns: Some(Arc::clone(&turns)),
+        ..Script::default()
+    };
+    let far = Script {
+        watches: Arc::new(Mutex::new([vec![message(5, "a b", true)]].into())),
+        ..Script::default()
+    };
+    let seen = asking_all([near, far], async |client| {
+        let mut watch = StateWatch {
+            turn: 1,
+            home_again: Duration::ZERO,
+            ..after_four(client)
+        };
+        // The far one is asked, and its first part read, before the near one may answer.
+        watch.advance().await.unwrap();
+        watch.advance().await.unwrap();
+        turns.add_permits(1);
+        (of(watch.next().await), watch.turn)
+    });
+    assert_eq!(seen.await, ((5, "a b c".to_owned()), 0));
+}
+
 /// It goes on where it is.
 #[tokio::test]
 async fn a_watch_that_cannot_return_stays() {
-    let near = Script::default();
-    let far = Script {
+    let script = Script {
         watches: Arc::new(Mutex::new(
             [vec![message(5, "a", false), message(6, "b", false)]].into(),
         )),
         ..Script::default()
     };
-    let seen = asking_all([near, far], async |client| {
-        let mut watch = StateWatch {
-            home_again: Duration::ZERO,
-            ..after_four(client)
-        };
-        [of(watch.next().await), of(watch.next().await)]
+    let seen = asking(script, async |client| {
+        let mut watch = after_four(client);
+        let first = of(watch.next().await);
+        watch.come_home(Err(silent(LONG)), Revision(5));
+        [first, of(watch.next().await)]
     });
     assert_eq!(seen.await, [(5, "a".to_owned()), (6, "b".to_owned())]);
+}
+
+/// One that was silent for a moment, to whomever, is watched on: another one is no nearer for that.
+#[tokio::test]
+async fn nobody_leaves_the_nearest_coordinator_for_one_that_is_farther_away() {
+    let endpoints = ["https://a:1", "https://b:1", "https://c:1"].map(str::to_owned);
+    let client = Ca::new().client(&endpoints, LONG, LONG);
+    let nearer = |endpoint: &str| client.channels().nearer_than(endpoint);
+    assert_eq!(nearer(&endpoints[0]), None);
+    assert_eq!(nearer(&endpoints[2]), Some(endpoints[0].clone()));
+    client.channels().ask_last(&endpoints[0]);
+    assert_eq!(nearer(&endpoints[0]), None);
+    assert_eq!(nearer(&endpoints[1]), None);
+    assert_eq!(nearer(&endpoints[2]), Some(endpoints[1].clone()));
+    assert_eq!(nearer("https://unknown:1"), None);
 }

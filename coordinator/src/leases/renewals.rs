@@ -167,7 +167,11 @@ impl Waiting {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 early = self.queue.recv() => match early {
-                    Some(early) => self.keep(early),
+                    Some(early) => {
+                        // Whose wait is over leaves its place first.
+                        self.look();
+                        self.keep(early);
+                    }
                     None => return,
                 },
                 _ = applied.changed(), if some => {}

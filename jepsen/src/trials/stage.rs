@@ -76,8 +76,10 @@ impl Stage {
         let to = whole.statuses.iter().find(is_there);
         let to = to.with_context(|| format!("{region} has no coordinator"))?;
         let to = NodeId::new(to.node.as_str())?;
-        let moved = self.world.admin()?.transfer_leadership(Some(&to), false).await?;
-        tracing::info!(from = moved.from, leader = moved.leader, "leadership was moved");
+        match self.world.admin()?.transfer_leadership(Some(&to), false).await {
+            Ok(moved) => tracing::info!(from = moved.from, leader = moved.leader, "leadership was moved"),
+            Err(refusal) => tracing::warn!(%to, "leadership was not moved: {refusal}"),
+        }
         self.whole().await
     }
 

@@ -44,7 +44,7 @@ async fn attempt(holding: &Holding, claimer: &mut Claimer) -> Option<Claim> {
         tokio::select! {
             biased;
             _ = holding.may_claim() => {}
-            () = claimer.look(CLAIM_LIMIT) => {}
+            () = claimer.look() => {}
         }
     }
     let Some(guard) = holding.may_claim().await else {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use artifact_store::{
     ArtifactStore, ErrorKind, Fault, FaultyStore, Gate, MemStore, Operation, StoreError,
-    pointer::{PointerChange, write_pointer},
+    pointer::{CLAIM_CALLS, PointerChange, claim_pointer, write_pointer},
 };
 use async_trait::async_trait;
 use types::{RegionId, region::StoreBinding};
@@ -32,7 +32,11 @@ impl OpenStore for Only {
 
 /// A claimer of epoch 3 that loses patience after three short tries, and its store, where epoch 1 stands.
 async fn bench() -> (Arc<FaultyStore>, Claimer) {
-    let store = Arc::new(FaultyStore::new(Arc::new(MemStore::new("mem"))));
+    bench_over(Arc::new(MemStore::new("mem"))).await
+}
+
+async fn bench_over(below: Arc<MemStore>) -> (Arc<FaultyStore>, Claimer) {
+    let store = Arc::new(FaultyStore::new(below));
     old_holder_writes(store.as_ref()).await;
     let stores = Stores::new(Arc::new(Only(Arc::clone(&store))));
     let mut claimer = claimer_of(stores);
@@ -85,13 +89,54 @@ async fn silence_makes_a_store_unreachable_only_after_enough_of_it() {
     assert_eq!(name(claimer.attempt(LONG).await), "claimed");
 }
 
+/// Looks until that has been long enough.
+async fn look_for(time: Duration, claimer: &mut Claimer) {
+    let looked = tokio::time::timeout(time, claimer.look()).await;
+    assert!(looked.is_err(), "nobody raised it");
+}
+
+/// What the agent beside a store raised for the next holder while that one looked needs no call any more.
+#[tokio::test]
+async fn a_pointer_that_was_seen_raised_is_claimed_without_a_call() {
+    let (store, mut claimer) = bench().await;
+    look_for(SHORT, &mut claimer).await;
+    claim_pointer(store.as_ref(), &token(3, &me()), LONG)
+        .await
+        .unwrap();
+    tokio::time::timeout(LONG, claimer.look()).await.unwrap();
+    for _ in 0..10 {
+        store.plan(Operation::Get, Fault::Fail);
+        store.plan(Operation::Put, Fault::Fail);
+    }
+    assert_eq!(name(claimer.attempt(LONG).await), "claimed");
+}
+
+/// A look that was under way when the lease came has its answer before any call that is made then.
+#[tokio::test]
+async fn a_look_that_is_under_way_when_the_claim_begins_counts() {
+    let below = Arc::new(MemStore::new("mem"));
+    let (store, mut claimer) = bench_over(Arc::clone(&below)).await;
+    let gates: Vec<_> = (0..100).map(|_| Gate::new()).collect();
+    for gate in &gates {
+        store.plan(Operation::Get, Fault::Wait(Arc::clone(gate)));
+    }
+    look_for(SHORT, &mut claimer).await;
+    // Whatever the claim itself asks waits.
+    let raised = claim_pointer(below.as_ref(), &token(3, &me()), LONG).await;
+    raised.unwrap();
+    for gate in &gates[..CLAIM_CALLS] {
+        gate.release();
+    }
+    assert_eq!(name(claimer.attempt(LONG).await), "claimed");
+}
+
 /// Of the connections that a claim gets ready one may take long, or for ever: what the others said is known all the same.
 #[tokio::test]
 async fn what_one_look_at_a_pointer_saw_does_not_wait_for_the_others() {
     let (store, mut claimer) = bench().await;
     old_holder_writes(store.as_ref()).await;
     unanswered(&store, Operation::Get, 1);
-    claimer.look(SHORT).await;
+    look_for(SHORT, &mut claimer).await;
     store.plan(Operation::Get, Fault::Fail);
     assert_eq!(name(claimer.attempt(LONG).await), "claimed");
 }
