@@ -10,10 +10,10 @@ use std::{
 };
 
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 use types::RegionId;
 
 use super::{
@@ -33,7 +33,8 @@ type Seen = Arc<Mutex<Vec<LoadRequest>>>;
 #[derive(Debug)]
 pub(super) struct Load {
     seen: BTreeMap<RegionId, Seen>,
-    stop: CancellationToken,
+    /// When the end was asked for; none while it goes on.
+    stop: watch::Sender<Option<Instant>>,
     tasks: JoinSet<()>,
 }
 
@@ -42,7 +43,7 @@ impl Load {
     pub(super) fn start(endpoints: &[(RegionId, Endpoint)], questions: &[Question]) -> Self {
         let mut load = Self {
             seen: BTreeMap::new(),
-            stop: CancellationToken::new(),
+            stop: watch::Sender::new(None),
             tasks: JoinSet::new(),
         };
         let regions = u32::try_from(endpoints.len()).unwrap_or(u32::MAX).max(1);
@@ -50,7 +51,7 @@ impl Load {
             let seen = Seen::default();
             load.seen.insert(region.clone(), seen.clone());
             let first = Instant::now() + INTERVAL * n / regions;
-            let stop = load.stop.clone();
+            let stop = load.stop.subscribe();
             let sender = send(endpoint.clone(), questions.to_vec(), first, seen, stop);
             load.tasks.spawn(sender);
         }
@@ -70,9 +71,12 @@ impl Load {
         self.seen.iter().map(of).collect()
     }
 
-    /// Sends nothing more, and waits for the answers that are due.
+    /// Sends every region one more request, and waits for the answers that are due.
+    ///
+    /// One more, for the record must show that the load outlasted what it accompanied: a region's next request may be an
+    /// interval away, and the last act ended since the one before it.
     pub(super) async fn finish(mut self) -> Vec<LoadSeen> {
-        self.stop.cancel();
+        self.stop.send_replace(Some(Instant::now()));
         while self.tasks.join_next().await.is_some() {}
         self.so_far()
     }
@@ -84,16 +88,12 @@ async fn send(
     questions: Vec<Question>,
     first: Instant,
     seen: Seen,
-    stop: CancellationToken,
+    stop: watch::Receiver<Option<Instant>>,
 ) {
     let mut under_way = JoinSet::new();
     let mut intended = first;
     for (place, question) in questions.iter().cycle().enumerate() {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            () = sleep_until(intended) => {}
-        }
+        sleep_until(intended).await;
         while under_way.try_join_next().is_some() {}
         under_way.spawn(one(
             place,
@@ -102,6 +102,9 @@ async fn send(
             intended,
             seen.clone(),
         ));
+        if stop.borrow().is_some_and(|asked| intended > asked) {
+            break;
+        }
         intended += INTERVAL;
     }
     while under_way.join_next().await.is_some() {}
@@ -124,4 +127,29 @@ async fn one(place: usize, question: Question, endpoint: Endpoint, intended: Ins
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::{ask, samples::Fixtures};
+
+    #[tokio::test]
+    async fn a_load_outlasts_what_it_accompanied_in_every_region() {
+        // Nobody answers there, which is an answer to the load.
+        let endpoint = ask::Endpoint::new(&ask::client().unwrap(), "http://127.0.0.1:1");
+        let regions = ["eu-west-1", "us-east-1", "us-west-2"].map(|r| RegionId::new(r).unwrap());
+        let endpoints: Vec<_> = regions.iter().cloned().map(|r| (r, endpoint.clone())).collect();
+        let questions = Question::all(&Arc::new(Fixtures::load().unwrap()));
+        for _ in 0..5 {
+            let load = Load::start(&endpoints, &questions);
+            let ended = Micros::now();
+            let seen = load.finish().await;
+            assert_eq!(seen.len(), regions.len());
+            for load in seen {
+                let last = load.requests.last().map(|r| r.at);
+                assert!(last > Some(ended), "{}: {last:?}, {ended:?}", load.region);
+            }
+        }
+    }
 }
