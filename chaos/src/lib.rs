@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`fault`] (plain descriptions that stand in logs and schedules), [`process`] (one run of one process,
 //! and what the kernel says about it), `signal` (what is done to it), [`execute`] (install, prove, heal, prove again), [`roster`] (the processes of a
-//! cluster as a file that others read); apart from those, [`wan`] (round trips between processes of one machine).
+//! cluster as a file that others read); apart from those, [`link`] (what a packet meets on its way; pure) and [`wan`] (round trips between processes of one machine).
 //!
 //! Absent on purpose: choosing faults (the callers' schedules do), any fault of disks, and of networks all but
 //! distance (they come with their own tests).
@@ -16,6 +16,7 @@
 pub mod error;
 pub mod execute;
 pub mod fault;
+pub mod link;
 pub mod process;
 pub mod roster;
 mod signal;

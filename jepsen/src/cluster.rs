@@ -1,4 +1,4 @@
-//! `regent dev` as the system under test: built if need be, started, asked, stopped.
+//! The executable under test, built if need be; and `regent dev`, for whoever needs a cluster founded and stopped.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,15 +8,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use chaos::ProcessRef;
-use client::{Client, Context, TlsFiles};
+use client::{Client, Context};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
-use types::{
-    RegionId, RoleName,
-    region::{Health, NodeKind},
-};
+use types::{RoleName, region::Health};
 
 /// Regions of the cluster.
 const REGIONS: usize = 3;
@@ -61,7 +58,6 @@ pub(crate) async fn build(build: Build) -> anyhow::Result<PathBuf> {
 /// A cluster in a directory.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    regent: PathBuf,
     dir: PathBuf,
     child: Child,
 }
@@ -83,7 +79,6 @@ impl Cluster {
             .spawn()
             .with_context(|| format!("could not start {}", regent.display()))?;
         let mut cluster = Self {
-            regent: regent.to_owned(),
             dir: dir.join("cluster"),
             child,
         };
@@ -130,93 +125,15 @@ impl Cluster {
         &self.dir
     }
 
-    /// The executable under test.
-    pub(crate) fn regent(&self) -> &Path {
-        &self.regent
-    }
-
     /// How clients reach it.
     pub(crate) fn context(&self) -> anyhow::Result<Context> {
         Ok(Context::load(&self.dir.join("context.toml"))?)
     }
 
-    /// A client as the user `admin`.
-    pub(crate) fn admin(&self) -> anyhow::Result<Client> {
+    fn admin(&self) -> anyhow::Result<Client> {
         let mut config = self.context()?.client_config();
         config.deadline = Duration::from_secs(5);
         Ok(Client::new(config)?)
-    }
-
-    /// The identity of a region's agent, for its writers.
-    pub(crate) fn agent_identity(&self, region: &RegionId) -> TlsFiles {
-        let certs = self.dir.join("certs");
-        TlsFiles {
-            ca_file: certs.join("ca.pem"),
-            cert_file: certs.join(format!("{region}-agent.pem")),
-            key_file: certs.join(format!("{region}-agent.key")),
-        }
-    }
-
-    /// How many regions there are.
-    pub(crate) const fn regions(&self) -> usize {
-        REGIONS
-    }
-
-    /// A client as the user `admin` that asks the coordinator of this region first; no answer counts that comes later than `deadline`.
-    pub(crate) fn admin_near(&self, region: usize, deadline: Duration) -> anyhow::Result<Client> {
-        let mut config = self.context()?.client_config();
-        let endpoints = config.endpoints.len().max(1);
-        config.endpoints.rotate_left(region % endpoints);
-        config.deadline = deadline;
-        config.attempt_timeout = deadline / 2;
-        Ok(Client::new(config)?)
-    }
-
-    /// A client as a region's agent; no answer counts that comes later than `deadline`.
-    pub(crate) fn client_as(&self, region: &RegionId, deadline: Duration) -> anyhow::Result<Client> {
-        let mut config = self.context()?.client_config();
-        config.tls = self.agent_identity(region);
-        config.deadline = deadline;
-        config.attempt_timeout = deadline / 2;
-        Ok(Client::new(config)?)
-    }
-
-    /// gRPC of each region's agent. Ports are kept over restarts.
-    pub(crate) async fn agents(&self) -> anyhow::Result<Vec<(RegionId, String)>> {
-        let nodes = self.admin()?.list_nodes(None).await?;
-        let agents = nodes.into_iter().filter(|n| n.kind == NodeKind::Agent);
-        Ok(agents.map(|n| (n.region, n.endpoints.agent)).collect())
-    }
-
-    /// Where `regent dev` keeps the list of its processes.
-    pub(crate) fn roster(&self) -> PathBuf {
-        self.dir.join("processes.json")
-    }
-
-    /// Pushes a model directory, and waits for its copies.
-    pub(crate) async fn push(&self, name: &str, model: &Path) -> anyhow::Result<()> {
-        let output = Command::new(&self.regent)
-            .args([
-                "model",
-                "push",
-                "--name",
-                name,
-                "--wait-copies",
-                "all",
-                "--context",
-            ])
-            .arg(self.dir.join("context.toml"))
-            .arg(model)
-            .output()
-            .await?;
-        if !output.status.success() {
-            bail!(
-                "pushing {} failed: {}",
-                model.display(),
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
-        Ok(())
     }
 
     /// SIGTERM, as ctrl-c would be.

@@ -1,9 +1,9 @@
 //! Client-visible promises of Regent, tried under real faults: `cargo run --release -p jepsen -- suite quick`.
 //!
-//! A run is: start `regent dev` as processes, let clients work, hurt processes, stop, judge the history. Reading order:
-//! `history` (what is written down), `check` (what it must satisfy; pure), `workload` (who works), `nemesis` (who
-//! hurts), `cluster` and `run` (the shell), `verdict` (the document), `edn` (the history for the checkers of others). Beside it, without histories: `trials` (one fault again and
-//! again, and how long, on a `world` of processes that stay dead), `crash` (every coordinator killed at once, and what is left) and `load`
+//! A run is: found a cluster of processes, each region in a network namespace of its own, let clients work, hurt processes and the ways
+//! between them, stop, judge the history. Reading order: `history` (what is written down), `check` (what it must satisfy; pure),
+//! `workload` (who works), `nemesis` (who hurts), `network`, `world` and `run` (the shell), `verdict` (the document), `edn` (the history
+//! for the checkers of others). Beside it, without histories: `trials` (one fault again and again, and how long), `crash` (every coordinator killed at once, and what is left) and `load`
 //! (writes whose answers are remembered).
 //! Absent on purpose: any server code. An outcome is a verdict or a failure of the harness, and never both.
 
@@ -16,6 +16,7 @@ mod edn;
 mod history;
 pub mod load;
 mod nemesis;
+mod network;
 mod outcome;
 mod run;
 mod trials;
@@ -38,6 +39,7 @@ use crate::{
     cluster::Build,
     crash::Crashes,
     nemesis::Nemesis,
+    network::Network,
     run::Plan,
     trials::{Policy, Report, RoundTrips},
     verdict::Verdict,
@@ -61,7 +63,7 @@ struct Cli {
 enum Command {
     /// One workload under one nemesis; everything of it is kept.
     Run(RunArgs),
-    /// Every workload under every nemesis.
+    /// Every workload under some nemeses, or under every one.
     Suite(SuiteArgs),
     /// One fault again and again: how long the next write took each time, or what was lost. Exit code 8 where a bound was not kept.
     Trials(TrialsArgs),
@@ -172,6 +174,36 @@ enum Length {
     Full,
 }
 
+impl Length {
+    /// Which workload is run under which nemesis: all under all, or as many as have time for a few faults each, so that each workload
+    /// meets blows, pauses and cuts, and each nemesis is met.
+    fn pairs(self) -> Vec<(Workload, Nemesis)> {
+        let of = |workload, nemeses: &[Nemesis]| nemeses.iter().map(|n| (workload, *n)).collect::<Vec<_>>();
+        match self {
+            Self::Full => Workload::ALL.map(|workload| of(workload, &Nemesis::ALL)).concat(),
+            Self::Quick => [
+                of(
+                    Workload::Primary,
+                    &[Nemesis::Kill, Nemesis::Pause, Nemesis::Partition],
+                ),
+                of(
+                    Workload::Registers,
+                    &[Nemesis::Kill, Nemesis::Partition, Nemesis::Weather],
+                ),
+                of(
+                    Workload::Lists,
+                    &[Nemesis::Power, Nemesis::Pause, Nemesis::Partition],
+                ),
+                of(
+                    Workload::Watches,
+                    &[Nemesis::Kill, Nemesis::Pause, Nemesis::Partition],
+                ),
+            ]
+            .concat(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
     Table,
@@ -263,6 +295,7 @@ async fn one(args: &RunArgs) -> anyhow::Result<Verdict> {
         regent: executable(args.regent.as_ref(), Build::Release).await?,
         workload: args.workload,
         nemesis: args.nemesis,
+        has_network: network(args.nemesis).await?,
         seed,
         duration: Duration::from_secs(args.time),
         store: Some(std::path::absolute(store)?),
@@ -274,6 +307,18 @@ async fn one(args: &RunArgs) -> anyhow::Result<Verdict> {
     })
 }
 
+/// Whether there can be a network of namespaces; an error where the nemesis needs one.
+async fn network(nemesis: Nemesis) -> anyhow::Result<bool> {
+    match Network::is_available().await {
+        Ok(()) => Ok(true),
+        Err(why) if nemesis.is_of_networks() => Err(why.context(format!(
+            "the nemesis {} needs network namespaces: run it as root",
+            nemesis.as_str()
+        ))),
+        Err(_) => Ok(false),
+    }
+}
+
 async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
     let regent = executable(args.regent.as_ref(), Build::Release).await?;
     let total = args.seconds.unwrap_or(match args.length {
@@ -281,10 +326,16 @@ async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
         Length::Full => 1_800,
     });
     let seed = args.seed.unwrap_or_else(rand::random);
-    let pairs = Workload::ALL
+    let network = Network::is_available().await;
+    if let Err(why) = &network {
+        tracing::warn!("nemeses of networks are left out: {why:#}");
+    }
+    let pairs: Vec<_> = args
+        .length
+        .pairs()
         .into_iter()
-        .flat_map(|workload| Nemesis::ALL.map(|nemesis| (workload, nemesis)));
-    let pairs: Vec<_> = pairs.collect();
+        .filter(|(_, nemesis)| network.is_ok() || !nemesis.is_of_networks())
+        .collect();
     let each = Duration::from_secs(total) / u32::try_from(pairs.len())?;
     let mut verdict = Verdict::default();
     for (n, (workload, nemesis)) in (0u64..).zip(pairs) {
@@ -292,6 +343,7 @@ async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
             regent: regent.clone(),
             workload,
             nemesis,
+            has_network: network.is_ok(),
             seed: seed.wrapping_add(n),
             duration: each,
             store: None,
@@ -317,5 +369,23 @@ fn conclude<T: Serialize>(
         ExitCode::SUCCESS
     } else {
         ExitCode::from(FINDINGS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quick_suite_leaves_out_no_workload_and_no_nemesis() {
+        let (quick, full) = (Length::Quick.pairs(), Length::Full.pairs());
+        assert!(quick.len() >= 12 && quick.iter().all(|pair| full.contains(pair)));
+        assert_eq!(full.len(), Workload::ALL.len() * Nemesis::ALL.len());
+        for workload in Workload::ALL {
+            assert!(quick.iter().any(|(w, _)| *w == workload), "{workload:?}");
+        }
+        for nemesis in Nemesis::ALL {
+            assert!(quick.iter().any(|(_, n)| *n == nemesis), "{nemesis:?}");
+        }
     }
 }

@@ -1,8 +1,11 @@
-//! Who hurts processes: one fault at a time.
+//! Who hurts processes and what is between them: one fault at a time, each proved to have taken hold and to be over.
+
+mod partition;
 
 use std::{ops::Range, time::Duration};
 
-use chaos::{Fault, Injector, Part, Target, roster::Supervised};
+use anyhow::{Context as _, ensure};
+use chaos::{Fault, Injector, Part, Target, link::Disturbance};
 use clap::ValueEnum;
 use client::Client;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
@@ -10,10 +13,12 @@ use tokio::time::{Instant, sleep};
 use types::{RegionId, RoleName};
 
 use crate::{
-    cluster::Cluster,
     history::{History, What},
+    network::Network,
     workload::Workload,
+    world::World,
 };
+use partition::{Partition, Ways};
 
 /// The process number of the nemesis in a history.
 const PROCESS: u32 = u32::MAX;
@@ -23,7 +28,11 @@ const PAUSE_MILLIS: std::ops::Range<u64> = 500..6_000;
 /// How long the question whom to hurt may take.
 const ASK_LIMIT: Duration = Duration::from_secs(1);
 
-/// What is done to processes.
+/// How long a proof waits for a packet that must not arrive, and for one that must.
+const NOTHING_WITHIN: Duration = Duration::from_millis(250);
+const SOMETHING_WITHIN: Duration = Duration::from_secs(5);
+
+/// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Nemesis {
     /// SIGKILL to a process or a whole region; the supervisor starts it again.
@@ -32,11 +41,26 @@ pub(crate) enum Nemesis {
     Pause,
     /// SIGKILL to every process of every region at once, as where the power fails.
     Power,
+    /// Ways between regions are cut: one region off, one deaf or mute, halves, a bridge.
+    Partition,
+    /// Ways between regions get long, uneven, lossy and out of order.
+    Weather,
 }
 
 impl Nemesis {
     /// Each of them gets its share of a suite.
-    pub(crate) const ALL: [Nemesis; 3] = [Self::Kill, Self::Pause, Self::Power];
+    pub(crate) const ALL: [Nemesis; 5] = [
+        Self::Kill,
+        Self::Pause,
+        Self::Power,
+        Self::Partition,
+        Self::Weather,
+    ];
+
+    /// Whether it needs a network of namespaces.
+    pub(crate) const fn is_of_networks(self) -> bool {
+        matches!(self, Self::Partition | Self::Weather)
+    }
 
     /// The name in a verdict.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -44,6 +68,8 @@ impl Nemesis {
             Self::Kill => "kill",
             Self::Pause => "pause",
             Self::Power => "power",
+            Self::Partition => "partition",
+            Self::Weather => "weather",
         }
     }
 
@@ -55,7 +81,7 @@ impl Nemesis {
         aim: Aim,
         aimed_at: Option<&RegionId>,
         random: &mut StdRng,
-    ) -> Option<Fault> {
+    ) -> Option<Strike> {
         let any = (regions.choose(random)?, *Part::ALL.choose(random)?);
         let is_aimed = random.random_bool(0.5);
         let aimed = aimed_at.filter(|_| is_aimed).map(|region| (region, aim.part()));
@@ -65,7 +91,8 @@ impl Nemesis {
             region: region.clone(),
             part,
         };
-        Some(match self {
+        let at = regions.iter().position(|r| *r == region)?;
+        Some(Strike::Process(match self {
             Self::Kill if random.random_bool(0.3) => Fault::Kill {
                 target: Target::Region { region },
             },
@@ -74,8 +101,104 @@ impl Nemesis {
             Self::Power => Fault::Kill {
                 target: Target::Everything,
             },
-        })
+            Self::Partition => {
+                let partition = Partition::choose(at, random);
+                return Some(Strike::Network {
+                    name: partition.name(regions),
+                    ways: partition.ways(regions.len(), random),
+                    disturbance: Disturbance {
+                        cut: true,
+                        ..Disturbance::default()
+                    },
+                });
+            }
+            Self::Weather => {
+                return Some(Strike::Network {
+                    name: format!("weather around {region}"),
+                    ways: Partition::Isolated(at).ways(regions.len(), random),
+                    disturbance: Disturbance {
+                        delay_millis: random.random_range(20..150),
+                        jitter_millis: random.random_range(0..60),
+                        loss_per_mille: random.random_range(0..150),
+                        reorder_per_mille: random.random_range(0..50),
+                        ..Disturbance::default()
+                    },
+                });
+            }
+        }))
     }
+}
+
+/// One fault.
+#[derive(Clone, Debug)]
+enum Strike {
+    /// Done to processes.
+    Process(Fault),
+    /// Done to ways between regions.
+    Network {
+        name: String,
+        ways: Ways,
+        disturbance: Disturbance,
+    },
+}
+
+impl Strike {
+    /// The name in a history.
+    fn name(&self) -> String {
+        match self {
+            Self::Process(fault) => fault.to_string(),
+            Self::Network { name, .. } => name.clone(),
+        }
+    }
+
+    /// Does it, proves it, leaves it for so long where it is no blow, ends it and proves that.
+    async fn carry_out(&self, world: &World, lasts: Duration) -> anyhow::Result<()> {
+        match self {
+            Self::Process(fault) => {
+                let injector = Injector::new(world);
+                let installed = injector.install(fault).await?;
+                injector.prove(&installed).await?;
+                if matches!(fault, Fault::Pause { .. }) {
+                    sleep(lasts).await;
+                }
+                injector.heal(installed).await?;
+            }
+            Self::Network {
+                ways, disturbance, ..
+            } => {
+                let network = world.network().context("no network between the regions")?;
+                let number = network.disturb(ways.clone(), *disturbance);
+                let least = Duration::from_millis(disturbance.delay_millis.into());
+                let proved = look_at(network, ways, disturbance.cut, least).await;
+                if proved.is_ok() {
+                    sleep(lasts).await;
+                }
+                network.calm(number);
+                proved?;
+                look_at(network, ways, false, Duration::ZERO).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// That these ways are as they should be: nothing arrives, or something does, after `least` at the soonest.
+async fn look_at(network: &Network, ways: &Ways, cut: bool, least: Duration) -> anyhow::Result<()> {
+    let within = if cut { NOTHING_WITHIN } else { SOMETHING_WITHIN };
+    let looks = ways.iter().map(|(from, to)| async move {
+        let crossed = network.crosses(*from, *to, within).await?;
+        ensure!(
+            crossed.is_none() == cut && crossed.is_none_or(|took| took >= least),
+            "the way from region {from} to {to} should be {}, and a packet crossed it in {crossed:?}",
+            if cut {
+                "cut".to_owned()
+            } else {
+                format!("{least:?} long at least")
+            },
+        );
+        Ok(())
+    });
+    futures::future::try_join_all(looks).await.map(drop)
 }
 
 /// Whom half of the faults hit.
@@ -132,14 +255,13 @@ impl Aim {
 pub(crate) async fn hurt(
     nemesis: Nemesis,
     seed: u64,
-    cluster: &Cluster,
+    world: &World,
     aim: Aim,
     regions: &[RegionId],
     history: &History,
     end: Instant,
 ) -> anyhow::Result<usize> {
-    let injector = Injector::new(Supervised::new(cluster.roster()));
-    let client = cluster.admin()?.with_deadline(ASK_LIMIT);
+    let client = world.admin()?.with_deadline(ASK_LIMIT);
     let mut random = StdRng::seed_from_u64(seed);
     let mut faults = 0;
     loop {
@@ -150,18 +272,14 @@ pub(crate) async fn hurt(
         }
         sleep(quiet).await;
         let aimed_at = aim.region(&client).await;
-        let Some(fault) = nemesis.choose(regions, aim, aimed_at.as_ref(), &mut random) else {
+        let Some(strike) = nemesis.choose(regions, aim, aimed_at.as_ref(), &mut random) else {
             return Ok(faults);
         };
-        note(history, format!("{fault} begins"));
-        let installed = injector.install(&fault).await?;
-        injector.prove(&installed).await?;
+        let name = strike.name();
+        note(history, format!("{name} begins"));
+        Box::pin(strike.carry_out(world, lasts)).await?;
         faults += 1;
-        if nemesis == Nemesis::Pause {
-            sleep(lasts).await;
-        }
-        injector.heal(installed).await?;
-        note(history, format!("{fault} is over"));
+        note(history, format!("{name} is over"));
     }
 }
 
@@ -186,7 +304,7 @@ mod tests {
                     .choose(&regions, aim, regions.get(1), &mut random)
                     .unwrap()
             };
-            let faults: Vec<String> = (0..600).map(|_| choose().to_string()).collect();
+            let faults: Vec<String> = (0..600).map(|_| choose().name()).collect();
             let hit = faults.iter().filter(|f| *f == aimed).count();
             assert!((250..400).contains(&hit), "{hit}");
             for part in ["coordinator", "agent", "store"] {

@@ -7,12 +7,13 @@ use std::{
 };
 
 use anyhow::Context as _;
+use chaos::Distances;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use types::RegionId;
 
 use crate::{
     check::{self, pointers},
-    cluster::Cluster,
     edn,
     history::{self, Action, Event, History, Op, What},
     nemesis::{self, Nemesis},
@@ -25,6 +26,7 @@ use crate::{
         registers,
         watches::Watches,
     },
+    world::{self, Net, World},
 };
 
 /// After the last fault clients go on for this long: what comes back must still obey.
@@ -42,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) workload: Workload,
     /// Who hurts.
     pub(crate) nemesis: Nemesis,
+    /// Whether there is a network of namespaces between the regions.
+    pub(crate) has_network: bool,
     /// Repeats the choices.
     pub(crate) seed: u64,
     /// How long clients work.
@@ -94,6 +98,31 @@ fn directory(plan: &Plan) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
+/// Regions that are as far from each other as those of one continent.
+const ROUND_TRIP: Duration = Duration::from_millis(10);
+
+/// Where the run is played: over a network of namespaces where this user may have one, and else all on 127.0.0.1.
+fn world_of(plan: &Plan, dir: &Path) -> anyhow::Result<world::Plan> {
+    let regions = ["us-west-2", "eu-west-1", "ap-southeast-1"].map(RegionId::new);
+    let regions = regions.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut distances = Distances::none(regions.len());
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        distances = distances.with(a, b, ROUND_TRIP);
+    }
+    let net = if plan.has_network {
+        let seed = plan.seed;
+        Net::Namespaces { distances, seed }
+    } else {
+        Net::Loopback
+    };
+    Ok(world::Plan {
+        regent: plan.regent.clone(),
+        dir: dir.join("cluster"),
+        regions,
+        net,
+    })
+}
+
 /// What a run has besides its history.
 struct Played {
     /// Faults that took hold.
@@ -103,10 +132,10 @@ struct Played {
 }
 
 async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<Played> {
-    let cluster = Cluster::start(&plan.regent, dir).await?;
+    let world = Box::pin(World::found(world_of(plan, dir)?)).await?;
+    world.wait_ready().await?;
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits");
-    let agents = cluster.agents().await?;
-    let regions: Vec<_> = agents.into_iter().map(|(region, _)| region).collect();
+    let regions = world.regions().to_vec();
     let first = regions.first().context("a cluster without a region")?.clone();
     let history = History::create(path)?;
     let stop = CancellationToken::new();
@@ -115,26 +144,26 @@ async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<Played> {
     let mut watches: Option<Watches> = None;
     let mut clients = match plan.workload {
         Workload::Primary => {
-            cluster.push(primary::MODEL, &model).await?;
-            pointers = Some(writers::start(&cluster).await?);
-            primary::start(&cluster, &mut processes).await?
+            world.push(primary::MODEL, &model).await?;
+            pointers = Some(writers::start(&world).await?);
+            primary::start(&world, &mut processes).await?
         }
         Workload::Registers | Workload::Watches => {
             for _ in 0..registers::VERSIONS {
-                cluster.push(registers::MODEL, &model).await?;
+                world.push(registers::MODEL, &model).await?;
             }
             if plan.workload == Workload::Watches {
-                watches = Some(Watches::start(&cluster, &mut processes)?);
+                watches = Some(Watches::start(&world, &mut processes)?);
             }
-            registers::start(&cluster, &mut processes, plan.seed)?
+            registers::start(&world, &mut processes, plan.seed)?
         }
-        Workload::Lists => lists::start(&cluster, &first, &mut processes, plan.seed)?,
+        Workload::Lists => lists::start(&world, &first, &mut processes, plan.seed)?,
     };
     let end = Instant::now() + plan.duration;
     let hurt = nemesis::hurt(
         plan.nemesis,
         plan.seed,
-        &cluster,
+        &world,
         nemesis::Aim::of(plan.workload),
         &regions,
         &history,
@@ -148,20 +177,21 @@ async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<Played> {
     }
     if plan.workload == Workload::Lists {
         let names = lists_of(&history::read(path)?);
-        lists::read_all(&cluster, &first, &mut processes, names).await?;
+        lists::read_all(&world, &first, &mut processes, names).await?;
     }
     if let Some(watches) = watches {
-        watches.end_at(registers::last_change(&cluster).await?).await?;
+        watches.end_at(registers::last_change(&world).await?).await?;
     }
-    let cluster_dir = cluster.dir().to_owned();
+    let record = |region: &RegionId| (region.clone(), world.store_record(region));
+    let records = regions.iter().map(record).collect();
     let pointers = match pointers {
         Some(writers) => {
             writers.stop().await?;
-            cluster.stop().await?;
-            Some(writers::judge(&cluster_dir, &regions)?)
+            world.stop().await?;
+            Some(writers::judge(&records)?)
         }
         None => {
-            cluster.stop().await?;
+            world.stop().await?;
             None
         }
     };

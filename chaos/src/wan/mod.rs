@@ -3,7 +3,7 @@
 //! Each process listens on an address of its own and is known to others by the address of a relay on the same port. Who calls is
 //! read from the kernel ([`caller`]), so every directed pair of places has its own distance although each process is known by
 //! one address. What crosses is delayed by half a round trip in each direction, in order, and a connection takes the whole
-//! one to open as a handshake would ([`link`]).
+//! one to open as a handshake would ([`connection`]).
 //!
 //! Absent on purpose: what TCP itself makes of a distance (slow start, retransmission), loss, jitter and limits of bandwidth;
 //! those need a network stack per region.
@@ -11,7 +11,7 @@
 //! no task outlives [`Wan::close`].
 
 mod caller;
-mod link;
+mod connection;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use caller::{Callers, Question};
-use link::Link;
+use connection::Connection;
 
 /// Where a process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,9 +180,9 @@ async fn carry(stream: TcpStream, peer: SocketAddr, called: Instant, target: Tar
         tracing::warn!(%peer, relay = %target.relay, "a stranger calls; closed");
         return;
     };
-    let link = Link {
+    let connection = Connection {
         round_trip: shared.distances.between(place, target.region),
         called,
     };
-    link.carry(stream, target.address).await;
+    connection.carry(stream, target.address).await;
 }

@@ -36,7 +36,7 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Starts a writer in each region.
-    pub(super) fn start(world: &World, model: &ModelName, token_for: Duration) -> anyhow::Result<Self> {
+    pub(super) async fn start(world: &World, model: &ModelName, token_for: Duration) -> anyhow::Result<Self> {
         let mut journal = Self {
             said: watch::Sender::default(),
             readers: JoinSet::new(),
@@ -56,12 +56,12 @@ impl Journal {
                 token_for,
             };
             std::fs::write(writer::config_in(&dir), serde_json::to_vec_pretty(&config)?)?;
-            journal.add(world, region, &dir)?;
+            journal.add(world, region, &dir).await?;
         }
         Ok(journal)
     }
 
-    fn add(&mut self, world: &World, region: RegionId, dir: &Path) -> anyhow::Result<()> {
+    async fn add(&mut self, world: &World, region: RegionId, dir: &Path) -> anyhow::Result<()> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("writer").arg("--config").arg(writer::config_in(dir));
         let errors = std::fs::File::create(dir.join("log"))?;
@@ -69,7 +69,7 @@ impl Journal {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors);
-        let (_, mut child) = world.spawn_in(command, &region)?;
+        let (_, mut child) = world.spawn_in(command, &region).await?;
         let stdin = child.stdin.take().context("a writer without stdin")?;
         let stdout = child.stdout.take().context("a writer without stdout")?;
         self.writers.push((child, stdin));

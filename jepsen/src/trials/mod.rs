@@ -29,7 +29,7 @@ pub(crate) use report::{Report, Trial};
 pub(crate) use transfer::transfer;
 pub(crate) use wan::RoundTrips;
 
-use crate::world;
+use crate::world::{self, Net};
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -56,22 +56,28 @@ impl Run {
         Ok(world::Plan {
             regent: self.regent.clone(),
             dir,
-            distances: self.round_trips.map(|asked| asked.distances()),
+            net: self
+                .round_trips
+                .map_or(Net::Loopback, |asked| Net::Relays(asked.distances())),
             regions,
         })
     }
 }
 
-/// Plays in a directory of its own, which is removed unless the harness failed.
-async fn in_directory<T, F>(play: impl FnOnce(PathBuf) -> F) -> anyhow::Result<T>
+/// Plays in a directory of its own, which is removed unless the harness failed or a bound was not kept.
+async fn in_directory<T: Trial, F>(play: impl FnOnce(PathBuf) -> F) -> anyhow::Result<Report<T>>
 where
-    F: Future<Output = anyhow::Result<T>>,
+    F: Future<Output = anyhow::Result<Report<T>>>,
 {
     let dir = std::env::temp_dir().join(format!("regent-trials-{}", uuid::Uuid::now_v7()));
     std::fs::create_dir_all(&dir)?;
     tracing::info!(dir = %dir.display(), "trials begin");
     let played = Box::pin(play(dir.clone())).await;
     let played = played.with_context(|| format!("the trials in {}", dir.display()))?;
-    std::fs::remove_dir_all(&dir)?;
+    if played.holds() {
+        std::fs::remove_dir_all(&dir)?;
+    } else {
+        tracing::error!(dir = %dir.display(), "a bound was not kept; what every process wrote is kept");
+    }
     Ok(played)
 }

@@ -46,7 +46,7 @@ impl Stage {
         let model = ModelName::new(MODEL)?;
         let token_for = WRITE + run.longest_round_trip() * 2;
         Ok(Self {
-            journal: Journal::start(&world, &model, token_for)?,
+            journal: Journal::start(&world, &model, token_for).await?,
             token_for,
             version: stale::version(&model),
             doors,

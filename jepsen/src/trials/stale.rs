@@ -74,7 +74,7 @@ impl Zombie {
         let mut config = config(world, region, version, dir.join("log.jsonl"))?;
         config.token_millis = token_for.and_then(|time| u64::try_from(time.as_millis()).ok());
         let command = config.command(world.regent(), &dir)?;
-        let (_, child) = world.spawn_in(command, region)?;
+        let (_, child) = world.spawn_in(command, region).await?;
         let mut zombie = Self {
             child,
             doors: doors(&config),

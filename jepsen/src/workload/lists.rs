@@ -21,9 +21,9 @@ use types::{ModelName, Reason, RegionId, model::ArtifactPath, reason::Refusal};
 
 use super::process::{Process, Processes};
 use crate::{
-    cluster::Cluster,
     history::{Action, Answer},
     load::writers::{announce, name_of},
+    world::World,
 };
 
 /// Appends that a list takes, about.
@@ -40,17 +40,17 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// Starts every client; they end with the run.
 pub(crate) fn start(
-    cluster: &Cluster,
+    world: &World,
     region: &RegionId,
     processes: &mut Processes,
     seed: u64,
 ) -> anyhow::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
     let appends = Arc::new(AtomicU64::new(0));
-    for near in 0..cluster.regions() {
+    for near in 0..world.regions().len() {
         for _ in 0..CLIENTS {
             let random = StdRng::seed_from_u64(seed.wrapping_add(tasks.len() as u64));
-            let lists = Lists::near(cluster, near, region)?;
+            let lists = Lists::near(world, near, region)?;
             tasks.spawn(work(
                 lists,
                 processes.next(INTERVAL),
@@ -64,12 +64,12 @@ pub(crate) fn start(
 
 /// Reads each of these lists once more, when nothing is hurt any more. That nobody answers for so long is a failure.
 pub(crate) async fn read_all(
-    cluster: &Cluster,
+    world: &World,
     region: &RegionId,
     processes: &mut Processes,
     names: impl IntoIterator<Item = String>,
 ) -> anyhow::Result<()> {
-    let lists = Lists::near(cluster, 0, region)?;
+    let lists = Lists::near(world, 0, region)?;
     let mut process = processes.next(INTERVAL);
     let deadline = Instant::now() + LAST_READS;
     for list in names {
@@ -125,9 +125,9 @@ fn name(at: u64) -> String {
 }
 
 impl Lists {
-    fn near(cluster: &Cluster, near: usize, region: &RegionId) -> anyhow::Result<Self> {
+    fn near(world: &World, near: usize, region: &RegionId) -> anyhow::Result<Self> {
         Ok(Self {
-            client: cluster.admin_near(near, DEADLINE)?,
+            client: world.admin_near(near, DEADLINE)?,
             region: region.clone(),
             file: ArtifactPath::new("element")?,
         })

@@ -4,7 +4,7 @@
 //! If-Match with the ETag of its own last accepted write, so that only the epoch of a claim can shut it out. No client
 //! here speaks S3; what came of the writes is read from the stores' own records.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use chaos::ProcessRef;
@@ -14,7 +14,7 @@ use types::{ModelName, ModelVersion, RegionId, RoleName, VersionKey};
 use super::primary::MODEL;
 use crate::{
     check::pointers,
-    cluster::Cluster,
+    world::World,
     zombie::{Config, Store},
 };
 
@@ -26,12 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Writers(Vec<Child>);
 
 /// Starts one per region.
-pub(crate) async fn start(cluster: &Cluster) -> anyhow::Result<Writers> {
-    let context = cluster.context()?;
+pub(crate) async fn start(world: &World) -> anyhow::Result<Writers> {
+    let context = world.context()?;
     let keys = context.store.context("the context has no keys for the stores")?;
-    let agents: BTreeMap<_, _> = cluster.agents().await?.into_iter().collect();
+    let agents = world.agents()?;
     let mut stores = BTreeMap::new();
-    for region in cluster.admin()?.list_regions().await? {
+    for region in world.admin()?.list_regions().await? {
         let store = region.store.context("a region has no store")?;
         let (endpoint, bucket) = (store.endpoint, store.bucket);
         stores.insert(region.region, Store { endpoint, bucket });
@@ -42,7 +42,7 @@ pub(crate) async fn start(cluster: &Cluster) -> anyhow::Result<Writers> {
     };
     let mut writers = Vec::new();
     for region in agents.keys() {
-        let dir = cluster.dir().join("writers").join(region.as_str());
+        let dir = world.dir().join("writers").join(region.as_str());
         std::fs::create_dir_all(&dir)?;
         let config = Config {
             region: region.clone(),
@@ -52,13 +52,14 @@ pub(crate) async fn start(cluster: &Cluster) -> anyhow::Result<Writers> {
             token_millis: None,
             log: dir.join("log.jsonl"),
             hold: dir.join("hold"),
-            tls: cluster.agent_identity(region),
+            tls: world.agent_identity(region),
             keys: keys.clone(),
             agents: agents.clone(),
             stores: stores.clone(),
         };
-        let child = config.command(cluster.regent(), &dir)?.spawn();
-        writers.push(child.context("could not start a writer")?);
+        let command = config.command(world.regent(), &dir)?;
+        let (_, child) = world.spawn_in(command, region).await?;
+        writers.push(child);
     }
     Ok(Writers(writers))
 }
@@ -82,18 +83,14 @@ impl Writers {
 }
 
 /// Judges every store's own record. Stale writes that were refused are counted, because none would prove nothing.
-pub(crate) fn judge(cluster_dir: &Path, regions: &[RegionId]) -> anyhow::Result<pointers::Judged> {
+pub(crate) fn judge(records: &BTreeMap<RegionId, PathBuf>) -> anyhow::Result<pointers::Judged> {
     let key = format!(
         "regent/pointers/{}",
         RoleName::global().as_str().replacen('/', ".", 1)
     );
     let mut all = pointers::Judged::default();
-    for region in regions {
-        let path = cluster_dir
-            .join("regions")
-            .join(region.as_str())
-            .join("s3/data/access.jsonl");
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    for (region, path) in records {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let lines = pointers::read(&text).with_context(|| path.display().to_string())?;
         let judged = pointers::check(&format!("pointer/{region}"), &key, &lines);
         all.anomalies.extend(judged.anomalies);

@@ -12,8 +12,8 @@ use types::{FencingToken, ModelName, ModelVersion, RegionId, RoleName, VersionKe
 
 use super::process::{Process, Processes};
 use crate::{
-    cluster::Cluster,
     history::{Action, Answer},
+    world::World,
 };
 
 /// The model whose tag is written, and whose version agents are told to serve.
@@ -24,18 +24,18 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Starts every client; they end with the run.
-pub(crate) async fn start(cluster: &Cluster, processes: &mut Processes) -> anyhow::Result<JoinSet<()>> {
-    let agents = cluster.agents().await?;
+pub(crate) async fn start(world: &World, processes: &mut Processes) -> anyhow::Result<JoinSet<()>> {
+    let agents = world.agents()?;
     let model = ModelName::new(MODEL)?;
     let mut process = || processes.next(INTERVAL);
     let mut tasks = JoinSet::new();
     for (region, endpoint) in &agents {
-        let identity = cluster.agent_identity(region);
+        let identity = world.agent_identity(region);
         let own = AgentClient::new(endpoint, &identity, DEADLINE)?;
         let (keep, token) = watch::channel(None);
         tasks.spawn(watch_token(process(), region.clone(), own, keep));
         let registry = Registry {
-            client: cluster.client_as(region, DEADLINE)?,
+            client: world.client_as(region, DEADLINE)?,
             model: model.clone(),
         };
         tasks.spawn(write(process(), "registry".to_owned(), registry, token.clone()));

@@ -14,8 +14,8 @@ use types::{AliasName, ModelName, ModelVersion, Revision, VersionKey, model::Ali
 
 use super::process::{Process, Processes};
 use crate::{
-    cluster::Cluster,
     history::{Action, Answer},
+    world::World,
 };
 
 /// The model whose aliases are the registers; it has two versions.
@@ -32,12 +32,12 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Starts every client; they end with the run.
-pub(crate) fn start(cluster: &Cluster, processes: &mut Processes, seed: u64) -> anyhow::Result<JoinSet<()>> {
+pub(crate) fn start(world: &World, processes: &mut Processes, seed: u64) -> anyhow::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
-    for region in 0..cluster.regions() {
+    for region in 0..world.regions().len() {
         for _ in 0..CLIENTS {
             let client = Registers {
-                client: cluster.admin_near(region, DEADLINE)?,
+                client: world.admin_near(region, DEADLINE)?,
                 model: ModelName::new(MODEL)?,
                 random: StdRng::seed_from_u64(seed.wrapping_add(tasks.len() as u64)),
                 seen: BTreeMap::new(),
@@ -49,8 +49,8 @@ pub(crate) fn start(cluster: &Cluster, processes: &mut Processes, seed: u64) -> 
 }
 
 /// The revision of the last change of a register, when nothing is hurt any more.
-pub(crate) async fn last_change(cluster: &Cluster) -> anyhow::Result<u64> {
-    let all = cluster.admin()?.list_aliases(&ModelName::new(MODEL)?).await?;
+pub(crate) async fn last_change(world: &World) -> anyhow::Result<u64> {
+    let all = world.admin()?.list_aliases(&ModelName::new(MODEL)?).await?;
     Ok(all.iter().map(|alias| alias.modified.0).max().unwrap_or(0))
 }
 

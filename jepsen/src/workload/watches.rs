@@ -13,7 +13,7 @@ use super::{
     process::{Process, Processes},
     registers::MODEL,
 };
-use crate::{cluster::Cluster, history::Told};
+use crate::{history::Told, world::World};
 
 /// How long a watch may be silent before it asks another coordinator.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -32,7 +32,7 @@ pub(crate) struct Watches {
 
 impl Watches {
     /// Starts them all.
-    pub(crate) fn start(cluster: &Cluster, processes: &mut Processes) -> anyhow::Result<Self> {
+    pub(crate) fn start(world: &World, processes: &mut Processes) -> anyhow::Result<Self> {
         let (goal, goals) = watch::channel(None);
         let mut all = JoinSet::new();
         let own = WatchFilter {
@@ -40,9 +40,9 @@ impl Watches {
             model: Some(MODEL.parse()?),
             ..WatchFilter::default()
         };
-        for region in 0..cluster.regions() {
+        for region in 0..world.regions().len() {
             for filter in [WatchFilter::default(), own.clone()] {
-                let client = cluster.admin_near(region, DEADLINE)?;
+                let client = world.admin_near(region, DEADLINE)?;
                 let watch = StateWatch::new(client, PATIENCE).filtered(filter);
                 let model = ModelName::new(MODEL)?;
                 all.spawn(follow(watch, model, processes.next(DEADLINE), goals.clone()));

@@ -14,12 +14,13 @@ use rand::Rng as _;
 use serde::Serialize;
 use types::{NodeId, Principal, RegionId};
 
-use super::{Plan, certs};
+use super::{Net, Plan, certs};
 
 /// The bucket of every store.
 pub(crate) const BUCKET: &str = "models";
-/// Where every process listens: the system picks the port at its first start.
-const LISTEN: &str = "127.0.0.1:0";
+
+/// Where plain HTTP is served, and everything behind relays.
+const LOOPBACK: &str = "127.0.0.1:0";
 
 /// What is known of the processes that have listened once.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +39,10 @@ pub(super) struct Files {
     root: PathBuf,
     regions: Vec<RegionId>,
     hosts: Vec<Ipv4Addr>,
-    far: bool,
+    /// Processes listen where they are known, not behind relays.
+    at_home: bool,
+    /// The coordinators find out by themselves how fast elections can be.
+    derives: bool,
 }
 
 #[derive(Serialize)]
@@ -103,7 +107,8 @@ impl Files {
             root: std::path::absolute(&plan.dir)?,
             regions: plan.regions.clone(),
             hosts: hosts.to_vec(),
-            far: plan.distances.is_some(),
+            at_home: !matches!(plan.net, Net::Relays(_)),
+            derives: matches!(plan.net, Net::Relays(_)),
         };
         let ca = certs::Ca::new(&files.certs())?;
         let name = NodeId::new("admin")?;
@@ -143,7 +148,7 @@ impl Files {
             Part::Agent => self.agent_config(name, &data_dir, known)?,
             Part::Store => toml::to_string(&StoreServer {
                 data_dir: &data_dir,
-                listen: LISTEN,
+                listen: LOOPBACK,
                 buckets: [BUCKET],
                 keys: self.keys(),
             })?,
@@ -157,18 +162,18 @@ impl Files {
             election_min_millis: 250,
             election_max_millis: 400,
         };
-        let node = node(&name.region, name.part)?;
+        let (node, listen) = (node(&name.region, name.part)?, self.listen(&name.region)?);
         Ok(toml::to_string(&Coordinator {
             node: &node,
             region: &name.region,
             data_dir,
-            listen_api: LISTEN,
-            listen_raft: LISTEN,
+            listen_api: &listen,
+            listen_raft: &listen,
             advertise_host: self.host_of(&name.region)?.to_string(),
             bootstrap: self.regions.first() == Some(&name.region),
             join,
             timing: "fast",
-            raft: (!self.far).then_some(raft),
+            raft: (!self.derives).then_some(raft),
             tls: self.named(node.as_str()),
         })?)
     }
@@ -178,7 +183,7 @@ impl Files {
             .stores
             .get(&name.region)
             .context("its store was not started")?;
-        let node = node(&name.region, name.part)?;
+        let (node, listen) = (node(&name.region, name.part)?, self.listen(&name.region)?);
         // The nearest first, as the config asks for.
         let mut coordinators = known.apis.clone();
         let own = self.regions.iter().position(|r| *r == name.region);
@@ -188,9 +193,9 @@ impl Files {
             region: &name.region,
             data_dir,
             coordinators: &coordinators,
-            listen_agent: LISTEN,
-            listen_inference: LISTEN,
-            listen_metrics: LISTEN,
+            listen_agent: &listen,
+            listen_inference: LOOPBACK,
+            listen_metrics: LOOPBACK,
             advertise_host: self.host_of(&name.region)?.to_string(),
             store: Store {
                 endpoint,
@@ -204,6 +209,15 @@ impl Files {
     /// By which the processes of a region are known.
     pub(super) fn host(&self, region: usize) -> Ipv4Addr {
         self.hosts.get(region).copied().unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Where a region's processes listen: the system picks the port at the first start.
+    fn listen(&self, region: &RegionId) -> anyhow::Result<String> {
+        if self.at_home {
+            Ok(format!("{}:0", self.host_of(region)?))
+        } else {
+            Ok(LOOPBACK.to_owned())
+        }
     }
 
     fn host_of(&self, region: &RegionId) -> anyhow::Result<Ipv4Addr> {

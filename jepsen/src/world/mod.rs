@@ -1,9 +1,9 @@
 //! A cluster that this program founds, starts and hurts itself: configs as an operator would write them, on one machine, with or
 //! without distances between its regions.
 //!
-//! What is killed stays dead until it is started again, unlike in [`crate::cluster`], where `regent dev` starts it. With distances
+//! What is killed stays dead until it is started again, unlike in [`crate::cluster`], where `regent dev` starts it. Over relays
 //! every process is known to the others by the address of a relay, and no config says how fast elections are.
-//! Absent on purpose: any wait for the cluster's own state; that is `crate::trials::whole`.
+//! Absent on purpose: any wait for all that may be well in a cluster; that is `crate::trials::whole`.
 //! Invariant: at most one run of each process, and none that outlives this value.
 
 mod certs;
@@ -27,7 +27,9 @@ use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
-use types::RegionId;
+use types::{RegionId, RoleName, region::Health};
+
+use crate::network::Network;
 
 pub(crate) use files::BUCKET;
 use files::Files;
@@ -36,6 +38,9 @@ use files::Files;
 const LISTEN_LIMIT: Duration = Duration::from_secs(60);
 /// How long one may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
+/// How long it may take until a cluster that was founded is of use, and how often it is asked meanwhile.
+const READY_LIMIT: Duration = Duration::from_secs(120);
+const READY_LOOK: Duration = Duration::from_millis(100);
 /// Between two looks for a file that nothing announces.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -48,8 +53,32 @@ pub(crate) struct Plan {
     pub(crate) dir: PathBuf,
     /// The regions; the first founds the cluster.
     pub(crate) regions: Vec<RegionId>,
-    /// How far they are from each other; none: as `regent dev`, on one machine and with its timings of elections.
-    pub(crate) distances: Option<Distances>,
+    /// What is between them.
+    pub(crate) net: Net,
+}
+
+/// What is between regions.
+#[derive(Clone, Debug)]
+pub(crate) enum Net {
+    /// Nothing: all on 127.0.0.1, with the timings of elections that `regent dev` has.
+    Loopback,
+    /// A relay before each process, and timings that the coordinators derive from the distances. No privilege needed.
+    Relays(Distances),
+    /// A network namespace for each, and a switch that loses packets by this seed; timings as `regent dev` has them.
+    Namespaces {
+        /// How far they are from each other.
+        distances: Distances,
+        /// Repeats what is lost.
+        seed: u64,
+    },
+}
+
+/// The same, while it stands.
+#[derive(Debug)]
+enum Between {
+    Nothing,
+    Relays(Wan),
+    Network(Network),
 }
 
 /// The cluster.
@@ -57,7 +86,7 @@ pub(crate) struct Plan {
 pub(crate) struct World {
     plan: Plan,
     files: Files,
-    wan: Option<Wan>,
+    between: Between,
     running: Mutex<BTreeMap<ProcessName, Running>>,
 }
 
@@ -80,16 +109,25 @@ struct Listen {
 impl World {
     /// Founds the cluster and starts every process of it. They find each other by themselves.
     pub(crate) async fn found(plan: Plan) -> anyhow::Result<Self> {
-        let hosts = (0..plan.regions.len()).map(|at| match &plan.distances {
-            Some(_) => relay_host(at),
-            None => Ipv4Addr::LOCALHOST,
-        });
-        let files = Files::write(&plan, &hosts.collect::<Vec<_>>())?;
-        let wan = plan.distances.clone().map(Wan::new);
+        let count = plan.regions.len();
+        let between = match plan.net.clone() {
+            Net::Loopback => Between::Nothing,
+            Net::Relays(distances) => Between::Relays(Wan::new(distances)),
+            Net::Namespaces { distances, seed } => {
+                Between::Network(Network::new(count, distances, seed).await?)
+            }
+        };
+        let host = |at| match &between {
+            Between::Nothing => Ok(Ipv4Addr::LOCALHOST),
+            Between::Relays(_) => Ok(relay_host(at)),
+            Between::Network(network) => network.address(at),
+        };
+        let hosts = (0..count).map(host).collect::<anyhow::Result<Vec<_>>>()?;
+        let files = Files::write(&plan, &hosts)?;
         let world = Self {
             plan,
             files,
-            wan,
+            between,
             running: Mutex::default(),
         };
         world.place(std::process::id(), Place::Everywhere);
@@ -106,10 +144,14 @@ impl World {
     async fn start_first(&self, name: &ProcessName) -> anyhow::Result<()> {
         let known = self.known()?;
         self.files.write_config(name, &known)?;
-        self.spawn(name)?;
+        Box::pin(self.spawn(name)).await?;
         let listen = self.wait_listening(name).await?;
-        let Some(wan) = &self.wan else { return Ok(()) };
         let at = self.index_of(&name.region)?;
+        let wan = match (&self.between, listen.s3) {
+            (Between::Relays(wan), _) => wan,
+            (Between::Network(network), Some(store)) => return network.show(at, store).await,
+            (Between::Network(_) | Between::Nothing, _) => return Ok(()),
+        };
         let Listen {
             api,
             raft,
@@ -173,7 +215,7 @@ impl World {
         Ok(known)
     }
 
-    fn spawn(&self, name: &ProcessName) -> anyhow::Result<ProcessRef> {
+    async fn spawn(&self, name: &ProcessName) -> anyhow::Result<ProcessRef> {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -190,27 +232,31 @@ impl World {
             .arg(self.files.config(name));
         command.args(["--die-with", &std::process::id().to_string()]);
         command.stdout(log.try_clone()?).stderr(log);
-        let (process, child) = self.spawn_in(command, &name.region)?;
+        let (process, child) = self.spawn_in(command, &name.region).await?;
         self.running().insert(name.clone(), Running { process, child });
         Ok(process)
     }
 
     /// Starts a program that stands in a region, far from the others; it ends with what is returned.
-    pub(crate) fn spawn_in(
+    pub(crate) async fn spawn_in(
         &self,
         mut command: Command,
         region: &RegionId,
     ) -> anyhow::Result<(ProcessRef, Child)> {
-        let place = Place::Region(self.index_of(region)?);
-        let child = command.process_group(0).kill_on_drop(true).spawn();
-        let child = child.with_context(|| format!("could not start {:?}", command.as_std()))?;
+        let at = self.index_of(region)?;
+        command.process_group(0).kill_on_drop(true);
+        let what = format!("could not start {:?}", command.as_std());
+        let child = match &self.between {
+            Between::Network(network) => network.spawn(at, command).await.context(what)?,
+            Between::Nothing | Between::Relays(_) => command.spawn().context(what)?,
+        };
         let process = ProcessRef::of(child.id().context("it ended at once")?)?;
-        self.place(process.pid, place);
+        self.place(process.pid, Place::Region(at));
         Ok((process, child))
     }
 
     fn place(&self, pid: u32, place: Place) {
-        if let Some(wan) = &self.wan {
+        if let Between::Relays(wan) = &self.between {
             wan.place(pid, place);
         }
     }
@@ -252,6 +298,63 @@ impl World {
     /// A client as the user `admin`.
     pub(crate) fn admin(&self) -> anyhow::Result<Client> {
         Ok(Client::new(self.context()?.client_config())?)
+    }
+
+    /// A client as the user `admin` that asks the coordinator of this region first; no answer counts that comes later than `deadline`.
+    pub(crate) fn admin_near(&self, region: usize, deadline: Duration) -> anyhow::Result<Client> {
+        let mut config = self.context()?.client_config();
+        let endpoints = config.endpoints.len().max(1);
+        config.endpoints.rotate_left(region % endpoints);
+        config.deadline = deadline;
+        config.attempt_timeout = deadline / 2;
+        Ok(Client::new(config)?)
+    }
+
+    /// A client as a region's agent; no answer counts that comes later than `deadline`.
+    pub(crate) fn client_as(&self, region: &RegionId, deadline: Duration) -> anyhow::Result<Client> {
+        let mut config = self.context()?.client_config();
+        config.tls = self.agent_identity(region);
+        config.deadline = deadline;
+        config.attempt_timeout = deadline / 2;
+        Ok(Client::new(config)?)
+    }
+
+    /// Waits until every region is healthy with its store, and somebody holds the role.
+    pub(crate) async fn wait_ready(&self) -> anyhow::Result<()> {
+        let client = self.admin()?;
+        let deadline = Instant::now() + READY_LIMIT;
+        loop {
+            let regions = client.list_regions().await.unwrap_or_default();
+            let fit = |r: &&types::region::RegionRecord| r.health == Health::Healthy && r.store.is_some();
+            let held = client.get_role(&RoleName::global()).await;
+            let is_held = held.is_ok_and(|(role, _)| role.holder.is_some());
+            if is_held && regions.iter().filter(fit).count() == self.plan.regions.len() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!(
+                    "the cluster is not ready after {READY_LIMIT:?}; see {}",
+                    self.dir().display()
+                );
+            }
+            sleep(READY_LOOK).await;
+        }
+    }
+
+    /// The record that a region's store keeps of what it was asked to do.
+    pub(crate) fn store_record(&self, region: &RegionId) -> PathBuf {
+        let (region, part) = (region.clone(), Part::Store);
+        self.files
+            .data(&ProcessName { region, part })
+            .join("access.jsonl")
+    }
+
+    /// Its network of namespaces, if that is what is between its regions.
+    pub(crate) const fn network(&self) -> Option<&Network> {
+        match &self.between {
+            Between::Network(network) => Some(network),
+            Between::Nothing | Between::Relays(_) => None,
+        }
     }
 
     /// The identity of a region's agent, for its writers.
@@ -310,8 +413,10 @@ impl World {
                 ended.with_context(|| format!("{name} does not end within {STOP_LIMIT:?}"))??;
             }
         }
-        if let Some(wan) = self.wan {
-            wan.close().await;
+        match self.between {
+            Between::Nothing => {}
+            Between::Relays(wan) => wan.close().await,
+            Between::Network(network) => network.close().await,
         }
         Ok(())
     }
@@ -341,9 +446,11 @@ impl Processes for &World {
         if let Some(process) = self.run_of(name) {
             return Ok(process);
         }
-        self.spawn(name).map_err(|error| ChaosError::Start {
-            name: name.clone(),
-            why: format!("{error:#}"),
-        })
+        Box::pin(self.spawn(name))
+            .await
+            .map_err(|error| ChaosError::Start {
+                name: name.clone(),
+                why: format!("{error:#}"),
+            })
     }
 }

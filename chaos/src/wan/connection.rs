@@ -19,7 +19,7 @@ const PIECES: usize = 512;
 
 /// A connection that is being made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Link {
+pub(super) struct Connection {
     /// To the other end and back.
     pub(super) round_trip: Duration,
     /// When the caller called.
@@ -32,7 +32,7 @@ struct Piece {
     bytes: Vec<u8>,
 }
 
-impl Link {
+impl Connection {
     /// Carries everything between the caller and `address` until both have ended.
     pub(super) async fn carry(self, caller: TcpStream, address: SocketAddr) {
         if let Err(error) = self.try_carry(caller, address).await {
