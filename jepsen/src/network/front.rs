@@ -1,15 +1,19 @@
 //! What listens on the loopback address of a region alone, brought to the region's own address: plain HTTP is served nowhere else.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::namespace::Namespace;
+
+/// After a call that was not taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// The fronts of a network.
 #[derive(Debug, Default)]
@@ -46,7 +50,8 @@ impl Fronts {
                     }
                     Err(error) => {
                         tracing::warn!(%outside, %error, "a call was not taken");
-                        tokio::task::yield_now().await;
+                        // Too many open files, most likely: they get fewer.
+                        sleep(ACCEPT_PAUSE).await;
                     }
                 }
             }
@@ -74,12 +79,11 @@ impl Drop for Fronts {
 
 /// Both directions until both have ended. Where nobody listens inside, the caller sees its connection end.
 async fn carry(mut outside: TcpStream, region: &Namespace, inside: SocketAddr) {
-    let connect = move || {
-        let stream = std::net::TcpStream::connect(inside)?;
-        stream.set_nonblocking(true)?;
-        TcpStream::from_std(stream)
+    // A socket stays in the namespace that it was made in; whoever waits for its connection holds nobody else up there.
+    let Ok(Ok(socket)) = region.run(TcpSocket::new_v4).await else {
+        return;
     };
-    let Ok(Ok(mut inside)) = region.run(connect).await else {
+    let Ok(mut inside) = socket.connect(inside).await else {
         return;
     };
     // Without these a half of a request would wait for the answer to the other half.

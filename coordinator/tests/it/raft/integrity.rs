@@ -118,7 +118,10 @@ async fn a_follower_that_differs_serves_nobody_until_its_state_is_the_majoritys(
             .unwrap()
             .contains("is not that of")
     );
-    // As if it had begun with the wrong state again.
+    // As if it had begun with the wrong state again: nobody tells it what is right before it has it.
+    for other in (0..3).filter(|i| *i != wrong) {
+        cluster.distance.cut(wrong, other);
+    }
     cluster.sites[wrong].start().await.unwrap();
     assert!(cluster.node(wrong).status().suspicion.is_some());
     cluster
@@ -127,6 +130,8 @@ async fn a_follower_that_differs_serves_nobody_until_its_state_is_the_majoritys(
             Some(_) => tampered(state, b'y'),
             None => state.clone(),
         });
+    assert!(!is_right(cluster.node(wrong), "a"));
+    cluster.distance.heal();
     cluster.believes(wrong, true).await;
     cluster.write("d").await;
     cluster.assert_converged().await;
