@@ -125,7 +125,11 @@ fn lists_of(ops: &[Op<'_>]) -> Vec<Line> {
         let kind = match op.end {
             What::Ok { .. } => "ok",
             What::Fail { .. } => "fail",
-            What::Info { .. } | What::Invoke { .. } | What::Told { .. } | What::Nemesis { .. } => "info",
+            What::Info { .. }
+            | What::Invoke { .. }
+            | What::Told { .. }
+            | What::Nemesis { .. }
+            | What::Seen { .. } => "info",
         };
         lines.extend(both(op, asked, answered, kind));
     }

@@ -65,8 +65,50 @@ pub(crate) enum What {
     },
     /// A fault began or ended.
     Nemesis {
-        /// In words.
+        /// Its name.
         fault: String,
+        /// Which of the two.
+        phase: Phase,
+        /// How many of the longest election timeouts it may keep writes from being accepted, where a majority is left.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        elections: Option<u32>,
+    },
+    /// What was seen of the cluster beside its clients: for pictures. Nothing is judged by it.
+    Seen {
+        /// It.
+        seen: Seen,
+    },
+}
+
+/// What happens to a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// It begins now.
+    Begins,
+    /// It was proved to be over.
+    Over,
+}
+
+/// What a cluster says of itself, as often as that changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Seen {
+    /// Who holds `primaries/global`, as a watch told.
+    Role {
+        /// The epoch.
+        epoch: Epoch,
+        /// Nobody between two holders.
+        holder: Option<Holder>,
+    },
+    /// Whether a region's coordinator says that it leads.
+    Leads {
+        /// Its region.
+        region: String,
+        /// In which term; none: it does not, or says nothing.
+        term: Option<u64>,
+        /// The longest election timeout that it goes by; 0 where it does not lead.
+        election_max_millis: u64,
     },
 }
 
@@ -261,6 +303,18 @@ pub(crate) struct Op<'a> {
     pub(crate) end: &'a What,
 }
 
+impl Op<'_> {
+    /// Whether the registry took a change.
+    pub(crate) fn is_accepted_change(&self) -> bool {
+        let is_change = match self.action {
+            Action::Write { door, .. } => door == "registry",
+            Action::Set { .. } | Action::Swap { .. } | Action::Append { .. } => true,
+            Action::Token { .. } | Action::Get { .. } | Action::Read { .. } => false,
+        };
+        is_change && matches!(self.end, What::Ok { .. })
+    }
+}
+
 /// The operations of a history in the order of their ends. One that the end of the run cut off has an unknown outcome.
 pub(crate) fn operations(history: &[Event]) -> Vec<Op<'_>> {
     const CUT_OFF: &What = &What::Info {
@@ -273,7 +327,7 @@ pub(crate) fn operations(history: &[Event]) -> Vec<Op<'_>> {
             What::Invoke { action } => {
                 open.insert((event.process, event.op), (event.at, action));
             }
-            What::Nemesis { .. } | What::Told { .. } => {}
+            What::Nemesis { .. } | What::Told { .. } | What::Seen { .. } => {}
             end => {
                 if let Some((began, action)) = open.remove(&(event.process, event.op)) {
                     ops.push(Op {

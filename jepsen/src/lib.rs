@@ -2,8 +2,8 @@
 //!
 //! A run is: found a cluster of processes, each region in a network namespace of its own, let clients work, hurt processes and the ways
 //! between them, stop, judge the history. Reading order: `history` (what is written down), `check` (what it must satisfy; pure),
-//! `workload` (who works), `nemesis` (who hurts), `network`, `world` and `run` (the shell), `verdict` (the document), `edn` (the history
-//! for the checkers of others). Beside it, without histories: `trials` (one fault again and again, and how long), `crash` (every coordinator killed at once, and what is left) and `load`
+//! `workload` (who works), `nemesis` (who hurts), `network`, `world`, `observer` and `run` (the shell), `verdict` (the document), `page` (the
+//! history as a picture), `edn` (the same for the checkers of others). Beside it, without histories: `trials` (one fault again and again, and how long), `crash` (every coordinator killed at once, and what is left) and `load`
 //! (writes whose answers are remembered).
 //! Absent on purpose: any server code. An outcome is a verdict or a failure of the harness, and never both.
 
@@ -17,7 +17,9 @@ mod history;
 pub mod load;
 mod nemesis;
 mod network;
+mod observer;
 mod outcome;
+mod page;
 mod run;
 mod trials;
 mod verdict;
@@ -160,6 +162,10 @@ struct SuiteArgs {
     /// Seconds of work and faults in all, instead of the suite's own.
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
+    /// Where everything of every run is kept, below a page that names them all (index.html). Not there yet, or empty [default: of a run in
+    /// which something was found alone].
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
     /// Repeats the choices of an earlier run.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -285,20 +291,20 @@ async fn executable(named: Option<&PathBuf>, build: Build) -> anyhow::Result<Pat
 }
 
 async fn one(args: &RunArgs) -> anyhow::Result<Verdict> {
-    let seed = args.seed.unwrap_or_else(rand::random);
-    let name = format!("{}-{}-{seed}", args.workload.as_str(), args.nemesis.as_str());
-    let store = args
-        .store
-        .clone()
-        .unwrap_or_else(|| Path::new("jepsen-runs").join(name));
     let plan = Plan {
         regent: executable(args.regent.as_ref(), Build::Release).await?,
         workload: args.workload,
         nemesis: args.nemesis,
         has_network: network(args.nemesis).await?,
-        seed,
+        seed: args.seed.unwrap_or_else(rand::random),
         duration: Duration::from_secs(args.time),
+        store: None,
+    };
+    let store = args.store.clone();
+    let store = store.unwrap_or_else(|| Path::new("jepsen-runs").join(plan.name()));
+    let plan = Plan {
         store: Some(std::path::absolute(store)?),
+        ..plan
     };
     let run = Box::pin(run::run(&plan)).await?;
     Ok(Verdict {
@@ -337,6 +343,10 @@ async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
         .filter(|(_, nemesis)| network.is_ok() || !nemesis.is_of_networks())
         .collect();
     let each = Duration::from_secs(total) / u32::try_from(pairs.len())?;
+    let store = args.store.as_ref().map(std::path::absolute).transpose()?;
+    if let Some(store) = &store {
+        run::make_empty(store)?;
+    }
     let mut verdict = Verdict::default();
     for (n, (workload, nemesis)) in (0u64..).zip(pairs) {
         let plan = Plan {
@@ -348,7 +358,15 @@ async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
             duration: each,
             store: None,
         };
-        verdict.runs.push(Box::pin(run::run(&plan)).await?);
+        let plan = Plan {
+            store: store.as_ref().map(|store| store.join(plan.name())),
+            ..plan
+        };
+        let run = Box::pin(run::run(&plan)).await?;
+        verdict.runs.push(run);
+        if let Some(store) = &store {
+            std::fs::write(store.join("index.html"), page::index(&verdict).to_html())?;
+        }
     }
     Ok(verdict)
 }

@@ -2,28 +2,37 @@
 
 mod partition;
 
-use std::{ops::Range, time::Duration};
+use std::{num::NonZeroU64, ops::Range, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use chaos::{Fault, Injector, Part, Target, link::Disturbance};
 use clap::ValueEnum;
 use client::Client;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use types::{RegionId, RoleName};
 
 use crate::{
-    history::{History, What},
-    network::Network,
+    history::{History, Phase, What},
+    network::{Network, PROBE_BYTES},
     workload::Workload,
     world::World,
 };
 use partition::{Partition, Ways};
 
-/// The process number of the nemesis in a history.
+/// The number of the nemesis in a history.
 const PROCESS: u32 = u32::MAX;
 /// How long a pause lasts, in milliseconds: both shorter and longer than a lease.
 const PAUSE_MILLIS: std::ops::Range<u64> = 500..6_000;
+
+/// The long cut: as long as the one that left a cluster of databases with two primaries at GitHub in October 2018.
+/// <https://github.blog/2018-10-30-oct21-post-incident-analysis/>
+const LONG_CUT: Duration = Duration::from_secs(43);
+/// How long a flapping way is cut, and how long it is whole, in milliseconds; drawn so often, and then again from the first.
+const BEAT_MILLIS: Range<u64> = 100..900;
+const BEATS: usize = 32;
+/// What a narrow way carries: a few calls a second at the least, and no more than a busy coordinator says.
+const NARROW_BYTES_PER_SECOND: Range<u64> = 32_000..256_000;
 
 /// How long the question whom to hurt may take.
 const ASK_LIMIT: Duration = Duration::from_secs(1);
@@ -31,6 +40,11 @@ const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// How long a proof waits for a packet that must not arrive, and for one that must.
 const NOTHING_WITHIN: Duration = Duration::from_millis(250);
 const SOMETHING_WITHIN: Duration = Duration::from_secs(5);
+
+/// Without an accepted write, in longest election timeouts: where the leader is gone at one blow, and where some still hear it, or each other
+/// in part.
+const AT_A_BLOW: u32 = 3;
+const ONE_SIDED: u32 = 10;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,6 +94,7 @@ impl Nemesis {
         regions: &[RegionId],
         aim: Aim,
         aimed_at: Option<&RegionId>,
+        left: Duration,
         random: &mut StdRng,
     ) -> Option<Strike> {
         let any = (regions.choose(random)?, *Part::ALL.choose(random)?);
@@ -101,30 +116,8 @@ impl Nemesis {
             Self::Power => Fault::Kill {
                 target: Target::Everything,
             },
-            Self::Partition => {
-                let partition = Partition::choose(at, random);
-                return Some(Strike::Network {
-                    name: partition.name(regions),
-                    ways: partition.ways(regions.len(), random),
-                    disturbance: Disturbance {
-                        cut: true,
-                        ..Disturbance::default()
-                    },
-                });
-            }
-            Self::Weather => {
-                return Some(Strike::Network {
-                    name: format!("weather around {region}"),
-                    ways: Partition::Isolated(at).ways(regions.len(), random),
-                    disturbance: Disturbance {
-                        delay_millis: random.random_range(20..150),
-                        jitter_millis: random.random_range(0..60),
-                        loss_per_mille: random.random_range(0..150),
-                        reorder_per_mille: random.random_range(0..50),
-                        ..Disturbance::default()
-                    },
-                });
-            }
+            Self::Partition => return Some(Strike::Network(partition(regions, at, left, random))),
+            Self::Weather => return Some(Strike::Network(weather(regions, at, random))),
         }))
     }
 }
@@ -135,11 +128,116 @@ enum Strike {
     /// Done to processes.
     Process(Fault),
     /// Done to ways between regions.
-    Network {
-        name: String,
-        ways: Ways,
-        disturbance: Disturbance,
-    },
+    Network(Trouble),
+}
+
+/// What is done to ways between regions.
+#[derive(Clone, Debug)]
+struct Trouble {
+    name: String,
+    ways: Ways,
+    disturbance: Disturbance,
+    /// It comes and goes, each time for so long; empty: it stays.
+    beats: Vec<Duration>,
+    /// It lasts this long; none: as long as any.
+    lasts: Option<Duration>,
+    /// As [`Strike::elections`] says.
+    elections: Option<u32>,
+}
+
+/// A partition, steady or flapping, or the long one where there is time for it.
+fn partition(regions: &[RegionId], at: usize, left: Duration, random: &mut StdRng) -> Trouble {
+    let partition = Partition::choose(at, random);
+    let (is_long, flaps) = (random.random_bool(0.15), random.random_bool(0.25));
+    let is_long = is_long && left > LONG_CUT;
+    let name = match (is_long, flaps) {
+        (true, _) => format!("{} for {} s", partition.name(regions), LONG_CUT.as_secs()),
+        (false, true) => format!("{}, flapping", partition.name(regions)),
+        (false, false) => partition.name(regions),
+    };
+    let beat = |_| Duration::from_millis(random.random_range(BEAT_MILLIS));
+    let beats = if flaps && !is_long {
+        (0..BEATS).map(beat).collect()
+    } else {
+        Vec::new()
+    };
+    Trouble {
+        name,
+        ways: partition.ways(regions.len(), random),
+        disturbance: Disturbance {
+            cut: true,
+            ..Disturbance::default()
+        },
+        beats,
+        lasts: is_long.then_some(LONG_CUT),
+        elections: Some(if partition.is_one_sided() {
+            ONE_SIDED
+        } else {
+            AT_A_BLOW
+        }),
+    }
+}
+
+/// Ways to and from one region that are long, uneven, lossy and out of order, or narrow.
+fn weather(regions: &[RegionId], at: usize, random: &mut StdRng) -> Trouble {
+    let region = regions.get(at).map(ToString::to_string).unwrap_or_default();
+    let (what, disturbance) = if random.random_bool(0.3) {
+        let rate = random.random_range(NARROW_BYTES_PER_SECOND);
+        let narrow = Disturbance {
+            bytes_per_second: NonZeroU64::new(rate),
+            ..Disturbance::default()
+        };
+        (format!("narrow ways ({} kB/s) around", rate / 1_000), narrow)
+    } else {
+        let bad = Disturbance {
+            delay_millis: random.random_range(20..150),
+            jitter_millis: random.random_range(0..60),
+            loss_per_mille: random.random_range(0..150),
+            reorder_per_mille: random.random_range(0..50),
+            ..Disturbance::default()
+        };
+        ("weather around".to_owned(), bad)
+    };
+    Trouble {
+        name: format!("{what} {region}"),
+        ways: Partition::Isolated(at).ways(regions.len(), random),
+        disturbance,
+        beats: Vec::new(),
+        lasts: None,
+        elections: None,
+    }
+}
+
+impl Trouble {
+    /// The shortest time in which a probe can cross such a way.
+    fn least(&self) -> Duration {
+        let disturbance = &self.disturbance;
+        let queue = disturbance.bytes_per_second.map_or(Duration::ZERO, |rate| {
+            Duration::from_micros(PROBE_BYTES as u64 * 1_000_000 / rate)
+        });
+        Duration::from_millis(disturbance.delay_millis.into()) + queue
+    }
+
+    /// Does it, proves it, leaves it for so long, ends it and proves that.
+    async fn carry_out(&self, network: &Network, lasts: Duration) -> anyhow::Result<()> {
+        let (ways, disturbance) = (&self.ways, self.disturbance);
+        let end = Instant::now() + lasts;
+        let mut number = network.disturb(ways.clone(), disturbance);
+        let proved = look_at(network, ways, disturbance.cut, self.least()).await;
+        if proved.is_ok() {
+            let mut beats = self.beats.iter().cycle();
+            while let Some(beat) = beats.next().filter(|_| Instant::now() < end) {
+                sleep(*beat).await;
+                network.calm(number);
+                sleep(beats.next().copied().unwrap_or_default()).await;
+                number = network.disturb(ways.clone(), disturbance);
+            }
+            sleep_until(end).await;
+        }
+        network.calm(number);
+        proved?;
+        look_at(network, ways, false, Duration::ZERO).await
+    }
 }
 
 impl Strike {
@@ -147,7 +245,32 @@ impl Strike {
     fn name(&self) -> String {
         match self {
             Self::Process(fault) => fault.to_string(),
-            Self::Network { name, .. } => name.clone(),
+            Self::Network(trouble) => trouble.name.clone(),
+        }
+    }
+
+    /// How many of the longest election timeouts it may keep writes from being accepted; none where it leaves no majority, or no way that
+    /// is as short as the timing of elections takes it to be.
+    fn elections(&self) -> Option<u32> {
+        match self {
+            Self::Process(Fault::Kill {
+                target: Target::Everything,
+            }) => None,
+            Self::Process(_) => Some(AT_A_BLOW),
+            Self::Network(trouble) => trouble.elections,
+        }
+    }
+
+    /// Whether that counts from its end only: what comes and goes may begin an election each time.
+    fn counts_from_its_end(&self) -> bool {
+        matches!(self, Self::Network(trouble) if !trouble.beats.is_empty())
+    }
+
+    /// How long it lasts, if that is its own choice.
+    fn lasts(&self) -> Option<Duration> {
+        match self {
+            Self::Process(_) => None,
+            Self::Network(trouble) => trouble.lasts,
         }
     }
 
@@ -163,19 +286,9 @@ impl Strike {
                 }
                 injector.heal(installed).await?;
             }
-            Self::Network {
-                ways, disturbance, ..
-            } => {
+            Self::Network(trouble) => {
                 let network = world.network().context("no network between the regions")?;
-                let number = network.disturb(ways.clone(), *disturbance);
-                let least = Duration::from_millis(disturbance.delay_millis.into());
-                let proved = look_at(network, ways, disturbance.cut, least).await;
-                if proved.is_ok() {
-                    sleep(lasts).await;
-                }
-                network.calm(number);
-                proved?;
-                look_at(network, ways, false, Duration::ZERO).await?;
+                trouble.carry_out(network, lasts).await?;
             }
         }
         Ok(())
@@ -272,24 +385,36 @@ pub(crate) async fn hurt(
         }
         sleep(quiet).await;
         let aimed_at = aim.region(&client).await;
-        let Some(strike) = nemesis.choose(regions, aim, aimed_at.as_ref(), &mut random) else {
+        let left = end.saturating_duration_since(Instant::now());
+        let Some(strike) = nemesis.choose(regions, aim, aimed_at.as_ref(), left, &mut random) else {
             return Ok(faults);
         };
-        let name = strike.name();
-        note(history, format!("{name} begins"));
-        Box::pin(strike.carry_out(world, lasts)).await?;
+        let (name, elections) = (strike.name(), strike.elections());
+        let (first, last) = match strike.counts_from_its_end() {
+            true => (None, elections),
+            false => (elections, None),
+        };
+        note(history, &name, Phase::Begins, first);
+        Box::pin(strike.carry_out(world, strike.lasts().unwrap_or(lasts))).await?;
         faults += 1;
-        note(history, format!("{name} is over"));
+        note(history, &name, Phase::Over, last);
     }
 }
 
-fn note(history: &History, fault: String) {
-    history.record(PROCESS, 0, What::Nemesis { fault });
+fn note(history: &History, fault: &str, phase: Phase, elections: Option<u32>) {
+    let what = What::Nemesis {
+        fault: fault.to_owned(),
+        phase,
+        elections,
+    };
+    history.record(PROCESS, 0, what);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LEFT: Duration = Duration::from_secs(20);
 
     #[test]
     fn half_of_the_faults_hit_whom_the_run_aims_at_and_the_rest_anything() {
@@ -301,7 +426,7 @@ mod tests {
             let mut random = StdRng::seed_from_u64(7);
             let mut choose = || {
                 Nemesis::Pause
-                    .choose(&regions, aim, regions.get(1), &mut random)
+                    .choose(&regions, aim, regions.get(1), LEFT, &mut random)
                     .unwrap()
             };
             let faults: Vec<String> = (0..600).map(|_| choose().name()).collect();
@@ -317,7 +442,48 @@ mod tests {
     fn where_there_is_nobody_to_aim_at_anything_may_be_hit() {
         let regions: Vec<RegionId> = vec!["r1".parse().unwrap()];
         let mut random = StdRng::seed_from_u64(7);
-        let fault = Nemesis::Kill.choose(&regions, Aim::Leader, None, &mut random);
+        let fault = Nemesis::Kill.choose(&regions, Aim::Leader, None, LEFT, &mut random);
         assert!(fault.is_some());
+    }
+
+    #[test]
+    fn the_long_cut_is_chosen_where_there_is_time_for_it_and_some_partitions_flap() {
+        let regions: Vec<RegionId> = ["r1", "r2", "r3"].map(|r| r.parse().unwrap()).to_vec();
+        let chosen = |left: Duration| -> Vec<Trouble> {
+            let mut random = StdRng::seed_from_u64(3);
+            (0..200)
+                .map(|_| partition(&regions, 1, left, &mut random))
+                .collect()
+        };
+        let long = |of: &&Trouble| of.lasts == Some(LONG_CUT);
+        assert_eq!(chosen(LONG_CUT).iter().filter(long).count(), 0);
+        let all = chosen(LONG_CUT * 2);
+        assert!((15..60).contains(&all.iter().filter(long).count()));
+        for trouble in all {
+            let flaps = trouble.name.ends_with(", flapping");
+            assert_eq!(flaps, trouble.beats.len() == BEATS, "{trouble:?}");
+            assert!(!(flaps && trouble.lasts.is_some()), "{trouble:?}");
+        }
+    }
+
+    #[test]
+    fn a_probe_takes_as_long_as_a_narrow_way_makes_it() {
+        let mut random = StdRng::seed_from_u64(3);
+        let all: Vec<Trouble> = (0..100).map(|_| weather(&[], 0, &mut random)).collect();
+        let narrow = all
+            .iter()
+            .find(|t| t.disturbance.bytes_per_second.is_some())
+            .unwrap();
+        let rate = narrow.disturbance.bytes_per_second.unwrap().get();
+        let seconds = narrow.least().as_secs_f64() * rate as f64;
+        assert!((seconds - PROBE_BYTES as f64).abs() < 1.0, "{narrow:?}");
+        let bad = all
+            .iter()
+            .find(|t| t.disturbance.bytes_per_second.is_none())
+            .unwrap();
+        assert_eq!(
+            bad.least(),
+            Duration::from_millis(bad.disturbance.delay_millis.into())
+        );
     }
 }

@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use types::RegionId;
 
 use crate::{
-    check::{self, pointers},
+    check::{self, availability, pointers},
     edn,
-    history::{self, Action, Event, History, Op, What},
+    history::{self, Action, Answer, Event, History, Op, What},
     nemesis::{self, Nemesis},
-    verdict::RunVerdict,
+    observer, page,
+    verdict::{self, RunVerdict},
     workload::{
         Workload, lists,
         pointers::{self as writers, Writers},
@@ -34,6 +35,9 @@ const AFTERMATH: Duration = Duration::from_secs(3);
 
 /// A run of this length has time for a fault of every nemesis.
 const LONG_ENOUGH: Duration = Duration::from_secs(20);
+
+/// Changes that a run of this length makes, at the least.
+const LEAST_CHANGES: usize = 100;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -54,6 +58,27 @@ pub(crate) struct Plan {
     pub(crate) store: Option<PathBuf>,
 }
 
+impl Plan {
+    /// Of its directory, where that is not named.
+    pub(crate) fn name(&self) -> String {
+        verdict::directory(self.workload.as_str(), self.nemesis.as_str(), self.seed)
+    }
+
+    /// What runs it again.
+    fn command(&self) -> String {
+        format!(
+            "jepsen run --workload {} --nemesis {} --seed {} --time {}",
+            self.workload.as_str(),
+            self.nemesis.as_str(),
+            self.seed,
+            self.duration.as_secs()
+        )
+    }
+}
+
+/// The page, in the directory of its run.
+pub(crate) const REPORT: &str = "report.html";
+
 /// Runs it, and judges it.
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<RunVerdict> {
     let (workload, nemesis) = (plan.workload.as_str(), plan.nemesis.as_str());
@@ -64,12 +89,15 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<RunVerdict> {
         .await
         .with_context(|| format!("the run in {}", dir.display()))?;
     let history = history::read(&path)?;
-    for (name, text) in edn::files(&history::operations(&history)) {
+    let ops = history::operations(&history);
+    for (name, text) in edn::files(&ops) {
         std::fs::write(dir.join(name), text)?;
     }
-    let judged = judge(plan, &history, played);
+    let judged = judge(plan, &history, &ops, played);
     let verdict = judged.with_context(|| format!("the history in {}", dir.display()))?;
     std::fs::write(dir.join("verdict.json"), serde_json::to_vec_pretty(&verdict)?)?;
+    let page = page::of(&verdict, plan.command(), &history, &ops);
+    std::fs::write(dir.join(REPORT), page.to_html())?;
     if !verdict.anomalies.is_empty() {
         tracing::error!(dir = %dir.display(), "anomalies found; everything is kept");
     } else if plan.store.is_none() {
@@ -88,14 +116,20 @@ fn directory(plan: &Plan) -> anyhow::Result<PathBuf> {
             std::env::temp_dir().join(format!("regent-jepsen-{workload}-{nemesis}-{id}"))
         }
     };
-    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    if std::fs::read_dir(&dir)?.next().is_some() {
+    make_empty(&dir)?;
+    Ok(dir)
+}
+
+/// Makes a directory, or takes one in which nothing is.
+pub(crate) fn make_empty(dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    if std::fs::read_dir(dir)?.next().is_some() {
         anyhow::bail!(
             "{} is not empty: an earlier run stands there; name another directory with --store, or remove it",
             dir.display()
         );
     }
-    Ok(dir)
+    Ok(())
 }
 
 /// Regions that are as far from each other as those of one continent.
@@ -140,6 +174,7 @@ async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<Played> {
     let history = History::create(path)?;
     let stop = CancellationToken::new();
     let mut processes = Processes::new(&history, &stop);
+    let mut observers = observer::start(&world, &history, &stop)?;
     let mut pointers: Option<Writers> = None;
     let mut watches: Option<Watches> = None;
     let mut clients = match plan.workload {
@@ -149,8 +184,10 @@ async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<Played> {
             primary::start(&world, &mut processes).await?
         }
         Workload::Registers | Workload::Watches => {
-            for _ in 0..registers::VERSIONS {
-                world.push(registers::MODEL, &model).await?;
+            for version in 1..=registers::VERSIONS {
+                let files = dir.join("models").join(version.to_string());
+                another_version(&model, &files, version)?;
+                world.push(registers::MODEL, &files).await?;
             }
             if plan.workload == Workload::Watches {
                 watches = Some(Watches::start(&world, &mut processes)?);
@@ -174,6 +211,9 @@ async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<Played> {
     stop.cancel();
     while let Some(client) = clients.join_next().await {
         client.context("a client broke off")?;
+    }
+    while let Some(observer) = observers.join_next().await {
+        observer.context("the observer broke off")?;
     }
     if plan.workload == Workload::Lists {
         let names = lists_of(&history::read(path)?);
@@ -202,6 +242,20 @@ async fn play(plan: &Plan, dir: &Path, path: &Path) -> anyhow::Result<Played> {
     })
 }
 
+/// The same model in other files: those that a model has already are no new version of it.
+fn another_version(model: &Path, dir: &Path, version: u64) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    for file in std::fs::read_dir(model)? {
+        let file = file?;
+        std::fs::copy(file.path(), dir.join(file.file_name()))?;
+    }
+    let config = dir.join("config.json");
+    let mut text = std::fs::read_to_string(&config)?;
+    text.extend((0..version).map(|_| '\n'));
+    std::fs::write(&config, text)?;
+    Ok(())
+}
+
 /// The lists that somebody appended to.
 fn lists_of(history: &[Event]) -> BTreeSet<String> {
     let lists = history.iter().filter_map(|event| match &event.what {
@@ -213,16 +267,15 @@ fn lists_of(history: &[Event]) -> BTreeSet<String> {
     lists.collect()
 }
 
-fn judge(plan: &Plan, history: &[Event], played: Played) -> anyhow::Result<RunVerdict> {
+fn judge(plan: &Plan, history: &[Event], ops: &[Op<'_>], played: Played) -> anyhow::Result<RunVerdict> {
     let Played { faults, pointers } = played;
-    let ops = history::operations(history);
     let mut anomalies = match plan.workload {
         Workload::Primary => check::fencing::check(history),
-        Workload::Registers => check::registers::check(&ops)?,
-        Workload::Lists => check::lists::check(&ops),
+        Workload::Registers => check::registers::check(ops)?,
+        Workload::Lists => check::lists::check(ops),
         Workload::Watches => {
-            let mut anomalies = check::registers::check(&ops)?;
-            anomalies.extend(check::watches::check(history, &ops));
+            let mut anomalies = check::registers::check(ops)?;
+            anomalies.extend(check::watches::check(history, ops));
             anomalies
         }
     };
@@ -231,8 +284,8 @@ fn judge(plan: &Plan, history: &[Event], played: Played) -> anyhow::Result<RunVe
         let stale = pointers.stale_refused;
         tracing::info!(stale, "stale writes were refused at the stores' pointers");
     }
-    if faults == 0 && plan.duration >= LONG_ENOUGH {
-        anomalies.push("no fault took hold, so the run proves nothing".to_owned());
+    if plan.duration >= LONG_ENOUGH {
+        anomalies.extend(proves_nothing(faults, ops));
     }
     Ok(RunVerdict {
         workload: plan.workload.as_str().to_owned(),
@@ -241,21 +294,90 @@ fn judge(plan: &Plan, history: &[Event], played: Played) -> anyhow::Result<RunVe
         operations: ops.len(),
         faults,
         anomalies,
-        longest_unavailable_seconds: longest_gap(&ops, history.last().map(|event| event.at)),
+        longest_unavailable_seconds: longest_gap(ops, history.last().map(|event| event.at)),
+        outages: availability::outages(history, ops, plan.workload != Workload::Primary),
     })
+}
+
+/// Why a run that is long enough says nothing, whatever was found: nothing was hurt, or there was next to nothing to be lost.
+fn proves_nothing(faults: usize, ops: &[Op<'_>]) -> Vec<String> {
+    let changes = ops.iter().filter(|op| changed(op)).count();
+    let nothing = faults == 0;
+    let little = changes < LEAST_CHANGES;
+    [
+        nothing.then(|| "no fault took hold, so the run proves nothing".to_owned()),
+        little.then(|| format!("only {changes} changes were made, so the run proves nothing")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Whether it did something, and not only succeeded.
+fn changed(op: &Op<'_>) -> bool {
+    match (op.action, op.end) {
+        (Action::Write { .. } | Action::Append { .. }, What::Ok { .. }) => true,
+        (
+            Action::Set { value, .. } | Action::Swap { value, .. },
+            What::Ok {
+                answer: Answer::Held { value: held, .. },
+            },
+        ) => *held == Some(*value),
+        _ => false,
+    }
 }
 
 /// Longest time between two accepted writes of the registry, also before the first and after the last.
 fn longest_gap(ops: &[Op<'_>], end: Option<u64>) -> f64 {
-    let accepted = ops.iter().filter(|op| match op.action {
-        Action::Write { door, .. } => door == "registry",
-        Action::Set { .. } | Action::Swap { .. } | Action::Append { .. } => true,
-        Action::Token { .. } | Action::Get { .. } | Action::Read { .. } => false,
-    });
-    let accepted = accepted.filter(|op| matches!(op.end, What::Ok { .. }));
-    let mut times = vec![0];
-    times.extend(accepted.map(|op| op.ended));
-    times.extend(end);
-    let gaps = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
-    Duration::from_micros(gaps.max().unwrap_or(0)).as_secs_f64()
+    let mut accepted: Vec<u64> = ops
+        .iter()
+        .filter(|op| op.is_accepted_change())
+        .map(|op| op.ended)
+        .collect();
+    accepted.sort_unstable();
+    let gap = availability::longest_gap(&accepted, 0, end.unwrap_or(0));
+    Duration::from_micros(gap).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(n: u64, value: u64, held: u64) -> [Event; 2] {
+        let event = |at, what| Event {
+            at,
+            process: 0,
+            op: n,
+            what,
+        };
+        let action = Action::Set {
+            register: "r".to_owned(),
+            value,
+        };
+        let answer = Answer::Held {
+            value: Some(held),
+            etag: n,
+        };
+        [
+            event(2 * n, What::Invoke { action }),
+            event(2 * n + 1, What::Ok { answer }),
+        ]
+    }
+
+    #[test]
+    fn a_run_proves_something_where_something_was_hurt_and_something_was_changed() {
+        let changes: Vec<Event> = (0..100).flat_map(|n| set(n, n, n)).collect();
+        // Each succeeds, and leaves the register as it is.
+        let idle: Vec<Event> = (0..200).flat_map(|n| set(n, n, 0)).collect();
+        let found = |faults, history: &[Event]| proves_nothing(faults, &history::operations(history));
+        assert!(found(1, &changes).is_empty());
+        assert_eq!(
+            found(0, &changes),
+            ["no fault took hold, so the run proves nothing"]
+        );
+        assert_eq!(
+            found(1, &idle),
+            ["only 1 changes were made, so the run proves nothing"]
+        );
+    }
 }

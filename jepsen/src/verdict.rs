@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::check::availability::Outage;
+
 /// All runs of a suite.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Verdict {
@@ -28,6 +30,26 @@ pub(crate) struct RunVerdict {
     pub(crate) anomalies: Vec<String>,
     /// Longest time without an accepted write.
     pub(crate) longest_unavailable_seconds: f64,
+    /// What each fault cost, and what is allowed.
+    pub(crate) outages: Vec<Outage>,
+}
+
+/// Of the directory of a run, where that is not named.
+pub(crate) fn directory(workload: &str, nemesis: &str, seed: u64) -> String {
+    format!("{workload}-{nemesis}-{seed}")
+}
+
+impl RunVerdict {
+    /// How many outages were no longer than is allowed, and of how many something is allowed.
+    pub(crate) fn outages_kept(&self) -> (usize, usize) {
+        let told = || self.outages.iter().filter_map(Outage::kept);
+        (told().filter(|kept| *kept).count(), told().count())
+    }
+
+    /// Its directory in that of its suite.
+    pub(crate) fn directory(&self) -> String {
+        directory(&self.workload, &self.nemesis, self.seed)
+    }
 }
 
 impl Verdict {
@@ -40,8 +62,14 @@ impl Verdict {
     pub(crate) fn table(&self) -> String {
         let mut lines = Vec::new();
         for run in &self.runs {
+            let (kept, of) = run.outages_kept();
+            let outages = if of == 0 {
+                String::new()
+            } else {
+                format!(", {kept} of {of} outages as short as is allowed")
+            };
             lines.push(format!(
-                "{} under {}: {} operations, {} faults, {} anomalies, longest without an accepted write {:.1} s (seed {})",
+                "{} under {}: {} operations, {} faults, {} anomalies, longest without an accepted write {:.1} s{outages} (seed {})",
                 run.workload,
                 run.nemesis,
                 run.operations,

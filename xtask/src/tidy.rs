@@ -41,7 +41,8 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
         ],
     ),
     ("chaos", &["types"]),
-    ("jepsen", &["types", "policy", "client", "chaos"]),
+    ("report", &[]),
+    ("jepsen", &["types", "policy", "client", "chaos", "report"]),
     (
         "cli",
         &[
@@ -50,6 +51,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
             "proto",
             "client",
             "chaos",
+            "report",
             "artifact-store",
             "inference",
             "coordinator",

@@ -13,6 +13,10 @@ pub(crate) struct DemoArgs {
     /// Also push this model directory, and ask it for an answer.
     #[arg(long, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
+    /// Write the run as a page: its verdict, its figures, and a picture of who held what when, under which faults. One HTML file that needs
+    /// no other.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// Judge a recorded run (run.json) again instead of making one.
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) recheck: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! `regent demo`: the whole story on a fresh cluster, told and checked.
 //!
 //! Reading order: `story` (what happens), `steps` and `acts` (how), `record` and `doors` (what is written down),
-//! `checker` (what it proves; pure), `zombie` (the writers that only an epoch can refuse).
+//! `checker` (what it proves; pure), `page` (the same as a picture; pure), `zombie` (the writers that only an epoch can refuse).
 //! Absent on purpose: any verdict outside the checker, and any mercy: what was not seen did not happen.
 
 mod acts;
@@ -15,6 +15,7 @@ mod load;
 mod memory;
 mod micros;
 mod narrator;
+mod page;
 mod reader;
 mod record;
 mod report;
@@ -41,18 +42,19 @@ use crate::{
 /// Runs the story, or judges an old one.
 pub(crate) async fn run(args: DemoArgs, shared: Shared) -> Result<(), Failure> {
     match &args.recheck {
-        Some(file) => recheck(file, shared.output),
+        Some(file) => recheck(file, args.report.as_deref(), shared.output),
         None => Box::pin(perform(args, shared.output)).await,
     }
 }
 
-fn recheck(file: &Path, format: OutputFormat) -> Result<(), Failure> {
+fn recheck(file: &Path, page: Option<&Path>, format: OutputFormat) -> Result<(), Failure> {
     let text = std::fs::read(file).map_err(|e| Failure::file("read", file, e))?;
     let run: RecordedRun = serde_json::from_slice(&text)
         .map_err(|e| Failure::usage(format!("{}: no recorded run: {e}", file.display())))?;
     let report = checker::check(&run);
     let narrator = Narrator::new(format);
     report.steps.iter().for_each(|step| narrator.verdict(step));
+    write_page(page, &run, &report)?;
     conclude(&narrator, &report, format)
 }
 
@@ -76,7 +78,14 @@ async fn perform(args: DemoArgs, format: OutputFormat) -> Result<(), Failure> {
     if let Some(file) = &args.record {
         write_run(file, &run)?;
     }
+    write_page(args.report.as_deref(), &run, &report)?;
     conclude(&narrator, &report, format)
+}
+
+fn write_page(path: Option<&Path>, run: &RecordedRun, report: &Report) -> Result<(), Failure> {
+    let Some(path) = path else { return Ok(()) };
+    let html = page::of(run, report).to_html();
+    std::fs::write(path, html).map_err(|e| Failure::file("write", path, e))
 }
 
 fn write_run(path: &Path, run: &RecordedRun) -> Result<(), Failure> {

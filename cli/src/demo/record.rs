@@ -4,7 +4,7 @@
 //! nothing. A run that was cut short has fewer entries, never invented ones. `run.json` in the demo's directory is
 //! this record, and `regent demo --recheck run.json` judges it again.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use types::{Digest, Epoch, Holder, RegionId};
@@ -89,11 +89,22 @@ impl fmt::Display for StepName {
 pub(crate) struct StepTaken {
     /// Which.
     pub(crate) name: StepName,
+    /// When it began.
+    #[serde(default)]
+    pub(crate) at: Micros,
     /// How long it took.
     pub(crate) seconds: f64,
     /// Why it could not be finished; the steps after it were not begun then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
+}
+
+impl StepTaken {
+    /// When it ended.
+    pub(crate) fn ended(&self) -> Micros {
+        let took = Duration::try_from_secs_f64(self.seconds).unwrap_or_default();
+        self.at.plus(u64::try_from(took.as_micros()).unwrap_or(u64::MAX))
+    }
 }
 
 /// Everything that was observed.

@@ -17,6 +17,7 @@ use super::{
     cast::{Cast, HalfPut},
     checker,
     load::Load,
+    micros::Micros,
     narrator::Narrator,
     record::{RecordedRun, Standing, StepName, StepTaken},
     report::Report,
@@ -103,12 +104,13 @@ impl Stage {
         name: StepName,
         action: impl AsyncFnOnce(&mut Stage) -> Result<(), Failure>,
     ) -> Result<(), Cut> {
-        let began = Instant::now();
+        let (began, at) = (Instant::now(), Micros::now());
         let outcome = action(self).await.and_then(|()| self.look_around());
         let error = outcome.err().map(|failure| failure.to_string());
         let cut = error.is_some();
         self.run.steps.push(StepTaken {
             name,
+            at,
             seconds: began.elapsed().as_secs_f64(),
             error,
         });

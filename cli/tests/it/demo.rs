@@ -86,6 +86,34 @@ fn a_recorded_run_that_held_exits_0() {
 }
 
 #[test]
+fn a_recorded_run_is_written_as_a_page_that_needs_no_other_file() {
+    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/demo/good.json");
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("demo.html");
+    let mut command = regent();
+    command.args(["demo", "--recheck", good, "--report"]).arg(&page);
+    let ran = Ran::of(command.output().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let html = std::fs::read_to_string(page).unwrap();
+    for said in [
+        "every promise was kept",
+        "<svg",
+        "kill -9 all of us-west-2",
+        "pointer/eu-west-1",
+    ] {
+        assert!(html.contains(said), "{said}");
+    }
+    let nowhere = dir.path().join("none/demo.html");
+    let mut command = regent();
+    command
+        .args(["demo", "--recheck", good, "--report"])
+        .arg(&nowhere);
+    let ran = Ran::of(command.output().unwrap());
+    assert_ne!(ran.code, Some(0));
+    assert!(ran.stderr.contains("none/demo.html"), "{}", ran.stderr);
+}
+
+#[test]
 fn recorded_bad_runs_exit_1_with_one_document() {
     type Change = fn(&mut Value);
     let bad: [(&str, Change); 7] = [

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use chaos::Target;
 use types::{Epoch, Holder};
 
-use crate::history::{Action, Answer, Event, Op, What, operations};
+use crate::history::{Action, Answer, Event, Op, Phase, What, operations};
 
 /// For how long after a quorum was asked about a token an agent may still act on the answer, in microseconds.
 const AGENT_TRUST: u64 = 2_500_000;
@@ -50,7 +50,11 @@ fn falling_epochs(ops: &[Op<'_>]) -> Vec<String> {
                 Some(*epoch)
             }
             What::Fail { current, .. } => *current,
-            What::Info { .. } | What::Invoke { .. } | What::Told { .. } | What::Nemesis { .. } => None,
+            What::Info { .. }
+            | What::Invoke { .. }
+            | What::Told { .. }
+            | What::Nemesis { .. }
+            | What::Seen { .. } => None,
         };
         let since = op.ended;
         known
@@ -103,15 +107,15 @@ fn restarts(history: &[Event]) -> Vec<Restart> {
     let mut begun = HashMap::new();
     let mut restarts = Vec::new();
     for event in history {
-        let What::Nemesis { fault } = &event.what else {
+        let What::Nemesis { fault, phase, .. } = &event.what else {
             continue;
         };
-        let Some((target, edge)) = fault.strip_prefix("kill ").and_then(|f| f.split_once(' ')) else {
+        let Some(target) = fault.strip_prefix("kill ") else {
             continue;
         };
         // A whole region, or its agent alone.
         let region = target.strip_suffix("/agent").unwrap_or(target);
-        if edge == "begins" {
+        if *phase == Phase::Begins {
             begun.insert(target, event.at);
         } else if let Some(began) = begun.remove(target).filter(|_| !region.contains('/')) {
             restarts.push(Restart {

@@ -3,7 +3,7 @@
 use types::{Epoch, Holder};
 
 use super::check;
-use crate::history::{Action, Answer, Event, What};
+use crate::history::{Action, Answer, Event, Phase, What};
 
 fn holder(region: &str) -> Holder {
     Holder {
@@ -79,13 +79,15 @@ fn token(counter: u32, region: &str, left: u64) -> What {
 
 /// An agent is killed at the first moment and runs again at the second.
 fn with_kill(mut events: Vec<Event>, target: &str, began: u64, over: u64) -> Vec<Event> {
-    for (at, edge) in [(began, "begins"), (over, "is over")] {
+    for (at, phase) in [(began, Phase::Begins), (over, Phase::Over)] {
         events.push(Event {
             at,
             process: u32::MAX,
             op: 0,
             what: What::Nemesis {
-                fault: format!("kill {target} {edge}"),
+                fault: format!("kill {target}"),
+                phase,
+                elections: None,
             },
         });
     }

@@ -1,5 +1,7 @@
-//! Promises, one per file; each a pure function from a history to the sentences that say where it was broken.
+//! Promises, one per file; each a pure function from a history to the sentences that say where it was broken. `availability` is a
+//! measurement instead.
 
+pub(crate) mod availability;
 pub(crate) mod fencing;
 pub(crate) mod linear;
 pub(crate) mod lists;

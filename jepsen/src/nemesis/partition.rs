@@ -19,6 +19,8 @@ pub(super) enum Partition {
     Halves,
     /// Two halves that only one region hears and is heard by: everybody but it misses somebody.
     Bridge(usize),
+    /// Everybody hears a majority, and no two hear the same one.
+    Ring,
 }
 
 impl Partition {
@@ -35,17 +37,27 @@ impl Partition {
             Self::Mute(at) => format!("mute {}", of(at)),
             Self::Halves => "halve".to_owned(),
             Self::Bridge(at) => format!("bridge over {}", of(at)),
+            Self::Ring => "ring of majorities".to_owned(),
+        }
+    }
+
+    /// Whether some hear whom others do not.
+    pub(super) const fn is_one_sided(self) -> bool {
+        match self {
+            Self::Isolated(_) | Self::Halves => false,
+            Self::Deaf(_) | Self::Mute(_) | Self::Bridge(_) | Self::Ring => true,
         }
     }
 
     /// One of them, about this region where it is about one.
     pub(super) fn choose(at: usize, random: &mut impl Rng) -> Self {
-        match random.random_range(0..5) {
+        match random.random_range(0..6) {
             0 => Self::Isolated(at),
             1 => Self::Deaf(at),
             2 => Self::Mute(at),
             3 => Self::Halves,
-            _ => Self::Bridge(at),
+            4 => Self::Bridge(at),
+            _ => Self::Ring,
         }
     }
 
@@ -68,6 +80,16 @@ impl Partition {
                 pairs
                     .filter(|(a, b)| *a != at && *b != at && half.contains(a) != half.contains(b))
                     .collect()
+            }
+            Self::Ring => {
+                let ring = some(regions, None, regions, random);
+                let place = |of: usize| ring.iter().position(|at| *at == of).unwrap_or(of);
+                // Each hears itself and those before it, as far as a majority goes.
+                let hears = |from: usize, to: usize| {
+                    let before = (place(to) + regions - place(from)) % regions;
+                    before <= regions / 2
+                };
+                pairs.filter(|(from, to)| !hears(*from, *to)).collect()
             }
         }
     }
@@ -124,6 +146,20 @@ mod tests {
     }
 
     #[test]
+    fn in_a_ring_everybody_hears_a_majority_and_no_two_the_same() {
+        for regions in [3, 5] {
+            let cut = ways(Partition::Ring, regions);
+            let heard: Vec<Vec<usize>> = (0..regions)
+                .map(|to| (0..regions).filter(|from| !cut.contains(&(*from, to))).collect())
+                .collect();
+            for (at, of) in heard.iter().enumerate() {
+                assert_eq!((of.len(), of.contains(&at)), (regions / 2 + 1, true));
+                assert_eq!(heard.iter().filter(|other| *other == of).count(), 1);
+            }
+        }
+    }
+
+    #[test]
     fn every_kind_is_chosen() {
         let mut random = StdRng::seed_from_u64(1);
         let chosen: Vec<Partition> = (0..100).map(|_| Partition::choose(2, &mut random)).collect();
@@ -133,6 +169,7 @@ mod tests {
             Partition::Mute(2),
             Partition::Halves,
             Partition::Bridge(2),
+            Partition::Ring,
         ] {
             assert!(chosen.contains(&of), "{of:?}");
         }

@@ -30,6 +30,8 @@ use switch::{MTU_BYTES, Port, Switch};
 
 /// Between two packets that look whether a way is open.
 const PROBES_EVERY: Duration = Duration::from_millis(20);
+/// Of each of them: a narrow way takes its time for that, and is not filled by them.
+pub(crate) const PROBE_BYTES: usize = 512;
 /// So many of them must arrive.
 const PROBES: usize = 5;
 /// The last number of this program's own address.
@@ -139,11 +141,14 @@ impl Network {
             loop {
                 // By when it was sent: a lost one makes those after it no slower.
                 let sent = began.elapsed().as_micros().to_le_bytes();
-                sender.send_to(&sent, address).await?;
+                let mut probe = [0; PROBE_BYTES];
+                probe[..sent.len()].copy_from_slice(&sent);
+                sender.send_to(&probe, address).await?;
                 sleep(PROBES_EVERY).await;
             }
         };
         let receive = async {
+            // The rest of the packet is let go.
             let mut sent = [0; size_of::<u128>()];
             let mut slowest = Duration::ZERO;
             for _ in 0..PROBES {

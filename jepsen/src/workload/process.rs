@@ -15,6 +15,11 @@ use crate::{
 /// a time (as in Jepsen, whose checkers rely on it).
 const NEXT_LIFE: u32 = 1_000;
 
+/// Which client an operation's process is a life of.
+pub(crate) const fn client_of(process: u32) -> u32 {
+    process % NEXT_LIFE
+}
+
 /// The clients of a run.
 #[derive(Debug)]
 pub(crate) struct Processes {
@@ -77,7 +82,7 @@ impl Process {
     /// A number for its next operation that no other operation of the run has.
     pub(crate) fn unique(&self) -> u64 {
         // Of the lives of a client the first number is the same modulo NEXT_LIFE, and `op` goes on.
-        u64::from(self.number % NEXT_LIFE) * 1_000_000 + self.op + 1
+        u64::from(client_of(self.number)) * 1_000_000 + self.op + 1
     }
 
     /// Writes down what a watch gave out.
@@ -97,9 +102,11 @@ impl Process {
         let (is_unknown, answer) = match &what {
             What::Ok { answer } => (false, Some(answer.clone())),
             What::Info { .. } => (true, None),
-            What::Fail { .. } | What::Invoke { .. } | What::Told { .. } | What::Nemesis { .. } => {
-                (false, None)
-            }
+            What::Fail { .. }
+            | What::Invoke { .. }
+            | What::Told { .. }
+            | What::Nemesis { .. }
+            | What::Seen { .. } => (false, None),
         };
         self.history.record(self.number, self.op, what);
         if is_unknown {
