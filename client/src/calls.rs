@@ -69,6 +69,8 @@ pub struct Client {
     reads: Reads,
     /// The id of every change; none: each gets its own.
     request_id: Option<RequestId>,
+    /// Whether an attempt that may have worked is the last.
+    unknown_told: bool,
     /// Of every change.
     options: ChangeOptions,
     /// The highest feature level that the cluster was heard to have come to.
@@ -117,6 +119,7 @@ impl Client {
             attempt_timeout: config.attempt_timeout,
             reads: Reads::default(),
             request_id: None,
+            unknown_told: false,
             options: ChangeOptions::default(),
             level: Arc::default(),
             noted: None,
@@ -161,6 +164,17 @@ impl Client {
     pub fn with_request_id(&self, request_id: RequestId) -> Self {
         Self {
             request_id: Some(request_id),
+            ..self.clone()
+        }
+    }
+
+    /// The same connections for changes whose caller is told at once, by OUTCOME_UNKNOWN, that an attempt may have worked. Else it is
+    /// asked again under its request id until somebody answers or the deadline is over, and the answer may be of a record that others
+    /// have changed since.
+    #[must_use]
+    pub fn with_unknown_told(&self) -> Self {
+        Self {
+            unknown_told: true,
             ..self.clone()
         }
     }
@@ -269,7 +283,7 @@ impl Client {
                 self.channels.stranger(&endpoint);
             }
             let is_unknown = refusal.reason.category() == Category::Unknown;
-            if is_unknown && to == To::LeaderOnce {
+            if is_unknown && (to == To::LeaderOnce || self.unknown_told && to == To::Leader) {
                 return Err(refusal);
             }
             any_unknown |= is_unknown;

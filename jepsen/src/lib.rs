@@ -133,6 +133,9 @@ struct RunArgs {
     /// What is done to the cluster meanwhile.
     #[arg(long, value_enum)]
     nemesis: Nemesis,
+    /// How many regions, 3 or 5: a ring of majorities takes five.
+    #[arg(long, value_name = "N", default_value = "3", value_parser = regions)]
+    regions: usize,
     /// Repeats the choices of an earlier run.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -181,6 +184,14 @@ enum Length {
 }
 
 impl Length {
+    /// Five where the ways between regions are what is hurt, as there is time for them.
+    const fn regions(self, nemesis: Nemesis) -> usize {
+        match (self, nemesis) {
+            (Self::Full, Nemesis::Partition) => 5,
+            (Self::Quick | Self::Full, _) => 3,
+        }
+    }
+
     /// Which workload is run under which nemesis: all under all, or as many as have time for a few faults each, so that each workload
     /// meets blows, pauses and cuts, and each nemesis is met.
     fn pairs(self) -> Vec<(Workload, Nemesis)> {
@@ -207,6 +218,15 @@ impl Length {
             ]
             .concat(),
         }
+    }
+}
+
+/// An odd number of coordinators, one in each region.
+fn regions(text: &str) -> Result<usize, String> {
+    match text {
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err("write 3 or 5".to_owned()),
     }
 }
 
@@ -295,6 +315,7 @@ async fn one(args: &RunArgs) -> anyhow::Result<Verdict> {
         regent: executable(args.regent.as_ref(), Build::Release).await?,
         workload: args.workload,
         nemesis: args.nemesis,
+        regions: args.regions,
         has_network: network(args.nemesis).await?,
         seed: args.seed.unwrap_or_else(rand::random),
         duration: Duration::from_secs(args.time),
@@ -353,6 +374,7 @@ async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
             regent: regent.clone(),
             workload,
             nemesis,
+            regions: args.length.regions(nemesis),
             has_network: network.is_ok(),
             seed: seed.wrapping_add(n),
             duration: each,

@@ -147,7 +147,7 @@ struct Trouble {
 
 /// A partition, steady or flapping, or the long one where there is time for it.
 fn partition(regions: &[RegionId], at: usize, left: Duration, random: &mut StdRng) -> Trouble {
-    let partition = Partition::choose(at, random);
+    let partition = Partition::choose(regions.len(), at, random);
     let (is_long, flaps) = (random.random_bool(0.15), random.random_bool(0.25));
     let is_long = is_long && left > LONG_CUT;
     let name = match (is_long, flaps) {

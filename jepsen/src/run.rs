@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) workload: Workload,
     /// Who hurts.
     pub(crate) nemesis: Nemesis,
+    /// How many regions, 3 or 5.
+    pub(crate) regions: usize,
     /// Whether there is a network of namespaces between the regions.
     pub(crate) has_network: bool,
     /// Repeats the choices.
@@ -67,9 +69,10 @@ impl Plan {
     /// What runs it again.
     fn command(&self) -> String {
         format!(
-            "jepsen run --workload {} --nemesis {} --seed {} --time {}",
+            "jepsen run --workload {} --nemesis {} --regions {} --seed {} --time {}",
             self.workload.as_str(),
             self.nemesis.as_str(),
+            self.regions,
             self.seed,
             self.duration.as_secs()
         )
@@ -132,15 +135,24 @@ pub(crate) fn make_empty(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Of a run; the first three of them of most.
+const REGIONS: [&str; 5] = [
+    "us-west-2",
+    "eu-west-1",
+    "ap-southeast-1",
+    "us-east-1",
+    "eu-central-1",
+];
+
 /// Regions that are as far from each other as those of one continent.
 const ROUND_TRIP: Duration = Duration::from_millis(10);
 
 /// Where the run is played: over a network of namespaces where this user may have one, and else all on 127.0.0.1.
 fn world_of(plan: &Plan, dir: &Path) -> anyhow::Result<world::Plan> {
-    let regions = ["us-west-2", "eu-west-1", "ap-southeast-1"].map(RegionId::new);
-    let regions = regions.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let regions = REGIONS.into_iter().take(plan.regions).map(RegionId::new);
+    let regions = regions.collect::<Result<Vec<_>, _>>()?;
     let mut distances = Distances::none(regions.len());
-    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+    for (a, b) in (0..regions.len()).flat_map(|b| (0..b).map(move |a| (a, b))) {
         distances = distances.with(a, b, ROUND_TRIP);
     }
     let net = if plan.has_network {

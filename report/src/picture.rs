@@ -35,7 +35,7 @@ pub(crate) fn ticks(length: Duration) -> Vec<Duration> {
     let step = steps
         .map(Duration::from_millis)
         .find(|step| *step * TICKS >= length)
-        .unwrap_or(length.max(Duration::from_millis(1)));
+        .unwrap_or_else(|| length.max(Duration::from_millis(1)));
     (0..=TICKS)
         .map(|n| step * n)
         .take_while(|at| *at <= length)
@@ -161,8 +161,7 @@ pub(crate) fn counts(timeline: &Timeline) -> Counts {
     let lanes = timeline.groups.iter().flat_map(|group| &group.lanes);
     for mark in lanes.flat_map(|lane| &lane.marks) {
         let place = x(mark.until, timeline.length) / width_of_count();
-        // Within the picture, and so small.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        #[expect(clippy::cast_possible_truncation, reason = "it lies within the picture")]
         let place = (place as usize).min(COUNTED - 1);
         if let Some(count) = all.get_mut(place) {
             match mark.outcome {

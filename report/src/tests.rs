@@ -1,3 +1,5 @@
+//! What a page says, where things lie on it, and that nothing that is said becomes markup.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -2,11 +2,13 @@
 //!
 //! Invariant: one that is only validated proposes nothing, and is refused where the change itself would be.
 
+use std::sync::Arc;
+
 use proto::{
     convert::{self, status::to_status},
     v1 as pb,
 };
-use state::{Command, ControlState, Expects, Reply};
+use state::{Command, ControlState, Event, Expects, Reply};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout_at},
@@ -14,7 +16,7 @@ use tokio::{
 use tonic::{Request, Status};
 use types::{Digest, Epoch, Reason, reason::Refusal};
 
-use super::{Api, caller, outcome, status};
+use super::{Api, caller, outcome, record::Record, status};
 use crate::{authz::Caller, propose::Asked, raft::Proposed};
 
 /// What a change says besides what it wants.
@@ -68,6 +70,8 @@ impl Manner {
 pub(crate) struct Committed {
     pub(crate) reply: Reply,
     pub(crate) header: pb::ResponseHeader,
+    /// What the change did; nothing where it would be made only, had been made before, or left everything as it was.
+    events: Arc<[Event]>,
     /// The state as it would be; none where the change was made.
     previewed: Option<Box<ControlState>>,
 }
@@ -81,13 +85,19 @@ impl Committed {
         }
     }
 
-    /// The record that the change is about, as it is then. Somebody else may have deleted it in between, or long ago where the change
-    /// is asked for again: that is no answer by which a caller may think that nothing happened.
-    pub(crate) fn record<T>(
+    /// The record that the change is about, as the change left it, whatever others have made of it since: its etag is for whoever goes on
+    /// from this change. Where nothing was changed, or long ago because the change is asked for again, it is the record of now; somebody
+    /// may have deleted that, which is no answer by which a caller may think that nothing happened.
+    pub(crate) fn record<R: Record, T>(
         &self,
         api: &Api,
-        f: impl FnOnce(&ControlState) -> Option<T>,
+        key: &R::Key,
+        tell: impl FnOnce(&R) -> T,
     ) -> Result<T, Status> {
+        let mut last_first = self.events.iter().rev();
+        if let Some(record) = last_first.find_map(|event| R::in_event(event, key)) {
+            return Ok(tell(record));
+        }
         let gone = || {
             let revision = self.header.revision;
             let why = format!(
@@ -95,7 +105,7 @@ impl Committed {
             );
             status(Refusal::new(Reason::RecordGone, why).with("current", revision))
         };
-        self.read(api, f).ok_or_else(gone)
+        self.read(api, |s| R::in_state(s, key).map(tell)).ok_or_else(gone)
     }
 }
 
@@ -150,6 +160,7 @@ impl Api {
         Ok(Committed {
             reply,
             header,
+            events: proposed.events,
             previewed: None,
         })
     }
@@ -177,6 +188,7 @@ impl Api {
         Ok(Committed {
             reply,
             header,
+            events: Arc::default(),
             previewed: Some(Box::new(preview.state)),
         })
     }

@@ -76,7 +76,8 @@ impl Experiments {
         read: impl FnOnce(R) -> Result<(Key, Manner, Command), Status>,
     ) -> Answer<pb::ExperimentResponse> {
         let (key, done) = self.0.change(request, read).await?;
-        let experiment = done.record(&self.0, |s| key.find(s).ok().map(Into::into))?;
+        let key = (key.model, key.name);
+        let experiment = done.record(&self.0, &key, |experiment: &ExperimentRecord| experiment.into())?;
         Ok(Response::new(pb::ExperimentResponse {
             header: Some(done.header),
             experiment: Some(experiment),

@@ -12,6 +12,7 @@ mod list;
 mod pause;
 pub mod preferences;
 pub mod primaries;
+mod record;
 pub mod regions;
 pub mod registry;
 pub mod services;

@@ -16,7 +16,7 @@ use state::{Command, ControlState, Reply, StepOutcome};
 use tonic::{Request, Response, Status};
 use types::{
     FencingToken, Holder, PlanId, Principal, Reason, RegionId, RoleName, UnixMillis,
-    plan::PlanKind,
+    plan::{PlanKind, PlanRecord},
     reason::Refusal,
     role::{FailoverMode, RoleRecord},
 };
@@ -133,9 +133,8 @@ impl Primaries {
         command: Command,
     ) -> Answer<pb::RoleResponse> {
         let done = self.0.propose(caller, manner, command).await?;
-        let record = done.record(&self.0, |s| {
-            s.role(role).map(|role| told(role, self.0.raft.known_time(s)))
-        })?;
+        let now = self.0.raft.read(|s| self.0.raft.known_time(s));
+        let record = done.record(&self.0, role, |role: &RoleRecord| told(role, now))?;
         Ok(Response::new(pb::RoleResponse {
             header: Some(done.header),
             role: Some(record),
@@ -143,7 +142,7 @@ impl Primaries {
     }
 
     fn plan_answer(&self, done: &Committed, plan: PlanId) -> Answer<pb::PlanResponse> {
-        let plan = done.record(&self.0, |s| s.plan(plan).map(Into::into))?;
+        let plan = done.record(&self.0, &plan, |plan: &PlanRecord| plan.into())?;
         Ok(Response::new(pb::PlanResponse {
             header: Some(done.header.clone()),
             plan: Some(plan),

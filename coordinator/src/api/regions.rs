@@ -12,7 +12,7 @@ use types::{
     NodeId, Reason, RegionId,
     history::{HealthChange, HealthSubject},
     reason::Refusal,
-    region::{NodeRecord, RegionLabels},
+    region::{NodeRecord, RegionLabels, RegionRecord},
 };
 
 use super::{Api, Manner, caller, filter::Conditions, list, not_found, require_agent, status};
@@ -34,7 +34,7 @@ impl Regions {
         command: Command,
     ) -> Answer<pb::GetRegionResponse> {
         let done = self.0.propose(caller, manner, command).await?;
-        let record = done.record(&self.0, |s| s.region(region).map(Into::into))?;
+        let record = done.record(&self.0, region, |region: &RegionRecord| region.into())?;
         Ok(Response::new(pb::GetRegionResponse {
             header: Some(done.header),
             region: Some(record),

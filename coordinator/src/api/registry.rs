@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use types::{
     AliasName, ByteCount, DatasetName, ModelName, ModelVersion, Reason, RegionId, VersionKey,
     history::DeploymentRecord,
-    model::{ModelRecord, VersionRecord},
+    model::{AliasRecord, ModelRecord, VersionRecord},
     replica::{ReplicaKey, ReplicaRecord},
 };
 
@@ -44,7 +44,7 @@ impl Registry {
         read: impl FnOnce(R) -> Result<(VersionKey, Manner, Command), Status>,
     ) -> Answer<pb::VersionResponse> {
         let (key, done) = self.0.change(request, read).await?;
-        let version = done.record(&self.0, |s| s.version(&key).map(Into::into))?;
+        let version = done.record(&self.0, &key, |version: &VersionRecord| version.into())?;
         Ok(version_response(done.header, version))
     }
 
@@ -84,7 +84,7 @@ impl RegistryService for Registry {
             placement: conv::placement(r.placement).map_err(status)?,
         };
         let done = self.0.propose(&caller, manner, command).await?;
-        let model = done.record(&self.0, |s| s.model(&name).map(Into::into))?;
+        let model = done.record(&self.0, &name, |model: &ModelRecord| model.into())?;
         Ok(Response::new(pb::ModelResponse {
             header: Some(done.header),
             model: Some(model),
@@ -149,7 +149,7 @@ impl RegistryService for Registry {
             token,
         };
         let done = self.0.propose(&caller, manner, command).await?;
-        let model = done.record(&self.0, |s| s.model(&name).map(Into::into))?;
+        let model = done.record(&self.0, &name, |model: &ModelRecord| model.into())?;
         Ok(Response::new(pb::ModelResponse {
             header: Some(done.header),
             model: Some(model),
@@ -180,7 +180,7 @@ impl RegistryService for Registry {
         let Reply::Version { key, .. } = done.reply.clone() else {
             return Err(unexpected(&done.reply));
         };
-        let version = done.record(&self.0, |s| s.version(&key).map(Into::into))?;
+        let version = done.record(&self.0, &key, |version: &VersionRecord| version.into())?;
         Ok(version_response(done.header, version))
     }
 
@@ -334,7 +334,8 @@ impl RegistryService for Registry {
             etag: convert::etag(&r.etag).map_err(status)?,
         };
         let done = self.0.propose(&caller, manner, command).await?;
-        let record = done.record(&self.0, |s| s.alias(&key.model, &alias).map(Into::into))?;
+        let key = (key.model, alias);
+        let record = done.record(&self.0, &key, |alias: &AliasRecord| alias.into())?;
         Ok(Response::new(pb::AliasResponse {
             header: Some(done.header),
             alias: Some(record),
@@ -451,11 +452,11 @@ impl RegistryService for Registry {
             report,
         };
         let done = self.0.propose(&caller, manner, command).await?;
-        let replica = done.read(&self.0, |s| s.replica(&key).map(Into::into));
+        let replica = done.record(&self.0, &key, |replica: &ReplicaRecord| replica.into());
         Ok(Response::new(pb::ReplicaResponse {
             header: Some(done.header),
-            // None: the report ended the version, and with it the record.
-            replica,
+            // None: the report ended the version, and with it the record, or it is deleted by now.
+            replica: replica.ok(),
         }))
     }
 }

@@ -57,7 +57,7 @@ impl DiscoveryService for Discovery {
             Ok((key, manner, command))
         };
         let (key, done) = self.0.change(request, read).await?;
-        let instance = done.record(&self.0, |s| s.service(&key).map(Into::into))?;
+        let instance = done.record(&self.0, &key, |service: &ServiceRecord| service.into())?;
         Ok(response(done.header, instance))
     }
 

@@ -1,6 +1,6 @@
 //! The registry over the wire: records, etags, request ids, pages, hints, and what survives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use client::{Client, calls::ReplicaReport};
 use proto::{
@@ -77,6 +77,36 @@ async fn records_move_by_etag_and_a_retry_changes_nothing() {
         (missing.reason, missing.operand("model")),
         (Reason::ModelNotFound, Some("no.such"))
     );
+    cluster.shutdown().await;
+}
+
+/// Also where others change it in the same moment: whoever goes on from an answer goes on from their own change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_is_the_record_as_its_own_change_left_it() {
+    let cluster = Cluster::start(1).await;
+    let admin = cluster.admin();
+    let name = model("fraud.scorer");
+    admin
+        .create_model(&name, "scores", tags("a"), &Default::default())
+        .await
+        .unwrap();
+    let changes = (0..200).map(|n| {
+        let (admin, name) = (&admin, &name);
+        async move {
+            let owner = n.to_string();
+            let (record, _) = admin
+                .set_model_tags(name, tags(&owner), Vec::new(), None, None)
+                .await
+                .unwrap();
+            assert_eq!(record.tags, tags(&owner));
+            record.modified
+        }
+    });
+    let etags = futures::future::join_all(changes).await;
+    let distinct: BTreeSet<_> = etags.iter().copied().collect();
+    assert_eq!(distinct.len(), etags.len());
+    let (last, _) = admin.get_model(&name).await.unwrap();
+    assert_eq!(Some(&last.modified), distinct.last());
     cluster.shutdown().await;
 }
 

@@ -3,6 +3,9 @@
 
 use rand::{Rng, seq::SliceRandom as _};
 
+/// Regions of the smallest ring.
+const LEAST_OF_A_RING: usize = 5;
+
 /// Ways, each from a region to a region.
 pub(super) type Ways = Vec<(usize, usize)>;
 
@@ -19,7 +22,8 @@ pub(super) enum Partition {
     Halves,
     /// Two halves that only one region hears and is heard by: everybody but it misses somebody.
     Bridge(usize),
-    /// Everybody hears a majority, and no two hear the same one.
+    /// Everybody talks with a majority, and no two with the same one. Takes five regions: of three everybody talks with all, or somebody
+    /// with one at most.
     Ring,
 }
 
@@ -49,9 +53,10 @@ impl Partition {
         }
     }
 
-    /// One of them, about this region where it is about one.
-    pub(super) fn choose(at: usize, random: &mut impl Rng) -> Self {
-        match random.random_range(0..6) {
+    /// One of them for so many regions, about this one where it is about one.
+    pub(super) fn choose(regions: usize, at: usize, random: &mut impl Rng) -> Self {
+        let kinds = if regions < LEAST_OF_A_RING { 5 } else { 6 };
+        match random.random_range(0..kinds) {
             0 => Self::Isolated(at),
             1 => Self::Deaf(at),
             2 => Self::Mute(at),
@@ -84,12 +89,13 @@ impl Partition {
             Self::Ring => {
                 let ring = some(regions, None, regions, random);
                 let place = |of: usize| ring.iter().position(|at| *at == of).unwrap_or(of);
-                // Each hears itself and those before it, as far as a majority goes.
-                let hears = |from: usize, to: usize| {
-                    let before = (place(to) + regions - place(from)) % regions;
-                    before <= regions / 2
+                // Each talks with its neighbours on both sides, as many as a majority takes.
+                let neighbours = (regions / 2).div_ceil(2);
+                let talks = |a: usize, b: usize| {
+                    let apart = place(a).abs_diff(place(b));
+                    apart.min(regions - apart) <= neighbours
                 };
-                pairs.filter(|(from, to)| !hears(*from, *to)).collect()
+                pairs.filter(|(a, b)| !talks(*a, *b)).collect()
             }
         }
     }
@@ -146,15 +152,16 @@ mod tests {
     }
 
     #[test]
-    fn in_a_ring_everybody_hears_a_majority_and_no_two_the_same() {
-        for regions in [3, 5] {
+    fn in_a_ring_everybody_talks_with_a_majority_and_no_two_with_the_same() {
+        for regions in [5, 7] {
             let cut = ways(Partition::Ring, regions);
-            let heard: Vec<Vec<usize>> = (0..regions)
-                .map(|to| (0..regions).filter(|from| !cut.contains(&(*from, to))).collect())
+            let talks: Vec<Vec<usize>> = (0..regions)
+                .map(|a| (0..regions).filter(|b| !cut.contains(&(a, *b))).collect())
                 .collect();
-            for (at, of) in heard.iter().enumerate() {
-                assert_eq!((of.len(), of.contains(&at)), (regions / 2 + 1, true));
-                assert_eq!(heard.iter().filter(|other| *other == of).count(), 1);
+            for (at, with) in talks.iter().enumerate() {
+                assert!(with.len() > regions / 2 && with.len() < regions && with.contains(&at));
+                assert_eq!(talks.iter().filter(|other| *other == with).count(), 1);
+                assert!(with.iter().all(|other| talks[*other].contains(&at)));
             }
         }
     }
@@ -162,7 +169,13 @@ mod tests {
     #[test]
     fn every_kind_is_chosen() {
         let mut random = StdRng::seed_from_u64(1);
-        let chosen: Vec<Partition> = (0..100).map(|_| Partition::choose(2, &mut random)).collect();
+        let mut choose = |regions| -> Vec<Partition> {
+            (0..100)
+                .map(|_| Partition::choose(regions, 2, &mut random))
+                .collect()
+        };
+        let chosen = choose(5);
+        assert!(!choose(3).contains(&Partition::Ring));
         for of in [
             Partition::Isolated(2),
             Partition::Deaf(2),

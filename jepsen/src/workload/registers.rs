@@ -37,7 +37,7 @@ pub(crate) fn start(world: &World, processes: &mut Processes, seed: u64) -> anyh
     for region in 0..world.regions().len() {
         for _ in 0..CLIENTS {
             let client = Registers {
-                client: world.admin_near(region, DEADLINE)?,
+                client: world.admin_near(region, DEADLINE)?.with_unknown_told(),
                 model: ModelName::new(MODEL)?,
                 random: StdRng::seed_from_u64(seed.wrapping_add(tasks.len() as u64)),
                 seen: BTreeMap::new(),
@@ -54,12 +54,20 @@ pub(crate) async fn last_change(world: &World) -> anyhow::Result<u64> {
     Ok(all.iter().map(|alias| alias.modified.0).max().unwrap_or(0))
 }
 
+/// A register as it was seen.
+#[derive(Clone, Copy)]
+struct Seen {
+    value: u64,
+    etag: u64,
+    version: ModelVersion,
+}
+
 struct Registers {
     client: Client,
     model: ModelName,
     random: StdRng,
-    /// What this client last saw in each register, and its etag.
-    seen: BTreeMap<AliasName, (u64, u64)>,
+    /// What this client last saw in each register.
+    seen: BTreeMap<AliasName, Seen>,
 }
 
 impl Registers {
@@ -75,52 +83,71 @@ impl Registers {
             let answer = match (self.random.random_range(0..10), seen) {
                 (0..2, _) => {
                     process.begin(Action::Set { register, value });
-                    self.set(&alias, value, None).await
+                    let version = self.random.random_range(1..=VERSIONS);
+                    self.set(&alias, value, ModelVersion(version), None).await
                 }
-                (2..6, Some((from, etag))) => {
+                (
+                    2..6,
+                    Some(Seen {
+                        value: from,
+                        etag,
+                        version,
+                    }),
+                ) => {
                     process.begin(Action::Swap {
                         register,
                         from,
                         value,
                     });
-                    self.set(&alias, value, Some(Revision(etag))).await
+                    // To another version than was seen: where that still stands, it is changed.
+                    let further = self.random.random_range(1..VERSIONS);
+                    let version = ModelVersion((version.0 - 1 + further) % VERSIONS + 1);
+                    self.set(&alias, value, version, Some(Revision(etag))).await
                 }
                 _ => {
                     process.begin(Action::Get { register });
                     self.get(&alias).await
                 }
             };
-            if let Some(Answer::Held {
-                value: Some(value),
-                etag,
-            }) = process.end(answer)
+            let (answer, version) = match answer {
+                Ok(Some(record)) => (Ok(held(&record)), Some(record.version)),
+                Ok(None) => (Ok(Answer::Held { value: None, etag: 0 }), None),
+                Err(refusal) => (Err(refusal), None),
+            };
+            if let (
+                Some(Answer::Held {
+                    value: Some(value),
+                    etag,
+                }),
+                Some(version),
+            ) = (process.end(answer), version)
             {
-                self.seen.insert(alias, (value, etag));
+                let seen = Seen { value, etag, version };
+                self.seen.insert(alias, seen);
             }
         }
     }
 
-    async fn get(&self, alias: &AliasName) -> Result<Answer, Refusal> {
+    /// None before anything was written.
+    async fn get(&self, alias: &AliasName) -> Result<Option<AliasRecord>, Refusal> {
         let all = self.client.list_aliases(&self.model).await?;
-        let found = all.iter().find(|record| record.alias == *alias);
-        Ok(found.map_or(Answer::Held { value: None, etag: 0 }, held))
+        Ok(all.into_iter().find(|record| record.alias == *alias))
     }
 
     async fn set(
-        &mut self,
+        &self,
         alias: &AliasName,
         value: u64,
+        version: ModelVersion,
         etag: Option<Revision>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Option<AliasRecord>, Refusal> {
         let key = VersionKey {
             model: self.model.clone(),
-            version: ModelVersion(self.random.random_range(1..=VERSIONS)),
+            version,
         };
-        let record = self
-            .client
-            .set_alias(&key, alias, &value.to_string(), etag)
-            .await?;
-        Ok(held(&record))
+        let value = value.to_string();
+        let set = self.client.set_alias(&key, alias, &value, etag);
+        set.await.map(Some)
     }
 }
 
