@@ -43,6 +43,11 @@ fn main() -> ExitCode {
     };
     logging::init(default_filter(&cli.command));
     let format = cli.shared.output;
+    match types::planted::planted() {
+        Ok(None) => {}
+        Ok(Some(bug)) => tracing::warn!(%bug, "a bug is planted in this process"),
+        Err(problem) => return report(&Failure::usage(problem), format),
+    }
     match with_runtime(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure, format),

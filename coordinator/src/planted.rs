@@ -15,11 +15,16 @@ use std::{path::Path, sync::Arc};
 use wal::disk::Disk;
 
 use state::features::SUPPORTED;
+#[cfg(debug_assertions)]
+use types::planted::{self, Bug};
 
 use crate::{error::BadSetting, raft::WallClock};
 
 #[cfg(debug_assertions)]
 const FEATURE_LEVEL: &str = "REGENT_PLANTED_FEATURE_LEVEL";
+/// How long a sync takes that nobody waits for.
+#[cfg(debug_assertions)]
+const LATE_SYNC: std::time::Duration = std::time::Duration::from_millis(50);
 #[cfg(debug_assertions)]
 const LOG_DISK: &str = "REGENT_PLANTED_LOG_DISK";
 
@@ -62,7 +67,11 @@ pub(crate) fn log_disk(data_dir: &Path) -> Result<Option<Arc<dyn Disk>>, BadSett
     let (keeps, seed) = parse(&asked).ok_or_else(|| bad(format!("{LOG_DISK} is {asked:?}")))?;
     let record = data_dir.join("unsynced");
     let disk = ForgetfulDisk::new(data_dir.join("log"), &record, keeps, seed);
-    let disk = disk.map_err(|e| bad(format!("{}: {e}", record.display())))?;
+    let mut disk = disk.map_err(|e| bad(format!("{}: {e}", record.display())))?;
+    if planted::has(Bug::SkippedSyncs) {
+        // Else what is acknowledged too early is on the disk before its answer is anywhere.
+        disk = disk.syncing_for(LATE_SYNC);
+    }
     tracing::warn!(%asked, "a test's disk is under the log: a kill loses what is not synced");
     Ok(Some(Arc::new(disk)))
 }

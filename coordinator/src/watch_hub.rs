@@ -12,7 +12,11 @@ use std::{
 use state::Event;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use types::{Reason, Revision, reason::Refusal};
+use types::{
+    Reason, Revision,
+    planted::{self, Bug},
+    reason::Refusal,
+};
 
 use crate::raft::{Published, Subscription};
 
@@ -99,7 +103,8 @@ impl WatchHub {
                 if revision != kept.last.next() {
                     kept.forget(Revision(revision.0.saturating_sub(1)));
                 }
-                if !events.is_empty() {
+                let is_lost = planted::has(Bug::DroppedEvents) && revision.0 % 50 == 0;
+                if !events.is_empty() && !is_lost {
                     crate::metrics::observe_events(&events);
                     kept.push(Batch { revision, events }, self.limits);
                 }

@@ -31,20 +31,24 @@ pub(crate) enum Build {
     Release,
     /// With what tests plant, which no release has.
     WithDebugAssertions,
+    /// With bugs to choose from besides (`types::planted`).
+    WithBugs,
 }
 
 /// Builds the executable of this checkout, and says where it is.
 pub(crate) async fn build(build: Build) -> anyhow::Result<PathBuf> {
-    let (profile, folder) = match build {
-        Build::Release => ("release", "release"),
-        Build::WithDebugAssertions => ("dev", "debug"),
+    let (arguments, folder): (&[&str], _) = match build {
+        Build::Release => (&["--profile", "release"], "release"),
+        Build::WithDebugAssertions => (&["--profile", "dev"], "debug"),
+        Build::WithBugs => (&["--profile", "planted", "--features", "planted"], "planted"),
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("no workspace")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--profile", profile, "-p", "cli"])
+        .args(["build", "-p", "cli"])
+        .args(arguments)
         .current_dir(root)
         .status()
         .await?;

@@ -20,6 +20,7 @@ mod network;
 mod observer;
 mod outcome;
 mod page;
+mod planted;
 mod run;
 mod trials;
 mod verdict;
@@ -36,6 +37,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
+use types::planted::Bug;
 
 use crate::{
     cluster::Build,
@@ -67,6 +69,8 @@ enum Command {
     Run(RunArgs),
     /// Every workload under some nemeses, or under every one.
     Suite(SuiteArgs),
+    /// Plants one bug after the other, and says which run found it. Exit code 8 where one was not found.
+    Planted(PlantedArgs),
     /// One fault again and again: how long the next write took each time, or what was lost. Exit code 8 where a bound was not kept.
     Trials(TrialsArgs),
     /// A client in a region; part of trials.
@@ -147,6 +151,25 @@ struct RunArgs {
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// The executable under test [default: built from this checkout].
+    #[arg(long, value_name = "PATH")]
+    regent: Option<PathBuf>,
+    /// What stands on stdout.
+    #[arg(long, short = 'o', value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct PlantedArgs {
+    /// The bug; may be given several times [default: each].
+    #[arg(long = "bug", value_name = "NAME")]
+    bugs: Vec<Bug>,
+    /// Seconds of work and faults of one run; a bug has five runs.
+    #[arg(long, value_name = "N", default_value = "60")]
+    time: u64,
+    /// Repeats the choices of an earlier run.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// The executable under test, built with debug assertions and the feature `planted` [default: built from this checkout].
     #[arg(long, value_name = "PATH")]
     regent: Option<PathBuf>,
     /// What stands on stdout.
@@ -250,6 +273,9 @@ pub fn main() -> ExitCode {
         Command::Suite(args) => {
             with_runtime(suite(&args)).map(|v| conclude(&v, args.output, v.holds(), Verdict::table))
         }
+        Command::Planted(args) => {
+            with_runtime(bugs(&args)).map(|v| conclude(&v, args.output, v.holds(), Verdict::table))
+        }
         Command::Trials(args) => with_runtime(trials(&args)),
         Command::Writer(args) => with_runtime(trials::writer::run(&args.config)).map(|()| ExitCode::SUCCESS),
     };
@@ -317,6 +343,7 @@ async fn one(args: &RunArgs) -> anyhow::Result<Verdict> {
         nemesis: args.nemesis,
         regions: args.regions,
         has_network: network(args.nemesis).await?,
+        bug: None,
         seed: args.seed.unwrap_or_else(rand::random),
         duration: Duration::from_secs(args.time),
         store: None,
@@ -376,6 +403,7 @@ async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
             nemesis,
             regions: args.length.regions(nemesis),
             has_network: network.is_ok(),
+            bug: None,
             seed: seed.wrapping_add(n),
             duration: each,
             store: None,
@@ -391,6 +419,24 @@ async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
         }
     }
     Ok(verdict)
+}
+
+async fn bugs(args: &PlantedArgs) -> anyhow::Result<Verdict> {
+    let regent = executable(args.regent.as_ref(), Build::WithBugs).await?;
+    let bugs = match args.bugs.as_slice() {
+        [] => Bug::ALL,
+        some => some,
+    };
+    let hunt = planted::Hunt {
+        regent,
+        duration: Duration::from_secs(args.time),
+        seed: args.seed.unwrap_or_else(rand::random),
+        has_network: Network::is_available().await.is_ok(),
+    };
+    Ok(Verdict {
+        planted: hunt.find_all(bugs).await?,
+        ..Verdict::default()
+    })
 }
 
 fn conclude<T: Serialize>(

@@ -22,8 +22,8 @@ use partition::{Partition, Ways};
 
 /// The number of the nemesis in a history.
 const PROCESS: u32 = u32::MAX;
-/// How long a pause lasts, in milliseconds: both shorter and longer than a lease.
-const PAUSE_MILLIS: std::ops::Range<u64> = 500..6_000;
+/// The shortest pause or cut.
+const LASTS_LEAST: Duration = Duration::from_millis(500);
 
 /// The long cut: as long as the one that left a cluster of databases with two primaries at GitHub in October 2018.
 /// <https://github.blog/2018-10-30-oct21-post-incident-analysis/>
@@ -341,6 +341,15 @@ impl Aim {
         }
     }
 
+    /// How long a pause or a cut lasts, in milliseconds: shorter and longer than a lease, and of holders up to what it takes until another
+    /// one has taken over and nobody may go by what they knew before.
+    const fn lasts_millis(self) -> Range<u64> {
+        match self {
+            Self::Holder => 500..12_000,
+            Self::Leader => 500..6_000,
+        }
+    }
+
     const fn part(self) -> Part {
         match self {
             Self::Holder => Part::Agent,
@@ -379,10 +388,12 @@ pub(crate) async fn hurt(
     let mut faults = 0;
     loop {
         let quiet = Duration::from_millis(random.random_range(aim.quiet_millis()));
-        let lasts = Duration::from_millis(random.random_range(PAUSE_MILLIS));
-        if Instant::now() + quiet + lasts >= end {
+        let lasts = Duration::from_millis(random.random_range(aim.lasts_millis()));
+        let left = end.saturating_duration_since(Instant::now() + quiet);
+        if left < LASTS_LEAST {
             return Ok(faults);
         }
+        let lasts = lasts.min(left);
         sleep(quiet).await;
         let aimed_at = aim.region(&client).await;
         let left = end.saturating_duration_since(Instant::now());

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use chaos::Distances;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use types::RegionId;
+use types::{RegionId, planted::Bug};
 
 use crate::{
     check::{self, availability, pointers},
@@ -36,6 +36,9 @@ const AFTERMATH: Duration = Duration::from_secs(3);
 /// A run of this length has time for a fault of every nemesis.
 const LONG_ENOUGH: Duration = Duration::from_secs(20);
 
+/// How the sentence ends by which a run is an anomaly that says nothing of Regent.
+pub(crate) const VAIN: &str = "so the run proves nothing";
+
 /// Changes that a run of this length makes, at the least.
 const LEAST_CHANGES: usize = 100;
 
@@ -52,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) regions: usize,
     /// Whether there is a network of namespaces between the regions.
     pub(crate) has_network: bool,
+    /// A bug that the executable is to have, if it is built for that.
+    pub(crate) bug: Option<Bug>,
     /// Repeats the choices.
     pub(crate) seed: u64,
     /// How long clients work.
@@ -166,6 +171,8 @@ fn world_of(plan: &Plan, dir: &Path) -> anyhow::Result<world::Plan> {
         dir: dir.join("cluster"),
         regions,
         net,
+        bug: plan.bug,
+        forgets: Some(plan.seed),
     })
 }
 
@@ -317,8 +324,8 @@ fn proves_nothing(faults: usize, ops: &[Op<'_>]) -> Vec<String> {
     let nothing = faults == 0;
     let little = changes < LEAST_CHANGES;
     [
-        nothing.then(|| "no fault took hold, so the run proves nothing".to_owned()),
-        little.then(|| format!("only {changes} changes were made, so the run proves nothing")),
+        nothing.then(|| format!("no fault took hold, {VAIN}")),
+        little.then(|| format!("only {changes} changes were made, {VAIN}")),
     ]
     .into_iter()
     .flatten()

@@ -9,8 +9,23 @@ use crate::check::availability::Outage;
 pub(crate) struct Verdict {
     /// One per workload and nemesis.
     pub(crate) runs: Vec<RunVerdict>,
-    /// Bugs put in on purpose, and what found them (`bug`, `found_by`, `seconds`); none are yet.
-    pub(crate) planted: Vec<serde_json::Value>,
+    /// Bugs put in on purpose, and what found them; none but where that was asked for.
+    pub(crate) planted: Vec<Planted>,
+}
+
+/// One bug that was put in on purpose.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Planted {
+    /// Its name.
+    pub(crate) bug: String,
+    /// The workload and the nemesis of the run that found it; none did.
+    pub(crate) found_by: Option<String>,
+    /// Of all its runs, until it was found.
+    pub(crate) seconds: f64,
+    /// Of the run that found it.
+    pub(crate) seed: u64,
+    /// The first of the sentences by which it was found.
+    pub(crate) anomaly: Option<String>,
 }
 
 /// One run.
@@ -53,9 +68,9 @@ impl RunVerdict {
 }
 
 impl Verdict {
-    /// No run found an anomaly.
+    /// No run found an anomaly, but each bug that was planted was found.
     pub(crate) fn holds(&self) -> bool {
-        self.runs.iter().all(|r| r.anomalies.is_empty())
+        self.runs.iter().all(|r| r.anomalies.is_empty()) && self.planted.iter().all(|p| p.found_by.is_some())
     }
 
     /// For people.
@@ -79,6 +94,17 @@ impl Verdict {
                 run.seed
             ));
             lines.extend(run.anomalies.iter().map(|a| format!("  {a}")));
+        }
+        for planted in &self.planted {
+            let Planted {
+                bug, seconds, seed, ..
+            } = planted;
+            lines.push(match (&planted.found_by, &planted.anomaly) {
+                (Some(by), Some(anomaly)) => {
+                    format!("{bug}: found by {by} after {seconds:.0} s (seed {seed}): {anomaly}")
+                }
+                _ => format!("{bug}: NOT FOUND in {seconds:.0} s (seed {seed})"),
+            });
         }
         lines.join("\n")
     }

@@ -8,7 +8,10 @@
 
 use std::time::Duration;
 
-use types::FencingToken;
+use types::{
+    FencingToken,
+    planted::{self, Bug},
+};
 
 use crate::fence::{Floor, Refused, Verdict, check};
 
@@ -33,18 +36,19 @@ pub enum Admission {
 
 /// Whether a token that was called current so long ago need not be asked about; none: it never was.
 pub fn is_fresh(confirmed: Option<Duration>) -> bool {
-    confirmed.is_some_and(|age| age < CONFIRMED_FOR)
+    confirmed.is_some_and(|age| age < CONFIRMED_FOR || planted::has(Bug::TrustingAgents))
 }
 
 /// Whether what was confirmed so long ago may still be acted on.
 pub fn is_trusted(confirmed: Option<Duration>) -> bool {
-    confirmed.is_some_and(|age| age < TRUSTED_FOR)
+    confirmed.is_some_and(|age| age < TRUSTED_FOR || planted::has(Bug::TrustingAgents))
 }
 
 /// A call comes in. A token below the floor, or equal to it from another holder, needs no question; any other needs an answer
 /// of now.
 pub fn at_entrance(verdict: Verdict, confirmed: Option<Duration>) -> Admission {
     match verdict {
+        Verdict::Refuse(_) if planted::has(Bug::OpenAgents) => Admission::Pass,
         Verdict::Refuse(refused) => Admission::Refuse(refused),
         Verdict::Accept if is_fresh(confirmed) => Admission::Pass,
         Verdict::Accept | Verdict::Raise => Admission::Ask,
@@ -56,6 +60,7 @@ pub fn at_entrance(verdict: Verdict, confirmed: Option<Duration>) -> Admission {
 /// raised to it before and cannot have sunk.
 pub fn at_effect(verdict: Verdict, confirmed: Option<Duration>) -> Admission {
     match verdict {
+        Verdict::Refuse(_) if planted::has(Bug::OpenAgents) => Admission::Pass,
         Verdict::Refuse(refused) => Admission::Refuse(refused),
         Verdict::Accept if is_trusted(confirmed) => Admission::Pass,
         Verdict::Accept | Verdict::Raise => Admission::Ask,
@@ -67,6 +72,7 @@ pub fn at_effect(verdict: Verdict, confirmed: Option<Duration>) -> Admission {
 pub fn at_answer(committed: &Floor, current: bool, token: &FencingToken) -> Admission {
     match check(Some(committed), token, committed.cluster_id) {
         Verdict::Accept if current => Admission::Pass,
+        Verdict::Refuse(_) if planted::has(Bug::OpenAgents) => Admission::Pass,
         Verdict::Refuse(refused) => Admission::Refuse(refused),
         Verdict::Accept | Verdict::Raise => Admission::Ask,
     }

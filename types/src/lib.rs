@@ -7,7 +7,7 @@
 //! Reading order: [`ids`], [`epoch`], [`revision`], [`digest`], [`units`], [`time`], then the records
 //! ([`region`], [`service`], [`model`], [`replica`], [`experiment`] with [`micros`], [`role`], [`plan`], [`election`], [`history`],
 //! [`preferences`], [`rebind`]) and [`filter`], then
-//! [`reason`], [`principal`] and [`metrics`].
+//! [`reason`], [`principal`] and [`metrics`]. Beside them [`planted`]: bugs for tests of tests.
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod micros;
 pub mod model;
 pub mod plan;
+pub mod planted;
 pub mod preferences;
 pub mod principal;
 pub mod reason;

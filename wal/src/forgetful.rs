@@ -64,6 +64,7 @@ impl AtRisk {
 /// The disk.
 pub struct ForgetfulDisk {
     real: RealDisk,
+    sync: Duration,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -87,13 +88,21 @@ impl ForgetfulDisk {
         shared.tell()?;
         Ok(Self {
             real: RealDisk::new(dir),
+            sync: SYNC,
             shared: Arc::new(Mutex::new(shared)),
         })
+    }
+
+    /// The same, with syncs that take this long: as long is at risk what is written.
+    #[must_use]
+    pub fn syncing_for(self, sync: Duration) -> Self {
+        Self { sync, ..self }
     }
 
     fn wrap(&self, real: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         Arc::new(ForgetfulFile {
             real,
+            sync: self.sync,
             held: Mutex::default(),
             shared: self.shared.clone(),
         })
@@ -139,6 +148,7 @@ impl Disk for ForgetfulDisk {
 
 struct ForgetfulFile {
     real: Arc<dyn DiskFile>,
+    sync: Duration,
     /// What is not synced, in the order in which it was written.
     held: Mutex<Held>,
     shared: Arc<Mutex<Shared>>,
@@ -256,7 +266,7 @@ impl DiskFile for ForgetfulFile {
         let mut held = locked(&self.held);
         // Of the rest nothing is in the file yet: whoever is killed meanwhile loses it.
         self.real.sync_data()?;
-        std::thread::sleep(SYNC);
+        std::thread::sleep(self.sync);
         for (at, bytes) in &held.writes {
             write_all(&*self.real, bytes, *at)?;
         }

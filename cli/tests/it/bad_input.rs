@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::harness::{StoreDir, run, turn};
+use crate::harness::{Ran, StoreDir, regent, run, turn};
 
 #[test]
 fn an_unknown_key_in_a_config() {
@@ -127,4 +127,13 @@ fn a_timing_policy_that_nobody_knows() {
 fn a_model_directory_that_is_none() {
     let ran = run(&["model", "push", "/no/such/model", "--name", "fraud.scorer"]);
     ran.failed_with(3, &["/no/such/model"]);
+}
+
+#[test]
+fn a_bug_that_this_build_cannot_have() {
+    for name in ["stale-reads", "none"] {
+        let mut command = regent();
+        command.args(["model", "list"]).env("REGENT_PLANT", name);
+        Ran::of(command.output().unwrap()).failed_with(2, &["REGENT_PLANT", "feature `planted`"]);
+    }
 }

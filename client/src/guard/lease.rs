@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use types::role::DRIFT_DIVISOR;
+use types::{
+    planted::{self, Bug},
+    role::DRIFT_DIVISOR,
+};
 
 use crate::calls::Renewal;
 
@@ -44,7 +47,10 @@ pub struct Lease {
 impl Lease {
     /// The lease that a renewal sent at `sent` gives: `sent + TTL × (1 − drift)` (L4).
     pub fn granted(sent: BootInstant, renewal: Renewal) -> Self {
-        let held = renewal.ttl - renewal.ttl / DRIFT_DIVISOR;
+        let held = match planted::has(Bug::EndlessLeases) {
+            true => Duration::from_secs(3_600),
+            false => renewal.ttl - renewal.ttl / DRIFT_DIVISOR,
+        };
         Self {
             valid_until: sent.plus(held),
             drain_margin: renewal.drain_margin,

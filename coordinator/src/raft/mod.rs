@@ -315,7 +315,7 @@ impl RaftNode {
     }
 
     /// A task that ends with the node; none is what it came to then.
-    fn spawn<F>(&self, task: impl FnOnce(Self) -> F) -> JoinHandle<Option<F::Output>>
+    pub(crate) fn spawn<F>(&self, task: impl FnOnce(Self) -> F) -> JoinHandle<Option<F::Output>>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,

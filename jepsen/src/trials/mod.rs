@@ -60,6 +60,8 @@ impl Run {
                 .round_trips
                 .map_or(Net::Loopback, |asked| Net::Relays(asked.distances())),
             regions,
+            bug: None,
+            forgets: None,
         })
     }
 }

@@ -27,7 +27,11 @@ use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
-use types::{RegionId, RoleName, region::Health};
+use types::{
+    RegionId, RoleName,
+    planted::{self, Bug},
+    region::Health,
+};
 
 use crate::network::Network;
 
@@ -55,6 +59,10 @@ pub(crate) struct Plan {
     pub(crate) regions: Vec<RegionId>,
     /// What is between them.
     pub(crate) net: Net,
+    /// The bug that every process of the executable has, if it is built for that.
+    pub(crate) bug: Option<Bug>,
+    /// Logs stand on disks that forget at a kill what was not synced, by this seed; a release has no code for them.
+    pub(crate) forgets: Option<u64>,
 }
 
 /// What is between regions.
@@ -232,6 +240,9 @@ impl World {
             .arg(self.files.config(name));
         command.args(["--die-with", &std::process::id().to_string()]);
         command.stdout(log.try_clone()?).stderr(log);
+        if let Some(seed) = self.plan.forgets.filter(|_| name.part == Part::Coordinator) {
+            command.env("REGENT_PLANTED_LOG_DISK", format!("drop:{seed}"));
+        }
         let (process, child) = self.spawn_in(command, &name.region).await?;
         self.running().insert(name.clone(), Running { process, child });
         Ok(process)
@@ -245,6 +256,7 @@ impl World {
     ) -> anyhow::Result<(ProcessRef, Child)> {
         let at = self.index_of(region)?;
         command.process_group(0).kill_on_drop(true);
+        self.plant(&mut command);
         let what = format!("could not start {:?}", command.as_std());
         let child = match &self.between {
             Between::Network(network) => network.spawn(at, command).await.context(what)?,
@@ -253,6 +265,13 @@ impl World {
         let process = ProcessRef::of(child.id().context("it ended at once")?)?;
         self.place(process.pid, Place::Region(at));
         Ok((process, child))
+    }
+
+    fn plant(&self, command: &mut Command) {
+        match self.plan.bug {
+            Some(bug) => command.env(planted::VARIABLE, bug.as_str()),
+            None => command.env_remove(planted::VARIABLE),
+        };
     }
 
     fn place(&self, pid: u32, place: Place) {
@@ -377,6 +396,7 @@ impl World {
         let mut command = Command::new(&self.plan.regent);
         command.args(["model", "push", "--name", name, "--wait-copies", "all"]);
         command.arg("--context").arg(self.context_file()).arg(model);
+        self.plant(&mut command);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
