@@ -5,6 +5,7 @@ mod reckoning;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 
@@ -27,6 +28,20 @@ pub(super) enum DoorId {
 /// For how long an agent's door may go by an answer, on a clock that is a tenth slow.
 const TRUSTED: At = 2_500 * MS * 10 / 9;
 
+/// A promise that a history broke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// Which one, always in the same words.
+    pub(super) promise: &'static str,
+    pub(super) what: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.promise, self.what)
+    }
+}
+
 /// A renewal that some leader granted.
 struct Granted {
     epoch: Epoch,
@@ -48,15 +63,15 @@ pub(super) struct Asking {
 
 #[derive(Default)]
 pub(super) struct Oracle {
-    pub(super) broken: Option<String>,
+    pub(super) broken: Option<Broken>,
     /// Who was committed as the holder of each epoch.
     holders: BTreeMap<Epoch, Option<Holder>>,
     /// To whom each epoch was promised by a fence.
     promised: BTreeMap<Epoch, Holder>,
     /// When each epoch was over.
     ended: BTreeMap<Epoch, At>,
-    /// Each term with the time at which a majority had voted for it.
-    elections: Vec<(u64, At)>,
+    /// Each term with its leader, and the time at which a majority had voted for it.
+    elections: Vec<(u64, usize, At)>,
     grants: Vec<Granted>,
     stopped: BTreeMap<Epoch, At>,
     /// Which epochs the leader of which term took for released.
@@ -68,19 +83,25 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    pub(super) fn fail(&mut self, invariant: &str, what: String) {
-        self.broken.get_or_insert_with(|| format!("{invariant}: {what}"));
+    /// The first is told: what comes after it may only follow from it.
+    pub(super) fn fail(&mut self, promise: &'static str, what: String) {
+        self.broken.get_or_insert(Broken { promise, what });
     }
 
-    pub(super) fn elected(&mut self, term: u64, now: At) {
-        self.elections.push((term, now));
+    /// A majority voted for a coordinator in a term.
+    pub(super) fn elected(&mut self, term: u64, who: usize, now: At) {
+        if let Some((_, other, _)) = self.elections.iter().find(|(known, ..)| *known == term) {
+            let text = format!("c{other} and c{who} lead in term {term}");
+            return self.fail("consensus: one leader in a term", text);
+        }
+        self.elections.push((term, who, now));
     }
 
     /// Whether a later term had its majority by then.
     pub(super) fn is_deposed(&self, term: u64, by: At) -> bool {
         self.elections
             .iter()
-            .any(|(later, at)| *later > term && *at <= by)
+            .any(|(later, _, at)| *later > term && *at <= by)
     }
 
     /// A leader of `term` granted a renewal that it received at `received`; its holder may believe in it until `end`.

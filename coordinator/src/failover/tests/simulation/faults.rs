@@ -10,83 +10,83 @@ use types::{
 use super::{
     agent::Agent,
     setup,
-    time::{Clock, MS},
+    time::{Clock, MS, Rng},
     world::{Fault, Restart, Timer, Who, Wish, World},
 };
 
-impl World {
-    fn anybody(&mut self) -> Who {
-        let (coordinators, agents) = (self.coordinators.len(), self.latest.len());
-        match self.rng.below(5) {
-            0 | 1 => Who::Coordinator(self.rng.index(coordinators)),
-            2 | 3 => Who::Agent(self.latest[self.rng.index(agents)]),
-            _ => Who::Store(self.rng.index(coordinators)),
-        }
+fn anybody(rng: &mut Rng, coordinators: usize, agents: usize) -> Who {
+    match rng.below(5) {
+        0 | 1 => Who::Coordinator(rng.index(coordinators)),
+        2 | 3 => Who::Agent(rng.index(agents)),
+        _ => Who::Store(rng.index(coordinators)),
     }
+}
 
-    /// One thing that goes wrong at some time.
-    pub(super) fn draw(&mut self) -> Fault {
-        let time = match self.rng.below(3) {
-            0 => self.rng.between(50 * MS, 400 * MS),
-            1 => self.rng.between(400 * MS, 1_500 * MS),
-            _ => self.rng.between(1_500 * MS, 4_000 * MS),
-        };
-        let coordinator = self.rng.index(self.coordinators.len());
-        let place = self.rng.index(self.latest.len());
-        match self.rng.below(22) {
-            0..=2 => {
-                let (who, way) = (self.anybody(), self.rng.below(4));
-                Fault::Isolate {
-                    who,
-                    time,
-                    inwards: way != 1,
-                    outwards: way != 2,
-                }
+/// One thing that goes wrong at some time, with so many coordinators and so many places of agents.
+pub(super) fn draw(rng: &mut Rng, coordinators: usize, places: usize) -> Fault {
+    let time = match rng.below(3) {
+        0 => rng.between(50 * MS, 400 * MS),
+        1 => rng.between(400 * MS, 1_500 * MS),
+        _ => rng.between(1_500 * MS, 4_000 * MS),
+    };
+    let coordinator = rng.index(coordinators);
+    let place = rng.index(places);
+    match rng.below(24) {
+        0..=2 => {
+            let (who, way) = (anybody(rng, coordinators, places), rng.below(4));
+            Fault::Isolate {
+                who,
+                time,
+                inwards: way != 1,
+                outwards: way != 2,
             }
-            3..=4 => Fault::Cut {
-                from: self.anybody(),
-                to: self.anybody(),
-                time,
-            },
-            5..=7 => Fault::Freeze {
-                who: self.anybody(),
-                time,
-            },
-            8 => Fault::Suspend { coordinator, time },
-            9 => Fault::RestartCoordinator {
+        }
+        3..=4 => Fault::Cut {
+            from: anybody(rng, coordinators, places),
+            to: anybody(rng, coordinators, places),
+            time,
+        },
+        5..=7 => Fault::Freeze {
+            who: anybody(rng, coordinators, places),
+            time,
+        },
+        8 => Fault::Suspend { coordinator, time },
+        9 | 22 => Fault::RestartCoordinator {
+            coordinator,
+            down: time,
+        },
+        23 => Fault::Power { down: time / 4 },
+        10..=11 => Fault::RestartAgent {
+            place,
+            how: [Restart::Killed, Restart::Stopped, Restart::Twin][rng.index(3)],
+            down: time / 4,
+        },
+        12 => {
+            let hours = i64::try_from(rng.between(1, 9)).unwrap_or(1) * 3_600_000;
+            Fault::JumpWall {
                 coordinator,
-                down: time,
-            },
-            10..=11 => Fault::RestartAgent {
-                place,
-                how: [Restart::Killed, Restart::Stopped, Restart::Twin][self.rng.index(3)],
-                down: time / 4,
-            },
-            12 => {
-                let hours = i64::try_from(self.rng.between(1, 9)).unwrap_or(1) * 3_600_000;
-                Fault::JumpWall {
-                    coordinator,
-                    by: if self.rng.chance(500) { hours } else { -hours },
-                }
+                by: if rng.chance(500) { hours } else { -hours },
             }
-            13..=14 => Fault::Elect { coordinator },
-            15..=16 => Fault::Person(Wish::Switchover),
-            17 => Fault::Person(if self.rng.chance(400) {
-                Wish::Failover
-            } else {
-                Wish::Sick { region: coordinator }
-            }),
-            18 => Fault::Person(Wish::Ttl {
-                ttl: setup::TTLS[self.rng.index(3)],
-            }),
-            19..=20 => Fault::Minority { coordinator, time },
-            _ => Fault::Forge {
-                agent: place,
-                store: coordinator,
-            },
         }
+        13..=14 => Fault::Elect { coordinator },
+        15..=16 => Fault::Person(Wish::Switchover),
+        17 => Fault::Person(if rng.chance(400) {
+            Wish::Failover
+        } else {
+            Wish::Sick { region: coordinator }
+        }),
+        18 => Fault::Person(Wish::Ttl {
+            ttl: setup::TTLS[rng.index(3)],
+        }),
+        19..=20 => Fault::Minority { coordinator, time },
+        _ => Fault::Forge {
+            agent: place,
+            store: coordinator,
+        },
     }
+}
 
+impl World {
     pub(super) fn strike(&mut self, fault: Fault) {
         match fault {
             Fault::Isolate {
@@ -117,10 +117,13 @@ impl World {
             Fault::Stall { coordinator, time } => {
                 self.coordinators[coordinator].stalled = self.now + time;
             }
-            Fault::RestartCoordinator { coordinator, down } => {
-                self.coordinators[coordinator].restart();
-                self.freeze(Who::Coordinator(coordinator), down);
-                self.patience(coordinator);
+            Fault::RestartCoordinator { coordinator, down } => self.restart_coordinator(coordinator, down),
+            Fault::Power { down } => {
+                for coordinator in 0..self.coordinators.len() {
+                    let back = down + self.rng.below(200 * MS);
+                    self.restart_coordinator(coordinator, back);
+                }
+                self.seen.see("every coordinator crashes at once");
             }
             Fault::Minority { coordinator, time } => {
                 let Who::Coordinator(c) = self.worst(Who::Coordinator(coordinator)) else {
@@ -144,6 +147,12 @@ impl World {
             Fault::Ask(command) => self.person_asks(*command),
             Fault::Forge { agent, store } => self.forge(self.latest[agent], store),
         }
+    }
+
+    fn restart_coordinator(&mut self, c: usize, down: u64) {
+        self.crash(c);
+        self.freeze(Who::Coordinator(c), down);
+        self.patience(c);
     }
 
     /// Half of the time the leader instead of a coordinator, and the holder instead of an agent.

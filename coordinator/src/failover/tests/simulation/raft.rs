@@ -9,6 +9,7 @@ use state::Entry;
 use tokio::time::Instant;
 
 use super::{
+    disk::Disk,
     leader::Lead,
     time::{At, Clock, MS},
     world::{Msg, Timer, Who, World},
@@ -44,8 +45,9 @@ pub(super) struct Coordinator {
     /// Until when its disk takes nothing in as a follower's; it answers all the same.
     pub(super) stalled: At,
     pub(super) term: u64,
-    voted: Option<usize>,
+    pub(super) voted: Option<usize>,
     pub(super) log: Vec<Slot>,
+    pub(super) disk: Disk,
     commit: usize,
     pub(super) applied: usize,
     pub(super) seat: Seat,
@@ -70,6 +72,7 @@ impl Coordinator {
             term: 0,
             voted: None,
             log: Vec::new(),
+            disk: Disk::default(),
             commit: 0,
             applied: 0,
             seat: Seat::Follower,
@@ -95,10 +98,11 @@ impl Coordinator {
     fn last(&self) -> (u64, usize) {
         (self.log.last().map_or(0, |slot| slot.term), self.log.len())
     }
-    /// What it had in memory is gone; term, vote and log are on its disk.
-    pub(super) fn restart(&mut self) {
+    /// What it had in memory is gone; its state is as it was at `applied`, the last snapshot of it.
+    pub(super) fn restart(&mut self, applied: usize) {
         self.up = true;
         self.frozen = 0;
+        (self.commit, self.applied) = (applied, applied);
         self.seat = Seat::Follower;
         self.leader = None;
         self.lead = Lead::default();
@@ -150,11 +154,8 @@ impl World {
         own.leader = None;
         let (term, last) = (own.term, own.last());
         for other in self.others(c) {
-            self.send(
-                Who::Coordinator(c),
-                Who::Coordinator(other),
-                Msg::RequestVote { term, last },
-            );
+            // Its own vote counts once it is on its disk, so nobody else is asked before.
+            self.say_when_saved(c, Who::Coordinator(other), Msg::RequestVote { term, last });
         }
         self.patience(c);
     }
@@ -183,11 +184,7 @@ impl World {
             own.voted = Some(from);
             self.patience(c);
         }
-        self.send(
-            Who::Coordinator(c),
-            Who::Coordinator(from),
-            Msg::Vote { term, yes },
-        );
+        self.say_when_saved(c, Who::Coordinator(from), Msg::Vote { term, yes });
     }
 
     pub(super) fn on_vote(&mut self, c: usize, from: usize, term: u64, yes: bool) {
@@ -214,7 +211,7 @@ impl World {
         own.leader = Some(c);
         own.lead.begin();
         own.log.push(Slot { term, entry: None });
-        self.oracle.elected(term, self.now);
+        self.oracle.elected(term, c, self.now);
         self.replicate(c, 0);
         self.timer(Who::Coordinator(c), 100 * MS, Timer::Beat(term));
     }
@@ -243,6 +240,7 @@ impl World {
             };
             self.send(Who::Coordinator(c), Who::Coordinator(other), append);
         }
+        self.save(c);
         self.advance(c);
     }
 
@@ -258,11 +256,11 @@ impl World {
         commit: usize,
         round: u64,
     ) {
-        let me = Who::Coordinator(c);
+        let leader = Who::Coordinator(from);
         let answer = |term, matched| Msg::Appended { term, matched, round };
         if term < self.coordinators[c].term {
             let term = self.coordinators[c].term;
-            return self.send(me, Who::Coordinator(from), answer(term, None));
+            return self.send(Who::Coordinator(c), leader, answer(term, None));
         }
         self.step_down(c, term);
         self.patience(c);
@@ -280,6 +278,7 @@ impl World {
             let own = &mut self.coordinators[c];
             if own.log.get(place).is_some_and(|known| known.term != slot.term) {
                 own.log.truncate(place);
+                own.disk.cut(place);
                 self.seen.see("what a deposed leader proposed is lost");
             }
             if place >= own.log.len() {
@@ -288,7 +287,7 @@ impl World {
         }
         let own = &mut self.coordinators[c];
         own.commit = own.commit.max(commit.min(matched));
-        self.send(me, Who::Coordinator(from), answer(term, Some(matched)));
+        self.say_when_saved(c, leader, answer(term, Some(matched)));
         self.apply(c);
     }
 
@@ -314,14 +313,14 @@ impl World {
         }
     }
 
-    /// Commits what a majority has, if it is of this term.
-    fn advance(&mut self, c: usize) {
-        let majority = self.majority();
+    /// Commits what a majority has on its disks, if it is of this term.
+    pub(super) fn advance(&mut self, c: usize) {
+        let (majority, lying) = (self.majority(), self.lying);
         let own = &mut self.coordinators[c];
         let Seat::Leader(leading) = &mut own.seat else {
             return;
         };
-        leading.matched[c] = own.log.len();
+        leading.matched[c] = if lying { own.log.len() } else { own.disk.stable() };
         let mut matched = leading.matched.clone();
         matched.sort_unstable_by(|a, b| b.cmp(a));
         let everywhere = matched[majority - 1];

@@ -9,7 +9,11 @@ use types::{Reason, reason::Refusal};
 pub(super) const SITUATIONS: &[&str] = &[
     "a change was not proposed after all",
     "a confirmation that is too old carries nothing out",
+    "a coordinator applies its log again",
     "a coordinator is elected again",
+    "a crash leaves a part of what was not synced",
+    "a crash loses a vote or a term that was not synced",
+    "a crash loses entries that were not synced",
     "a deposed leader is asked to renew",
     "a door that has read no committed state refuses",
     "a door that was stopped asks again",
@@ -60,7 +64,9 @@ pub(super) const SITUATIONS: &[&str] = &[
     "an epoch of another holder is refused at the registry",
     "an epoch that nobody confirms is refused",
     "state time is marked after a wall clock jumped",
+    "every coordinator crashes at once",
     "the outcome of a change is unknown",
+    "the power fails while a change is on its way to the disks",
     "what a deposed leader proposed is lost",
 ];
 

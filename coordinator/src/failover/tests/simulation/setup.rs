@@ -10,8 +10,12 @@ use types::{
     role::TimingPolicy,
 };
 
+use super::time::{At, SECOND};
+
 /// What the honest wall clocks say when the world begins.
 pub(super) const WALL: UnixMillis = UnixMillis(1_700_000_000_000);
+/// How long a history is.
+pub(super) const END: At = 11 * SECOND;
 /// The revision of the state that every coordinator begins with.
 pub(super) const REVISION: u64 = 1_000;
 pub(super) const CLUSTER: ClusterId = ClusterId::from_u128(1);

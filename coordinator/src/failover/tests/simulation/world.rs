@@ -1,6 +1,6 @@
 //! The simulated world: who is in it, what is on its way between them, and what goes wrong. One seed, one history.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use client::guard::BootInstant;
 use state::{Command, ControlState, Entry, Expects};
@@ -11,12 +11,13 @@ use types::{
 
 use super::{
     agent::Agent,
-    check::Oracle,
+    check::{Broken, Oracle},
     doors::{Guarded, Store},
     raft::{Coordinator, Slot},
+    recipe::Recipe,
     seen::Seen,
     setup,
-    time::{At, Clock, MS, Rng, SECOND},
+    time::{At, Clock, MS, Rng},
 };
 use crate::leases::Grant;
 
@@ -132,6 +133,8 @@ pub(super) enum Timer {
     /// The leader's round is confirmed, and what waited for it is decided now.
     Decide(u64),
     RoundEnds(u64),
+    /// A write of the disk has ended.
+    Written(u64),
     EarlyEnds,
     BusyEnds(usize),
     Wake,
@@ -177,6 +180,10 @@ pub(super) enum Fault {
     },
     RestartCoordinator {
         coordinator: usize,
+        down: At,
+    },
+    /// Every coordinator at once, as when the power fails.
+    Power {
         down: At,
     },
     /// It reaches no other coordinator, and agents still reach it.
@@ -228,7 +235,7 @@ pub(super) enum Wish {
     Sick { region: usize },
 }
 
-enum Event {
+pub(super) enum Event {
     Message { from: Who, msg: Box<Msg> },
     Timer(Timer),
 }
@@ -243,7 +250,6 @@ pub(super) struct Weather {
 pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) now: At,
-    pub(super) end: At,
     queue: BTreeMap<(At, u64), (Option<Who>, Queued)>,
     serial: u64,
     pub(super) base: Instant,
@@ -262,6 +268,10 @@ pub(super) struct World {
     pub(super) seen: Seen,
     pub(super) ops: BTreeMap<u64, super::doors::Op>,
     ids: u64,
+    /// Disks say that they have what they have not synced: a bug, on purpose.
+    pub(super) lying: bool,
+    /// What happened, a line each, where somebody wants to read it.
+    log: Option<String>,
 }
 
 enum Queued {
@@ -272,35 +282,49 @@ enum Queued {
 /// What a seed came to.
 pub(super) struct History {
     pub(super) seen: Seen,
-    pub(super) broken: Option<String>,
+    pub(super) broken: Option<Broken>,
     pub(super) events: u64,
+    /// In words, if it was asked for.
+    pub(super) log: String,
 }
 
-/// One history from its seed.
-pub(super) fn run(seed: u64, regions: usize, base: Instant) -> History {
-    let mut world = World::new(seed, regions, base);
+/// One history from its recipe.
+pub(super) fn run(recipe: Recipe, regions: usize, base: Instant) -> History {
+    history(World::new(recipe, regions, base))
+}
+
+/// The same, written down.
+pub(super) fn record(recipe: Recipe, regions: usize, base: Instant) -> History {
+    let mut world = World::new(recipe, regions, base);
+    world.log = Some(String::new());
+    history(world)
+}
+
+fn history(mut world: World) -> History {
     let mut events = 0;
     while world.step() {
         events += 1;
     }
-    if world.oracle.broken.is_none()
-        && let Err(broken) = world.state().check_invariants()
-    {
-        world.oracle.broken = Some(format!("state: {broken:?}"));
+    if let Err(broken) = world.state().check_invariants() {
+        world
+            .oracle
+            .fail("an invariant of the state", format!("{broken:?}"));
+    }
+    if let Some(broken) = &world.oracle.broken {
+        let line = format!("BROKEN {broken}");
+        world.note(|| line);
     }
     History {
         seen: world.seen,
-        broken: world
-            .oracle
-            .broken
-            .map(|text| format!("at {} us: {text}", world.now)),
+        broken: world.oracle.broken,
         events,
+        log: world.log.unwrap_or_default(),
     }
 }
 
 impl World {
-    fn new(seed: u64, regions: usize, base: Instant) -> Self {
-        let mut rng = Rng::new(seed);
+    fn new(recipe: Recipe, regions: usize, base: Instant) -> Self {
+        let mut rng = recipe.rng();
         let rough = rng.chance(500);
         let clock = |rng: &mut Rng| Clock::new(rng, base);
         let coordinators = (0..regions).map(|_| Coordinator::new(clock(&mut rng))).collect();
@@ -319,7 +343,6 @@ impl World {
             },
             rng,
             now: 0,
-            end: 11 * SECOND,
             queue: BTreeMap::new(),
             serial: 0,
             base,
@@ -334,22 +357,21 @@ impl World {
             seen: Seen::default(),
             ops: BTreeMap::new(),
             ids: 1_000,
+            lying: recipe.lying,
+            log: None,
         };
-        world.begin();
+        world.begin(recipe.plan(regions));
         world
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, plan: Vec<(At, Fault)>) {
         for c in 0..self.coordinators.len() {
             self.patience(c);
         }
         for agent in 0..self.agents.len() {
             self.agent_starts(agent);
         }
-        let faults = self.rng.between(6, 14);
-        for _ in 0..faults {
-            let at = self.rng.between(2 * SECOND, self.end - SECOND);
-            let fault = self.draw();
+        for (at, fault) in plan {
             self.put(at, None, Queued::Fault(fault));
         }
     }
@@ -408,12 +430,15 @@ impl World {
         let Some(((at, _), (to, queued))) = self.queue.pop_first() else {
             return false;
         };
-        if at > self.end || self.oracle.broken.is_some() {
+        if at > setup::END || self.oracle.broken.is_some() {
             return false;
         }
         self.now = at;
         match (to, queued) {
-            (_, Queued::Fault(fault)) => self.strike(fault),
+            (_, Queued::Fault(fault)) => {
+                self.note(|| format!("FAULT {fault:?}"));
+                self.strike(fault);
+            }
             (Some(who), Queued::Event(event)) => {
                 let thaw = self.frozen(who);
                 if thaw > at {
@@ -423,6 +448,7 @@ impl World {
                     return true;
                 }
                 if self.is_up(who) {
+                    self.note(|| format!("{who} {event}"));
                     self.happen(who, event);
                 }
             }
@@ -430,6 +456,14 @@ impl World {
         }
         self.believe();
         true
+    }
+
+    /// Another line of the history.
+    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            // Writing to a string cannot fail.
+            let _ = writeln!(log, "{:>8} {}", self.now, line());
+        }
     }
 
     fn frozen(&self, who: Who) -> At {
@@ -476,6 +510,7 @@ impl World {
             Timer::Change => self.change(c),
             Timer::Decide(round) => self.decide_round(c, round),
             Timer::RoundEnds(round) => self.round_ends(c, round),
+            Timer::Written(number) => self.on_written(c, number),
             Timer::EarlyEnds => self.judge_early(c),
             Timer::BusyEnds(index) => self.busy_ends(c, index),
             other => unreachable!("{other:?} is an agent's"),
@@ -510,8 +545,10 @@ impl World {
     pub(super) fn committed(&mut self, index: usize, slot: &Slot) {
         if index < self.states.len() {
             if self.terms[index] != slot.term {
-                self.oracle
-                    .fail("consensus", "two entries were committed at one index".to_owned());
+                self.oracle.fail(
+                    "consensus: what was committed stays",
+                    format!("another entry at {index}"),
+                );
             }
             return;
         }
@@ -523,6 +560,7 @@ impl World {
             let applied = state.apply(revision, entry);
             self.oracle.applied(before, &state, entry, &applied, self.now);
             self.notice(&state, entry, &applied);
+            self.note(|| format!("COMMITTED {index} of term {}: {:?}", slot.term, entry.command));
         }
         self.states.push(state);
     }

@@ -64,7 +64,7 @@ impl Oracle {
 
     /// When the leader of a term was elected.
     pub(in super::super) fn elected_at(&self, term: u64) -> Option<At> {
-        let election = self.elections.iter().find(|(known, _)| *known == term);
-        election.map(|(_, at)| *at)
+        let election = self.elections.iter().find(|(known, ..)| *known == term);
+        election.map(|(_, _, at)| *at)
     }
 }

@@ -79,6 +79,12 @@ impl World {
             self.fault(soon, Fault::Minority { coordinator: c, time });
         } else if changes && self.rng.chance(30) {
             self.stall_the_others(c);
+        } else if changes && self.rng.chance(40) {
+            // Before it is on some disk, on one, on a majority, or applied.
+            let (soon, down) = (self.rng.between(1, 12 * MS), self.rng.between(MS, 700 * MS));
+            self.fault(soon, Fault::Power { down });
+            self.seen
+                .see("the power fails while a change is on its way to the disks");
         }
         let index = self.propose(c, setup::coordinator(c), command);
         if changes {
