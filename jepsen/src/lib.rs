@@ -2,7 +2,7 @@
 //!
 //! A run is: found a cluster of processes, each region in a network namespace of its own, let clients work, hurt processes and the ways
 //! between them, stop, judge the history. Reading order: `history` (what is written down), `check` (what it must satisfy; pure),
-//! `workload` (who works), `nemesis` (who hurts), `network`, `world`, `observer` and `run` (the shell), `verdict` (the document), `page` (the
+//! `workload` (who works), `nemesis` (who hurts), `network`, `shim` (what clocks and disks say), `world`, `observer` and `run` (the shell), `verdict` (the document), `page` (the
 //! history as a picture), `edn` (the same for the checkers of others). Beside it, without histories: `trials` (one fault again and again, and how long), `crash` (every coordinator killed at once, and what is left) and `load`
 //! (writes whose answers are remembered).
 //! Absent on purpose: any server code. An outcome is a verdict or a failure of the harness, and never both.
@@ -22,6 +22,7 @@ mod outcome;
 mod page;
 mod planted;
 mod run;
+mod shim;
 mod trials;
 mod verdict;
 mod workload;
@@ -76,6 +77,9 @@ enum Command {
     /// A client in a region; part of trials.
     #[command(hide = true)]
     Writer(WriterArgs),
+    /// What its clocks say; part of runs under `clock`.
+    #[command(hide = true)]
+    ClockProbe,
 }
 
 #[derive(Debug, Args)]
@@ -216,7 +220,7 @@ impl Length {
     }
 
     /// Which workload is run under which nemesis: all under all, or as many as have time for a few faults each, so that each workload
-    /// meets blows, pauses and cuts, and each nemesis is met.
+    /// meets blows, and pauses or cuts, and each nemesis is met.
     fn pairs(self) -> Vec<(Workload, Nemesis)> {
         let of = |workload, nemeses: &[Nemesis]| nemeses.iter().map(|n| (workload, *n)).collect::<Vec<_>>();
         match self {
@@ -224,7 +228,7 @@ impl Length {
             Self::Quick => [
                 of(
                     Workload::Primary,
-                    &[Nemesis::Kill, Nemesis::Pause, Nemesis::Partition],
+                    &[Nemesis::Kill, Nemesis::Pause, Nemesis::Partition, Nemesis::Clock],
                 ),
                 of(
                     Workload::Registers,
@@ -232,12 +236,9 @@ impl Length {
                 ),
                 of(
                     Workload::Lists,
-                    &[Nemesis::Power, Nemesis::Pause, Nemesis::Partition],
+                    &[Nemesis::Power, Nemesis::Pause, Nemesis::SlowDisk],
                 ),
-                of(
-                    Workload::Watches,
-                    &[Nemesis::Kill, Nemesis::Pause, Nemesis::Partition],
-                ),
+                of(Workload::Watches, &[Nemesis::Kill, Nemesis::Combined]),
             ]
             .concat(),
         }
@@ -278,6 +279,7 @@ pub fn main() -> ExitCode {
         }
         Command::Trials(args) => with_runtime(trials(&args)),
         Command::Writer(args) => with_runtime(trials::writer::run(&args.config)).map(|()| ExitCode::SUCCESS),
+        Command::ClockProbe => probe_clocks().map(|()| ExitCode::SUCCESS),
     };
     match concluded {
         Ok(code) => code,
@@ -291,6 +293,11 @@ pub fn main() -> ExitCode {
 fn with_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(Box::pin(work))
+}
+
+fn probe_clocks() -> anyhow::Result<()> {
+    let seen = serde_json::to_string(&shim::Probe::look()?)?;
+    Ok(writeln!(std::io::stdout(), "{seen}")?)
 }
 
 async fn trials(args: &TrialsArgs) -> anyhow::Result<ExitCode> {

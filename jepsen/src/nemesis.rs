@@ -1,11 +1,12 @@
 //! Who hurts processes and what is between them: one fault at a time, each proved to have taken hold and to be over.
 
 mod partition;
+mod shimmed;
 
 use std::{num::NonZeroU64, ops::Range, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use chaos::{Fault, Injector, Part, Target, link::Disturbance};
+use chaos::{Fault, Injector, Part, ProcessName, Target, link::Disturbance};
 use clap::ValueEnum;
 use client::Client;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
@@ -19,6 +20,7 @@ use crate::{
     world::World,
 };
 use partition::{Partition, Ways};
+use shimmed::Shimmed;
 
 /// The number of the nemesis in a history.
 const PROCESS: u32 = u32::MAX;
@@ -59,21 +61,35 @@ pub(crate) enum Nemesis {
     Partition,
     /// Ways between regions get long, uneven, lossy and out of order.
     Weather,
+    /// Clocks jump, drift and flicker, of one process or of all.
+    Clock,
+    /// Each sync of a coordinator takes longer.
+    SlowDisk,
+    /// Clocks that are wrong or a disk that is slow, and meanwhile a kill, a pause or a partition.
+    Combined,
 }
 
 impl Nemesis {
     /// Each of them gets its share of a suite.
-    pub(crate) const ALL: [Nemesis; 5] = [
+    pub(crate) const ALL: [Nemesis; 8] = [
         Self::Kill,
         Self::Pause,
         Self::Power,
         Self::Partition,
         Self::Weather,
+        Self::Clock,
+        Self::SlowDisk,
+        Self::Combined,
     ];
 
     /// Whether it needs a network of namespaces.
     pub(crate) const fn is_of_networks(self) -> bool {
-        matches!(self, Self::Partition | Self::Weather)
+        matches!(self, Self::Partition | Self::Weather | Self::Combined)
+    }
+
+    /// Whether it needs something before libc in every process.
+    pub(crate) const fn is_of_shims(self) -> bool {
+        matches!(self, Self::Clock | Self::SlowDisk | Self::Combined)
     }
 
     /// The name in a verdict.
@@ -84,6 +100,9 @@ impl Nemesis {
             Self::Power => "power",
             Self::Partition => "partition",
             Self::Weather => "weather",
+            Self::Clock => "clock",
+            Self::SlowDisk => "slow-disk",
+            Self::Combined => "combined",
         }
     }
 
@@ -102,11 +121,11 @@ impl Nemesis {
         let aimed = aimed_at.filter(|_| is_aimed).map(|region| (region, aim.part()));
         let (region, part) = aimed.unwrap_or(any);
         let region = region.clone();
+        let at = regions.iter().position(|r| *r == region)?;
         let process = Target::Process {
             region: region.clone(),
             part,
         };
-        let at = regions.iter().position(|r| *r == region)?;
         Some(Strike::Process(match self {
             Self::Kill if random.random_bool(0.3) => Fault::Kill {
                 target: Target::Region { region },
@@ -118,6 +137,21 @@ impl Nemesis {
             },
             Self::Partition => return Some(Strike::Network(partition(regions, at, left, random))),
             Self::Weather => return Some(Strike::Network(weather(regions, at, random))),
+            Self::Clock => {
+                let aimed = ProcessName { region, part };
+                return Some(Strike::Shimmed(shimmed::clocks(regions, aimed, random)));
+            }
+            Self::SlowDisk => return Some(Strike::Shimmed(shimmed::slow_disk(region, random))),
+            Self::Combined => {
+                let shimmed = if random.random_bool(0.7) {
+                    shimmed::clocks(regions, ProcessName { region, part }, random)
+                } else {
+                    shimmed::slow_disk(region, random)
+                };
+                let other = *[Self::Kill, Self::Pause, Self::Partition].choose(random)?;
+                let strike = other.choose(regions, aim, aimed_at, left, random)?;
+                return Some(Strike::Both(shimmed, Box::new(strike)));
+            }
         }))
     }
 }
@@ -129,6 +163,10 @@ enum Strike {
     Process(Fault),
     /// Done to ways between regions.
     Network(Trouble),
+    /// Done to what processes hear of clocks and disks.
+    Shimmed(Shimmed),
+    /// The second while the first lasts.
+    Both(Shimmed, Box<Strike>),
 }
 
 /// What is done to ways between regions.
@@ -246,6 +284,8 @@ impl Strike {
         match self {
             Self::Process(fault) => fault.to_string(),
             Self::Network(trouble) => trouble.name.clone(),
+            Self::Shimmed(shimmed) => shimmed.name.clone(),
+            Self::Both(shimmed, other) => format!("{} under {}", other.name(), shimmed.name),
         }
     }
 
@@ -258,19 +298,26 @@ impl Strike {
             }) => None,
             Self::Process(_) => Some(AT_A_BLOW),
             Self::Network(trouble) => trouble.elections,
+            Self::Shimmed(shimmed) => (!shimmed.is_slow()).then_some(AT_A_BLOW),
+            Self::Both(shimmed, other) => other.elections().filter(|_| !shimmed.is_slow()),
         }
     }
 
     /// Whether that counts from its end only: what comes and goes may begin an election each time.
     fn counts_from_its_end(&self) -> bool {
-        matches!(self, Self::Network(trouble) if !trouble.beats.is_empty())
+        match self {
+            Self::Process(_) | Self::Shimmed(_) => false,
+            Self::Network(trouble) => !trouble.beats.is_empty(),
+            Self::Both(_, other) => other.counts_from_its_end(),
+        }
     }
 
     /// How long it lasts, if that is its own choice.
     fn lasts(&self) -> Option<Duration> {
         match self {
-            Self::Process(_) => None,
+            Self::Process(_) | Self::Shimmed(_) => None,
             Self::Network(trouble) => trouble.lasts,
+            Self::Both(_, other) => other.lasts(),
         }
     }
 
@@ -289,6 +336,17 @@ impl Strike {
             Self::Network(trouble) => {
                 let network = world.network().context("no network between the regions")?;
                 trouble.carry_out(network, lasts).await?;
+            }
+            Self::Shimmed(shimmed) => {
+                let wait = async {
+                    sleep(lasts).await;
+                    Ok(())
+                };
+                shimmed.carry_out(world, wait).await?;
+            }
+            Self::Both(shimmed, other) => {
+                let other = Box::pin(other.carry_out(world, lasts));
+                shimmed.carry_out(world, other).await?;
             }
         }
         Ok(())

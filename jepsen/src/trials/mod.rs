@@ -61,6 +61,7 @@ impl Run {
                 .map_or(Net::Loopback, |asked| Net::Relays(asked.distances())),
             regions,
             bug: None,
+            has_shims: false,
             forgets: None,
         })
     }

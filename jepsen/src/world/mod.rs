@@ -33,7 +33,7 @@ use types::{
     region::Health,
 };
 
-use crate::network::Network;
+use crate::{network::Network, shim::Shim};
 
 pub(crate) use files::BUCKET;
 use files::Files;
@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) net: Net,
     /// The bug that every process of the executable has, if it is built for that.
     pub(crate) bug: Option<Bug>,
+    /// Something stands before libc in every coordinator and agent ([`crate::shim`]).
+    pub(crate) has_shims: bool,
     /// Logs stand on disks that forget at a kill what was not synced, by this seed; a release has no code for them.
     pub(crate) forgets: Option<u64>,
 }
@@ -95,6 +97,7 @@ pub(crate) struct World {
     plan: Plan,
     files: Files,
     between: Between,
+    shims: BTreeMap<ProcessName, Shim>,
     running: Mutex<BTreeMap<ProcessName, Running>>,
 }
 
@@ -132,10 +135,16 @@ impl World {
         };
         let hosts = (0..count).map(host).collect::<anyhow::Result<Vec<_>>>()?;
         let files = Files::write(&plan, &hosts)?;
+        let shims = if plan.has_shims {
+            shims(&plan)?
+        } else {
+            BTreeMap::new()
+        };
         let world = Self {
             plan,
             files,
             between,
+            shims,
             running: Mutex::default(),
         };
         world.place(std::process::id(), Place::Everywhere);
@@ -243,6 +252,9 @@ impl World {
         if let Some(seed) = self.plan.forgets.filter(|_| name.part == Part::Coordinator) {
             command.env("REGENT_PLANTED_LOG_DISK", format!("drop:{seed}"));
         }
+        if let Some(shim) = self.shims.get(name) {
+            shim.attach(&mut command);
+        }
         let (process, child) = self.spawn_in(command, &name.region).await?;
         self.running().insert(name.clone(), Running { process, child });
         Ok(process)
@@ -283,6 +295,11 @@ impl World {
     fn index_of(&self, region: &RegionId) -> anyhow::Result<usize> {
         let at = self.plan.regions.iter().position(|r| r == region);
         at.with_context(|| format!("there is no region {region}"))
+    }
+
+    /// What stands before libc in a process, if that was asked for.
+    pub(crate) fn shim(&self, name: &ProcessName) -> Option<&Shim> {
+        self.shims.get(name)
     }
 
     /// The regions; the first founded the cluster.
@@ -440,6 +457,20 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// One for each process whose clocks and syncs matter.
+fn shims(plan: &Plan) -> anyhow::Result<BTreeMap<ProcessName, Shim>> {
+    let dir = plan.dir.join("shims");
+    let names = plan.regions.iter().flat_map(|region| {
+        [Part::Coordinator, Part::Agent].map(|part| ProcessName {
+            region: region.clone(),
+            part,
+        })
+    });
+    names
+        .map(|name| Shim::new(&dir, &name).map(|shim| (name, shim)))
+        .collect()
 }
 
 /// The address by which others know the processes of a region: one of this machine's own, and another in each run, so that
