@@ -53,11 +53,13 @@ __attribute__((constructor)) static void begin(void) {
 /* What is asked for, all of one writing. */
 static int look(int64_t *asked) {
     if (!shared) return 0;
-    for (;;) {
+    /* Whoever writes may have been killed in the middle of it. */
+    for (int tries = 0; tries < 1000000; tries++) {
         int64_t before = atomic_load(&shared[SEQUENCE]);
         for (int n = WALL_OFFSET; n <= SYNC_DELAY; n++) asked[n] = atomic_load(&shared[n]);
-        if (before % 2 == 0 && atomic_load(&shared[SEQUENCE]) == before) return 1;
+        if (before % 2 == 0 && atomic_load(&shared[SEQUENCE]) == before) break;
     }
+    return 1;
 }
 
 static int64_t nanos(const struct timespec *time) { return time->tv_sec * SECOND + time->tv_nsec; }

@@ -25,6 +25,7 @@ mod run;
 mod shim;
 mod trials;
 mod verdict;
+mod whole;
 mod workload;
 mod world;
 mod zombie;
@@ -49,6 +50,7 @@ use crate::{
     trials::{Policy, Report, RoundTrips},
     verdict::Verdict,
     workload::Workload,
+    world::SmallDisk,
 };
 
 /// It ran to its end and found anomalies (conventions of exit codes).
@@ -228,17 +230,31 @@ impl Length {
             Self::Quick => [
                 of(
                     Workload::Primary,
-                    &[Nemesis::Kill, Nemesis::Pause, Nemesis::Partition, Nemesis::Clock],
+                    &[
+                        Nemesis::Kill,
+                        Nemesis::Pause,
+                        Nemesis::Partition,
+                        Nemesis::Clock,
+                        Nemesis::Restart,
+                    ],
                 ),
                 of(
                     Workload::Registers,
-                    &[Nemesis::Kill, Nemesis::Partition, Nemesis::Weather],
+                    &[
+                        Nemesis::Kill,
+                        Nemesis::Partition,
+                        Nemesis::Weather,
+                        Nemesis::FullDisk,
+                    ],
                 ),
                 of(
                     Workload::Lists,
                     &[Nemesis::Power, Nemesis::Pause, Nemesis::SlowDisk],
                 ),
-                of(Workload::Watches, &[Nemesis::Kill, Nemesis::Combined]),
+                of(
+                    Workload::Watches,
+                    &[Nemesis::Kill, Nemesis::Restart, Nemesis::Combined],
+                ),
             ]
             .concat(),
         }
@@ -391,11 +407,16 @@ async fn suite(args: &SuiteArgs) -> anyhow::Result<Verdict> {
     if let Err(why) = &network {
         tracing::warn!("nemeses of networks are left out: {why:#}");
     }
+    let disks = SmallDisk::is_available();
+    if let Err(why) = &disks {
+        tracing::warn!("nemeses of disks that are full are left out: {why:#}");
+    }
     let pairs: Vec<_> = args
         .length
         .pairs()
         .into_iter()
         .filter(|(_, nemesis)| network.is_ok() || !nemesis.is_of_networks())
+        .filter(|(_, nemesis)| disks.is_ok() || !nemesis.is_of_mounts())
         .collect();
     let each = Duration::from_secs(total) / u32::try_from(pairs.len())?;
     let store = args.store.as_ref().map(std::path::absolute).transpose()?;

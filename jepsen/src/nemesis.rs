@@ -1,6 +1,8 @@
 //! Who hurts processes and what is between them: one fault at a time, each proved to have taken hold and to be over.
 
+mod full;
 mod partition;
+mod rolling;
 mod shimmed;
 
 use std::{num::NonZeroU64, ops::Range, time::Duration};
@@ -19,7 +21,9 @@ use crate::{
     workload::Workload,
     world::World,
 };
+use full::Full;
 use partition::{Partition, Ways};
+use rolling::Rolling;
 use shimmed::Shimmed;
 
 /// The number of the nemesis in a history.
@@ -65,13 +69,17 @@ pub(crate) enum Nemesis {
     Clock,
     /// Each sync of a coordinator takes longer.
     SlowDisk,
+    /// There is no room on the disk of a coordinator, or on those of a majority.
+    FullDisk,
+    /// SIGTERM to one process after the other, each started again, and the next once all is whole.
+    Restart,
     /// Clocks that are wrong or a disk that is slow, and meanwhile a kill, a pause or a partition.
     Combined,
 }
 
 impl Nemesis {
     /// Each of them gets its share of a suite.
-    pub(crate) const ALL: [Nemesis; 8] = [
+    pub(crate) const ALL: [Nemesis; 10] = [
         Self::Kill,
         Self::Pause,
         Self::Power,
@@ -79,12 +87,19 @@ impl Nemesis {
         Self::Weather,
         Self::Clock,
         Self::SlowDisk,
+        Self::FullDisk,
+        Self::Restart,
         Self::Combined,
     ];
 
     /// Whether it needs a network of namespaces.
     pub(crate) const fn is_of_networks(self) -> bool {
         matches!(self, Self::Partition | Self::Weather | Self::Combined)
+    }
+
+    /// Whether it needs file systems of its own below the coordinators.
+    pub(crate) const fn is_of_mounts(self) -> bool {
+        matches!(self, Self::FullDisk)
     }
 
     /// Whether it needs something before libc in every process.
@@ -102,6 +117,8 @@ impl Nemesis {
             Self::Weather => "weather",
             Self::Clock => "clock",
             Self::SlowDisk => "slow-disk",
+            Self::FullDisk => "full-disk",
+            Self::Restart => "restart",
             Self::Combined => "combined",
         }
     }
@@ -142,6 +159,8 @@ impl Nemesis {
                 return Some(Strike::Shimmed(shimmed::clocks(regions, aimed, random)));
             }
             Self::SlowDisk => return Some(Strike::Shimmed(shimmed::slow_disk(region, random))),
+            Self::FullDisk => return Some(Strike::Full(full::full(regions, at, random))),
+            Self::Restart => return Some(Strike::Rolling(rolling::rolling(regions, &region, left, random))),
             Self::Combined => {
                 let shimmed = if random.random_bool(0.7) {
                     shimmed::clocks(regions, ProcessName { region, part }, random)
@@ -165,6 +184,10 @@ enum Strike {
     Network(Trouble),
     /// Done to what processes hear of clocks and disks.
     Shimmed(Shimmed),
+    /// Done to file systems below data directories.
+    Full(Full),
+    /// Done to processes as an operator does it.
+    Rolling(Rolling),
     /// The second while the first lasts.
     Both(Shimmed, Box<Strike>),
 }
@@ -285,6 +308,8 @@ impl Strike {
             Self::Process(fault) => fault.to_string(),
             Self::Network(trouble) => trouble.name.clone(),
             Self::Shimmed(shimmed) => shimmed.name.clone(),
+            Self::Full(full) => full.name(),
+            Self::Rolling(rolling) => rolling.name.clone(),
             Self::Both(shimmed, other) => format!("{} under {}", other.name(), shimmed.name),
         }
     }
@@ -296,7 +321,9 @@ impl Strike {
             Self::Process(Fault::Kill {
                 target: Target::Everything,
             }) => None,
-            Self::Process(_) => Some(AT_A_BLOW),
+            Self::Process(_) | Self::Rolling(_) => Some(AT_A_BLOW),
+            // A leader without room is told apart from one that is only slow.
+            Self::Full(full) => (!full.is_majority()).then_some(ONE_SIDED),
             Self::Network(trouble) => trouble.elections,
             Self::Shimmed(shimmed) => (!shimmed.is_slow()).then_some(AT_A_BLOW),
             Self::Both(shimmed, other) => other.elections().filter(|_| !shimmed.is_slow()),
@@ -306,7 +333,7 @@ impl Strike {
     /// Whether that counts from its end only: what comes and goes may begin an election each time.
     fn counts_from_its_end(&self) -> bool {
         match self {
-            Self::Process(_) | Self::Shimmed(_) => false,
+            Self::Process(_) | Self::Shimmed(_) | Self::Full(_) | Self::Rolling(_) => false,
             Self::Network(trouble) => !trouble.beats.is_empty(),
             Self::Both(_, other) => other.counts_from_its_end(),
         }
@@ -315,7 +342,7 @@ impl Strike {
     /// How long it lasts, if that is its own choice.
     fn lasts(&self) -> Option<Duration> {
         match self {
-            Self::Process(_) | Self::Shimmed(_) => None,
+            Self::Process(_) | Self::Shimmed(_) | Self::Full(_) | Self::Rolling(_) => None,
             Self::Network(trouble) => trouble.lasts,
             Self::Both(_, other) => other.lasts(),
         }
@@ -344,6 +371,8 @@ impl Strike {
                 };
                 shimmed.carry_out(world, wait).await?;
             }
+            Self::Full(full) => full.carry_out(world, lasts).await?,
+            Self::Rolling(rolling) => rolling.carry_out(world).await?,
             Self::Both(shimmed, other) => {
                 let other = Box::pin(other.carry_out(world, lasts));
                 shimmed.carry_out(world, other).await?;

@@ -172,6 +172,7 @@ fn world_of(plan: &Plan, dir: &Path) -> anyhow::Result<world::Plan> {
         regions,
         net,
         bug: plan.bug,
+        has_small_disks: plan.nemesis.is_of_mounts(),
         has_shims: plan.nemesis.is_of_shims(),
         forgets: Some(plan.seed),
     })

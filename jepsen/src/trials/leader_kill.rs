@@ -14,9 +14,11 @@ use super::{
     Report, Run, in_directory,
     report::{Setting, Trial},
     wan::Measured,
-    whole::{Door, doors, whole},
 };
-use crate::world::World;
+use crate::{
+    whole::{Door, doors, whole},
+    world::World,
+};
 
 /// The model whose tag is written.
 const MODEL: &str = "trials.writes";

@@ -1,6 +1,6 @@
 //! Trials: one fault again and again on one cluster of real processes, and how long the next write took, every value of it.
 //!
-//! Each trial begins when the cluster is whole again ([`whole`]). With round trips the five regions are as far from each other
+//! Each trial begins when the cluster is whole again ([`crate::whole`]). With round trips the five regions are as far from each other
 //! as on the globe ([`wan`]), and nobody says how fast elections are.
 //! Reading order: [`report`] (what is judged; pure), [`leader_kill`], [`primary_kill`], [`transfer`]; then who writes in a region
 //! ([`writer`], a process of its own, and [`journal`], what became of its writes) and who goes on under an old token ([`stale`]).
@@ -15,7 +15,6 @@ mod stage;
 mod stale;
 mod transfer;
 mod wan;
-mod whole;
 pub(crate) mod writer;
 
 use std::{future::Future, path::PathBuf, time::Duration};
@@ -61,6 +60,7 @@ impl Run {
                 .map_or(Net::Loopback, |asked| Net::Relays(asked.distances())),
             regions,
             bug: None,
+            has_small_disks: false,
             has_shims: false,
             forgets: None,
         })

@@ -9,10 +9,12 @@ use super::{
     Run,
     journal::{Journal, Said},
     stale,
-    whole::{self, Door, Standing, Whole},
     writer::Line,
 };
-use crate::world::World;
+use crate::{
+    whole::{self, Door, Standing, Whole},
+    world::World,
+};
 
 /// The model whose tag is written, and whose version agents are told to serve.
 const MODEL: &str = "trials.digits";

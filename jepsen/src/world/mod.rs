@@ -3,10 +3,11 @@
 //!
 //! What is killed stays dead until it is started again, unlike in [`crate::cluster`], where `regent dev` starts it. Over relays
 //! every process is known to the others by the address of a relay, and no config says how fast elections are.
-//! Absent on purpose: any wait for all that may be well in a cluster; that is `crate::trials::whole`.
+//! Absent on purpose: any wait for all that may be well in a cluster; that is `crate::whole`.
 //! Invariant: at most one run of each process, and none that outlives this value.
 
 mod certs;
+mod disks;
 mod files;
 
 use std::{
@@ -35,6 +36,7 @@ use types::{
 
 use crate::{network::Network, shim::Shim};
 
+pub(crate) use disks::SmallDisk;
 pub(crate) use files::BUCKET;
 use files::Files;
 
@@ -61,6 +63,8 @@ pub(crate) struct Plan {
     pub(crate) net: Net,
     /// The bug that every process of the executable has, if it is built for that.
     pub(crate) bug: Option<Bug>,
+    /// Each coordinator's data directory is a small file system of its own.
+    pub(crate) has_small_disks: bool,
     /// Something stands before libc in every coordinator and agent ([`crate::shim`]).
     pub(crate) has_shims: bool,
     /// Logs stand on disks that forget at a kill what was not synced, by this seed; a release has no code for them.
@@ -98,6 +102,7 @@ pub(crate) struct World {
     files: Files,
     between: Between,
     shims: BTreeMap<ProcessName, Shim>,
+    disks: BTreeMap<ProcessName, SmallDisk>,
     running: Mutex<BTreeMap<ProcessName, Running>>,
 }
 
@@ -140,11 +145,17 @@ impl World {
         } else {
             BTreeMap::new()
         };
+        let disks = if plan.has_small_disks {
+            disks(&plan, &files)?
+        } else {
+            BTreeMap::new()
+        };
         let world = Self {
             plan,
             files,
             between,
             shims,
+            disks,
             running: Mutex::default(),
         };
         world.place(std::process::id(), Place::Everywhere);
@@ -295,6 +306,27 @@ impl World {
     fn index_of(&self, region: &RegionId) -> anyhow::Result<usize> {
         let at = self.plan.regions.iter().position(|r| r == region);
         at.with_context(|| format!("there is no region {region}"))
+    }
+
+    /// SIGTERM to a process, and another run of it once it has ended, as it should: by itself and well.
+    pub(crate) async fn restart(&self, name: &ProcessName) -> anyhow::Result<()> {
+        let one = self.running().remove(name);
+        let mut one = one.with_context(|| format!("{name} does not run"))?;
+        one.process.terminate()?;
+        let ended = timeout(STOP_LIMIT, one.child.wait()).await;
+        let status = ended.with_context(|| format!("{name} does not end within {STOP_LIMIT:?}"))??;
+        if !status.success() {
+            bail!(
+                "{name} was asked to stop and ended with {status}; see {}",
+                self.files.log(name).display()
+            );
+        }
+        Box::pin(self.spawn(name)).await.map(drop)
+    }
+
+    /// The file system of a coordinator, if it has one of its own.
+    pub(crate) fn disk(&self, name: &ProcessName) -> Option<&SmallDisk> {
+        self.disks.get(name)
     }
 
     /// What stands before libc in a process, if that was asked for.
@@ -457,6 +489,19 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// One for each coordinator.
+fn disks(plan: &Plan, files: &Files) -> anyhow::Result<BTreeMap<ProcessName, SmallDisk>> {
+    let one = |region: &RegionId| {
+        let name = ProcessName {
+            region: region.clone(),
+            part: Part::Coordinator,
+        };
+        let disk = SmallDisk::mount(&files.data(&name))?;
+        Ok((name, disk))
+    };
+    plan.regions.iter().map(one).collect()
 }
 
 /// One for each process whose clocks and syncs matter.

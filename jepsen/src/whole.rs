@@ -29,15 +29,15 @@ const CALM_LOOKS: u32 = 5;
 
 /// A coordinator and how to reach it alone.
 #[derive(Clone, Debug)]
-pub(super) struct Door {
-    pub(super) client: Client,
+pub(crate) struct Door {
+    pub(crate) client: Client,
 }
 
 /// What a coordinator says of itself.
 #[derive(Clone, Debug)]
-pub(super) struct Standing {
-    pub(super) node: String,
-    pub(super) region: String,
+pub(crate) struct Standing {
+    pub(crate) node: String,
+    pub(crate) region: String,
     term: u64,
     leads: bool,
     leader: String,
@@ -46,7 +46,7 @@ pub(super) struct Standing {
     others_caught_up: bool,
     members: usize,
     /// By which it goes.
-    pub(super) timing: ElectionTiming,
+    pub(crate) timing: ElectionTiming,
     /// By which the log says that all go, and whether that follows from the distances.
     timing_of_log: ElectionTiming,
     derived: bool,
@@ -56,11 +56,11 @@ pub(super) struct Standing {
 
 /// A whole cluster.
 #[derive(Clone, Debug)]
-pub(super) struct Whole {
-    pub(super) leader: usize,
-    pub(super) statuses: Vec<Standing>,
-    pub(super) holder: Holder,
-    pub(super) epoch: Epoch,
+pub(crate) struct Whole {
+    pub(crate) leader: usize,
+    pub(crate) statuses: Vec<Standing>,
+    pub(crate) holder: Holder,
+    pub(crate) epoch: Epoch,
 }
 
 impl Whole {
@@ -70,14 +70,14 @@ impl Whole {
     }
 
     /// Between every two coordinators, as they measured it.
-    pub(super) fn round_trips(&self) -> Vec<Duration> {
+    pub(crate) fn round_trips(&self) -> Vec<Duration> {
         let all = self.statuses[self.leader].round_trips.iter();
         all.filter_map(|pair| pair.round_trip).collect()
     }
 }
 
 /// A client for each coordinator, so that none of them waits for another.
-pub(super) fn doors(world: &World, attempt: Duration) -> anyhow::Result<Vec<Door>> {
+pub(crate) fn doors(world: &World, attempt: Duration) -> anyhow::Result<Vec<Door>> {
     let config = world.context()?.client_config();
     let one = |endpoint: &String| {
         let mut config = config.clone();
@@ -92,7 +92,7 @@ pub(super) fn doors(world: &World, attempt: Duration) -> anyhow::Result<Vec<Door
 }
 
 /// Waits until all is well.
-pub(super) async fn whole(world: &World, doors: &[Door]) -> anyhow::Result<Whole> {
+pub(crate) async fn whole(world: &World, doors: &[Door]) -> anyhow::Result<Whole> {
     let admin = world.admin()?;
     let deadline = Instant::now() + PATIENCE;
     let (mut calm, mut last) = (0, None);
