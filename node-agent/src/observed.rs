@@ -70,6 +70,11 @@ impl Observed {
     pub fn is_loaded(&self, key: &VersionKey) -> bool {
         self.memory.get(key) == Some(&Memory::Loaded)
     }
+    /// The models of which a version answers requests.
+    pub fn served(&self) -> impl Iterator<Item = &ModelName> {
+        let memory = self.memory.iter();
+        memory.filter_map(|(key, memory)| (*memory == Memory::Loaded).then_some(&key.model))
+    }
     /// Whether a version's files are on the local disk.
     pub fn copied(&self, key: &VersionKey) -> Copied {
         self.cached.get(key).copied().unwrap_or_default()

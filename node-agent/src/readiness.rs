@@ -27,17 +27,18 @@ pub enum ToldBy {
 /// Follows what this node should serve, and judges.
 #[derive(Debug, Default)]
 pub struct Readiness {
-    /// It was fit when it was last judged.
-    was_ready: bool,
-    /// What it should have had loaded then.
-    named: BTreeSet<VersionKey>,
-    /// Named while it was fit, and not loaded since.
+    /// What the cluster named when this was judged last.
+    named: Option<BTreeSet<VersionKey>>,
+    /// Named later than the cluster's first word, and not loaded since.
     newcomers: BTreeSet<VersionKey>,
+    /// The models that this node answered for when it was last fit.
+    served: Option<BTreeSet<ModelName>>,
 }
 
 impl Readiness {
     /// What a node must have loaded is what it was to serve when it came up; and what it lost of that. A version that was
-    /// named since is on its way, and the one before it answers until the switch. The error names the first that is missing.
+    /// named since is on its way, and the one before it answers until the switch: also while the node comes up, or champions
+    /// that move faster than versions load would keep it out for good. The error names the first that is missing.
     ///
     /// What the catalog names is not what the cluster wants by now: whatever the cluster names first is no newcomer.
     pub fn judge(&mut self, told_by: ToldBy, desired: &Desired, observed: &Observed) -> Result<(), String> {
@@ -49,27 +50,36 @@ impl Readiness {
             }
             ToldBy::Cluster => {}
         }
-        if self.was_ready {
-            let new = desired.load.difference(&self.named).cloned();
+        if let Some(named) = &self.named {
+            let new = desired.load.difference(named).cloned();
             self.newcomers.extend(new);
         }
         self.newcomers
             .retain(|key| desired.load.contains(key) && !observed.is_loaded(key));
-        self.named.clone_from(&desired.load);
+        self.named = Some(desired.load.clone());
         let found = self.first_missing(desired, observed);
-        self.was_ready = found.is_ok();
+        if found.is_ok() {
+            self.served = Some(observed.served().cloned().collect());
+        }
         found
     }
 
+    /// A newcomer is waited for where nothing answers for its model and something did, or the node was not fit yet.
+    fn is_required(&self, key: &VersionKey, observed: &Observed) -> bool {
+        let is_excused = || {
+            let was_unserved = (self.served.as_ref()).is_some_and(|served| !served.contains(&key.model));
+            was_unserved || observed.served().any(|model| *model == key.model)
+        };
+        !(observed.unservable.contains(key) || self.newcomers.contains(key) && is_excused())
+    }
+
     fn first_missing(&self, desired: &Desired, observed: &Observed) -> Result<(), String> {
-        let is_required =
-            |key: &VersionKey| !self.newcomers.contains(key) && !observed.unservable.contains(key);
         // What somebody asked for by hand is not required: a version that does not load makes nobody unfit who serves
         // without it.
         let mut required = desired
             .load
             .difference(&desired.asked)
-            .filter(|key| is_required(key));
+            .filter(|key| self.is_required(key, observed));
         if let Some(key) = required.find(|key| !observed.is_loaded(key)) {
             return Err(match observed.copied(key) {
                 Copied::Present => format!("{key} is not loaded yet"),
@@ -78,7 +88,7 @@ impl Readiness {
         }
         let mut switches = desired.active.iter().filter(|(model, version)| {
             let key = key_of(model, **version);
-            desired.load.contains(&key) && is_required(&key)
+            desired.load.contains(&key) && self.is_required(&key, observed)
         });
         let wrong = switches.find(|(model, version)| observed.active.get(*model) != Some(*version));
         wrong.map_or(Ok(()), |(model, version)| {

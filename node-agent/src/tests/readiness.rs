@@ -62,6 +62,45 @@ fn a_version_on_its_way_makes_nobody_unfit_who_was_fit() {
 }
 
 #[test]
+fn champions_that_move_while_a_node_comes_up_do_not_keep_it_out() {
+    check(&[
+        ("load:m@1 active:m@1", "here:m@1", "m@1 is not loaded yet"),
+        // Nothing answers for the model: whichever is named is waited for.
+        ("load:m@2 active:m@2", "here:m@2", "m@2 is not loaded yet"),
+        (
+            "load:m@3 active:m@3 load:m@2",
+            "loaded:m@2 active:m@2 here:m@3",
+            "",
+        ),
+        (
+            "load:m@4 active:m@4 load:m@2",
+            "loaded:m@2 active:m@2 here:m@4",
+            "",
+        ),
+        // What answered is gone before the next one came.
+        ("load:m@4 active:m@4", "here:m@4", "m@4 is not loaded yet"),
+        ("load:m@4 active:m@4", "loaded:m@4 active:m@4", ""),
+    ]);
+    // A model is waited for as long as nothing of it answers, whatever else does.
+    check(&[
+        ("load:m@1 load:n@1", "here:m@1 here:n@1", "m@1 is not loaded yet"),
+        (
+            "load:m@1 load:n@2",
+            "loaded:m@1 here:n@2",
+            "n@2 is not loaded yet",
+        ),
+        ("load:m@1 load:n@2", "loaded:m@1 loaded:n@2", ""),
+    ]);
+    // A champion that nobody can serve, and the one that is to come in its place.
+    check(&[
+        ("load:m@1 active:m@1", "here:m@1 unservable:m@1", ""),
+        ("load:m@2 active:m@2", "here:m@1 unservable:m@1", ""),
+        ("load:m@3 active:m@3", "here:m@1 unservable:m@1", ""),
+        ("load:m@3 active:m@3", "loaded:m@3 active:m@3", ""),
+    ]);
+}
+
+#[test]
 fn what_was_loaded_once_is_missed() {
     let (before, after) = ("load:m@1 active:m@1", "load:m@2 active:m@2");
     check(&[
@@ -75,6 +114,13 @@ fn what_was_loaded_once_is_missed() {
         (before, "loaded:m@1 active:m@1", ""),
         (before, "", "m@1 is not on this node's disk yet"),
         (after, "", "m@2 is not on this node's disk yet"),
+    ]);
+    // Lost while the next one was on its way.
+    check(&[
+        (before, "loaded:m@1 active:m@1", ""),
+        (after, "loaded:m@1 active:m@1", ""),
+        (after, "", "m@2 is not on this node's disk yet"),
+        (after, "loaded:m@2 active:m@2", ""),
     ]);
 }
 
